@@ -1,0 +1,37 @@
+# Every target makes what it needs and is quick the second time.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := runs/demo
+export MPLBACKEND = Agg
+
+.PHONY: demo test test-all bench lab figures clean
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13), f"Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.12"'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+demo: $(VENV)/installed
+	PYTHON=$(CURDIR)/$(BIN)/python $(BIN)/python -m mvf demo --out $(DEMO)
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+
+test-all: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+bench: $(VENV)/installed
+	$(BIN)/python bench/bench_lstp.py
+	$(BIN)/python bench/bench_metrics.py
+
+lab: $(VENV)/installed
+	cd notebooks && $(CURDIR)/$(BIN)/python -m jupyterlab
+
+figures: $(VENV)/installed
+	cd notebooks && $(CURDIR)/$(BIN)/papermill figures.ipynb ../runs/figures.ipynb
+
+clean:
+	rm -rf runs $(VENV)

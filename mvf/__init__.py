@@ -1,0 +1,31 @@
+"""MV-Former (Walmer et al., arXiv 2311.10873) as a research workbench."""
+
+from mvf import data, losses, metrics
+from mvf.attention_maps import attention_maps
+from mvf.clip import Clip
+from mvf.config import load_config
+from mvf.embedding import EmbeddedVideo, embed
+from mvf.evaluation import evaluate
+from mvf.models import build_model, load_official_checkpoint
+from mvf.models.mvformer import MVFormer, MVFormerOutput
+from mvf.run_folder import Run, load_run
+from mvf.training import train
+
+__all__ = [
+    "Clip",
+    "EmbeddedVideo",
+    "MVFormer",
+    "MVFormerOutput",
+    "Run",
+    "attention_maps",
+    "build_model",
+    "data",
+    "embed",
+    "evaluate",
+    "load_config",
+    "load_official_checkpoint",
+    "load_run",
+    "losses",
+    "metrics",
+    "train",
+]

@@ -1,0 +1,138 @@
+"""Shell commands: `python -m mvf train|embed|evaluate|check|report ...`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mvf.config import load_config
+from mvf.data import find_config_videos
+from mvf.embedding import EmbeddedVideo, embed
+from mvf.evaluation import read_report, write_report
+from mvf.distributed import is_main_process
+from mvf.files import atomic
+from mvf.referee import score_embeddings
+from mvf.training import train
+from mvf.workflow import embed_splits, open_model, report_on, summary
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; a problem the user can mend is one line on stderr and exit status 1."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.stderr.write(f"mvf: {error}\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m mvf", description="MV-Former workbench")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("train", help="train a preset (or go on with its run), then report")
+    command.add_argument("preset")
+    command.add_argument("--run-dir", default="", help="default: runs/<preset>-<seed>")
+    _add_parameters(command)
+    command.set_defaults(command=_train)
+
+    command = commands.add_parser("embed", help="per-frame embeddings of videos by a run or an official checkpoint")
+    command.add_argument("model", help="run folder or checkpoint.pth")
+    command.add_argument("videos", help="folder of videos")
+    command.add_argument("--out", required=True, help=".npz (one array a video) or .csv (one row a frame)")
+    _add_parameters(command)
+    command.set_defaults(command=_embed)
+
+    command = commands.add_parser("evaluate", help="score a run, or anyone's EMBEDDINGS.npz with LABELS.csv")
+    command.add_argument("source", help="run folder, checkpoint.pth or embeddings.npz")
+    command.add_argument("labels", nargs="?", help="labels.csv, for embeddings.npz")
+    command.add_argument("--out", default="", help="report file; default: metrics.json of the run, or beside the embeddings")
+    _add_parameters(command)
+    command.set_defaults(command=_evaluate)
+
+    command = commands.add_parser("check", help="what would be found of a data set")
+    command.add_argument("dataset")
+    command.add_argument("--data-root", default="")
+    _add_parameters(command)
+    command.set_defaults(command=_check)
+
+    command = commands.add_parser("report", help="print the report of a run")
+    command.add_argument("run")
+    command.set_defaults(command=_report)
+    return parser
+
+
+def _add_parameters(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a field")
+
+
+def _train(options: argparse.Namespace) -> None:
+    run = train(load_config(options.preset, **dict(options.p)), options.run_dir)
+    if is_main_process():
+        splits = embed_splits(run.model, run.config)
+        sys.stdout.write(summary(report_on(run.model, run.config, splits, run.folder / "metrics.json")) + "\n")
+
+
+def _embed(options: argparse.Namespace) -> None:
+    model, config = open_model(options.model, dataset="folder", data_root=options.videos, **dict(options.p))
+    records = [r for split in ("train", "val") for r in find_config_videos(config, split, allow_empty=True)]
+    embedded = embed(model, records, chunk=config.chunk, precision=config.precision)
+    write_embeddings(embedded, Path(options.out))
+    sys.stdout.write(f"{len(embedded)} videos -> {options.out}\n")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    source = Path(options.source)
+    if source.suffix == ".npz":
+        if not options.labels:
+            raise ValueError(f"{source} needs its labels: python -m mvf evaluate {source} LABELS.csv")
+        report = score_embeddings(source, options.labels, **{name: int(value) for name, value in options.p})
+        out = options.out or source.with_suffix(".metrics.json")
+    else:
+        model, config = open_model(source, **dict(options.p))
+        report = report_on(model, config, embed_splits(model, config))
+        out = options.out or (source / "metrics.json" if source.is_dir() else source.with_suffix(".metrics.json"))
+    write_report(report, out)
+    sys.stdout.write(summary(report) + f"\n  report {out}\n")
+
+
+def _check(options: argparse.Namespace) -> None:
+    config = load_config(options.dataset, data_root=options.data_root, **dict(options.p))
+    for split in ("train", "val"):
+        videos = find_config_videos(config, split)
+        found = videos.coverage
+        labelled = sum(record.phases is not None for record in videos)
+        sys.stdout.write(f"{split}: {found.found} of {found.expected} videos, {labelled} with phases\n")
+        sys.stdout.writelines(f"  left out {name}: {reason}\n" for name, reason in found.unreadable.items())
+
+
+def _report(options: argparse.Namespace) -> None:
+    folder = Path(options.run)
+    sys.stdout.write(summary(read_report(folder / "metrics.json"), sorted(folder.glob("figures/*.png"))) + "\n")
+
+
+def write_embeddings(embedded: Sequence[EmbeddedVideo], path: Path) -> None:
+    """Writes `.npz` (one (T, E) array a video) or `.csv` (name, frame, then one column a channel)."""
+    if path.suffix not in (".npz", ".csv"):
+        raise ValueError(f"--out must end in .npz or .csv, got {path}")
+    with atomic(path) as temporary:
+        if path.suffix == ".npz":
+            np.savez_compressed(temporary, **{video.name: video.embeddings for video in embedded})
+            return
+        with open(temporary, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["name", "frame", *(f"e{i}" for i in range(embedded[0].embeddings.shape[1]))])
+            for video in embedded:
+                writer.writerows([video.name, t, *row] for t, row in enumerate(video.embeddings.tolist()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

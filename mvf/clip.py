@@ -1,0 +1,70 @@
+"""The tensors of a training batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A batch of B videos in V views of T frames.
+
+    Attributes:
+        frame_index: (B, V, T) positions of the frames in their source video, 0-based.
+        num_frames: (B,) lengths of the source videos, in frames.
+        valid: (B, V, T) True where a frame is real, False where it is padding.
+        phase: (B, V, T) phase of each frame, -1 where unlabelled; or None.
+        action: (B,) index of each video's action; or None.
+        frames: (B, V, T, 3, H, W) float pixels in [0, 1]; or None when features are given.
+        patches: (B, V, T, P, C) backbone patch features; or None when frames are given.
+        cls: (B, V, T, C0) class token of the backbone; or None.
+    """
+
+    frame_index: Tensor
+    num_frames: Tensor
+    valid: Tensor
+    phase: Tensor | None = None
+    action: Tensor | None = None
+    frames: Tensor | None = None
+    patches: Tensor | None = None
+    cls: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.frame_index.ndim != 3 or self.valid.shape != self.frame_index.shape:
+            raise ValueError(
+                "frame_index and valid must both be (B, V, T), got "
+                f"{tuple(self.frame_index.shape)} and {tuple(self.valid.shape)}"
+            )
+        if self.num_frames.shape != self.frame_index.shape[:1]:
+            raise ValueError(
+                f"num_frames must be ({self.frame_index.shape[0]},), one per video, "
+                f"got {tuple(self.num_frames.shape)}"
+            )
+
+    def map(self, function) -> Clip:
+        """Applies `function` to every tensor that is present."""
+        present = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: function(v) for k, v in present.items() if v is not None})
+
+    def to(self, device: torch.device | str) -> Clip:
+        """Moves every tensor to `device`."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    @staticmethod
+    def stack(clips: list[Clip]) -> Clip:
+        """Joins single-video clips, each with B = 1, into one batch."""
+        present = [f.name for f in fields(Clip) if getattr(clips[0], f.name) is not None]
+        return Clip(**{name: torch.cat([getattr(c, name) for c in clips]) for name in present})
+
+
+def example_clip(videos: int, views: int, frames: int) -> Clip:
+    """A clip without pixels whose views all show frames 0, 1, ...: for examples and tests."""
+    index = torch.arange(frames).expand(videos, views, frames).clone()
+    return Clip(
+        frame_index=index,
+        num_frames=torch.full((videos,), frames),
+        valid=torch.ones_like(index, dtype=torch.bool),
+    )

@@ -1,0 +1,230 @@
+"""Settings of a run: one flat frozen dataclass, presets that list only their differences."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PRESET_FOLDER = Path(__file__).parent / "presets"
+CHOICES = {
+    "pooling": ("lstp", "fixed_width", "max", "mean", "cls"),
+    "readout": ("cls", "mean"),
+    "positions": ("sine", "none"),
+    "sampling": ("published", "content"),
+    "block_rule": ("length", "sampled", "window"),
+    "features": ("online", "banked"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+    "probe": ("logistic", "sgd"),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of a run, in the paper's terms; the defaults are the paper's Penn Action row.
+
+    Empty strings and zeros stand for "the natural choice", said beside each field.
+    """
+
+    # data: the keys that belong to a dataset rather than to a method
+    dataset: str = "synthetic"
+    data_root: str = ""  # empty: $MVF_DATA, else ~/mvf_data
+    data_seed: int = 0  # draws another synthetic set
+    data_options: dict[str, Any] = field(default_factory=dict)  # keywords of the dataset's find_videos
+    fps: float = 0.0  # resample videos to this rate; 0: as recorded
+    stride: int = 2  # frame stride of Kendall's tau and retrieval
+    chunk: int = 1000  # frames embedded at once
+    probe: str = "logistic"  # classification probe: logistic regression, or FineGym's linear layer by SGD
+
+    # backbone (frozen)
+    backbone: str = "dino_vitb8"
+    backbone_weights: str = ""  # empty: hub, else package index; a file's path; "random"
+    image_size: int = 224
+    layers: tuple[int, ...] = (4, 8, 12)  # 1-based blocks, concatenated on channels
+
+    # pooling: Learnable Spatial Token Pooling and its baselines
+    pooling: str = "lstp"
+    entities: int = 3
+    entity_width: int = 384
+    entity_id: bool = True  # one-hot appended to every entity
+
+    # fusion: Multi-entity Temporal Fusion
+    token_width: int = 512
+    fusion_width: int = 256
+    fusion_blocks: int = 3
+    fusion_heads: int = 8
+    fusion_feedforward: int = 1024
+    dropout: float = 0.1
+    positions: str = "sine"
+    readout: str = "cls"
+    embedding_size: int = 128
+    projection_width: int = 128
+
+    # objective
+    objective: str = "scl"
+    objective_options: dict[str, Any] = field(default_factory=dict)  # keywords of the loss
+
+    # sampling and augmentation
+    num_frames: int = 80
+    sampling: str = "published"  # "content": two overlapping windows of 40 to 100 % of the video
+    block_rule: str = "length"  # block of a published view: region * length | sampled | window
+    region: float = 1.5
+    overlap: float = 0.2
+    crop_area: tuple[float, ...] = (0.8, 1.0)
+    flip: float = 0.5
+    jitter: tuple[float, ...] = (0.8, 0.8, 0.8, 0.2)  # brightness, contrast, saturation, hue
+    jitter_probability: float = 0.8
+    blur_probability: float = 0.4
+
+    # optimisation
+    features: str = "online"  # "banked": patch features of augmented views computed once
+    bank_views: int = 4
+    epochs: int = 500
+    batch_size: int = 4
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-5
+    clip_norm: float = 10.0
+    init_from: str = ""  # run folder or checkpoint to start from
+    precision: str = "auto"
+    device: str = "auto"
+    workers: int = 0
+    seed: int = 1
+    preset: str = "penn"  # the preset this configuration started from
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            _check_choice(name, getattr(self, name), allowed)
+        for name in _POSITIVE:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_frames < 2:
+            raise ValueError(f"num_frames must be at least 2, got {self.num_frames}")
+        if not self.layers or any(layer < 1 for layer in self.layers):
+            raise ValueError(f"layers must be numbers from 1 up, like 4,8,12; got {self.layers}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values: tuples become lists."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+_POSITIVE = (
+    "entities entity_width image_size token_width fusion_width fusion_blocks fusion_heads fusion_feedforward "
+    "embedding_size projection_width bank_views epochs batch_size stride chunk"
+).split()
+DATA_FIELDS = ("dataset", "data_root", "data_seed", "data_options", "fps", "stride", "chunk", "probe")
+
+
+def presets() -> tuple[str, ...]:
+    """Names of all presets."""
+    return tuple(sorted(path.stem for path in PRESET_FOLDER.glob("*.toml")))
+
+
+def load_config(preset: str = "synthetic", /, **overrides: Any) -> Config:
+    """The configuration of `preset` with single fields replaced.
+
+    A dataset named by an override brings its own data keys (`DATA_FIELDS` of the preset of that name):
+    the order of authority is preset, dataset's data keys, overrides.
+
+    Args:
+        preset: Name of a preset.
+        **overrides: Values by field name. Text is cast to the field's type, as papermill passes text.
+
+    Raises:
+        ValueError: for an unknown preset, field or choice (the nearest valid one is named), or a bad value.
+
+    Example:
+        >>> load_config("penn", entities=1, layers="10,11,12").layers
+        (10, 11, 12)
+    """
+    values = {**_read_preset(preset), "preset": preset}
+    dataset = overrides.get("dataset")
+    if dataset and dataset != values.get("dataset", Config.dataset) and dataset in presets():
+        keys = {name: _default(name) for name in DATA_FIELDS} | _read_preset(dataset)
+        values |= {name: keys[name] for name in DATA_FIELDS}
+    return make_config({**values, **overrides})
+
+
+def make_config(values: Mapping[str, Any]) -> Config:
+    """A configuration from plain values, as read from `config.json`; unknown names are refused."""
+    known = [f.name for f in fields(Config)]
+    for name in values:
+        _check_choice("setting", name, known)
+    return replace(Config(), **{name: _cast(name, value) for name, value in values.items()})
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """`did you mean "..."?` when one of `allowed` is close, else the list of them."""
+    allowed = list(map(str, allowed))
+    close = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.5)
+    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(allowed)}"
+
+
+def _check_choice(kind: str, value: Any, allowed: Iterable[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f'unknown {kind} "{value}"; {nearest(value, allowed)}')
+
+
+@cache
+def _preset_text(preset: str) -> str:
+    _check_choice("preset", preset, presets())
+    return (PRESET_FOLDER / f"{preset}.toml").read_text()
+
+
+def _read_preset(preset: str) -> dict[str, Any]:
+    return tomllib.loads(_preset_text(preset))
+
+
+def _default(name: str) -> Any:
+    return getattr(Config(), name)
+
+
+def _cast(name: str, value: Any) -> Any:
+    """Casts `value`, possibly text from papermill or a shell, to the type of field `name`."""
+    wanted = _default(name)
+    try:
+        if isinstance(wanted, tuple):
+            return _cast_tuple(value, float if any(isinstance(item, float) for item in wanted) else int)
+        if isinstance(wanted, dict):
+            return _cast_dict(value)
+        if isinstance(wanted, bool):
+            return _cast_bool(value)
+        if isinstance(wanted, int):
+            return _whole(value)
+        return type(wanted)(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be like {wanted!r}, got {value!r}: {error}") from None
+
+
+def _cast_tuple(value: Any, item: type) -> tuple:
+    if isinstance(value, str):
+        value = [part for part in value.strip("[]() ").split(",") if part.strip()]
+    elif not isinstance(value, Iterable):
+        value = [value]
+    return tuple(_whole(part) if item is int else float(part) for part in value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or float(value) != int(float(value)):
+        raise ValueError("a whole number is needed")
+    return int(float(value))
+
+
+def _cast_bool(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text not in ("true", "false", "1", "0"):
+        raise ValueError("true or false is needed")
+    return text in ("true", "1")
+
+
+def _cast_dict(value: Any) -> dict:
+    value = json.loads(value or "{}") if isinstance(value, str) else value
+    if not isinstance(value, Mapping):
+        raise ValueError('a JSON object is needed, like {"name": 1}')
+    return dict(value)

@@ -1,0 +1,187 @@
+"""Embeddings that a good score has to be compared with (DESIGN, section 7): clocks, untrained, shuffled, backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from mvf.config import Config
+from mvf.data.augment import derive_seed
+from mvf.data.records import VideoRecord
+from mvf.embedding import EmbeddedVideo, chunk_bounds, evaluating, video_features
+from mvf.models import build_model
+from mvf.models.mvformer import MVFormer
+from mvf.tasks import Rounds
+
+PERMUTATIONS = 5
+WINDOWS = 3
+WINDOW_SHARE = (0.5, 0.8)  # of the frames of a video
+MOTION_OFFSETS = (2, 5, 9)  # frames
+
+Clock = Callable[[int], np.ndarray]  # number of frames T -> (T, width)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What one pass over the videos of a split gives.
+
+    Attributes:
+        whole: Rounds by control; `backbone` holds the mean patches (T, C), of which `backbone_motion` is made.
+        cropped: The same on `WINDOWS` windows of every video, one window a round.
+        starts: By video, the first frame of each window.
+    """
+
+    whole: dict[str, Rounds] = field(default_factory=dict)
+    cropped: dict[str, Rounds] = field(default_factory=dict)
+    starts: dict[str, list[int]] = field(default_factory=dict)
+
+
+def sine_table(times: np.ndarray, width: int) -> np.ndarray:
+    """(T,) times -> (T, width) unit-norm position table: sin in even channels, cos in odd ones.
+
+    Example:
+        >>> sine_table(np.arange(3.0), 4).shape
+        (3, 4)
+    """
+    channel = np.arange(width)
+    angle = np.asarray(times, dtype=np.float64)[:, None] / 10000 ** (channel / width)
+    return unit(np.where(channel % 2 == 0, np.sin(angle), np.cos(angle)))
+
+
+def position_clock(training_frames: int, width: int, chunk: int = 1000, model: MVFormer | None = None) -> Clock:
+    """`position_only`: the table a model adds when it evaluates, stretched to 0..T0-1, anew in every chunk.
+
+    Args:
+        training_frames: T0.
+        width: Channels of the table.
+        chunk: Frames embedded at once.
+        model: Asked for its own table; without one the published table is computed.
+    """
+
+    def table(num_frames: int) -> np.ndarray:
+        if model is not None:
+            return unit(model.position_table(num_frames).detach().cpu().numpy())
+        return sine_table(np.linspace(0, training_frames - 1, num_frames), width)
+
+    return lambda length: np.concatenate([table(b - a) for a, b, *_ in chunk_bounds(length, chunk, 0)])
+
+
+def frame_clock(width: int) -> Clock:
+    """`frame_count`: the same table of the plain frame number."""
+    return lambda length: sine_table(np.arange(length), width)
+
+
+def apply_clock(rounds: Rounds, clock: Clock) -> Rounds:
+    """The same videos with a clock for an embedding."""
+    return [[replace(video, embeddings=clock(len(video.embeddings))) for video in videos] for videos in rounds]
+
+
+def windows(name: str, num_frames: int) -> list[slice]:
+    """`WINDOWS` random windows of 50 to 80 % of a video, a pure function of its name and length.
+
+    Example:
+        >>> windows("squat-1", 100) == windows("squat-1", 100)
+        True
+    """
+    generator = np.random.default_rng(derive_seed("windows", name))
+    lengths = np.round(generator.uniform(*WINDOW_SHARE, WINDOWS) * num_frames).astype(int).clip(1, num_frames)
+    starts = [int(generator.integers(num_frames - length + 1)) for length in lengths]
+    return [slice(start, start + int(length)) for start, length in zip(starts, lengths)]
+
+
+def permutations(name: str, num_frames: int) -> np.ndarray:
+    """(PERMUTATIONS, T) random orders of the frames, a pure function of name and length."""
+    generator = np.random.default_rng(derive_seed("permutations", name))
+    return np.stack([generator.permutation(num_frames) for _ in range(PERMUTATIONS)])
+
+
+def backbone_motion(mean: np.ndarray) -> np.ndarray:
+    """(T, C) mean patches -> (T, 4C): they, and their differences over ±2, ±5, ±9 frames (edges clamped).
+
+    Example:
+        >>> backbone_motion(np.arange(6.0)[:, None])[:, 1].tolist()
+        [2.0, 3.0, 4.0, 4.0, 3.0, 2.0]
+    """
+    frame, last = np.arange(len(mean)), len(mean) - 1
+    steps = [mean[np.minimum(frame + n, last)] - mean[np.maximum(frame - n, 0)] for n in MOTION_OFFSETS]
+    return np.concatenate([mean, *steps], axis=1)
+
+
+def untrained_model(config: Config, model: MVFormer) -> MVFormer:
+    """The same model before training: initialised as training does it, sharing the frozen backbone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        untrained = build_model(config, backbone=model.backbone)
+    return untrained.to(next(model.parameters()).device).eval()
+
+
+def embed_controls(
+    model: MVFormer, untrained: MVFormer, records: Sequence[VideoRecord], config: Config, cache=None
+) -> Controls:
+    """Every control that needs pixels, from one reading of each video's features.
+
+    Pooling works frame by frame, so shuffles and windows re-order pooled tokens and only run the fusion again.
+
+    Args:
+        model: The trained model.
+        untrained: See `untrained_model`.
+        records: Videos of one split.
+        config: `chunk` and `precision` are read.
+        cache: Clean feature bank, or None.
+    """
+    controls, chunk = Controls(), config.chunk
+    for record in tqdm(records, unit="video", desc="controls", disable=len(records) < 2):
+        patches, cls = video_features(model, record, cache, config.precision)
+        mean = patches.mean(dim=1).numpy()
+        crops = windows(record.name, len(mean))
+        controls.starts[record.name] = [crop.start for crop in crops]
+        _add(controls.whole, record, "backbone", [mean])
+        _add(controls.cropped, record, "backbone", [mean[crop] for crop in crops], crops)
+        for name, network in (("model", model), ("untrained", untrained)):
+            tokens = _pool(network, patches, cls)
+            steady = tokens[len(tokens) // 2].expand_as(tokens) if network is model else tokens
+            _add(controls.whole, record, "frozen_frame" if network is model else name, fuse(network, steady[None], chunk))
+            shuffled = _shuffled(network, tokens, permutations(record.name, len(mean)), chunk)
+            _add(controls.whole, record, "shuffled_order" if network is model else "untrained_shuffled", shuffled)
+            cropped = [fuse(network, tokens[None, crop], chunk)[0] for crop in crops]
+            _add(controls.cropped, record, name, cropped, crops)
+    return controls
+
+
+@torch.inference_mode()
+def fuse(model: MVFormer, tokens: Tensor, chunk: int) -> np.ndarray:
+    """(B, T, N, D) pooled tokens of equal length -> (B, T, E) unit-norm embeddings."""
+    with evaluating(model):
+        parts = [model.fuse_tokens(tokens[:, a:b]).embeddings for a, b, *_ in chunk_bounds(tokens.shape[1], chunk, 0)]
+    return torch.cat(parts, dim=1).float().cpu().numpy()
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Unit norm along the last axis, float32; a zero vector stays zero."""
+    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.maximum(norm, 1e-12)).astype(np.float32)
+
+
+def _shuffled(model: MVFormer, tokens: Tensor, orders: np.ndarray, chunk: int) -> list[np.ndarray]:
+    """Embeddings of the frames fed in each of `orders` (R, T), put back into their places."""
+    embeddings = fuse(model, tokens[torch.from_numpy(orders).to(tokens.device)], chunk)
+    return [part[back] for part, back in zip(embeddings, orders.argsort(axis=1))]
+
+
+def _pool(model: MVFormer, patches: Tensor, cls: Tensor | None) -> Tensor:
+    device = next(model.parameters()).device
+    with torch.inference_mode(), evaluating(model):
+        return model.pool(patches[None].to(device), None if cls is None else cls[None].to(device))[0][0]
+
+
+def _add(rounds_of: dict[str, Rounds], record: VideoRecord, name: str, embeddings: list, crops: list | None = None) -> None:
+    """Appends one video to every round of control `name`."""
+    rounds = rounds_of.setdefault(name, [[] for _ in embeddings])
+    for videos, array, crop in zip(rounds, embeddings, crops or [slice(None)] * len(embeddings)):
+        phases = None if record.phases is None else record.phases[crop]
+        videos.append(EmbeddedVideo(record.name, record.action, array, phases))

@@ -1,0 +1,104 @@
+"""Videos and their labels, from any of the datasets that are modules of this package.
+
+A dataset is a module with `find_videos(split, root, *, options...) -> VideoList`; its file name is its name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mvf.config import Config, nearest
+from mvf.data.records import Coverage, VideoList, VideoRecord
+
+__all__ = ["Coverage", "VideoList", "VideoRecord", "datasets", "find_config_videos", "find_videos"]
+
+SPLITS = ("train", "dev", "val")
+
+logger = logging.getLogger(__name__)
+
+
+def datasets() -> tuple[str, ...]:
+    """Names of all datasets.
+
+    Example:
+        >>> "folder" in datasets()
+        True
+    """
+    return tuple(name for name in _modules() if hasattr(importlib.import_module(f"{__name__}.{name}"), "find_videos"))
+
+
+def find_videos(name: str, split: str = "val", root: str | Path | None = None, **options: Any) -> VideoList:
+    """The videos of one split of a dataset, with their labels; nothing is decoded yet but what checking needs.
+
+    Args:
+        name: A dataset, like `synthetic` or `folder`.
+        split: `train`, `val`, or `dev`: a part of the training videos to choose settings on.
+        root: Where its files lie, relative to the working directory; empty: `$MVF_DATA`, else `~/mvf_data`.
+        **options: Keywords of that dataset.
+
+    Raises:
+        ValueError: for an unknown dataset, split or option (the nearest is named), and for missing or bad data.
+    """
+    return _usable(_find(name, split, root, options), f"{name} {split}")
+
+
+def find_config_videos(config: Config, split: str, allow_empty: bool = False) -> VideoList:
+    """The videos of one split of the dataset that `config` names.
+
+    `data_seed` and `fps` reach the datasets that know them; `data_options` overrides both.
+
+    Args:
+        config: The settings.
+        split: `train`, `dev` or `val`.
+        allow_empty: Return an empty list, instead of an error, when none of the videos can be used.
+    """
+    known = _options(_finder(config.dataset))
+    options = {key: getattr(config, key) for key in ("data_seed", "fps")}
+    for key, value in options.items():
+        if value and key not in known:
+            logger.warning("%s=%s changes nothing: %s has no such option", key, value, config.dataset)
+    options = {key: value for key, value in options.items() if key in known} | config.data_options
+    videos = _find(config.dataset, split, config.data_root, options)
+    return videos if allow_empty else _usable(videos, f"{config.dataset} {split}")
+
+
+def _find(name: str, split: str, root: str | Path | None, options: dict[str, Any]) -> VideoList:
+    find = _finder(name)
+    if split not in SPLITS:
+        raise ValueError(f'unknown split "{split}"; {nearest(split, SPLITS)}')
+    known = _options(find)
+    for option in options:
+        if option not in known:
+            raise ValueError(f'{name} has no option "{option}"; {nearest(option, known)}')
+    return find(split, root or None, **options)
+
+
+def _usable(videos: VideoList, kind: str) -> VideoList:
+    """Refuses a list of which every video was left out; a split that was never given videos is just empty."""
+    reasons = videos.coverage.unreadable
+    if reasons and not videos:
+        listed = "\n".join(f"  {name}: {reason}" for name, reason in reasons.items())
+        raise ValueError(f"none of the {len(reasons)} {kind} videos can be used:\n{listed}")
+    return videos
+
+
+def _modules() -> tuple[str, ...]:
+    return tuple(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def _finder(name: str) -> Callable[..., VideoList]:
+    """`find_videos` of the module `name`; only that module is imported."""
+    module = importlib.import_module(f"{__name__}.{name}") if name in _modules() else None
+    if not hasattr(module, "find_videos"):
+        raise ValueError(f'unknown dataset "{name}"; {nearest(name, datasets())}')
+    return module.find_videos
+
+
+def _options(find: Callable[..., VideoList]) -> tuple[str, ...]:
+    return tuple(name for name in inspect.signature(find).parameters if name not in ("split", "root"))

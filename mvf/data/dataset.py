@@ -1,0 +1,156 @@
+"""The one dataset: any list of records, any feeding of the frozen backbone, as single-video clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mvf.clip import Clip
+from mvf.config import Config
+from mvf.data.augment import build_augmentation, derive_seed
+from mvf.data.records import VideoRecord
+from mvf.data.sampling import sample_views
+from mvf.data.video import VideoError
+
+CHUNK = 16  # source frames in memory at once
+
+collate = Clip.stack
+
+
+class FeatureStore(Protocol):
+    """Backbone features of augmented views of every video, computed beforehand."""
+
+    views: int
+
+    def read(self, index: int, view: int, frame_index: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Patches (T, P, C) and class tokens (T, C0), or None, of the given frames of one stored view."""
+
+
+class VideoDataset(Dataset):
+    """Clips of one video in V views, each a pure function of (seed, epoch, video, view).
+
+    Items are asked for by `(epoch, index)`, so that any process, worker or resumed run draws the same clip. Without
+    a store, frames are decoded and every view augmented on its own; with one, every view reads another stored view.
+
+    Args:
+        records: The videos.
+        length: T, frames of a view.
+        views: V.
+        seed: Of the run.
+        augmentation: Function of (uint8 frames (T, 3, H, W), seed) -> float (T, 3, S, S); needed without a store.
+        store: Stored features, in the order of `records`.
+        **sampling: Further keywords of `sample_views`.
+
+    Attributes:
+        actions: Sorted names of the videos' actions; `Clip.action` holds positions in it.
+
+    Shape:
+        dataset[(epoch, index)] -> Clip with B = 1; padding has phase -1 and the pixels of the last frame.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[VideoRecord],
+        length: int,
+        *,
+        views: int = 2,
+        seed: int = 1,
+        augmentation: Callable[[Tensor, int], Tensor] | None = None,
+        store: FeatureStore | None = None,
+        **sampling: Any,
+    ) -> None:
+        if (augmentation is None) == (store is None):
+            raise ValueError("a dataset needs either an augmentation (for pixels) or a store (of features)")
+        if store is not None and store.views < views:
+            raise ValueError(f"{views} different views are needed, the store holds {store.views}; raise bank_views")
+        self.records, self.length, self.views, self.seed = records, length, views, seed
+        self.augmentation, self.store, self.sampling = augmentation, store, sampling
+        self.actions = sorted({record.action for record in records})
+        self.has_phases = any("phases" in record.annotations for record in records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, item: tuple[int, int]) -> Clip:
+        epoch, index = item
+        record = self.records[index]
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch, record.name, "sampling"))
+        frame_index, valid = sample_views(record.num_frames, self.length, generator, views=self.views, **self.sampling)
+        if self.store is None:
+            content = self._pixels(epoch, record, frame_index)
+        else:
+            content = self._features(index, frame_index, generator)
+        return Clip(
+            frame_index=frame_index[None],
+            num_frames=torch.tensor([record.num_frames]),
+            valid=valid[None],
+            phase=_phase(record, frame_index, valid)[None] if self.has_phases else None,
+            action=torch.tensor([self.actions.index(record.action)]),
+            **content,
+        )
+
+    def _pixels(self, epoch: int, record: VideoRecord, frame_index: Tensor) -> dict[str, Tensor]:
+        seeds = [derive_seed(self.seed, epoch, record.name, view) for view in range(len(frame_index))]
+        pieces: list[list[Tensor]] = [[] for _ in seeds]
+        for positions, frames in _wanted_frames(record, frame_index.unique()):
+            for view, seed in enumerate(seeds):
+                shown = torch.isin(positions, frame_index[view])
+                if shown.any():
+                    pieces[view].append(self.augmentation(frames[shown], seed))
+        slots = [index.unique(return_inverse=True)[1] for index in frame_index]
+        return {"frames": torch.stack([torch.cat(piece)[slot] for piece, slot in zip(pieces, slots)])[None]}
+
+    def _features(self, index: int, frame_index: Tensor, generator: torch.Generator) -> dict[str, Tensor | None]:
+        stored = torch.randperm(self.store.views, generator=generator)[: len(frame_index)].tolist()
+        read = [self.store.read(index, view, frames) for view, frames in zip(stored, frame_index)]
+        patches, cls = zip(*read)
+        return {
+            "patches": torch.stack(patches)[None],
+            "cls": None if cls[0] is None else torch.stack(cls)[None],
+        }
+
+
+def build_dataset(
+    config: Config, records: Sequence[VideoRecord], loss_views: int = 2, store: FeatureStore | None = None
+) -> VideoDataset:
+    """The training clips that `config` describes; pixels, or features when there is a store."""
+    return VideoDataset(
+        records,
+        config.num_frames,
+        views=loss_views,
+        seed=config.seed,
+        augmentation=None if store is not None else build_augmentation(config),
+        store=store,
+        sampling=config.sampling,
+        block_rule=config.block_rule,
+        region=config.region,
+        overlap=config.overlap,
+    )
+
+
+def _phase(record: VideoRecord, frame_index: Tensor, valid: Tensor) -> Tensor:
+    if record.phases is None:
+        return torch.full_like(frame_index, -1)
+    return torch.from_numpy(record.phases)[frame_index].masked_fill(~valid, -1)
+
+
+def _wanted_frames(record: VideoRecord, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pieces of the frames at sorted distinct positions: positions (n,), uint8 frames (n, 3, H, W); n <= CHUNK."""
+    first, last = int(wanted[0]), int(wanted[-1])
+    places, pictures, found = set(wanted.tolist()), [], 0
+    for position, picture in enumerate(record.frames(first, last + 1), start=first):
+        if position in places:
+            pictures.append(picture)
+        if pictures and (len(pictures) == CHUNK or position == last):
+            # a (n, H, W, 3) array seen as (n, 3, H, W): the layout that resizes fastest
+            frames = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+            yield wanted[found : found + len(pictures)], frames
+            found += len(pictures)
+            pictures = []
+    if found < len(wanted):
+        raise VideoError(f"{record.name} gave {found} of {len(wanted)} wanted frames up to frame {last}")

@@ -1,0 +1,193 @@
+"""Your own videos: a folder of video files or of folders of numbered images, with optional labels."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePath
+
+import numpy as np
+from tqdm import tqdm
+
+from mvf.config import nearest
+from mvf.data.augment import derive_seed
+from mvf.data.images import VideoError, image_files
+from mvf.data.labels import mask_files, read_boxes, read_masks, read_phases
+from mvf.data.records import Coverage, VideoList, VideoRecord
+from mvf.data.video import VIDEO_SUFFIXES, ImageFolder, VideoFile, open_source
+from mvf.files import data_folder
+
+TABLE = "videos.csv"
+COLUMNS = ("path", "split", "action", "phases", "boxes", "masks")
+ASSUMED_ACTION = "video"
+LAYOUT = """expected layout:
+  {root}/
+    squat1.mp4, more/squat2.mov, ...   video files, also in subfolders
+    squat3/0001.jpg, 0002.jpg, ...     or one folder of numbered images for each video
+    videos.csv                         optional, with columns path,split,action,phases,boxes,masks"""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of `videos.csv`; empty text where a cell or column is absent."""
+
+    path: str
+    split: str = ""
+    action: str = ""
+    phases: str = ""
+    boxes: str = ""
+    masks: str = ""
+    name: str = ""
+
+
+def find_videos(split: str = "val", root: str | Path | None = None, *, fps: float = 0.0) -> VideoList:
+    """The videos of a folder, as its `videos.csv` describes them.
+
+    Without a `split` every fifth video by name is val (of two to four videos the last); `dev` is a fixed fifth of the
+    train videos, which `train` includes. Videos that cannot be read are left out and named in `.coverage`; labels
+    that do not fit their video are an error.
+
+    Args:
+        split: `train`, `dev` or `val`.
+        root: The folder; empty: `$MVF_DATA`, else `~/mvf_data`.
+        fps: Resample videos and their labels to this rate; 0 keeps all frames.
+
+    Returns:
+        Records named by path without extension. `.action_assumed` is True where no action is given, so that all
+        videos are taken for one action.
+
+    Raises:
+        ValueError: if the folder or its videos are missing or unreadable, or `videos.csv` or a label is wrong.
+    """
+    folder = data_folder(root)
+    rows = _with_splits(_with_names(_rows(folder)))
+    wanted = _of_split(rows, split)
+    records, unreadable = [], {}
+    for row, source in zip(wanted, _open_all(folder, wanted, fps)):
+        if isinstance(source, VideoError):
+            unreadable[row.name] = str(source)
+            logger.warning("left out %s: %s", row.name, source)
+        else:
+            records.append(_record(folder, row, source))
+    found = VideoList(records, Coverage(len(records), len(wanted), unreadable))
+    found.action_assumed = not any(row.action for row in rows)
+    return found
+
+
+def _rows(folder: Path) -> list[Row]:
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise ValueError(f"data_root {folder} {problem}; {LAYOUT.format(root=folder)}")
+    if (folder / TABLE).exists():
+        rows = _read_table(folder / TABLE)
+    else:
+        rows = [Row(path) for path in _discover(folder)]
+    if not rows:
+        raise ValueError(f"no videos in {folder}; {LAYOUT.format(root=folder)}")
+    return rows
+
+
+def _read_table(path: Path) -> list[Row]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        header = [name.strip() for name in reader.fieldnames or ()]
+        for name in header:
+            if name not in COLUMNS:
+                raise ValueError(f'{path} has an unknown column "{name}"; {nearest(name, COLUMNS)}')
+        if "path" not in header:
+            raise ValueError(f"{path} has no column path; its columns are {', '.join(header) or 'missing'}")
+        reader.fieldnames = header
+        rows = [_read_row(path, reader.line_num, cells) for cells in reader]
+    for listed, times in Counter(row.path for row in rows).items():
+        if times > 1:
+            raise ValueError(f"{path} lists {listed} {times} times; list each video once")
+    return rows
+
+
+def _read_row(table: Path, line: int, cells: dict) -> Row:
+    if None in cells:
+        raise ValueError(f"{table}, line {line}: more cells than columns; quote text that holds commas")
+    row = Row(**{name: (text or "").strip() for name, text in cells.items()})
+    if not row.path:
+        raise ValueError(f"{table}, line {line}: the path is empty")
+    if row.split not in ("", "train", "val"):
+        raise ValueError(f'{table}, line {line}: split must be train or val, got "{row.split}"')
+    return replace(row, path=PurePath(row.path).as_posix())
+
+
+def _discover(folder: Path) -> list[str]:
+    """Paths of all video files and folders of numbered images below `folder`, which itself is no video."""
+    found = []
+    for path, subfolders, files in os.walk(folder, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        here = Path(path)
+        videos = [here / name for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES and name[0] != "."]
+        found += videos
+        if not videos and here != folder and image_files(here):
+            found.append(here)
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def _with_names(rows: Sequence[Row]) -> list[Row]:
+    """Names are paths without extension; the extension stays where two videos would share a name."""
+    names = [row.path.removesuffix(_video_suffix(row.path)) for row in rows]
+    times = Counter(names)
+    return [replace(row, name=name if times[name] == 1 else row.path) for row, name in zip(rows, names)]
+
+
+def _video_suffix(path: str) -> str:
+    suffix = Path(path).suffix  # folders of images may have dots in their names
+    return suffix if suffix.lower() in VIDEO_SUFFIXES else ""
+
+
+def _with_splits(rows: Sequence[Row]) -> list[Row]:
+    """Sends every fifth row without a split, by name, to val; the last one where there are two to four."""
+    names = sorted(row.name for row in rows if not row.split)
+    val = set(names[4::5] or names[1:][-1:])
+    return [row if row.split else replace(row, split="val" if row.name in val else "train") for row in rows]
+
+
+def _of_split(rows: Sequence[Row], split: str) -> list[Row]:
+    if split != "dev":
+        return [row for row in rows if row.split == split]
+    train = sorted((row for row in rows if row.split == "train"), key=lambda row: derive_seed("dev", row.name))
+    chosen = {row.name for row in train[: max(1, len(train) // 5)]}
+    return [row for row in rows if row.name in chosen]
+
+
+def _open_all(folder: Path, rows: Sequence[Row], fps: float) -> list[VideoFile | ImageFolder | VideoError]:
+    """Every video, or why it cannot be used; each is decoded once, which `$MVF_CACHE` remembers."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        opened = pool.map(lambda row: _open(folder / row.path, fps), rows)
+        return list(tqdm(opened, "checking videos", len(rows), leave=False, delay=2))
+
+
+def _open(path: Path, fps: float) -> VideoFile | ImageFolder | VideoError:
+    try:
+        source = open_source(path, fps)
+        if source.count() < 2:
+            raise VideoError(f"{path} is too short: {source.count()} frames, at least 2 are needed")
+        return source
+    except VideoError as error:
+        return error
+
+
+def _record(folder: Path, row: Row, source: VideoFile | ImageFolder) -> VideoRecord:
+    annotations = {}
+    if row.phases:
+        phases = read_phases(row.name, row.phases, folder, source)
+        annotations["phases"] = partial(np.copy, phases)
+    if row.boxes:
+        annotations["actor_box"] = partial(np.copy, read_boxes(row.name, folder / row.boxes, source))
+    if row.masks:
+        files, size = mask_files(row.name, folder / row.masks, source)
+        annotations["actor_mask"] = partial(read_masks, row.name, files, size)
+    return VideoRecord(row.name, row.action or ASSUMED_ACTION, source, annotations)

@@ -1,0 +1,110 @@
+"""What every dataset returns: a list of `VideoRecord`, with its coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+
+class FrameSource(Protocol):
+    """Where the pixels of one video come from: a file, a folder of images, a renderer."""
+
+    @property
+    def identity(self) -> str:
+        """A string that changes whenever the pixels may have changed."""
+
+    def count(self) -> int:
+        """Number of frames that really decode."""
+
+    def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
+        """Yields uint8 (H, W, 3) RGB frames; memory does not grow with the video."""
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """One video and what is known about it; nothing is decoded until it is asked for.
+
+    Attributes:
+        name: Unique within its split.
+        action: The class of the whole video.
+        source: Gives the frames.
+        annotations: Functions without arguments, by name, for whichever of `phases`, `actor_mask`,
+            `object_mask`, `actor_box`, `joints` exist.
+        phase_names: Words for the phases 0, 1, ... of this action; empty where there are none.
+        phase_kinds: For each phase `pose` or `direction` (synthetic); empty where unknown.
+    """
+
+    name: str
+    action: str
+    source: FrameSource
+    annotations: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+    phase_names: tuple[str, ...] = ()
+    phase_kinds: tuple[str, ...] = ()
+
+    @cached_property
+    def num_frames(self) -> int:
+        """Number of frames that decode, not what the header claims."""
+        return self.source.count()
+
+    @cached_property
+    def phases(self) -> np.ndarray | None:
+        """(num_frames,) integer phase of every frame, -1 where unlabelled; None without labels."""
+        phases = self._annotation("phases")
+        return None if phases is None else np.asarray(phases, dtype=np.int64)
+
+    def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
+        """Iterates uint8 (H, W, 3) RGB frames with bounded memory."""
+        return self.source.frames(start, stop, step)
+
+    def load(self) -> np.ndarray:
+        """All frames: uint8 (num_frames, H, W, 3) RGB."""
+        return np.stack(list(self.frames()))
+
+    def actor_mask(self) -> np.ndarray | None:
+        """(num_frames, H, W) bool, True on the actor; or None."""
+        return self._annotation("actor_mask")
+
+    def object_mask(self) -> np.ndarray | None:
+        """(num_frames, H, W) bool, True on the task object; or None."""
+        return self._annotation("object_mask")
+
+    def actor_box(self) -> np.ndarray | None:
+        """(num_frames, 4) float x0 y0 x1 y1 in pixels, x1 and y1 exclusive; or None."""
+        return self._annotation("actor_box")
+
+    def joints(self) -> np.ndarray | None:
+        """(num_frames, J, 2) float x y in pixels; or None."""
+        return self._annotation("joints")
+
+    def _annotation(self, name: str) -> np.ndarray | None:
+        return self.annotations[name]() if name in self.annotations else None
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a split was found.
+
+    Attributes:
+        found: Number of usable videos.
+        expected: Number of videos that should be there.
+        unreadable: Reason by name, for every video left out.
+    """
+
+    found: int
+    expected: int
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict:
+        return {"found": self.found, "expected": self.expected, "unreadable": dict(self.unreadable)}
+
+
+class VideoList(list):
+    """A list of `VideoRecord` that remembers what was left out."""
+
+    def __init__(self, records, coverage: Coverage | None = None) -> None:
+        super().__init__(records)
+        self.coverage = coverage or Coverage(found=len(self), expected=len(self))

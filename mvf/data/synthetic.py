@@ -1,0 +1,223 @@
+"""The embedded default: short videos of a drawn human figure performing actions, with exact annotations.
+
+A video is a pure function of (action, seed, options), to the pixel; see `find_videos`.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mvf.config import nearest
+from mvf.data.records import Coverage, VideoList, VideoRecord
+from mvf.data.synthetic_actions import ACTIONS
+from mvf.data.synthetic_drawing import ACTOR, THING, Canvas, Figure, shadow
+from mvf.data.synthetic_motion import JOINTS
+from mvf.data.synthetic_scene import LOOKS, Camera, cast_actor, cast_bystanders, make_background, make_camera
+from mvf.data.synthetic_timeline import Timeline, perform
+
+VERSION = 1  # of the renderer: raise it with any change of pixels
+
+
+def find_videos(
+    split: str,
+    root: str | Path | None = None,
+    *,
+    data_seed: int = 0,
+    train_videos: int = 60,
+    dev_videos: int = 12,
+    val_videos: int = 30,
+    actions: Sequence[str] = (),
+    height: int = 128,
+    width: int = 144,
+    repeats: Sequence[int] = (1, 2),
+    idle: Sequence[int] = (0, 60),
+    bystanders: Sequence[int] = (0, 2),
+    noise: float = 4.0,
+) -> VideoList:
+    """The synthetic videos of one split; nothing is rendered before it is asked for.
+
+    Args:
+        split: `train`, `dev` or `val`; they differ in bodies, clothes, photographs and tempo.
+        root: Not used: there is nothing to read.
+        data_seed: Draws another set.
+        train_videos: Number of videos of the split, dealt to the actions in turn; so are `dev_videos`, `val_videos`.
+        actions: Names of the actions wanted; empty for all.
+        height: Of the frames, in pixels; `width` likewise.
+        repeats: Least and greatest number of repetitions in a video.
+        idle: Least and greatest number of frames without action (phase -1) at each end.
+        bystanders: Least and greatest number of other people.
+        noise: Usual standard deviation of the sensor's noise, in levels of 0 to 255.
+
+    Raises:
+        ValueError: for an unknown split or action, and for counts that make no video.
+
+    Example:
+        >>> videos = find_videos("val", val_videos=6, actions=("squat", "pushup"))
+        >>> [video.name for video in videos][:3]
+        ['squat_000', 'pushup_000', 'squat_001']
+        >>> videos[0].phase_kinds
+        ('direction', 'direction', 'direction', 'direction')
+    """
+    counts = {"train": train_videos, "dev": dev_videos, "val": val_videos}
+    _check_name("split", split, counts)
+    actions = tuple(actions.split(",") if isinstance(actions, str) else actions) or tuple(ACTIONS)
+    for action in actions:
+        _check_name("action", action, ACTIONS)
+    if counts[split] < 1:
+        raise ValueError(f"{split}_videos must be at least 1, got {counts[split]}")
+    if data_seed < 0:
+        raise ValueError(f"data_seed must be at least 0, got {data_seed}")
+    if min(height, width) < 32:
+        raise ValueError(f"height and width must be at least 32 pixels, got {height} x {width}")
+    if not noise >= 0:
+        raise ValueError(f"noise must be at least 0, got {noise}")
+    options = {"height": int(height), "width": int(width), "noise": float(noise)}
+    for name, value, least in (("repeats", repeats, 1), ("idle", idle, 0), ("bystanders", bystanders, 0)):
+        options[name] = _range(name, value, least)
+    videos = []
+    for number in range(counts[split]):
+        action, index = actions[number % len(actions)], number // len(actions)
+        videos.append(_record(SyntheticVideo(action, split, int(data_seed), index, **options)))
+    return VideoList(videos, Coverage(found=len(videos), expected=len(videos)))
+
+
+@dataclass(frozen=True)
+class SyntheticVideo:
+    """Renders one video; a `FrameSource`. Timeline and background are made once, frames on demand.
+
+    Attributes:
+        action: Name in `ACTIONS`.
+        split: Name in `LOOKS`.
+        data_seed: With action, split and `index` the seed of all chance; the rest as in `find_videos`.
+        index: Number of the video among those of its action and split.
+    """
+
+    action: str
+    split: str
+    data_seed: int
+    index: int
+    height: int
+    width: int
+    noise: float
+    repeats: tuple[int, int]
+    idle: tuple[int, int]
+    bystanders: tuple[int, int]
+
+    @property
+    def identity(self) -> str:
+        return f"synthetic-{VERSION} {json.dumps(asdict(self))}"
+
+    def count(self) -> int:
+        return len(self._timeline.labels())
+
+    def phases(self) -> np.ndarray:
+        return self._timeline.labels()
+
+    def joints(self) -> np.ndarray:
+        """(T, 13, 2) pixels, hidden joints and joints out of the frame included."""
+        return np.stack([self._scene.figures[0].points[name][:, :2] for name in JOINTS], axis=1)
+
+    def actor_mask(self) -> np.ndarray:
+        """(T, H, W) bool: visible pixels of the actor, without what they carry."""
+        return np.stack([canvas.coverage(ACTOR) >= 0.5 for canvas in self._canvases()])
+
+    def object_mask(self) -> np.ndarray:
+        """(T, H, W) bool: visible pixels of bar, club, racket and ball; thin things count from a third of a pixel."""
+        masks = [(canvas.coverage(THING) >= 0.33) & (canvas.coverage(ACTOR) < 0.5) for canvas in self._canvases()]
+        return np.stack(masks)
+
+    def actor_box(self) -> np.ndarray:
+        """(T, 4) bounds x0 y0 x1 y1 of the mask; zeros where nothing of the actor is seen."""
+        return np.array([_bounds(mask) for mask in self.actor_mask()], dtype=np.float64)
+
+    def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
+        for frame in range(*slice(start, stop, step).indices(self.count())):
+            yield self._render(frame)
+
+    @cached_property
+    def _timeline(self) -> Timeline:
+        return perform(ACTIONS[self.action], self._draw(0), self.repeats, self.idle, LOOKS[self.split].tempo)
+
+    @cached_property
+    def _scene(self) -> _Scene:
+        draw, look = self._draw(1), LOOKS[self.split]
+        camera = make_camera(draw, self.count(), self.height, self.width)
+        actor = cast_actor(draw, camera, look, ACTIONS[self.action], self._timeline.poses())
+        light = np.array([draw.choice([-1, 1]) * draw.uniform(0.25, 0.6), -0.62, 0.62])
+        background, noise = make_background(draw, camera, look), self.noise * draw.uniform(0.5, 1.5)
+        count = draw.integers(self.bystanders[0], self.bystanders[1] + 1)
+        people = cast_bystanders(draw, camera, look, count, actor)
+        return _Scene(camera, (actor, *people), light / np.linalg.norm(light), background, noise)
+
+    def _draw(self, *what: int) -> np.random.Generator:
+        place = zlib.crc32(f"{self.action} {self.split}".encode())
+        return np.random.default_rng([VERSION, self.data_seed, place, self.index, *what])
+
+    def _canvases(self) -> Iterator[Canvas]:
+        """Every frame without the people behind the actor: they change no mask."""
+        near = [figure for figure in self._scene.figures if figure.floor[0, 2] >= 0]
+        return (self._paint(frame, near) for frame in range(self.count()))
+
+    def _paint(self, frame: int, figures: Sequence[Figure]) -> Canvas:
+        canvas = Canvas(self.height, self.width, self._scene.light)
+        for figure in figures:
+            canvas.add(figure, frame)
+        return canvas
+
+    def _render(self, frame: int) -> np.ndarray:
+        scene, size = self._scene, (self.height, self.width)
+        pan = scene.camera.pan[frame]
+        middle = (np.array(scene.background.shape[1::-1]) - 1) / 2 - pan
+        image = cv2.getRectSubPix(scene.background, size[::-1], (float(middle[0]), float(middle[1])))
+        for figure in scene.figures:
+            dark = shadow(figure, frame, size, -0.5 * scene.light[0], np.tan(scene.camera.pitch))
+            image *= 1 - 0.5 * dark[..., None]
+        self._paint(frame, scene.figures).onto(image)
+        grain = self._draw(2, frame).standard_normal(image.shape, dtype=np.float32)
+        image += float(scene.noise) * grain + 0.5
+        return np.clip(image, 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    camera: Camera
+    figures: tuple[Figure, ...]  # the actor first
+    light: np.ndarray
+    background: np.ndarray
+    noise: float
+
+
+def _record(video: SyntheticVideo) -> VideoRecord:
+    action = ACTIONS[video.action]
+    known = ["phases", "joints", "actor_box", "actor_mask"] + ["object_mask"] * bool(action.thing)
+    annotations = {name: getattr(video, name) for name in known}
+    return VideoRecord(f"{video.action}_{video.index:03d}", video.action, video, annotations, action.names, action.kinds)
+
+
+def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Example:
+    >>> _bounds(np.eye(4, dtype=bool)[:, 1:])
+    (0, 1, 3, 4)
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1) if len(rows) else (0, 0, 0, 0)
+
+
+def _check_name(kind: str, name: str, allowed: Sequence[str]) -> None:
+    if name not in allowed:
+        raise ValueError(f'unknown {kind} "{name}"; {nearest(name, allowed)}')
+
+
+def _range(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
+    low, high = (value, value) if isinstance(value, int) else map(int, value)
+    if not least <= low <= high:
+        raise ValueError(f"{name} must be two numbers from {least} up, the smaller first, got {value}")
+    return low, high

@@ -1,0 +1,239 @@
+"""Where pixels come from: video files (PyAV) and folders of numbered images (OpenCV), decoded in order."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from mvf.data.images import VideoError, image_files, read_image
+from mvf.files import atomic, cache_folder
+
+VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .mts .m2ts .3gp .ogv".split())
+
+logger = logging.getLogger(__name__)
+
+
+class VideoFile:
+    """The frames of one video file, upright and with square pixels.
+
+    Rotation flags and pixel aspect are applied. The length is the number of frames that decode, whatever the
+    header claims; it costs one pass over the file, remembered in `$MVF_CACHE`. A file whose decoding fails
+    or is reported corrupt anywhere counts as damaged as a whole.
+
+    Args:
+        path: A file in any format that FFmpeg reads.
+        fps: Resample to this rate, each frame the nearest in time of the source; 0 keeps the frames as they are.
+
+    Raises:
+        VideoError: from every method that reads, naming the file and the reason.
+    """
+
+    def __init__(self, path: str | Path, fps: float = 0.0) -> None:
+        if not (math.isfinite(fps) and fps >= 0):
+            raise ValueError(f"fps must be 0 (as recorded) or a positive rate, got {fps}")
+        # absolute, because FFmpeg reads "name:rest" as a protocol
+        self.path = Path(path).absolute()
+        self.fps = float(fps)
+
+    @property
+    def identity(self) -> str:
+        return f"{_file_identity(self.path)}|{self.fps:g}"
+
+    @cached_property
+    def num_source_frames(self) -> int:
+        """Number of frames in the file, before resampling."""
+        return len(self._times)
+
+    @cached_property
+    def source_index(self) -> np.ndarray:
+        """(count(),) which frame of the file each frame is; labels given per source frame are indexed by it."""
+        if self.fps and not np.isfinite(self._times).all():
+            raise VideoError(f"cannot resample {self.path}: its frames carry no time stamps; use fps=0")
+        return resampled_index(self._times, self.fps)
+
+    def count(self) -> int:
+        return len(self.source_index)
+
+    def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
+        wanted = self.source_index[_slice(start, stop, step)]
+        reformatter = VideoReformatter()  # reused: setting up a colour conversion costs more than doing it
+        position = 0
+        for number, (frame, aspect) in enumerate(_decode(self.path) if len(wanted) else ()):
+            if number == wanted[position]:
+                picture = _upright(frame, aspect, reformatter)
+            while number == wanted[position]:
+                yield picture
+                position += 1
+                if position == len(wanted):
+                    return
+        if position < len(wanted):
+            raise VideoError(f"cannot read {self.path}: it became shorter while it was in use")
+
+    @cached_property
+    def _times(self) -> np.ndarray:
+        """(num_source_frames,) presentation times in seconds, NaN where the file has none."""
+        return _remembered(_file_identity(self.path), lambda: _presentation_times(self.path))
+
+
+class ImageFolder:
+    """A folder of numbered images, in natural order (frame 2 before frame 10), all of one size.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        VideoError: from every method that reads, naming the image and the reason.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """The images, in order."""
+        return image_files(self.path)
+
+    @property
+    def identity(self) -> str:
+        digest = hashlib.sha256("\n".join(map(_file_identity, self.files)).encode()).hexdigest()
+        return f"{self.path}|{len(self.files)} images|{digest}"
+
+    @cached_property
+    def num_source_frames(self) -> int:
+        """Number of images; all of them decode."""
+        return len(_remembered(self.identity, lambda: np.arange(sum(1 for _ in self._read(self.files)), dtype=float)))
+
+    @cached_property
+    def source_index(self) -> np.ndarray:
+        """(count(),) which image each frame is: images are never resampled."""
+        return np.arange(self.num_source_frames)
+
+    def count(self) -> int:
+        return self.num_source_frames
+
+    def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
+        return self._read(self.files[_slice(start, stop, step)])
+
+    def _read(self, files: Iterable[Path]) -> Iterator[np.ndarray]:
+        size = None
+        for path in files:
+            picture = read_image(path)
+            size = size or picture.shape
+            if picture.shape != size:
+                raise VideoError(f"cannot use {path}: it is {_size(picture.shape)}, the images before it {_size(size)}")
+            yield picture
+
+
+def open_source(path: str | Path, fps: float = 0.0) -> VideoFile | ImageFolder:
+    """The frames of a video file or of a folder of numbered images."""
+    if not Path(path).exists():
+        raise VideoError(f"cannot read {path}: it does not exist")
+    if not Path(path).is_dir():
+        return VideoFile(path, fps)
+    if fps:
+        raise VideoError(f"cannot resample {path}: a folder of images has no frame rate; use fps=0")
+    return ImageFolder(path)
+
+
+def resampled_index(times: np.ndarray, fps: float) -> np.ndarray:
+    """Source frame nearest in time to each frame of a video resampled to a steady rate; the earlier one on ties.
+
+    Args:
+        times: (N,) presentation times of the source frames in seconds.
+        fps: Wanted frames per second; 0 keeps all frames.
+
+    Returns:
+        (M,) non-decreasing integers in [0, N-1].
+
+    Example:
+        >>> resampled_index(np.arange(6) / 30, 15).tolist(), resampled_index(np.arange(3) / 30, 60).tolist()
+        ([0, 2, 4], [0, 0, 1, 1, 2, 2])
+    """
+    if not fps or len(times) < 2:
+        return np.arange(len(times))
+    times = np.maximum.accumulate(times - times[0])
+    duration = times[-1] * len(times) / (len(times) - 1)  # the last frame is shown for a mean interval
+    tolerance = 1e-6  # rounding of times must not decide
+    wanted = np.arange(max(1, math.ceil((duration - tolerance) * fps))) / fps
+    return np.searchsorted((times[:-1] + times[1:]) / 2, wanted - tolerance)
+
+
+def _decode(path: Path) -> Iterator[tuple[av.VideoFrame, float]]:
+    """Frames in presentation order, each with the width of its pixels over their height."""
+    number, size = 0, None
+    try:
+        if path.stat().st_size == 0:
+            raise VideoError(f"cannot read {path}: the file is empty (0 bytes)")
+        with av.open(str(path), metadata_errors="ignore") as container:
+            stream = container.streams.best("video")
+            if stream is None:
+                raise VideoError(f"cannot read {path}: it holds no video stream")
+            aspect = float(stream.sample_aspect_ratio or 1)
+            for packet in container.demux(stream):
+                if packet.is_corrupt:
+                    raise VideoError(f"cannot read {path}: damaged or cut off after {number} frames")
+                for frame in packet.decode():
+                    size = size or (frame.height, frame.width)
+                    if frame.is_corrupt:
+                        raise VideoError(f"cannot read {path}: damaged after {number} frames")
+                    if (frame.height, frame.width) != size:
+                        raise VideoError(f"cannot use {path}: its frame size changes after {number} frames")
+                    yield frame, aspect
+                    number += 1
+    except (av.FFmpegError, OSError) as error:
+        reason = error.strerror or type(error).__name__
+        raise VideoError(f"cannot read {path}: damaged after {number} frames, or no video ({reason})") from error
+
+
+def _presentation_times(path: Path) -> np.ndarray:
+    return np.array([math.nan if frame.time is None else frame.time for frame, _ in _decode(path)], dtype=float)
+
+
+def _upright(frame: av.VideoFrame, aspect: float, reformatter: VideoReformatter) -> np.ndarray:
+    picture = reformatter.reformat(frame, format="rgb24").to_ndarray()
+    width = max(1, round(frame.width * aspect))
+    if width != frame.width:
+        picture = cv2.resize(picture, (width, frame.height), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
+
+
+def _file_identity(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise VideoError(f"cannot read {path}: {error.strerror}") from error
+    return f"{path}|{found.st_size}|{found.st_mtime_ns}"
+
+
+def _remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """`compute()`, kept on disk under `identity`; a cache that cannot be used costs time, not the result."""
+    path = cache_folder() / "frame_counts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        values = compute()
+    try:
+        with atomic(path) as temporary:
+            np.save(temporary, values)
+    except OSError as error:
+        logger.warning("frame counts cannot be kept, videos are read again next time: %s", error)
+    return values
+
+
+def _slice(start: int, stop: int | None, step: int) -> slice:
+    if step < 1:
+        raise ValueError(f"step must be at least 1, got {step}")
+    return slice(start, stop, step)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"

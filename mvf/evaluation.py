@@ -1,0 +1,192 @@
+"""The protocol: four tasks, controls beside every score, verdicts, localization (DESIGN, section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from mvf.config import Config
+from mvf.controls import (
+    Clock,
+    Controls,
+    apply_clock,
+    backbone_motion,
+    embed_controls,
+    frame_clock,
+    position_clock,
+    untrained_model,
+)
+from mvf.data.records import VideoRecord
+from mvf.embedding import EmbeddedVideo
+from mvf.localize import localization
+from mvf.models.mvformer import MVFormer
+from mvf.report import add_kinds, header, read_report, score_report, verdicts, write_report
+from mvf.scoring import Protocol, Scored, alignment, count_phases, score_rounds
+from mvf.tasks import Features, Rounds, kept_frames, standardise
+
+__all__ = ["evaluate", "read_report", "write_report"]
+
+PIXEL_CONTROLS = (
+    "untrained", "backbone_mean", "backbone_motion", "frozen_frame", "shuffled_order", "untrained_shuffled",
+)  # fmt: skip
+NEEDS_MODEL = (
+    *(f"controls.{name}" for name in PIXEL_CONTROLS), "cropped", "alignment_error.window", "localization", "coverage",
+)  # fmt: skip
+
+FEATURES: Mapping[str, Features] = {"backbone_mean": lambda mean: mean, "backbone_motion": backbone_motion}
+
+
+def evaluate(
+    train_embedded: Sequence[EmbeddedVideo],
+    val_embedded: Sequence[EmbeddedVideo],
+    config: Config,
+    model: MVFormer | None = None,
+    train_records: Sequence[VideoRecord] | None = None,
+    val_records: Sequence[VideoRecord] | None = None,
+    cache=None,
+) -> dict:
+    """Scores a frozen model's embeddings beside everything that could explain them without understanding.
+
+    Nothing is chosen on the validation videos. The result is a pure function of the arguments, without timings.
+
+    Args:
+        train_embedded: Training videos, which probes are fitted on (`mvf.embed`).
+        val_embedded: Validation videos, which are scored.
+        config: Of the run.
+        model: The model that made the embeddings; with both records lists it gives the controls that need pixels,
+            the scores on cropped windows, and the localization.
+        train_records: Training videos; `.coverage` and `.action_assumed` are reported where there.
+        val_records: Validation videos.
+        cache: Clean feature bank (`mvf.bank.FeatureBank`), or None to run the backbone.
+
+    Returns:
+        The content of `metrics.json`: DESIGN section 5, and the keys `alignment_error_controls`, `phase_kinds`,
+        `localization_differences`, `sampling`, `features`, `warning` where they apply. What could not be computed
+        is absent, and named with its reason in `skipped`.
+    """
+    protocol = Protocol(count_phases([*train_embedded, *val_embedded]), config.stride, config.probe)
+    clocks = _clocks(config, model)
+    kinds = {record.action: record.phase_kinds for record in val_records or () if record.phase_kinds}
+    report = header(config, model, train_records)
+    report |= score_report(list(train_embedded), list(val_embedded), protocol, clocks, kinds)
+    records = {"train": train_records, "val": val_records}
+    coverages = {split: r.coverage.as_dict() for split, r in records.items() if hasattr(r, "coverage")}
+    report |= {"coverage": coverages} if coverages else {}
+    lacking = _lacking(model, train_records, val_records)
+    if lacking:
+        report["skipped"] |= {name: lacking for name in NEEDS_MODEL if name != "coverage" or not coverages}
+        return report
+    untrained = untrained_model(config, model)
+    train, val = (embed_controls(model, untrained, r, config, cache) for r in (train_records, val_records))
+    _add_controls(report, train, val, protocol, kinds)
+    _add_cropped(report, train, val, protocol, clocks["position_only"])
+    _add_alignment(report, val_embedded, train, val, protocol, clocks["position_only"])
+    _add_localization(report, model, train_records, val_records)
+    return report
+
+
+def _clocks(config: Config, model: MVFormer | None) -> dict[str, Clock]:
+    """Without positions the model has no clock: then the published table stands for one."""
+    own = model if config.positions == "sine" else None
+    position = position_clock(config.num_frames, config.fusion_width, config.chunk, own)
+    return {"position_only": position, "frame_count": frame_clock(config.fusion_width)}
+
+
+def _lacking(model: MVFormer | None, *records: Sequence[VideoRecord] | None) -> str:
+    """Why controls that need pixels cannot be had; empty when they can."""
+    if model is None or any(r is None for r in records):
+        return "needs the model and the records of both splits: evaluate(..., model=, train_records=, val_records=)"
+    return "" if model.backbone is not None else "the model came without a backbone"
+
+
+def _add_controls(report: dict, train: Controls, val: Controls, protocol: Protocol, kinds: Mapping) -> None:
+    scored = {}
+    for name in PIXEL_CONTROLS:
+        features = FEATURES.get(name)
+        source = "backbone" if features else name
+        scored[name] = score_rounds(train.whole[source], val.whole[source], protocol, features, refit=True)
+    report["controls"] |= {name: part.means() for name, part in scored.items()}
+    _name_gaps(report, "controls", scored)
+    add_kinds(report, {name: scored[name] for name in ("backbone_motion", "shuffled_order")}, kinds)
+
+
+def _add_cropped(report: dict, train: Controls, val: Controls, protocol: Protocol, clock: Clock) -> None:
+    """Probes fitted on training windows, scored on validation windows."""
+    scored = {}
+    for name in ("model", "position_only", "untrained", "backbone_motion"):
+        source = {"backbone_motion": "backbone", "position_only": "model"}.get(name, name)
+        rounds = [split.cropped[source] for split in (train, val)]
+        if name == "position_only":
+            rounds = [apply_clock(part, clock) for part in rounds]
+        scored[name] = score_rounds(*rounds, protocol, FEATURES.get(name))
+    report["cropped"] = {name: part.means() for name, part in scored.items()}
+    _name_gaps(report, "cropped", scored)
+    controls = {name: part for name, part in scored.items() if name != "model"}
+    sentences = verdicts(scored["model"], scored["position_only"], controls)
+    report["verdicts"] |= {f"cropped.{score}": sentence for score, sentence in sentences.items()}
+
+
+def _add_alignment(
+    report: dict, whole: list[EmbeddedVideo], train: Controls, val: Controls, protocol: Protocol, clock: Clock
+) -> None:
+    """Window to whole for the model and two controls; whole to whole for `backbone_motion`."""
+    table, controls = report["alignment_error"], report["alignment_error_controls"]
+    crops = val.cropped["model"]
+    motion = _motion_by_action(train.whole["backbone"][0], val.whole["backbone"][0], val.cropped["backbone"])
+    try:
+        table["window"] = alignment(_placed(crops, val), whole, protocol)
+        positions = apply_clock(crops, clock)
+        controls["position_only"]["window"] = alignment(_placed(positions, val), apply_clock([whole], clock)[0], protocol)
+        videos, windows = motion
+        controls["backbone_motion"] = {
+            "whole": alignment([(video, 0) for video in videos], videos, protocol),
+            "window": alignment(_placed(windows, val), videos, protocol),
+        }
+    except ValueError as error:
+        report["skipped"]["alignment_error.window"] = str(error)
+
+
+def _motion_by_action(
+    train: list[EmbeddedVideo], val: list[EmbeddedVideo], windows: Rounds
+) -> tuple[list[EmbeddedVideo], Rounds]:
+    """Motion features of whole videos and windows, both z-scored by the whole training videos of their action."""
+    fitted = {}
+    for action in {video.action for video in val}:
+        arrays, _ = kept_frames([video for video in train if video.action == action], backbone_motion)
+        fitted[action] = arrays if sum(map(len, arrays)) else None
+
+    def features(video: EmbeddedVideo) -> EmbeddedVideo:
+        motion = backbone_motion(video.embeddings)
+        arrays = fitted[video.action]
+        return replace(video, embeddings=motion if arrays is None else standardise(arrays, [motion])[0])
+
+    return [features(video) for video in val], [[features(video) for video in videos] for videos in windows]
+
+
+def _placed(windows: Rounds, controls: Controls) -> list[tuple[EmbeddedVideo, int]]:
+    """Every window with the frame at which it starts."""
+    return [(video, controls.starts[video.name][i]) for i, videos in enumerate(windows) for video in videos]
+
+
+def _add_localization(report: dict, model: MVFormer, train: Sequence[VideoRecord], val: Sequence[VideoRecord]) -> None:
+    try:
+        table, differences, skipped = localization(model, train, val)
+    except ValueError as error:
+        report["skipped"]["localization"] = str(error)
+        return
+    report |= {"localization": table, "localization_differences": differences}
+    report["skipped"] |= skipped
+
+
+def _name_gaps(report: dict, group: str, scored: Mapping[str, Scored]) -> None:
+    """Names what controls lack although the model has it on whole videos: other gaps are named already."""
+    gaps: dict[str, dict[str, str]] = {}
+    for name, part in scored.items():
+        for score, reason in part.skipped().items():
+            if score not in report["skipped"]:
+                gaps.setdefault(score, {})[name] = reason
+    for score, reasons in gaps.items():
+        if len(reasons) == len(scored):  # a property of the videos, not of one control
+            report["skipped"][f"{group}.{score}"] = next(iter(reasons.values()))
+        else:
+            report["skipped"] |= {f"{group}.{name}.{score}": reason for name, reason in reasons.items()}

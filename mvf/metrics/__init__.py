@@ -1,0 +1,49 @@
+"""The frozen-feature tasks and the localization scores: pure functions of arrays (DESIGN sections 4 and 7).
+
+Videos are lists of (T, E) embeddings with lists of (T,) integer phases, frames of phase below 0 being dropped first.
+A score that cannot be computed raises ValueError with the reason.
+"""
+
+from mvf.metrics.alignment import alignment_error, alignment_error_pairs, event_times
+from mvf.metrics.classification import count_correct, phase_classification, phase_confusion, predict_phases
+from mvf.metrics.kendall import kendall_tau, kendall_tau_pairs
+from mvf.metrics.localization import (
+    attention_auroc,
+    attention_average_precision,
+    attention_jaccard,
+    attention_lift,
+    attention_mass,
+    pointing_game,
+    region_area,
+)
+from mvf.metrics.neighbours import nearest_in_videos
+from mvf.metrics.progression import phase_progression, predict_progression, progression_score
+from mvf.metrics.retrieval import retrieval_precision, retrieval_precisions, retrieval_video_precisions
+from mvf.metrics.videos import labelled_frames
+
+__all__ = [
+    "alignment_error",
+    "alignment_error_pairs",
+    "attention_auroc",
+    "attention_average_precision",
+    "attention_jaccard",
+    "attention_lift",
+    "attention_mass",
+    "count_correct",
+    "event_times",
+    "kendall_tau",
+    "kendall_tau_pairs",
+    "labelled_frames",
+    "nearest_in_videos",
+    "phase_classification",
+    "phase_confusion",
+    "phase_progression",
+    "pointing_game",
+    "predict_phases",
+    "predict_progression",
+    "progression_score",
+    "region_area",
+    "retrieval_precision",
+    "retrieval_precisions",
+    "retrieval_video_precisions",
+]

@@ -1,0 +1,46 @@
+"""The model: frozen backbone, spatial pooling, temporal fusion; and where models are read from."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+from torch import nn
+
+from mvf.config import Config
+from mvf.models import pretrained
+from mvf.models.mvformer import Architecture, MVFormer, MVFormerOutput
+from mvf.models.official import load_official_checkpoint
+
+__all__ = ["Architecture", "MVFormer", "MVFormerOutput", "build_model", "load_official_checkpoint", "load_weights"]
+
+
+def build_model(config: Config, backbone: nn.Module | None = None, project: bool = True) -> MVFormer:
+    """The model of a configuration, with trained parts drawn from torch's generator.
+
+    Args:
+        config: Every field that `Architecture` has too is taken over.
+        backbone: A ready-made frozen network instead of the one that `config` names.
+        project: False leaves the projection head out, for objectives that do not read it.
+
+    Raises:
+        ValueError: for a layer, image size or class token that the backbone does not have.
+    """
+    if backbone is None:
+        backbone = pretrained.load_backbone(config.backbone, config.backbone_weights, config.image_size, config.layers)
+    shared = {f.name: getattr(config, f.name) for f in fields(Architecture) if hasattr(config, f.name)}
+    architecture = Architecture(**shared, channels=backbone.channels, cls_channels=backbone.cls_channels)
+    return MVFormer(architecture if project else replace(architecture, projection_width=0), backbone)
+
+
+def load_weights(model: MVFormer, source: str | Path) -> None:
+    """Starts the trained parts of `model` from a model folder, a run folder or an official checkpoint.
+
+    Raises:
+        FileNotFoundError: when `source` does not exist.
+        ValueError: when its tensors do not fit the model.
+    """
+    if Path(source).is_dir():
+        model.load_trained_state(pretrained.read(source).trained)
+    else:
+        model.load_trained_state(load_official_checkpoint(source).trained_state())

@@ -1,0 +1,200 @@
+"""The frozen image backbone: patch features, class token and class-token attention of chosen layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+
+from mvf.models.weights import check_image_size, is_vit, load_backbone, patch_size
+
+
+class Backbone(nn.Module):
+    """A frozen timm network that turns frames into patch features.
+
+    Features are the outputs of the chosen blocks before the final norm, concatenated on channels in the
+    order in which the layers are named; class and register tokens are left out. The module normalises
+    its input itself, and stays in eval mode and without gradients whatever its parent does.
+
+    Reference: Walmer et al., arXiv 2311.10873, section 3.1; Caron et al., DINO, ICCV 2021.
+
+    Args:
+        name: Alias (`mvf.models.weights.ALIASES`) or timm name.
+        weights: Empty: hub, else package index; the path of a file; or `random`.
+        image_size: Side of the square frames, in pixels.
+        layers: 1-based blocks (ResNets: stages 1 to 4), negative from the end.
+
+    Attributes:
+        weights, timm_name, weights_source, weights_sha256: As asked for, and as found; see `LoadedBackbone`.
+        layers: The same, all positive.
+        channels: C, summed over the layers.
+        cls_channels: C0, width of the class token; None where the network has none.
+        grid: (h, w) patches of a frame, P = h * w.
+        num_blocks: Number of layers to choose from.
+        num_heads: Attention heads of a block; None without class token.
+
+    Shape:
+        frames (M, 3, S, S) in [0, 1] -> patches (M, P, C), cls (M, C0) or None: the class token of the deepest layer
+
+    Raises:
+        ValueError: for a layer that the network lacks, or frames that its patches do not divide.
+
+    Example:
+        >>> backbone = Backbone("vit_tiny_patch16_224", "random", image_size=32, layers=(4, -1))
+        >>> patches, cls = backbone(torch.rand(2, 3, 32, 32))
+        >>> patches.shape, cls.shape, backbone.layers
+        (torch.Size([2, 4, 384]), torch.Size([2, 192]), (4, 12))
+    """
+
+    def __init__(
+        self, name: str, weights: str | Path = "", image_size: int = 224, layers: Sequence[int] = (4, 8, 12)
+    ) -> None:
+        super().__init__()
+        loaded = load_backbone(name, weights, image_size)
+        self.model = loaded.model
+        self.name, self.weights, self.timm_name = name, str(weights), loaded.timm_name
+        self.weights_source, self.weights_sha256 = loaded.source, loaded.sha256
+        self.image_size = image_size
+        self.num_blocks = _num_layers(self.model)
+        self.layers = self.resolve_layers(layers)
+        self.grid = self.grid_of(image_size)
+        self.channels = sum(_width(self.model, layer) for layer in self.layers)
+        self.has_cls = getattr(self.model, "cls_token", None) is not None
+        self.cls_channels = self.model.embed_dim if self.has_cls else None
+        self.num_heads = _num_heads(self.model) if self.has_cls else None
+        for kind in ("mean", "std"):
+            values = torch.tensor(self.model.pretrained_cfg[kind]).view(3, 1, 1)
+            self.register_buffer(kind, values, persistent=False)
+        self.train()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stays in eval mode: a frozen batch norm keeps its statistics."""
+        return super().train(False)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Patch features of `self.layers` and the class token of the deepest of them."""
+        patches, cls = self.intermediates(frames, self.layers)
+        return torch.cat(patches, dim=-1), cls
+
+    def resolve_layers(self, layers: Sequence[int]) -> tuple[int, ...]:
+        """Layers counted from 1; raises ValueError where the network lacks one."""
+        for layer in layers:
+            if layer == 0 or abs(layer) > self.num_blocks:
+                raise ValueError(
+                    f"{self.name} has layers 1 to {self.num_blocks}, got layer {layer}; "
+                    f"choose among them, or -1 to -{self.num_blocks} from the end"
+                )
+        if not layers or len(set(layers)) < len(layers):
+            raise ValueError(f"layers must be different numbers, at least one; got {tuple(layers)}")
+        return tuple(layer if layer > 0 else self.num_blocks + 1 + layer for layer in layers)
+
+    def grid_of(self, image_size: int) -> tuple[int, int]:
+        """(h, w) patches of a square frame of `image_size` pixels; raises ValueError where they do not fit."""
+        check_image_size(self.model, self.name, image_size)
+        side = -(-image_size // patch_size(self.model))
+        return side, side
+
+    def intermediates(self, frames: Tensor, layers: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
+        """Outputs (M, P, C_l) of each layer, and the class token (M, C0) of the deepest, or None."""
+        layers = self.resolve_layers(layers)
+        return _select(self._features(frames, layers), layers)
+
+    def cls_attention(
+        self, frames: Tensor, layers: Sequence[int] = (-1,)
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What `forward` gives, and how the class token of `layers` attends to the patches, in one pass.
+
+        Weights are a softmax over all tokens, of which the patches' part is returned: a row sums to less
+        than 1, by what class and register tokens take.
+
+        Returns:
+            patches (M, P, C), cls (M, C0), heads (len(layers), M, heads, P) float32; the last two are None
+            for a network without class token.
+        """
+        layers = self.resolve_layers(layers)
+        depth = max(*self.layers, *layers)
+        with _ClassTokenAttention(layers) as recorded:
+            features = self._features(frames, {*self.layers, depth})
+        patches, cls = _select(features, self.layers)
+        if not self.has_cls:
+            return torch.cat(patches, dim=-1), None, None
+        if recorded.calls != depth:
+            raise RuntimeError(
+                f"{depth} blocks of {self.timm_name} made {recorded.calls} calls of fused attention, wanted one each; "
+                "attention maps need TIMM_FUSED_ATTN unset and blocks with one attention"
+            )
+        heads = torch.stack([recorded.rows[layer] for layer in layers])
+        return torch.cat(patches, dim=-1), cls, heads[..., self.model.num_prefix_tokens :]
+
+    @torch.no_grad()
+    def _features(self, frames: Tensor, layers: Iterable[int]) -> dict[int, tuple[Tensor, Tensor | None]]:
+        """For each layer patches (M, P, C_l) and class token (M, C0), or None."""
+        if frames.ndim != 4 or frames.shape[1] != 3 or frames.shape[2] != frames.shape[3]:
+            raise ValueError(f"frames must be (M, 3, S, S), got {tuple(frames.shape)}")
+        check_image_size(self.model, self.name, frames.shape[-1])
+        order = sorted(set(layers))
+        first = 0 if isinstance(self.model, timm.models.ResNet) else 1  # a ResNet's feature 0 is its stem
+        options: dict[str, Any] = {"indices": [layer - first for layer in order], "norm": False}
+        options |= {"intermediates_only": True, "stop_early": True}
+        frames = (frames - self.mean) / self.std
+        if self.has_cls:
+            outputs = self.model.forward_intermediates(frames, return_prefix_tokens=True, output_fmt="NLC", **options)
+            return {layer: (patches, prefix[:, 0]) for layer, (patches, prefix) in zip(order, outputs)}
+        outputs = self.model.forward_intermediates(frames, output_fmt="NCHW", **options)
+        return {layer: (maps.flatten(2).transpose(1, 2), None) for layer, maps in zip(order, outputs)}
+
+
+class _ClassTokenAttention(TorchFunctionMode):
+    """Notes the class token's attention while a network runs.
+
+    Every vision transformer of timm hands its final queries and keys, with biases, norms and rotary
+    positions applied, to one function. Reading them there is exact for all of them, and costs one row.
+    """
+
+    def __init__(self, layers: Sequence[int]) -> None:
+        super().__init__()
+        self.rows: dict[int, Tensor] = dict.fromkeys(layers)
+        self.calls = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is scaled_dot_product_attention:
+            self.calls += 1
+            if self.calls in self.rows:
+                query, key = args[0][:, :, :1].float(), args[1].float()  # (M, heads, 1, d), (M, heads, L, d)
+                scores = query @ key.transpose(-2, -1) / key.shape[-1] ** 0.5
+                bias = (kwargs or {}).get("attn_mask")  # BEiT's relative positions
+                scores = scores if bias is None else scores + bias[..., :1, :]
+                self.rows[self.calls] = scores.softmax(dim=-1).squeeze(2)
+        return function(*args, **(kwargs or {}))
+
+
+def _select(
+    features: dict[int, tuple[Tensor, Tensor | None]], layers: Sequence[int]
+) -> tuple[list[Tensor], Tensor | None]:
+    patches = [features[layer][0] for layer in layers]
+    sizes = {item.shape[1] for item in patches}
+    if len(sizes) > 1:
+        raise ValueError(f"layers {tuple(layers)} have different numbers of patches, {sorted(sizes)}; choose one layer")
+    return patches, features[max(layers)][1]
+
+
+def _num_layers(model: nn.Module) -> int:
+    if is_vit(model):
+        return len(model.blocks)
+    return len(model.feature_info) - isinstance(model, timm.models.ResNet)
+
+
+def _num_heads(model: nn.Module) -> int:
+    return next(module.num_heads for module in model.blocks[0].modules() if hasattr(module, "num_heads"))
+
+
+def _width(model: nn.Module, layer: int) -> int:
+    if is_vit(model):
+        return model.embed_dim
+    return model.feature_info[layer - 1 + isinstance(model, timm.models.ResNet)]["num_chs"]

@@ -1,0 +1,221 @@
+"""MV-Former (paper, Figure 2): frozen backbone, spatial pooling to entities, temporal fusion, one embedding a frame."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mvf.models import pretrained
+from mvf.models.fusion import MultiEntityTemporalFusion, token_mlp
+from mvf.models.pooling import make_pooling
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The numbers that fix the trained parts; the defaults are the paper's for Penn Action (DINO ViT-B/8)."""
+
+    channels: int = 2304  # C: channels of a patch, all layers together
+    cls_channels: int | None = 768  # C0: channels of the class token; None without one
+    pooling: str = "lstp"
+    entities: int = 3
+    entity_width: int = 384
+    entity_id: bool = True  # one-hot appended to every entity
+    token_width: int = 512
+    fusion_width: int = 256
+    fusion_blocks: int = 3
+    fusion_heads: int = 8
+    fusion_feedforward: int = 1024
+    dropout: float = 0.1
+    positions: str = "sine"
+    readout: str = "cls"  # the token of entity 1, or the mean over entities
+    embedding_size: int = 128
+    projection_width: int = 128  # hidden width of the training-only head; 0: no head
+    num_frames: int = 80  # T0: frames of a training clip
+
+
+@dataclass(frozen=True)
+class MVFormerOutput:
+    """What one forward gives.
+
+    Attributes:
+        raw_embeddings: (B, T, E) one embedding a frame.
+        embeddings: (B, T, E) their unit norm.
+        projections: (B, T, E) unit norm of the training-only head, which reads `raw_embeddings`; None when left out.
+        entities: (B, T, N, D); None where the pooling has none.
+        attention: (B, T, N, P) weights over patches that sum to 1; None where the pooling has none.
+    """
+
+    raw_embeddings: Tensor
+    embeddings: Tensor
+    projections: Tensor | None = None
+    entities: Tensor | None = None
+    attention: Tensor | None = None
+
+
+class MVFormer(nn.Module):
+    """Multi-entity Video Transformer.
+
+    Reference: Walmer et al., https://arxiv.org/abs/2311.10873, section 3 and Figure 2.
+
+    Args:
+        architecture: Numbers of the trained parts.
+        backbone: Frozen network `(M, 3, S, S) -> (patches (M, P, C), cls (M, C0) or None)`; without one only
+            `fuse` works, which starts from its features.
+
+    Shape:
+        frames (B, T, 3, S, S) in [0, 1], valid (B, T) True where a frame is real -> `MVFormerOutput`
+
+    Example:
+        >>> model = MVFormer(Architecture(channels=48, cls_channels=16, num_frames=8)).eval()
+        >>> out = model.fuse(torch.randn(2, 8, 49, 48))
+        >>> out.embeddings.shape, out.attention.shape
+        (torch.Size([2, 8, 128]), torch.Size([2, 8, 3, 49]))
+    """
+
+    def __init__(self, architecture: Architecture | None = None, backbone: nn.Module | None = None) -> None:
+        super().__init__()
+        a = self.architecture = architecture or Architecture()
+        if a.readout not in ("cls", "mean"):
+            raise ValueError(f'unknown readout "{a.readout}"; known: cls, mean')
+        self.backbone = backbone
+        self.pooling = make_pooling(a.pooling, a.channels, a.cls_channels, a.entity_width, a.entities)
+        self.has_entity_id = a.entity_id and self.pooling.makes_entities
+        inputs = self.pooling.width + (self.pooling.entities if self.has_entity_id else 0)
+        self.token_mlp = token_mlp(inputs, a.token_width, a.fusion_width, a.dropout)
+        self.fusion = MultiEntityTemporalFusion(
+            width=a.fusion_width,
+            blocks=a.fusion_blocks,
+            heads=a.fusion_heads,
+            feedforward=a.fusion_feedforward,
+            dropout=a.dropout,
+            positions=a.positions,
+            num_frames=a.num_frames,
+        )
+        self.embedding = nn.Linear(a.fusion_width, a.embedding_size)
+        self.projection = _projection(a.embedding_size, a.projection_width) if a.projection_width else None
+
+    # Figure 2, left to right --------------------------------------------------------------------------------------
+
+    def forward(self, frames: Tensor, valid: Tensor | None = None, project: bool = True) -> MVFormerOutput:
+        """frames (B, T, 3, H, W) in [0, 1] -> embeddings of all frames."""
+        if self.backbone is None:
+            raise ValueError("this model holds no backbone: give it one, or call fuse() with patch features")
+        if frames.ndim != 5:
+            raise ValueError(f"frames must be (B, T, 3, H, W), got {tuple(frames.shape)}")
+        patches, cls = self.backbone(frames.flatten(0, 1))
+        patches = patches.unflatten(0, frames.shape[:2])  # (B, T, P, C)
+        cls = None if cls is None else cls.unflatten(0, frames.shape[:2])  # (B, T, C0)
+        return self.fuse(patches, valid, cls, project)
+
+    def fuse(
+        self, patches: Tensor | None, valid: Tensor | None = None, cls: Tensor | None = None, project: bool = True
+    ) -> MVFormerOutput:
+        """Everything after the backbone: patches (B, T, P, C), cls (B, T, C0) -> embeddings of all frames."""
+        tokens, attention = self.pool(patches, cls)
+        out = self.fuse_tokens(tokens, valid, project)
+        return replace(out, entities=tokens if self.pooling.makes_entities else None, attention=attention)
+
+    def pool(self, patches: Tensor | None, cls: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """patches (B, T, P, C), cls (B, T, C0) -> tokens (B, T, N, D), attention (B, T, N, P) or None."""
+        channels = self.architecture.channels
+        if patches is not None and (patches.ndim != 4 or patches.shape[-1] != channels):
+            raise ValueError(f"patches must be (B, T, P, {channels}), got {tuple(patches.shape)}")
+        return self.pooling(patches, cls)
+
+    def fuse_tokens(self, tokens: Tensor, valid: Tensor | None = None, project: bool = True) -> MVFormerOutput:
+        """Everything after the pooling: tokens (B, T, N, D) -> embeddings of all frames.
+
+        In training, batch norm takes its statistics over all tokens, padded frames included, as published.
+        """
+        if valid is not None and valid.shape != tokens.shape[:2]:
+            raise ValueError(f"valid must be (B, T) = {tuple(tokens.shape[:2])}, got {tuple(valid.shape)}")
+        tokens = self._append_entity_id(tokens)
+        tokens = _rows(self.token_mlp, tokens)  # (B, T, N, fusion width)
+        tokens = self.fusion(tokens, None if valid is None else valid.bool())
+        raw = self.embedding(self._read_out(tokens))  # (B, T, E)
+        head = self.projection if project else None
+        projections = None if head is None else _unit(_rows(head, raw))
+        return MVFormerOutput(raw, _unit(raw), projections)
+
+    def _append_entity_id(self, entities: Tensor) -> Tensor:
+        if not self.has_entity_id:
+            return entities
+        identity = torch.eye(entities.shape[-2], dtype=entities.dtype, device=entities.device)
+        return torch.cat([entities, identity.expand(*entities.shape[:2], -1, -1)], dim=-1)  # (B, T, N, D + N)
+
+    def _read_out(self, tokens: Tensor) -> Tensor:
+        return tokens[:, :, 0] if self.architecture.readout == "cls" else tokens.mean(dim=2)
+
+    # positions ----------------------------------------------------------------------------------------------------
+
+    @property
+    def num_training_frames(self) -> int:
+        """T0: length of the position table; clips of other lengths are stretched onto it."""
+        return self.architecture.num_frames
+
+    def position_table(self, length: int) -> Tensor:
+        """(length, width) position table as the model adds it to a clip of `length` frames."""
+        return self.fusion.position_table(length)
+
+    # files --------------------------------------------------------------------------------------------------------
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The state without the frozen backbone."""
+        return {name: t for name, t in self.state_dict().items() if not name.startswith(pretrained.BACKBONE)}
+
+    def load_trained_state(self, state: dict[str, Tensor]) -> None:
+        """Loads what `trained_state` gave.
+
+        Raises:
+            ValueError: naming the tensors that are missing, left over, or of another shape.
+        """
+        pretrained.check_state(self.trained_state(), state)
+        self.load_state_dict(state, strict=False)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes `model.safetensors` and `model_config.json`.
+
+        A frozen backbone that can be had again is stored by name and sha256, trained parts in full.
+        """
+        pretrained.save(folder, asdict(self.architecture), self.trained_state(), self.backbone)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, backbone: bool = True, backbone_weights: str | Path | None = None
+    ) -> MVFormer:
+        """Reads a folder of `save_pretrained`, or a run folder, into a model in eval mode.
+
+        Args:
+            folder: Holds `model.safetensors` and `model_config.json`.
+            backbone: False leaves the backbone out: only `fuse` works then, and no backbone weights are needed.
+            backbone_weights: Where the backbone's weights lie, if they have moved since.
+
+        Raises:
+            FileNotFoundError: when there is no such folder, or it holds no model.
+            ValueError: when the folder holds no readable model, or the backbone had again is another one.
+        """
+        stored = pretrained.read(folder)
+        architecture = pretrained.settings(Architecture, stored.architecture, folder)
+        network = None
+        if backbone and stored.backbone:
+            network = pretrained.rebuild_backbone(stored, folder, backbone_weights)
+        model = cls(architecture, network)
+        model.load_trained_state(stored.trained)
+        return model.eval()
+
+
+def _projection(size: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(size, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, size))
+
+
+def _rows(module: nn.Module, x: Tensor) -> Tensor:
+    """Applies a module of rows (M, channels), as batch norm wants them, to (..., channels)."""
+    return module(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+
+
+def _unit(x: Tensor) -> Tensor:
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1, eps=1e-12)

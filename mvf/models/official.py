@@ -1,0 +1,148 @@
+"""Checkpoints of the official code (epoch, model_state, optimizer_state, cfg), read without running code from them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mvf.models import pretrained
+from mvf.models.mvformer import MVFormer
+from mvf.models.official_cfg import chosen_layers, network_name, read_architecture
+
+# official name -> ours; \1 is what stands between
+RENAMED = [
+    (r"embed\.pooling\.cross_att\.linear_K2d\.(weight)", r"pooling.key.\1"),
+    (r"embed\.pooling\.cross_att\.linear_V2d\.(.+)", r"pooling.value.\1"),
+    (r"embed\.pooling\.lin_conv\.(.+)", r"pooling.expand.\1"),
+    (r"embed\.fc_layers\.(.+)", r"token_mlp.\1"),
+    (r"embed\.video_emb\.(.+)", r"token_mlp.8.\1"),
+    (r"embed\.video_encoder\.enc_layers\.(\d+)\.res_layer0\.norm\.(.+)", r"fusion.blocks.\1.attention_norm.\2"),
+    (r"embed\.video_encoder\.enc_layers\.(\d+)\.res_layer1\.norm\.(.+)", r"fusion.blocks.\1.feedforward_norm.\2"),
+    (r"embed\.video_encoder\.enc_layers\.(\d+)\.self_att\.linear_Q2d\.(.+)", r"fusion.blocks.\1.attention.query.\2"),
+    (r"embed\.video_encoder\.enc_layers\.(\d+)\.self_att\.linear_K2d\.(.+)", r"fusion.blocks.\1.attention.key.\2"),
+    (r"embed\.video_encoder\.enc_layers\.(\d+)\.self_att\.linear_V2d\.(.+)", r"fusion.blocks.\1.attention.value.\2"),
+    (r"embed\.video_encoder\.enc_layers\.(\d+)\.self_att\.linear_d2Q\.(.+)", r"fusion.blocks.\1.attention.output.\2"),
+    (r"embed\.video_encoder\.enc_layers\.(\d+)\.feed_forward\.fc1\.(.+)", r"fusion.blocks.\1.feedforward.0.\2"),
+    (r"embed\.video_encoder\.enc_layers\.(\d+)\.feed_forward\.fc2\.(.+)", r"fusion.blocks.\1.feedforward.2.\2"),
+    (r"embed\.embedding_layer\.(.+)", r"embedding.\1"),
+    (r"ssl_projection\.net\.(.+)", r"projection.\1"),
+]
+QUERY, QUERY_BIAS = "embed.pooling.cross_att.Q_s", "embed.pooling.cross_att.Q_s_b"
+KEY_BIAS = "embed.pooling.cross_att.linear_K2d.bias"  # adds one number to all scores of a query: no effect
+RESNET = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+
+
+def load_official_checkpoint(path: str | Path, backbone_weights: str | Path | None = None) -> MVFormer:
+    """An MV-Former, or a CARL model, from a checkpoint of the official code; in eval mode.
+
+    Args:
+        path: The `.pth` file.
+        backbone_weights: Where the frozen backbone comes from when the checkpoint does not hold it, as in
+            `mvf.models.backbone.Backbone` (empty: the model hub). None: the model gets no backbone, and only
+            `fuse` works.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is not such a checkpoint, would run code, or is of a model that this one cannot be.
+    """
+    checkpoint = read_checkpoint(path)
+    cfg, state = checkpoint["cfg"], checkpoint["model_state"]
+    frozen = {name: tensor for name, tensor in state.items() if re.match(r"backbone\.|res_finetune\.", name)}
+    trained = {name: tensor for name, tensor in state.items() if name not in frozen}
+    model = MVFormer(read_architecture(cfg, trained))
+    model.load_trained_state(rename(trained))
+    if frozen or backbone_weights is not None:
+        shape = {"image_size": cfg.get("IMAGE_SIZE", 224), "layers": chosen_layers(cfg)}
+        network = pretrained.load_backbone(network_name(cfg), "random" if frozen else backbone_weights, **shape)
+        if frozen:
+            network = pretrained.with_checkpoint_weights(network, rename_backbone(frozen), _sha256(path))
+        model.backbone = network
+    return model.eval()
+
+
+def _sha256(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# the file -----------------------------------------------------------------------------------------------------------
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The plain contents of an official checkpoint: tensors, numbers, text, dicts and lists.
+
+    torch's restricted unpickler calls only what is on its list. To that list come EasyDict, read as a plain
+    dict, and a safe stand-in for the reader of plainly pickled tensors, whose original runs a full, unsafe load.
+    """
+    safe = [(OrderedDict, "easydict.EasyDict"), (_load_from_bytes, "torch.storage._load_from_bytes")]
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}: give the path of a .pth file")
+    try:
+        with torch.serialization.safe_globals(safe):
+            contents = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for files that are no checkpoints
+        raise ValueError(f"{path} is not a checkpoint of the official code: {_reason(error)}") from None
+    if not isinstance(contents, dict) or not {"model_state", "cfg"} <= contents.keys():
+        found = ", ".join(map(str, contents)) if isinstance(contents, dict) else type(contents).__name__
+        raise ValueError(f"{path} is not a checkpoint of the official code: wanted model_state and cfg, found {found}")
+    return _plain(contents)
+
+
+def _load_from_bytes(data: bytes) -> Any:
+    return torch.load(io.BytesIO(data), weights_only=True)
+
+
+def _reason(error: Exception) -> str:
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    if found:
+        return f"it would call {found[1]}, which was refused and not run"
+    # torch's own message for refused pickles advises an unsafe load: say less
+    return "its pickle was refused" if isinstance(error, pickle.UnpicklingError) else f"it cannot be read ({error})"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+# its tensors --------------------------------------------------------------------------------------------------------
+
+
+def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The trained tensors under our names; unknown ones keep theirs, for the message that refuses them."""
+    renamed = {_new_name(name): t for name, t in state.items() if name not in (QUERY, QUERY_BIAS, KEY_BIAS)}
+    if QUERY in state:
+        renamed["pooling.query"] = state[QUERY][0] + state[QUERY_BIAS]
+    return renamed
+
+
+def rename_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The frozen tensors under timm's names."""
+    renamed = {}
+    for name, tensor in state.items():
+        part, _, rest = name.removeprefix("backbone.").partition(".")
+        if part in ("model", "res_finetune"):
+            renamed[rest if part == "model" else f"layer4.{rest}"] = tensor
+        elif part in RESNET:
+            renamed[f"{RESNET[part]}.{rest}"] = tensor
+        else:
+            raise ValueError(f"the checkpoint has a tensor {name}, which no known backbone has")
+    return {f"model.{name}": tensor for name, tensor in renamed.items()}
+
+
+def _new_name(name: str) -> str:
+    for pattern, new in RENAMED:
+        found = re.fullmatch(pattern, name)
+        if found:
+            return found.expand(new)
+    return name

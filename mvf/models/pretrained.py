@@ -1,0 +1,164 @@
+"""A model's two files, `model.safetensors` and `model_config.json`: written whole or not at all, read with care."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from mvf.files import atomic
+
+TENSORS, SETTINGS = "model.safetensors", "model_config.json"
+BACKBONE = "backbone."  # prefix of the frozen tensors
+CHECKPOINT = "checkpoint"  # weights source of a backbone that came inside a checkpoint: its tensors are stored too
+
+logger = logging.getLogger(__name__)
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """What a model folder holds.
+
+    Attributes:
+        architecture: Constructor arguments of the trained parts.
+        backbone: Name, weights, source, sha256, image size and layers of the frozen network; None without one.
+        trained: Tensors of the trained parts, by name.
+        frozen: Tensors of the backbone, where they cannot be had by name.
+    """
+
+    architecture: dict[str, Any]
+    backbone: dict[str, Any] | None
+    trained: dict[str, Tensor]
+    frozen: dict[str, Tensor]
+
+
+def save(
+    folder: str | Path, architecture: Mapping[str, Any], trained: Mapping[str, Tensor], backbone: nn.Module | None
+) -> None:
+    """Writes both files of a model."""
+    tensors = dict(trained)
+    if backbone is not None and backbone.weights_source == CHECKPOINT:
+        tensors |= {BACKBONE + name: tensor for name, tensor in backbone.state_dict().items()}
+    described = {"architecture": dict(architecture), "backbone": None if backbone is None else describe(backbone)}
+    with atomic(Path(folder) / TENSORS) as path:
+        path.write_bytes(safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
+    with atomic(Path(folder) / SETTINGS) as path:
+        path.write_text(json.dumps(described, indent=1) + "\n")
+
+
+def describe(backbone: nn.Module) -> dict[str, Any]:
+    """All that is needed to get a frozen backbone again, and to see that it is the same."""
+    return {
+        "name": backbone.name,
+        "weights": backbone.weights,
+        "source": backbone.weights_source,
+        "sha256": backbone.weights_sha256,
+        "image_size": backbone.image_size,
+        "layers": list(backbone.layers),
+    }
+
+
+def read(folder: str | Path) -> StoredModel:
+    """Reads both files of a model.
+
+    Raises:
+        FileNotFoundError: when there is no such folder, or a file is missing in it.
+        ValueError: when `folder` is a file, or what it holds cannot be read.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        raise ValueError(
+            f"{folder} is a file, wanted a folder: mvf.load_official_checkpoint reads official checkpoints"
+        )
+    missing = [name for name in (TENSORS, SETTINGS) if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{folder} holds no model: {' and '.join(missing)} not found; give a run folder")
+    try:
+        tensors = safetensors.torch.load_file(folder / TENSORS)
+        described = json.loads((folder / SETTINGS).read_text())
+        architecture, backbone = dict(described["architecture"]), described["backbone"]
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder} holds no readable model ({error}): save it again, or give another folder"
+        ) from error
+    frozen = {name: tensors.pop(name) for name in list(tensors) if name.startswith(BACKBONE)}
+    return StoredModel(architecture, backbone, tensors, {k.removeprefix(BACKBONE): v for k, v in frozen.items()})
+
+
+def settings(kind: type[Settings], values: Mapping[str, Any], folder: str | Path) -> Settings:
+    """A settings dataclass from stored values; unknown names are refused."""
+    unknown = sorted(set(values) - {f.name for f in fields(kind)})
+    if unknown:
+        raise ValueError(f"{Path(folder) / SETTINGS} has settings unknown to this version: {', '.join(unknown)}")
+    return kind(**values)
+
+
+def load_backbone(name: str, weights: str | Path, image_size: int, layers: Sequence[int]) -> nn.Module:
+    """A `Backbone` that remembers what it was asked for, so that `describe` can ask again from anywhere."""
+    from mvf.models.backbone import Backbone  # timm is slow to import, and fuse() needs none of it
+
+    backbone = Backbone(name, weights, image_size=image_size, layers=layers)
+    backbone.weights = str(Path(weights).resolve()) if backbone.weights_source == "file" else str(weights)
+    return backbone
+
+
+def rebuild_backbone(stored: StoredModel, folder: str | Path, weights: str | Path | None = None) -> nn.Module:
+    """The frozen network that a stored model was trained on.
+
+    Args:
+        stored: Of `read`.
+        folder: For messages.
+        weights: Where its weights lie now, if elsewhere: a path, or as in `mvf.models.backbone.Backbone`.
+
+    Raises:
+        ValueError: when the weights are not those that the model was trained on.
+    """
+    wanted = stored.backbone
+    shape = {"image_size": wanted["image_size"], "layers": tuple(wanted["layers"])}
+    if wanted["source"] == CHECKPOINT:
+        return with_checkpoint_weights(
+            load_backbone(wanted["name"], "random", **shape), stored.frozen, wanted["sha256"]
+        )
+    backbone = load_backbone(wanted["name"], wanted["weights"] if weights is None else weights, **shape)
+    if backbone.weights_sha256 == wanted["sha256"]:
+        return backbone
+    message = (
+        f"{folder} was trained on {wanted['name']} with weights of sha256 {wanted['sha256']} ({wanted['source']}), "
+        f"got {backbone.weights_sha256} ({backbone.weights_source})"
+    )
+    if {wanted["source"], backbone.weights_source} == {"hub", "index"}:
+        # the same published weights in another file
+        logger.warning("%s: embeddings may differ in the last digits", message)
+        return backbone
+    raise ValueError(f"{message}: pass backbone_weights= with the file it was trained on, or backbone=False")
+
+
+def with_checkpoint_weights(backbone: nn.Module, tensors: Mapping[str, Tensor], sha256: str) -> nn.Module:
+    """Loads tensors that came inside a checkpoint into a backbone, and notes where they came from."""
+    own = backbone.state_dict()
+    check_state(own, {name: tensor for name, tensor in tensors.items() if name in own})
+    backbone.load_state_dict(tensors, strict=False)
+    backbone.weights, backbone.weights_source, backbone.weights_sha256 = "", CHECKPOINT, sha256
+    return backbone
+
+
+def check_state(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Raises ValueError when two sets of tensors differ in names or shapes."""
+    problems = [f"missing {name}" for name in own if name not in given]
+    problems += [f"left over {name}" for name in given if name not in own]
+    problems += [
+        f"{name} is {tuple(given[name].shape)}, wanted {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in given and given[name].shape != tensor.shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+        raise ValueError(f"the tensors do not fit the model: {shown}")

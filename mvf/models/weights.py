@@ -1,0 +1,255 @@
+"""Where the weights of a frozen backbone come from: the model hub, a local file, or the package index."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import get_pretrained_cfg, is_model_in_modules, is_model_pretrained
+from torch import Tensor, nn
+
+from mvf.models import hub, onnx_weights
+from mvf.models.hub import WeightsUnavailableError
+
+ALIASES = {
+    "dino_vitb8": "vit_base_patch8_224.dino",
+    "dino_vits8": "vit_small_patch8_224.dino",
+    "dino_vitb16": "vit_base_patch16_224.dino",
+    "dino_vits16": "vit_small_patch16_224.dino",
+    "dinov2_vits14": "vit_small_patch14_dinov2.lvd142m",
+    "dinov2_vitb14": "vit_base_patch14_dinov2.lvd142m",
+    "dinov3_vits16": "vit_small_patch16_dinov3.lvd1689m",
+    "resnet50": "resnet50.a1_in1k",
+}
+RANDOM = "random"
+RANDOM_SEED = 0
+# Where training codes put the network inside a checkpoint; DINO's own downstream weights are the teacher's.
+WRAPPERS = ("teacher", "state_dict", "model_state", "model")
+PREFIXES = ("module.", "backbone.")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedBackbone:
+    """A frozen network and where it came from.
+
+    Attributes:
+        model: timm module in eval mode, without gradients.
+        timm_name: Architecture and tag, like `vit_base_patch8_224.dino`.
+        source: `hub`, `file`, `index` or `random`.
+        sha256: Of the weights file; of names and values of the tensors where the weights are random.
+    """
+
+    model: nn.Module
+    timm_name: str
+    source: str
+    sha256: str
+
+
+def load_backbone(name: str, weights: str | Path = "", image_size: int = 224) -> LoadedBackbone:
+    """Builds a timm network and loads its weights, with positions for images of `image_size`.
+
+    Vision transformers keep the positions of their weights and resample them in `forward`, so that one
+    network reads images of any size that its patches divide.
+
+    Args:
+        name: A key of `ALIASES` or any timm name.
+        weights: Empty: the hub (or its cache), else, for DINOv2 ViT-S/14, the package index.
+            A path: a `.pth` or `.safetensors` file. `random`: a fixed random network.
+        image_size: Side of the square images, in pixels.
+
+    Raises:
+        ValueError: for an unknown name, an image size that the patches do not divide, or a file that
+            holds no weights, holds code, or does not fit the network.
+        FileNotFoundError: for a weights file that does not exist.
+        WeightsUnavailableError: where neither hub nor index can be reached; lists the ways out.
+
+    Example:
+        >>> load_backbone("vit_tiny_patch16_224", "random", image_size=32).source
+        'random'
+    """
+    timm_name = resolve_name(name)
+    with torch.device("meta"):
+        check_image_size(_create(timm_name, image_size), timm_name, image_size)
+    if str(weights) == RANDOM:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(RANDOM_SEED)
+            model = _create(timm_name, image_size)
+        return LoadedBackbone(_freeze(model), timm_name, "random", _hash_state(model.state_dict()))
+    path, source = find_weights(timm_name, weights)
+    model = _load(timm_name, image_size, path)
+    with open(path, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return LoadedBackbone(_freeze(model), timm_name, source, sha256)
+
+
+def resolve_name(name: str) -> str:
+    """The full timm name, with its tag, of an alias or timm name.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known one.
+
+    Example:
+        >>> resolve_name("dino_vitb8")
+        'vit_base_patch8_224.dino'
+    """
+    timm_name = ALIASES.get(name, name)
+    architecture, _, tag = timm_name.partition(".")
+    if timm.is_model(architecture) and (not tag or is_model_pretrained(timm_name)):
+        tag = get_pretrained_cfg(timm_name).tag
+        return f"{architecture}.{tag}" if tag else architecture
+    known = [*ALIASES, *timm.list_models(), *timm.list_models(pretrained=True)]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(ALIASES)}, and all names of timm"
+    raise ValueError(f'unknown backbone "{name}"; {hint}')
+
+
+def patch_size(model: nn.Module) -> int:
+    """Side of one cell of the deepest feature map, in pixels: the patch, or a convolutional network's total stride."""
+    if is_vit(model):
+        return model.patch_embed.patch_size[0]
+    return model.feature_info[-1]["reduction"]
+
+
+def is_vit(model: nn.Module) -> bool:
+    """True for plain vision transformers: one grid of patches through all blocks."""
+    return isinstance(model, (timm.models.VisionTransformer, timm.models.Eva))
+
+
+def check_image_size(model: nn.Module, name: str, image_size: int) -> None:
+    """Raises ValueError, naming the nearest sizes that fit, where patches do not divide the image."""
+    patch = patch_size(model)
+    if image_size < 1 or (is_vit(model) and image_size % patch):
+        lower = image_size // patch * patch
+        fitting = f"{lower} or {lower + patch}" if lower > 0 else f"{patch}"
+        raise ValueError(f"image_size {image_size} does not fit the {patch}-pixel patches of {name}; use {fitting}")
+
+
+def find_weights(timm_name: str, weights: str | Path = "") -> tuple[Path, str]:
+    """Path of the weights file and its source: `file`, `hub` or `index`; see `load_backbone`."""
+    if weights:
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"backbone_weights={weights}: no such file; give a .pth or .safetensors file")
+        return path, "file"
+    failures = []
+    ways = {"hub": lambda: hub.hub_weights(timm_name), "index": lambda: index_weights(timm_name)}
+    for source, fetch in ways.items():
+        try:
+            return fetch(), source
+        except WeightsUnavailableError as error:
+            logger.info("%s: %s", source, error)
+            failures.append(str(error))
+    raise WeightsUnavailableError(
+        f"no weights for {timm_name}. Three ways to get them:\n"
+        f"1. the model hub, once, from a machine that reaches it: {failures[0]}\n"
+        f"2. a local file: backbone_weights=PATH of its .pth or .safetensors\n"
+        f"3. the package index, for backbone=dinov2_vits14: {failures[1]}\n"
+        f'For a test without meaning: backbone_weights="{RANDOM}".'
+    )
+
+
+def index_weights(timm_name: str) -> Path:
+    """The weights file from the package index, which has one network only."""
+    if timm_name != onnx_weights.TIMM_NAME:
+        raise WeightsUnavailableError(f"it does not have {timm_name}")
+    return onnx_weights.package_index_weights()
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The network's tensors in a weights file, freed from the wrappers and prefixes of training codes.
+
+    Raises:
+        ValueError: for a file that is not one of weights, or that would run code.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise ValueError(
+            f"{path} is not a file of weights that can be read without running code: {_first_line(error)}; "
+            "give a .safetensors file, or a .pth file of plain tensors"
+        ) from None
+    state = _strip(_unwrap(state))
+    if not state:
+        raise ValueError(f"{path} holds no tensors by name; wanted the state dict of a network")
+    return state
+
+
+def _unwrap(content: Any) -> dict[str, Tensor]:
+    """The tensors by name, from under the keys of `WRAPPERS`; empty where there are none."""
+    if not isinstance(content, Mapping):
+        return {}
+    for key in WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            return _unwrap(content[key])
+    return {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+
+
+def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without `PREFIXES`; where some names have one, those without belong to another part and go."""
+    for prefix in PREFIXES:
+        if any(name.startswith(prefix) for name in state):
+            return _strip({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
+    return state
+
+
+def _create(timm_name: str, image_size: int, **options: Any) -> nn.Module:
+    """A timm network without classifier."""
+    if is_model_in_modules(timm_name, ("vision_transformer", "eva")):
+        options["dynamic_img_size"] = True
+    elif get_pretrained_cfg(timm_name).fixed_input_size:
+        options["img_size"] = image_size
+    return timm.create_model(timm_name, num_classes=0, **options)
+
+
+def _load(timm_name: str, image_size: int, path: Path) -> nn.Module:
+    """Loads through timm, which renames tensors of original releases and resizes positions.
+
+    The file's classifier is dropped here, and the overlay says that it has none: only then does timm
+    refuse missing and unexpected tensors.
+    """
+    state = read_state(path)
+    classifier = get_pretrained_cfg(timm_name).classifier or ()
+    for layer in (classifier,) if isinstance(classifier, str) else classifier:
+        for end in ("weight", "bias"):
+            state.pop(f"{layer}.{end}", None)
+    overlay = {"state_dict": state, "num_classes": 0, "custom_load": False}
+    try:
+        model = _create(timm_name, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
+    except (RuntimeError, KeyError, ValueError, AssertionError) as error:
+        raise ValueError(
+            f"{path} does not fit {timm_name}: {_first_line(error)}; give weights of this network"
+        ) from None
+    model.pretrained_cfg.pop("state_dict", None)
+    return model
+
+
+def _first_line(error: Exception, length: int = 300) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:length]}"
+
+
+def _freeze(model: nn.Module) -> nn.Module:
+    return model.eval().requires_grad_(False)
+
+
+def _hash_state(state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

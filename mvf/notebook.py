@@ -1,0 +1,64 @@
+"""Parameters of a notebook: checked and cast, since papermill only warns and passes text."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mvf.config import Config, load_config, nearest
+
+
+def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The notebook's parameters, cast to their declared types.
+
+    Args:
+        namespace: `globals()` of a notebook whose parameters cell declares `name: type = value` once a line.
+
+    Raises:
+        ValueError: for a name that papermill passed and the notebook does not declare (the nearest is named), or a
+            value that does not fit its type.
+
+    Example:
+        >>> read_parameters({"__annotations__": {"seed": int, "layers": str}, "seed": "3", "layers": [4, 8]})
+        {'seed': 3, 'layers': '4,8'}
+    """
+    declared = namespace["__annotations__"]
+    for name in _passed_names(namespace.get("In", [])):
+        if name not in declared:
+            raise ValueError(f'unknown parameter "{name}"; {nearest(name, declared)}')
+    return {name: _cast(name, namespace[name], kind) for name, kind in declared.items()}
+
+
+def run_config(parameters: Mapping[str, Any], **more: Any) -> Config:
+    """The configuration of a run from notebook parameters.
+
+    Order of authority: preset, data keys of the dataset, parameters, `overrides`. Parameters that are empty or None
+    leave the preset's value. An empty preset is the dataset's own.
+    """
+    given = {**parameters, **more}
+    overrides = given.pop("overrides", {}) or {}
+    preset = given.pop("preset", "") or given.get("dataset") or "synthetic"
+    return load_config(preset, **{name: value for name, value in given.items() if value not in ("", None)} | overrides)
+
+
+def _passed_names(cells: list[str]) -> list[str]:
+    """Names that papermill's injected cell assigns."""
+    injected = [ast.parse(cell) for cell in cells if cell.startswith("# Parameters\n")]
+    return [node.targets[0].id for tree in injected for node in tree.body if isinstance(node, ast.Assign)]
+
+
+def _cast(name: str, value: Any, kind: type) -> Any:
+    if value is None:
+        return None
+    try:
+        if kind is dict and isinstance(value, str):
+            value = json.loads(value or "{}")
+        if kind is str and isinstance(value, list | tuple):
+            value = ",".join(map(str, value))
+        if kind is bool and isinstance(value, str):
+            value = json.loads(value.lower())
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"parameter {name} must be {kind.__name__}, got {value!r}: {error}") from None

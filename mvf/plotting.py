@@ -1,0 +1,52 @@
+"""Every figure and table, from plain arrays: what the notebooks import.
+
+A figure is returned, never shown or kept: it shows itself when a notebook cell ends in it, and `save_figure` writes it
+as PNG and PDF at the size of a paper's column or page.
+
+Example:
+    >>> figure = plot_history([{"epoch": 1, "loss": 2.0, "learning_rate": 1e-4, "grad_norm": 3.0}])
+    >>> len(figure.axes)
+    3
+"""
+
+from mvf.plotting_attention import overlay, plot_attention, save_animation, strongest_patches
+from mvf.plotting_curves import LivePlot, plot_confusion, plot_controls, plot_history, plot_label_fractions
+from mvf.plotting_frames import RetrievalRow, plot_retrieval, plot_views
+from mvf.plotting_probe import alignment_path, plot_embeddings, plot_phase_ribbons, plot_progression, plot_similarity
+from mvf.plotting_report import actions_table, kinds_table, localization_table, report_table, scores_table
+from mvf.plotting_style import COLUMN, PAGE, PaperFigure, paper_figure, phase_colours, save_figure
+from mvf.plotting_tables import Table, config_table, shapes_table
+
+__all__ = [
+    "COLUMN",
+    "PAGE",
+    "LivePlot",
+    "PaperFigure",
+    "RetrievalRow",
+    "Table",
+    "actions_table",
+    "alignment_path",
+    "config_table",
+    "kinds_table",
+    "localization_table",
+    "overlay",
+    "paper_figure",
+    "phase_colours",
+    "plot_attention",
+    "plot_confusion",
+    "plot_controls",
+    "plot_embeddings",
+    "plot_history",
+    "plot_label_fractions",
+    "plot_phase_ribbons",
+    "plot_progression",
+    "plot_retrieval",
+    "plot_similarity",
+    "plot_views",
+    "report_table",
+    "save_animation",
+    "save_figure",
+    "scores_table",
+    "shapes_table",
+    "strongest_patches",
+]

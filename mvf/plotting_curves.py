@@ -1,0 +1,230 @@
+"""Figures of a run and its report: training curves, controls, label fractions, confusion."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from mvf.plotting_report import GROUPS, SCORES, control_name, present, score_groups
+from mvf.plotting_style import COLUMN, OKABE_ITO, PAGE, paper_figure, set_caption
+
+CLOCKS = ("position_only", "frame_count", "frozen_frame")
+LOWEST = -0.5  # an R² far below zero would squeeze the rest of its column
+BLUE, VERMILLION, GREY = OKABE_ITO[0], OKABE_ITO[5], "#7F7F7F"
+
+
+def plot_history(history: Sequence[Mapping], epochs: int | None = None) -> Figure:
+    """Loss, learning rate and gradient norm by epoch, side by side.
+
+    Args:
+        history: One row an epoch, as in `history.csv`: epoch, loss, learning_rate, grad_norm (text or numbers).
+        epochs: Length of the run; fixes the horizontal axis while it is not over.
+
+    Example:
+        >>> figure = plot_history([{"epoch": 1, "loss": 2.0, "learning_rate": 1e-4, "grad_norm": 3.0}])
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['loss', 'learning rate', 'gradient norm']
+    """
+    if not history:
+        raise ValueError("history must have at least one row (one a finished epoch), got none")
+    epoch = [float(row["epoch"]) for row in history]
+    labels = {"loss": "loss", "learning_rate": "learning rate", "grad_norm": "gradient norm"}
+    with paper_figure(PAGE, 1.7) as figure:
+        for axes, (key, text) in zip(figure.subplots(1, 3), labels.items()):
+            axes.plot(epoch, [float(row[key]) for row in history], marker="." if len(epoch) < 20 else None)
+            axes.set(xlabel="epoch", ylabel=text)
+            axes.ticklabel_format(axis="y", scilimits=(-2, 4), useMathText=True)
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+            if epochs:
+                axes.set_xlim(0, epochs)
+    return figure
+
+
+class LivePlot:
+    """Draws the training curves in one notebook output that is replaced as epochs finish.
+
+    Give it to `mvf.train(..., on_epoch=LivePlot(config.epochs))`. It redraws at most once a second, and always after
+    the last epoch; the output is one small picture, under papermill too.
+
+    Args:
+        epochs: Length of the run.
+        history: Rows of epochs that finished earlier, when a run resumes.
+    """
+
+    def __init__(self, epochs: int | None = None, history: Sequence[Mapping] = ()) -> None:
+        self.epochs = epochs
+        self.history = list(history)
+        self._handle = None
+        self._drawn = -np.inf
+
+    def __call__(self, row: Mapping) -> None:
+        from IPython.display import display  # only notebooks have it
+
+        self.history.append(row)
+        is_last = self.epochs is not None and int(row["epoch"]) >= self.epochs
+        if time.monotonic() - self._drawn < 1 and not is_last:
+            return
+        figure = plot_history(self.history, self.epochs)
+        if self._handle is None:
+            self._handle = display(figure, display_id=True)
+        else:
+            self._handle.update(figure)
+        self._drawn = time.monotonic()
+
+
+def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -> Figure:
+    """The model beside its controls, score by score, on cropped windows and whole videos.
+
+    The dashed line is what the clock alone scores; the band from it to the model is what the pixels add
+    (vermillion where they add nothing).
+
+    Args:
+        report: What `mvf.evaluate` returns, or a `metrics.json`.
+        scores: Which scores, one column each.
+    """
+    groups = score_groups(report)
+    scores = present(scores, [values for members in groups.values() for values in members.values()])
+    if not scores:
+        return _state("No score to compare: " + "; ".join(map(": ".join, (report.get("skipped") or {}).items())))
+    sizes = [len(members) for members in groups.values()]
+    with paper_figure(PAGE, 0.8 + 0.17 * sum(sizes) + 0.25 * len(sizes)) as figure:
+        grid = figure.subplots(
+            len(groups),
+            len(scores),
+            sharex="col",
+            sharey="row",
+            squeeze=False,
+            height_ratios=[size + 1 for size in sizes],
+        )
+        for row, (group, members) in zip(grid, groups.items()):
+            row[0].set_ylabel(GROUPS[group].replace(" ", "\n"), fontweight="bold", fontsize=7)
+            row[0].set_yticks(range(len(members)), [control_name(name) for name in members])
+            row[0].set_ylim(len(members) - 0.4, -0.6)
+            for axes, score in zip(row, scores):
+                _draw_scores(axes, {name: values.get(score) for name, values in members.items()})
+        for axes, score in zip(grid[0], scores):
+            axes.set_title(SCORES.get(score, score), fontsize=7.5, pad=4)
+        for axes, score in zip(grid[-1], scores):
+            axes.set_xlabel({"progression": "R²", "kendall_tau": "tau"}.get(score, "share"), labelpad=1)
+        for axes in grid.flat:
+            axes.locator_params(axis="x", nbins=4)
+        figure.align_ylabels(grid[:, 0])
+        set_caption(
+            figure,
+            "Dashed: the clock alone (position only). Band: what the pixels add to it."
+            + (f" A triangle points to scores below {LOWEST:g}.".replace("-", "−") if _is_cut(groups, scores) else ""),
+        )
+    return figure
+
+
+def _draw_scores(axes: Axes, values: Mapping[str, float | None]) -> None:
+    """One dot a row, its value printed at the right edge."""
+    clock, model = values.get("position_only"), values.get("model")
+    if clock is not None:
+        axes.axvline(max(clock, LOWEST), color=VERMILLION, linestyle=(0, (3, 2)), linewidth=0.8, zorder=1)
+        if model is not None:
+            axes.axvspan(
+                max(clock, LOWEST),
+                max(model, LOWEST),
+                color=BLUE if model > clock else VERMILLION,
+                alpha=0.12,
+                linewidth=0,
+            )
+    for y, (name, value) in enumerate(values.items()):
+        is_model = name == "model"
+        colour, marker = (BLUE, "o") if is_model else (VERMILLION, "s") if name in CLOCKS else (GREY, "D")
+        if value is not None:
+            marker = "<" if value < LOWEST else marker
+            axes.plot(max(value, LOWEST), y, marker, color=colour, markersize=5 if is_model else 3.5)
+        axes.text(
+            1.03,
+            y,
+            "–" if value is None else f"{value:.2f}",
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=6.5,
+            color=colour,
+            fontweight="bold" if is_model else "normal",
+        )
+    axes.grid(axis="y", color="#EBEBEB", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+
+
+def _state(reason: str) -> Figure:
+    """A figure that says why there is nothing to draw: unlabelled videos must not stop a notebook."""
+    with paper_figure(PAGE, 0.5) as figure:
+        set_caption(figure, reason)
+    return figure
+
+
+def _is_cut(groups: Mapping[str, Mapping[str, Mapping]], scores: Sequence[str]) -> bool:
+    found = (values.get(score) for members in groups.values() for values in members.values() for score in scores)
+    return any(value is not None and value < LOWEST for value in found)
+
+
+def plot_label_fractions(fractions: Mapping[str, Mapping[str, float]]) -> Figure:
+    """How many labels a probe needs: classification and progression over the share of labelled videos.
+
+    Args:
+        fractions: `report["label_fractions"]`: share of the training videos -> score -> value.
+    """
+    scores = present(("classification", "progression"), fractions.values())
+    if not scores:
+        return _state("No score over label fractions: the videos have no phase labels, or one phase only.")
+    with paper_figure(COLUMN, 2.1) as figure:
+        axes = figure.subplots()
+        for score, marker in zip(scores, "os"):
+            points = sorted((100 * float(f), values[score]) for f, values in fractions.items() if score in values)
+            axes.plot(
+                *zip(*points),
+                marker=marker,
+                markersize=4,
+                label={"classification": "classification (accuracy)", "progression": "progression (R²)"}[score],
+            )
+        ticks = sorted(100 * float(f) for f in fractions)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set(xlabel="labelled training videos (%)", ylabel="score on validation videos", xlim=(0, 104))
+        figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+def plot_confusion(matrix: ArrayLike, names: Sequence[str], title: str = "Phase classification") -> Figure:
+    """Confusion of phases: rows are true, columns predicted, each row divided by its frames.
+
+    Args:
+        matrix: (K, K) counts of frames.
+        names: K names of the phases.
+        title: What was classified.
+    """
+    counts = np.asarray(matrix, dtype=float)
+    if counts.shape != (len(names), len(names)):
+        raise ValueError(f"matrix must be ({len(names)}, {len(names)}), one row a name, got {counts.shape}")
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    with paper_figure(COLUMN, 2.9, layout="compressed") as figure:
+        axes = figure.subplots()
+        image = axes.imshow(share, vmin=0, vmax=1)
+        axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), [f"{name} ({int(n):,})" for name, n in zip(names, counts.sum(axis=1))])
+        axes.set(xlabel="predicted phase", ylabel="true phase (frames)")
+        figure.suptitle(f"{title}: accuracy {np.trace(counts) / max(counts.sum(), 1):.3f}")
+        if len(names) > 10:
+            figure.colorbar(image, ax=axes, label="share of the row's frames")
+        else:
+            set_caption(figure, "Percent of the row's frames.")
+            for (row, column), value in np.ndenumerate(share):
+                axes.text(
+                    column,
+                    row,
+                    f"{100 * value:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=6.5,
+                    color="black" if value > 0.55 else "white",
+                )
+    return figure

@@ -1,0 +1,190 @@
+"""The look of every figure: page sizes, colours, how figures are made and saved."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from mvf.files import atomic
+
+COLUMN, PAGE = 3.25, 6.75  # inches: one column and the full width of a two-column paper
+
+# Okabe and Ito's palette, in the order that keeps neighbours apart for every kind of colour vision.
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+UNLABELLED = "#D9D9D9"
+RIGHT, WRONG = "#009E73", "#D55E00"
+
+STYLE: Mapping[str, object] = MappingProxyType(
+    {
+        "font.family": "DejaVu Sans",
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "legend.fontsize": 7,
+        "figure.titlesize": 8,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "lines.linewidth": 1.2,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "legend.handlelength": 1.6,
+        "image.interpolation": "nearest",
+        "image.cmap": "cividis",
+        "axes.prop_cycle": mpl.cycler(color=OKABE_ITO),
+        "figure.dpi": 130,
+        "pdf.fonttype": 42,
+        "ps.fonttype": 42,
+        "svg.fonttype": "none",
+    }
+)
+
+
+class PaperFigure(Figure):
+    """A figure that keeps the house style whenever it is drawn, and shows itself once in a notebook.
+
+    pyplot never sees it, so nothing stays open and nothing is shown twice. Matplotlib makes some ticks, and embeds
+    fonts, only when it draws: the style has to hold then too, not just while the figure is built.
+    """
+
+    def draw(self, renderer) -> None:
+        with mpl.rc_context(dict(STYLE)):
+            super().draw(renderer)
+
+    def savefig(self, *args, **options) -> None:
+        with mpl.rc_context(dict(STYLE)):
+            super().savefig(*args, **options)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+@contextmanager
+def paper_figure(width: float, height: float, layout: str = "constrained") -> Iterator[PaperFigure]:
+    """Yields an empty figure of `width` x `height` inches inside the house style.
+
+    Layout "compressed" closes the gaps that pictures of a fixed aspect leave in a grid.
+
+    Example:
+        >>> with paper_figure(COLUMN, 2) as figure:
+        ...     axes = figure.subplots()
+        >>> [round(float(x), 2) for x in figure.get_size_inches()]
+        [3.25, 2.0]
+    """
+    with mpl.rc_context(dict(STYLE)):
+        yield PaperFigure(figsize=(width, height), layout=layout)
+
+
+def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
+    """Writes `path`.png (200 dots per inch) and `path`.pdf (text stays text), each in one step.
+
+    Args:
+        figure: The figure.
+        path: Where to, without a suffix.
+
+    Returns:
+        The two paths written.
+    """
+    written = Path(f"{path}.png"), Path(f"{path}.pdf")
+    for target in written:
+        # Without a date in it, the same figure gives the same file.
+        metadata = {"CreationDate": None} if target.suffix == ".pdf" else None
+        with atomic(target) as temporary:
+            figure.savefig(temporary, dpi=200, metadata=metadata)
+    return written
+
+
+def set_caption(figure: Figure, text: str) -> None:
+    """Writes a small wrapped caption below the figure."""
+    if text:
+        characters_per_inch = 18  # of 7 point DejaVu Sans
+        wrapped = textwrap.fill(text, int(figure.get_size_inches()[0] * characters_per_inch))
+        figure.supxlabel(wrapped, fontsize=7, color="#404040")
+
+
+def phase_colours(count: int) -> list[str]:
+    """One colour a phase: Okabe and Ito's for up to eight, evenly spaced viridis beyond.
+
+    Example:
+        >>> phase_colours(2)
+        ['#0072B2', '#E69F00']
+    """
+    if count <= len(OKABE_ITO):
+        return list(OKABE_ITO[:count])
+    return [mpl.colors.to_hex(colour) for colour in mpl.colormaps["viridis"](np.linspace(0, 1, count))]
+
+
+def phase_names(names: Sequence[str] | None, *phases: ArrayLike | None) -> list[str]:
+    """`names`, or "phase 0", "phase 1", ... for every phase that occurs.
+
+    Raises:
+        ValueError: if a phase has no name.
+    """
+    count = max((int(np.max(p)) + 1 for p in phases if p is not None and np.size(p)), default=0)
+    if names is None:
+        return [f"phase {i}" for i in range(count)]
+    if len(names) < count:
+        raise ValueError(f"names must have one entry for each of {count} phases, got {len(names)}: {list(names)}")
+    return list(names)
+
+
+def as_images(frames: ArrayLike, name: str = "frames") -> NDArray[np.uint8]:
+    """Checks (T, H, W, 3) pictures, uint8 or float in [0, 1], and returns them as uint8.
+
+    Raises:
+        ValueError: if the shape or the values are others.
+
+    Example:
+        >>> as_images(np.ones((2, 4, 5, 3))).max()
+        np.uint8(255)
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+        raise ValueError(f"{name} must be (T, H, W, 3) with at least one frame, got {frames.shape}")
+    if frames.dtype == np.uint8:
+        return frames
+    if not np.issubdtype(frames.dtype, np.floating) or frames.min() < 0 or frames.max() > 1.0001:
+        raise ValueError(
+            f"{name} must be uint8 or float in [0, 1], got {frames.dtype} from {frames.min()} to {frames.max()}"
+        )
+    return np.clip(np.rint(frames * 255), 0, 255).astype(np.uint8)
+
+
+def show_image(axes: Axes, image: NDArray[np.uint8], title: str = "") -> None:
+    """Puts a picture, without ticks or frame, into `axes`."""
+    axes.imshow(image)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, fontsize=7, pad=2)
+
+
+def draw_ribbon(axes: Axes, phases: ArrayLike, colours: Sequence[str], vertical: bool = False) -> None:
+    """Fills `axes` with one coloured cell per frame; frames of phase -1 are grey."""
+    phases = np.asarray(phases)
+    # The last row serves -1, which is how indexing from the end reads it.
+    table = np.array([mpl.colors.to_rgb(colour) for colour in (*colours, UNLABELLED)])
+    cells = table[np.where(phases < 0, -1, phases)]
+    end = len(phases) - 0.5
+    if vertical:
+        axes.imshow(cells[:, None], aspect="auto", extent=(0, 1, end, -0.5))
+    else:
+        axes.imshow(cells[None], aspect="auto", extent=(-0.5, end, 0, 1))
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,131 @@
+"""Tables that a notebook shows as HTML and a terminal as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from numbers import Integral, Real
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under headings, shown as HTML by a notebook and as Markdown by `str`.
+
+    Attributes:
+        rows: Cells, one tuple a row; `cell` makes text of numbers.
+        columns: Headings.
+        caption: One line above the table.
+        notes: Lines below it.
+        strong: Indices of the rows to set in bold.
+
+    Example:
+        >>> print(Table((("model", "0.960"),), ("embedding", "classification"), "Scores"))
+        Scores
+        <BLANKLINE>
+        | embedding | classification |
+        | --------- | -------------: |
+        | model     |          0.960 |
+    """
+
+    rows: tuple[tuple[str, ...], ...]
+    columns: tuple[str, ...]
+    caption: str = ""
+    notes: tuple[str, ...] = ()
+    strong: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"every row must have {len(self.columns)} cells, got {len(row)}: {row}")
+
+    def _is_numeric(self, column: int) -> bool:
+        cells = [row[column] for row in self.rows]
+        return any(_is_number(c) for c in cells) and all(_is_number(c) or c in (MISSING, "") for c in cells)
+
+    def __str__(self) -> str:
+        widths = [max(len(row[i]) for row in (self.columns, *self.rows)) for i in range(len(self.columns))]
+        numeric = [self._is_numeric(i) for i in range(len(self.columns))]
+        rule = tuple("-" * (w - 1) + ":" if n else "-" * w for w, n in zip(widths, numeric))
+        lines = [self.caption, ""] if self.caption else []
+        for row in (self.columns, rule, *self.rows):
+            cells = (c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric))
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines + ([""] if self.notes else []) + list(self.notes))
+
+    def _repr_html_(self) -> str:
+        sides = ["right" if self._is_numeric(i) else "left" for i in range(len(self.columns))]
+        caption = f'<div style="margin-top:8px"><b>{escape(self.caption)}</b></div>' if self.caption else ""
+        head = _html_row("th", self.columns, sides)
+        body = "".join(_html_row("td", row, sides, i in self.strong) for i, row in enumerate(self.rows))
+        notes = "".join(f'<div style="font-size:85%">{escape(note)}</div>' for note in self.notes)
+        return f"{caption}<table><thead>{head}</thead><tbody>{body}</tbody></table>{notes}"
+
+
+def _html_row(tag: str, cells: tuple[str, ...], sides: list[str], strong: bool = False) -> str:
+    weight = ";font-weight:bold" if strong else ""
+    inner = "".join(f'<{tag} style="text-align:{s}{weight}">{escape(c)}</{tag}>' for c, s in zip(cells, sides))
+    return f"<tr>{inner}</tr>"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def cell(value: object) -> str:
+    """A value as a table shows it: three decimals, a dash for what is missing.
+
+    Example:
+        >>> cell(0.96), cell(None), cell((4, 8)), cell(3)
+        ('0.960', '–', '4, 8', '3')
+    """
+    if value is None:
+        return MISSING
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        return f"{value:.3f}" if math.isfinite(value) else str(float(value))
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def config_table(config: Mapping[str, object]) -> Table:
+    """A configuration, one row a field. Numbers are shown in full.
+
+    Example:
+        >>> print(config_table({"seed": 1, "layers": (4, 8, 12)}))
+        | setting | value    |
+        | ------- | -------- |
+        | seed    | 1        |
+        | layers  | 4, 8, 12 |
+    """
+    rows = tuple((name, f"{v:g}" if isinstance(v, float) else cell(v)) for name, v in config.items())
+    return Table(rows, ("setting", "value"))
+
+
+def shapes_table(tensors: Mapping[str, object], parameters: Mapping[str, int] | None = None) -> Table:
+    """What goes through a model: the shape of each tensor, and below it the parameters of each part.
+
+    Args:
+        tensors: Anything with a `shape`, a shape itself, or None (absent), by name; naming the axes helps:
+            `"entities (B, T, N, D)"`.
+        parameters: Number of parameters of each part.
+
+    Example:
+        >>> print(shapes_table({"embeddings (B, T, E)": (2, 32, 128)}, {"fusion": 1_230_000}))
+        | tensor               | shape        |
+        | -------------------- | ------------ |
+        | embeddings (B, T, E) | 2 x 32 x 128 |
+        <BLANKLINE>
+        fusion: 1,230,000 parameters
+    """
+    shapes = {name: getattr(tensor, "shape", tensor) for name, tensor in tensors.items()}
+    rows = tuple((name, MISSING if shape is None else " x ".join(map(str, shape))) for name, shape in shapes.items())
+    notes = tuple(f"{part}: {count:,} parameters" for part, count in (parameters or {}).items())
+    return Table(rows, ("tensor", "shape"), notes=notes)

@@ -1,0 +1,37 @@
+"""Which number format a device computes in."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(device: str = "auto") -> torch.device:
+    """The device named, or the best one there is for `auto`.
+
+    Raises:
+        ValueError: when the device named is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f'device is "{device}" but this machine has no CUDA GPU: use device="cpu" or "auto"')
+    return torch.device(device)
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`fp32`, `bf16` or `fp16`; `auto` is bf16 where the machine computes it natively."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """Autocast for a resolved precision; does nothing for fp32."""
+    dtype = DTYPES[resolve_precision(precision, device)]
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)

@@ -1,0 +1,224 @@
+"""Scores for per-frame embeddings from anywhere: `EMBEDDINGS.npz` and `LABELS.csv`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mvf.config import nearest
+from mvf.controls import frame_clock, position_clock
+from mvf.embedding import EmbeddedVideo
+from mvf.evaluation import NEEDS_MODEL
+from mvf.report import score_report
+from mvf.scoring import Protocol, count_phases
+
+SPLITS = ("train", "val")
+HELD_OUT = 5  # without a split column every fifth video by name is for validation
+
+
+@dataclass
+class VideoLabels:
+    """What a label file says about one video.
+
+    Attributes:
+        name: Of the video.
+        split: `train` or `val`; empty when the file has no such column.
+        action: Class of the whole video.
+        starts: First frame of every phase; None when `phases` is given.
+        phases: Phase by frame number; None when `starts` is given, both None without labels.
+    """
+
+    name: str
+    split: str = ""
+    action: str = "action"
+    starts: list[int] | None = None
+    phases: dict[int, int] | None = field(default=None, repr=False)
+
+    def expand(self, num_frames: int) -> np.ndarray | None:
+        """(num_frames,) phases of the video.
+
+        Raises:
+            ValueError: naming both lengths, when the labels do not fit the embeddings.
+        """
+        if self.starts is not None:
+            if self.starts[-1] >= num_frames:
+                raise ValueError(
+                    f'video "{self.name}": the last phase starts at frame {self.starts[-1]}, but its embeddings have '
+                    f"{num_frames} frames (0 to {num_frames - 1}): labels and embeddings must count the same frames"
+                )
+            return np.searchsorted(self.starts, np.arange(num_frames), side="right") - 1
+        if self.phases is None:
+            return None
+        if sorted(self.phases) != list(range(num_frames)):
+            raise ValueError(
+                f'video "{self.name}" has {len(self.phases)} labelled frames ({min(self.phases)} to {max(self.phases)}) '
+                f"and {num_frames} embeddings (0 to {num_frames - 1}): there must be one label per embedding "
+                "(-1 for a frame without a phase)"
+            )
+        return np.array([self.phases[frame] for frame in range(num_frames)])
+
+
+def score_embeddings(
+    embeddings: str | Path,
+    labels: str | Path,
+    stride: int = 2,
+    training_frames: int = 80,
+    clock_width: int = 256,
+    probe: str = "logistic",
+) -> dict:
+    """The four tasks, label fractions, alignment error, clocks and verdicts for anyone's embeddings.
+
+    Args:
+        embeddings: `.npz`, see `read_embeddings`.
+        labels: `.csv`, see `read_labels`.
+        stride: Frame stride of Kendall's tau and retrieval (Penn 2, Pouring 5).
+        training_frames: T0 of the clock `position_only`.
+        clock_width: Channels of the clocks.
+        probe: `logistic`, or FineGym's `sgd`.
+
+    Returns:
+        A report in the schema of `metrics.json`, without what needs a model.
+
+    Raises:
+        ValueError: when files cannot be read or do not fit each other.
+    """
+    train, val = match(read_embeddings(embeddings), read_labels(labels))
+    clocks = {"position_only": position_clock(training_frames, clock_width), "frame_count": frame_clock(clock_width)}
+    report = score_report(train, val, Protocol(count_phases([*train, *val]), stride, probe), clocks)
+    reason = "only embeddings were given: this needs the model and its videos"
+    report["skipped"] |= {name: reason for name in NEEDS_MODEL}
+    unknown = {"backbone": "unknown", "backbone_weights": "unknown", "objective": "unknown", "supervision": "unknown"}
+    return {"dataset": Path(labels).name, "preset": Path(embeddings).name, "seed": 0, "stride": stride} | unknown | report
+
+
+def read_embeddings(path: str | Path) -> dict[str, np.ndarray]:
+    """(T, E) float32 embeddings by video name, from an `.npz` with one array a video.
+
+    Raises:
+        ValueError: when the file is not such an archive; pickled objects are refused, never run.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: give an .npz with one (frames, width) array per video") from None
+    except Exception as error:  # zipfile, numpy and zlib each raise their own
+        raise ValueError(f"{path} is not a readable .npz of plain arrays (numpy.savez, no objects): {error}") from None
+    for name, array in arrays.items():
+        _check_embeddings(path, name, array)
+    if not arrays:
+        raise ValueError(f"{path} holds no arrays: give one (frames, width) array per video")
+    if len({array.shape[1] for array in arrays.values()}) > 1:
+        widths = {name: array.shape[1] for name, array in arrays.items()}
+        raise ValueError(f"{path}: all videos must have embeddings of one width, got {widths}")
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def read_labels(path: str | Path) -> list[VideoLabels]:
+    """Labels by video, from a `.csv` in one of two forms.
+
+    One row a video: `name` (or `path`, as in `videos.csv`), `split`, `action`, `phases`, where `phases` is either the
+    first frames of all phases (`0;34;58`) or a `.csv`/`.npy` beside the file with one integer a frame. One row a
+    frame: `name`, `frame`, `phase`, and `split`, `action`. `split` and `action` may be absent.
+
+    Raises:
+        ValueError: for missing columns or values that make no sense, naming the row.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: give a .csv with the columns name, split, action, phases")
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    columns = set(rows[0]) if rows else set()
+    key = "name" if "name" in columns else "path"
+    wanted = {key, "frame", "phase"} if "frame" in columns else {key, "phases"}
+    if missing := wanted - columns:
+        raise ValueError(
+            f"{path} needs the columns name (or path) and phases, or name, frame and phase; "
+            f"missing: {', '.join(sorted(missing))}; found: {', '.join(sorted(map(str, columns))) or 'no rows'}"
+        )
+    videos: dict[str, VideoLabels] = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            _read_row(row, row[key], videos, path.parent)
+        except (ValueError, TypeError, OSError) as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+    return list(videos.values())
+
+
+def match(
+    embeddings: Mapping[str, np.ndarray], labels: list[VideoLabels]
+) -> tuple[list[EmbeddedVideo], list[EmbeddedVideo]]:
+    """Training and validation videos, in the order of the label file.
+
+    Raises:
+        ValueError: when names or lengths differ between the two files, or a split is empty.
+    """
+    known = [video.name for video in labels]
+    for kind, name, others in (
+        *(("embeddings", name, embeddings) for name in known if name not in embeddings),
+        *(("labels", name, known) for name in embeddings if name not in known),
+    ):
+        raise ValueError(f'no {kind} for video "{name}"; {nearest(name, others)}')
+    held_out = set(sorted(known)[HELD_OUT - 1 :: HELD_OUT])
+    splits: dict[str, list[EmbeddedVideo]] = {split: [] for split in SPLITS}
+    for video in labels:
+        array = embeddings[video.name]
+        split = video.split or SPLITS[video.name in held_out]
+        splits[split].append(EmbeddedVideo(video.name, video.action, array, video.expand(len(array))))
+    for split, videos in splits.items():
+        if not videos:
+            raise ValueError(f'no video has the split "{split}": probes are fitted on train and scored on val')
+    return splits["train"], splits["val"]
+
+
+def _check_embeddings(path: Path, name: str, array: np.ndarray) -> None:
+    if array.ndim != 2 or not len(array) or not np.issubdtype(array.dtype, np.number):
+        raise ValueError(f'{path}, "{name}": wanted numbers of shape (frames, width), got {array.dtype} {array.shape}')
+    if not np.isfinite(array).all():
+        raise ValueError(f'{path}, "{name}": {int((~np.isfinite(array)).sum())} values are not finite')
+
+
+def _read_row(row: Mapping[str, str], name: str, videos: dict[str, VideoLabels], folder: Path) -> None:
+    split, action = (row.get("split") or "").strip(), (row.get("action") or "action").strip()
+    if split and split not in SPLITS:
+        raise ValueError(f'unknown split "{split}"; {nearest(split, SPLITS)}')
+    video = videos.get(name)
+    if "frame" not in row:
+        if video is not None:
+            raise ValueError(f'video "{name}" is listed twice')
+        videos[name] = video = VideoLabels(name, split, action)
+        _read_phases(video, (row["phases"] or "").strip(), folder)
+        return
+    if video is None:
+        video = videos[name] = VideoLabels(name, split, action, phases={})
+    frame, phase = int(row["frame"]), _checked_phase(int(row["phase"]))
+    if (video.split, video.action) != (split, action):
+        raise ValueError(f'video "{name}" has split and action {split, action}, before {video.split, video.action}')
+    if frame in video.phases:
+        raise ValueError(f'frame {frame} of video "{name}" is listed twice')
+    video.phases[frame] = phase
+
+
+def _read_phases(video: VideoLabels, text: str, folder: Path) -> None:
+    if not text:
+        return
+    if text.endswith((".csv", ".npy")):
+        path = folder / text
+        values = np.load(path, allow_pickle=False) if text.endswith(".npy") else np.loadtxt(path, delimiter=",", ndmin=1)
+        video.phases = {frame: _checked_phase(int(phase)) for frame, phase in enumerate(values.ravel())}
+        return
+    video.starts = [int(part) for part in text.split(";")]
+    if video.starts != sorted(set(video.starts)) or video.starts[0] < 0:
+        raise ValueError(f'phases of "{video.name}" must be growing frame numbers from 0, got "{text}"')
+
+
+def _checked_phase(phase: int) -> int:
+    if phase < -1:
+        raise ValueError(f"a phase must be 0 or more, or -1 for none, got {phase}")
+    return phase

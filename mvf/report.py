@@ -1,0 +1,127 @@
+"""Reports: the schema of `metrics.json` (DESIGN, section 5), as far as embeddings and labels alone give it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mvf.config import Config
+from mvf.controls import Clock, apply_clock
+from mvf.data.records import VideoRecord
+from mvf.embedding import EmbeddedVideo
+from mvf.files import atomic
+from mvf.losses import build_config_loss
+from mvf.models.mvformer import MVFormer
+from mvf.scoring import Protocol, Scored, alignment, kind_accuracy, label_fractions, score_rounds
+from mvf.verdicts import paired_interval, verdict
+
+
+def score_report(
+    train: list[EmbeddedVideo],
+    val: list[EmbeddedVideo],
+    protocol: Protocol,
+    clocks: Mapping[str, Clock],
+    kinds: Mapping[str, Sequence[str]] | None = None,
+) -> dict:
+    """The part of a report that embeddings and labels alone give.
+
+    Args:
+        train: Training videos.
+        val: Validation videos.
+        protocol: See `Protocol`.
+        clocks: Controls that need no pixels; `position_only` is what verdicts compare with.
+        kinds: By action, the kind of each phase.
+
+    Raises:
+        ValueError: when a split is empty.
+    """
+    if not train or not val:
+        raise ValueError(f"both splits need videos to score, got {len(train)} for training, {len(val)} for validation")
+    model = score_rounds([train], [val], protocol)
+    controls = {
+        name: score_rounds(apply_clock([train], clock), apply_clock([val], clock), protocol)
+        for name, clock in clocks.items()
+    }
+    fractions, skipped = label_fractions(train, val, protocol, model)
+    report = {
+        "scores": model.means(),
+        "per_action": model.per_action(),
+        "label_fractions": fractions,
+        "controls": {name: scored.means() for name, scored in controls.items()},
+        "verdicts": verdicts(model, controls["position_only"]),
+        "alignment_error": {},
+        "alignment_error_controls": {name: {} for name in clocks},
+        "skipped": model.skipped() | skipped,
+    }
+    add_kinds(report, {"model": model, **controls}, kinds or {})
+    try:
+        report["alignment_error"]["whole"] = alignment([(video, 0) for video in val], val, protocol)
+        for name, clock in clocks.items():
+            (videos,) = apply_clock([val], clock)
+            report["alignment_error_controls"][name]["whole"] = alignment([(v, 0) for v in videos], videos, protocol)
+    except ValueError as error:
+        report["skipped"]["alignment_error"] = str(error)
+    return report
+
+
+def verdicts(model: Scored, clock: Scored, controls: Mapping[str, Scored] | None = None) -> dict[str, str]:
+    """For each score of the model, what the pixels add to the clock; names the strongest of `controls` too."""
+    sentences = {}
+    for score, value in model.means().items():
+        reference = clock.means().get(score)
+        if reference is None:
+            continue
+        shared = model.pieces[score].keys() & clock.pieces[score].keys()
+        sides = [{action: scored.pieces[score][action] for action in shared} for scored in (model, clock)]
+        rivals = {name: scored.means()[score] for name, scored in (controls or {}).items() if score in scored.pieces}
+        strongest = max(rivals, key=rivals.get, default="")
+        named = f"{strongest} {rivals[strongest]:.3f}" if strongest else ""
+        sentences[score] = verdict(value, reference, paired_interval(*sides), named)
+    return sentences
+
+
+def header(config: Config, model: MVFormer | None, records: Sequence[VideoRecord] | None) -> dict:
+    """What the scores are of: data, backbone and where its weights came from, objective and its supervision."""
+    weights = "random" if config.backbone_weights == "random" else "file" if config.backbone_weights else "unknown"
+    if model is not None and getattr(model, "backbone", None) is not None:
+        weights = model.backbone.weights_source
+    supervision = build_config_loss(config).labels
+    if supervision == "video" and getattr(records, "action_assumed", False):
+        supervision = "video, assumed"
+    names = ("dataset", "preset", "seed", "data_seed", "epochs", "backbone", "objective", "sampling", "features")
+    found = {name: getattr(config, name) for name in names}
+    found |= {"backbone_weights": weights, "supervision": supervision}
+    if weights == "random":
+        found["warning"] = "the backbone has RANDOM weights: these scores say nothing about a pretrained one"
+    return found
+
+
+def write_report(report: Mapping, path: str | Path) -> None:
+    """Writes `metrics.json`: sorted, so that equal reports are equal files."""
+    text = json.dumps(report, indent=1, sort_keys=True, allow_nan=False)
+    with atomic(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_report(path: str | Path) -> dict:
+    """Reads what `write_report` wrote.
+
+    Raises:
+        ValueError: naming the file, when it is absent or no report.
+    """
+    try:
+        report = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: evaluate the run first") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a report: {error}") from None
+    if not isinstance(report, dict) or "scores" not in report:
+        raise ValueError(f'{path} is not a report: it has no "scores"')
+    return report
+
+
+def add_kinds(report: dict, scored: Mapping[str, Scored], kinds: Mapping[str, Sequence[str]]) -> None:
+    for name, part in scored.items():
+        for kind, accuracy in kind_accuracy(part, kinds).items():
+            report.setdefault("phase_kinds", {}).setdefault(kind, {}).setdefault("classification", {})[name] = accuracy

@@ -1,0 +1,122 @@
+"""The files of a run folder: written whole, read back without running code."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mvf.config import Config, make_config
+from mvf.files import atomic
+from mvf.models.mvformer import MVFormer
+
+HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")
+ANYWHERE = ("device", "workers")  # a run may go on elsewhere
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run.
+
+    Attributes:
+        model: As after the last complete epoch.
+        history: One row an epoch, keys `HISTORY`.
+        folder: Where its files lie.
+        config: What it was made with.
+    """
+
+    model: MVFormer
+    history: list[dict[str, float]]
+    folder: Path
+    config: Config
+
+
+def default_folder(config: Config) -> Path:
+    """`runs/<preset>-<seed>` at the repository root (of an installed package: in the working directory)."""
+    root = REPOSITORY if (REPOSITORY / "pyproject.toml").exists() else Path.cwd()
+    return root / "runs" / f"{config.preset}-{config.seed}"
+
+
+def open_folder(folder: Path, config: Config) -> dict[str, Any] | None:
+    """Claims `folder` for `config`; the saved state when it holds a run of it, None when it is new.
+
+    Raises:
+        ValueError: when it holds a run of another configuration or files that are no run's; nothing is changed then.
+    """
+    stored = folder / "config.json"
+    if not stored.exists():
+        strangers = [p.name for p in folder.glob("*") if p.suffix != ".ipynb" and not p.name.startswith(".")]
+        if strangers:
+            raise ValueError(f"{folder} is not a run folder and holds {sorted(strangers)[:3]}: choose a new or empty run_dir")
+        with atomic(stored) as path:
+            path.write_text(json.dumps(config.as_dict(), indent=1))
+        return None
+    _check_same(read_config(folder), config, folder)
+    state = folder / "state.pt"
+    return torch.load(state, map_location="cpu", weights_only=True) if state.exists() else None
+
+
+def read_config(folder: str | Path) -> Config:
+    """The configuration of a run folder.
+
+    Raises:
+        ValueError: when `folder` holds no run.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        return make_config(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise ValueError(f"{folder} is no run folder (it has no config.json): give the run_dir of a training run") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def write_epoch(folder: Path, model: MVFormer, history: Sequence[Mapping[str, float]], state: dict[str, Any]) -> None:
+    """Stores a complete epoch; `state.pt` first, because it is the only file that resume reads."""
+    with atomic(folder / "state.pt") as path:
+        torch.save(state, path)
+    write_history(folder, history)
+    model.save_pretrained(folder)
+
+
+def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Writes `history.csv`."""
+    with atomic(folder / "history.csv") as path, open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, HISTORY)
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def read_history(folder: str | Path) -> list[dict[str, float]]:
+    """Rows of `history.csv`."""
+    with open(Path(folder) / "history.csv", newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def load_run(folder: str | Path) -> Run:
+    """A run as it stands after its last complete epoch.
+
+    Raises:
+        ValueError: when `folder` holds no run, or one without a complete epoch.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    if not (folder / "model.safetensors").exists():
+        raise ValueError(f"{folder} holds a run without a complete epoch: train it first (the same command resumes it)")
+    return Run(MVFormer.from_pretrained(folder), read_history(folder), folder, config)
+
+
+def _check_same(stored: Config, wanted: Config, folder: Path) -> None:
+    before, now = stored.as_dict(), wanted.as_dict()
+    changed = [k for k in now if before[k] != now[k] and k not in ANYWHERE]
+    if changed:
+        listed = ", ".join(f"{k} (there {before[k]!r}, here {now[k]!r})" for k in changed)
+        raise ValueError(
+            f"{folder} holds a run of another configuration: {listed}. Choose another run_dir, or delete that folder"
+        )

@@ -1,0 +1,100 @@
+"""The steps that notebooks and shell commands share: open a model, embed a data set, report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mvf.bank import FeatureBank
+from mvf.config import DATA_FIELDS, Config, load_config
+from mvf.data import VideoList, find_config_videos
+from mvf.embedding import EmbeddedVideo, embed
+from mvf.evaluation import evaluate, write_report
+from mvf.models import load_official_checkpoint
+from mvf.models.mvformer import MVFormer
+from mvf.precision import resolve_device
+from mvf.run_folder import load_run
+
+CHECKPOINTS = (".pth", ".pt", ".pyth")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training and validation videos of a data set, as found and as embedded."""
+
+    train_records: VideoList
+    val_records: VideoList
+    train: list[EmbeddedVideo]
+    val: list[EmbeddedVideo]
+    cache: FeatureBank | None
+
+
+def open_model(source: str | Path, **data: Any) -> tuple[MVFormer, Config]:
+    """A model from a run folder or a checkpoint of the official code, and what to judge it on.
+
+    Args:
+        source: Run folder, or file `.pth`.
+        **data: Data keys to use instead of the run's own: dataset, data_root, data_seed, ...
+
+    Raises:
+        ValueError: when `source` is neither.
+    """
+    source = Path(source)
+    data = {name: value for name, value in data.items() if value not in ("", None)}
+    if source.suffix in CHECKPOINTS:
+        weights = data.pop("backbone_weights", "")
+        model = load_official_checkpoint(source, backbone_weights=weights)
+        config = load_config(data.get("dataset", "penn"), **data)
+        backbone = {"backbone": model.backbone.name, "layers": model.backbone.layers, "image_size": model.backbone.image_size}
+        config = dataclasses.replace(config, **backbone, backbone_weights=weights)
+    else:
+        run = load_run(source)
+        model, config = run.model, with_data(run.config, **data)
+    return model.to(resolve_device(config.device)), config
+
+
+def with_data(config: Config, **data: Any) -> Config:
+    """`config` on other data: the data keys of the other dataset's preset, then `data`."""
+    if not data:
+        return config
+    keys = {}
+    if data.get("dataset", config.dataset) != config.dataset:
+        other = load_config(data["dataset"])
+        keys = {name: getattr(other, name) for name in DATA_FIELDS}
+    merged = load_config(config.preset, **{**config.as_dict(), **keys, **data, "preset": config.preset})
+    return merged
+
+
+def embed_splits(model: MVFormer, config: Config) -> Splits:
+    """Embeds the training and validation videos of the configured data set."""
+    records = {split: find_config_videos(config, split) for split in ("train", "val")}
+    cache = FeatureBank(model.backbone, None, config.precision) if config.features == "banked" else None
+    embedded = {
+        split: embed(model, videos, chunk=config.chunk, cache=cache, precision=config.precision)
+        for split, videos in records.items()
+    }
+    return Splits(records["train"], records["val"], embedded["train"], embedded["val"], cache)
+
+
+def report_on(model: MVFormer, config: Config, splits: Splits, path: str | Path | None = None) -> dict:
+    """The report of a model on embedded splits; written to `path` when given."""
+    report = evaluate(
+        splits.train, splits.val, config, model, splits.train_records, splits.val_records, cache=splits.cache
+    )
+    if path is not None:
+        write_report(report, path)
+    return report
+
+
+def summary(report: dict, figures: Sequence[Path] = ()) -> str:
+    """The report as text: scores with verdicts, cropped first, and where the figures are."""
+    lines = [f"{report['preset']} on {report['dataset']}, seed {report['seed']}, {report['backbone']} ({report['backbone_weights']} weights)"]
+    verdicts = report.get("verdicts", {})
+    for name in sorted(verdicts, key=lambda name: not name.startswith("cropped")):
+        lines.append(f"  {name:28s} {verdicts[name]}")
+    lines += [f"  {name:28s} skipped: {reason}" for name, reason in report.get("skipped", {}).items()]
+    lines += [f"  figure {path}" for path in figures]
+    return "\n".join(lines)

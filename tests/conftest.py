@@ -1,0 +1,50 @@
+"""Tiny settings and real footage for all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TINY = {
+    "backbone": "vit_tiny_patch16_224", "backbone_weights": "random", "image_size": 32, "layers": "2,4",
+    "entity_width": 16, "token_width": 16, "fusion_width": 16, "fusion_heads": 2, "fusion_feedforward": 16,
+    "fusion_blocks": 1, "embedding_size": 8, "projection_width": 8, "num_frames": 8, "epochs": 2, "batch_size": 4,
+    "bank_views": 2, "precision": "fp32",
+    "data_options": {"train_videos": 6, "val_videos": 4, "actions": ["squat", "jumping_jacks"], "idle": 4, "repeats": 1},
+}
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Banks of this test session; downloaded weights stay where they are."""
+    from mvf.files import cache_folder
+
+    weights = cache_folder() / "weights"
+    folder = tmp_path_factory.mktemp("cache")
+    weights.mkdir(parents=True, exist_ok=True)
+    (folder / "weights").symlink_to(weights)
+    before = os.environ.get("MVF_CACHE")
+    os.environ["MVF_CACHE"] = str(folder)
+    yield folder
+    os.environ.pop("MVF_CACHE") if before is None else os.environ.update(MVF_CACHE=before)
+
+
+@pytest.fixture
+def tiny():
+    """`tiny(**overrides)`: a configuration that trains in seconds on a CPU."""
+    from mvf.config import load_config
+
+    return lambda **overrides: load_config("synthetic", **{**TINY, **overrides})
+
+
+@pytest.fixture
+def shared():
+    """The folder with goldens and real footage, beside the repository."""
+    if not SHARED.exists():
+        pytest.skip("the folder ../shared with goldens and real footage is not beside the repository")
+    return SHARED

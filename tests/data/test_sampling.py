@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+
+from mvf.data import sampling
+from mvf.data.sampling import sample_views
+
+RULES = [
+    {"block_rule": "length"},
+    {"block_rule": "sampled"},
+    {"block_rule": "window"},
+    {"sampling": "content"},
+    {"block_rule": "sampled", "views": 3, "overlap": 1.0},
+    {"sampling": "content", "views": 4},
+]
+SIZES = [(200, 32), (33, 32), (32, 32), (20, 32), (2, 8), (1, 4)]
+
+
+def _draw(seed, num_frames=200, length=32, **options):
+    return sample_views(num_frames, length, torch.Generator().manual_seed(seed), **options)
+
+
+@pytest.mark.parametrize("options", RULES)
+@pytest.mark.parametrize("num_frames, length", SIZES)
+def test_views_are_sorted_distinct_frames_then_padding(options, num_frames, length):
+    for seed in range(20):
+        index, valid = _draw(seed, num_frames, length, **options)
+        assert index.shape == valid.shape == (options.get("views", 2), length)
+        assert (index.dtype, valid.dtype) == (torch.int64, torch.bool)
+        for frames, real in zip(index, valid):
+            assert real.any() and (real.int().diff() <= 0).all()
+            assert (frames[real].diff() > 0).all()
+            assert 0 <= frames[real].min() and frames.max() <= num_frames - 1
+            assert (frames[~real] == num_frames - 1).all()
+
+
+@pytest.mark.parametrize("options", RULES)
+def test_the_generator_alone_decides(options):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first, again, other = _draw(1, **options), _draw(1, **options), _draw(2, **options)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a, b) for a, b in zip(first, again))
+    assert not torch.equal(first[0], other[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"num_frames": 190}, {"length": 30}, {"views": 3}, {"sampling": "content"}, {"region": 1.2}]
+    + [{"overlap": 1.0}, {"block_rule": "length"}],
+)
+def test_every_argument_changes_the_views(change):
+    default = {"block_rule": "sampled"}
+    seeds = range(5)
+    assert [_draw(seed, **default)[0].tolist() for seed in seeds] != [
+        _draw(seed, **{**default, **change})[0].tolist() for seed in seeds
+    ]
+
+
+def test_block_rules_differ_where_the_video_is_shorter_than_the_view():
+    drawn = [_draw(0, 20, 32, block_rule=rule)[0].tolist() for rule in ("length", "sampled", "window")]
+    assert drawn[0] == drawn[1] != drawn[2]  # L = n here, below T
+
+
+# the published rule ----------------------------------------------------------------------------------------------------
+
+
+def test_published_views_equal_a_plain_copy_of_the_rule(monkeypatch):
+    """Draws what the text says, with the same stream of random numbers."""
+    for rule in ("length", "sampled", "window"):
+        for seed in range(30):
+            generator = torch.Generator().manual_seed(seed)
+            num_frames, length, first, expected = 150, 40, None, []
+            n = min(num_frames, length)
+            for _ in range(2):
+                r = 1 + 0.5 * torch.rand((), generator=generator, dtype=torch.float64).item()
+                block = math.ceil(r * {"length": num_frames, "sampled": n, "window": length}[rule])
+                low, high = 0, max(num_frames - block, 1)
+                if first is not None:
+                    s = math.floor(0.8 * n)
+                    low = max(0, min(num_frames - block, first - s))
+                    high = max(1, min(num_frames - block + 1, first + s + 1))
+                offset = torch.randint(low, high, (), generator=generator).item()
+                chosen = sorted((offset + torch.randperm(block, generator=generator)[:n]).tolist())
+                first = chosen[0] if first is None else first
+                expected.append([f if f < num_frames else num_frames for f in chosen] + [num_frames] * (length - n))
+            expected = torch.tensor(expected)
+            index, valid = _draw(seed, num_frames, length, block_rule=rule)
+            assert torch.equal(index, expected.clamp(max=num_frames - 1))
+            assert torch.equal(valid, expected < num_frames)
+
+
+def test_offset_is_always_zero_when_the_block_is_longer_than_the_video(monkeypatch):
+    """Penn Action and Kinetics: the block starts at 0 whatever is drawn."""
+    offsets, distinct = [], sampling._distinct
+    monkeypatch.setattr(sampling, "_distinct", lambda start, *rest: offsets.append(start) or distinct(start, *rest))
+    for seed in range(200):
+        _draw(seed, 100, 80)
+    assert set(offsets) == {0}
+    for seed in range(200):
+        _draw(seed, 100, 20, block_rule="sampled")
+    assert len(set(offsets)) > 40
+
+
+def test_first_frame_of_a_published_view_is_distributed_as_by_thinning():
+    """Without stretching (region 1) the first of n of L frames is i with probability C(L-1-i, n-1) / C(L, n)."""
+    draws, num_frames, length = 3000, 12, 4
+    first = Counter(_draw(seed, num_frames, length, region=1.0)[0][0, 0].item() for seed in range(draws))
+    for position in range(6):
+        wanted = math.comb(num_frames - 1 - position, length - 1) / math.comb(num_frames, length)
+        spread = math.sqrt(wanted * (1 - wanted) / draws)
+        assert abs(first[position] / draws - wanted) < 4 * spread
+
+
+def test_published_views_hold_about_n_over_r_frames():
+    """The mean of 1/r for r uniform in [1, 1.5] is 2 ln 1.5 = 0.81; up to a third is padding."""
+    shares = torch.tensor([_draw(seed, 300, 80)[1].float().mean().item() for seed in range(300)])
+    assert abs(shares.mean() - 2 * math.log(1.5)) < 0.01
+    assert all(_draw(seed, 300, 80, region=1.0)[1].all() for seed in range(10))
+
+
+def test_later_views_start_near_the_first():
+    """With overlap 1 the second block starts at the first view's first frame, where the video is long enough."""
+    for seed in range(50):
+        index, _ = _draw(seed, 1000, 20, block_rule="sampled", region=1.0, overlap=1.0)
+        assert index[1, 0] == index[0, 0] or index[0, 0] > 1000 - 20
+    gaps = [abs(int((_draw(seed, 1000, 20, block_rule="sampled")[0][:, 0]).diff())) for seed in range(200)]
+    assert 10 < max(gaps) <= 16 + 10  # 0.8 n, and what thinning a block of at most 30 to 20 leaves out
+
+
+def test_a_view_of_nothing_but_padding_is_drawn_again():
+    for seed in range(300):
+        assert _draw(seed, 30, 2)[1].any(dim=1).all()
+        assert _draw(seed, 2, 40, block_rule="window")[1].any(dim=1).all()
+
+
+# content ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_frames", [2, 7, 60, 333])
+def test_content_windows_are_as_promised(num_frames):
+    starts, shares, overlaps = set(), [], []
+    for seed in range(400):
+        one, other = windows = sampling._content_windows(num_frames, 2, torch.Generator().manual_seed(seed))
+        for start, size in windows:
+            assert 0.4 * num_frames <= size <= num_frames and 0 <= start <= num_frames - size
+            starts.add(start)
+            shares.append(size / num_frames)
+        shared = len(set(range(one[0], sum(one))) & set(range(other[0], sum(other))))
+        overlaps.append(shared / min(one[1], other[1]))
+    assert min(overlaps) >= 0.4
+    if num_frames > 50:
+        assert min(shares) < 0.45 and max(shares) > 0.95
+        assert max(starts) > 0.5 * num_frames and min(overlaps) < 0.5
+
+
+def test_no_content_view_is_special():
+    first, second = torch.stack([_draw(seed, sampling="content")[0][:, 0] for seed in range(600)]).float().T
+    assert abs(first.mean() - second.mean()) < 8
+
+
+def test_content_views_hold_as_many_frames_as_their_window():
+    for seed in range(100):
+        generator = torch.Generator().manual_seed(seed)
+        windows = sampling._content_windows(50, 2, generator)
+        index, valid = _draw(seed, 50, 32, sampling="content")
+        for (start, size), frames, real in zip(windows, index, valid):
+            assert real.sum() == min(32, size)
+            assert start <= frames[real].min() and frames[real].max() < start + size
+
+
+def test_position_in_a_content_view_says_less_about_position_in_the_video():
+    def spread_of_first(**options):
+        return torch.stack([_draw(seed, **options)[0][0, 0] for seed in range(300)]).float().std()
+
+    assert spread_of_first(sampling="content") > 3 * spread_of_first()
+
+
+# bad input -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"num_frames": 0}, "num_frames must be at least 1, got 0"),
+        ({"length": 0}, "length must be at least 1, got 0"),
+        ({"views": 0}, "views must be at least 1, got 0"),
+        ({"region": 0.5}, "region must be at least 1, got 0.5"),
+        ({"overlap": 1.5}, r"overlap must be in \[0, 1\], got 1.5"),
+        ({"sampling": "contents"}, 'must be "published" or "content", got "contents"'),
+        ({"block_rule": "len"}, 'block_rule must be one of length, sampled, window, got "len"'),
+    ],
+)
+def test_bad_arguments_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        _draw(0, **options)

@@ -1,0 +1,151 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mvf.controls import position_clock
+from mvf.data import find_config_videos
+from mvf.embedding import EmbeddedVideo, embed
+from mvf.evaluation import evaluate, read_report, write_report
+from mvf.models import build_model
+from tests.test_scoring import TRAIN, VAL
+
+FIXED_KEYS = {
+    "dataset", "preset", "seed", "data_seed", "epochs", "backbone", "backbone_weights", "objective", "supervision", "scores",
+    "per_action", "label_fractions", "controls", "cropped", "alignment_error", "verdicts", "localization", "coverage", "skipped",
+}  # fmt: skip
+CONTROLS = {
+    "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "frozen_frame", "shuffled_order",
+    "untrained_shuffled",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def setting():
+    from mvf.config import load_config
+    from tests.conftest import TINY
+
+    config = load_config("synthetic", **{**TINY, "image_size": 96, "stride": 1, "seed": 4})
+    torch.manual_seed(99)
+    model = build_model(config).eval()
+    records = [find_config_videos(config, split) for split in ("train", "val")]
+    embedded = [embed(model, videos, precision="fp32") for videos in records]
+    return config, model, records, embedded
+
+
+@pytest.fixture(scope="module")
+def report(setting):
+    config, model, records, embedded = setting
+    return evaluate(*embedded, config, model, *records)
+
+
+def numbers(value):
+    if isinstance(value, dict):
+        return [number for part in value.values() for number in numbers(part)]
+    return [value] if isinstance(value, float) else []
+
+
+def test_the_report_has_the_fixed_keys_and_is_plain_json(report):
+    assert FIXED_KEYS <= report.keys()
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert set(report["controls"]) == CONTROLS
+    assert set(report["cropped"]) == {"model", "position_only", "untrained", "backbone_motion"}
+    assert set(report["label_fractions"]) == {"0.1", "0.5", "1.0"}
+    assert {"entity_1", "entity_2", "entity_3", "entity_best", "head_best", "head_oracle", "mean_training_mask", "centre",
+            "uniform", "backbone_pca", "area"} <= report["localization"].keys()  # fmt: skip
+    assert {"mass", "lift", "auroc", "average_precision", "jaccard", "pointing"} <= report["localization"]["entity_1"].keys()
+    assert np.isfinite(numbers(report)).all()
+    assert not any("second" in key or "time" == key for key in report)
+
+
+def test_every_score_has_a_verdict_and_cropped_ones_name_the_strongest_control(report):
+    for score, value in report["scores"].items():
+        assert report["verdicts"][score].startswith(f"{value:.3f}: the clock alone")
+    for score in report["cropped"]["model"]:
+        assert "strongest control" in report["verdicts"][f"cropped.{score}"]
+
+
+def test_two_evaluations_are_equal_bit_for_bit(setting, report):
+    config, model, records, embedded = setting
+    assert json.dumps(evaluate(*embedded, config, model, *records)) == json.dumps(report)
+
+
+def test_a_random_backbone_is_said_so(report):
+    assert report["backbone_weights"] == "random" and "RANDOM" in report["warning"]
+
+
+def test_phases_are_scored_by_kind(report):
+    for by_name in report["phase_kinds"].values():
+        assert {"model", "position_only", "backbone_motion", "shuffled_order"} <= by_name["classification"].keys()
+
+
+def test_the_model_keeps_its_mode(setting):
+    config, model, records, embedded = setting
+    model.train()
+    try:
+        evaluate([embedded[0][0]], [embedded[1][0]], config, model, records[0][:1], records[1][:1])
+        assert model.training
+    finally:
+        model.eval()
+
+
+def test_without_a_model_what_needs_it_is_named(setting):
+    config, _, _, embedded = setting
+    report = evaluate(*embedded, config)
+    for name in ("cropped", "localization", "controls.untrained", "alignment_error.window", "coverage"):
+        assert "needs the model" in report["skipped"][name], name
+    assert "position_only" in report["controls"] and report["alignment_error"]["whole"] >= 0
+
+
+def clock_videos(videos, frames=80, width=256):
+    clock = position_clock(frames, width)
+    return [EmbeddedVideo(v.name, v.action, clock(len(v.phases)), v.phases) for v in videos]
+
+
+def test_a_perfect_clock_is_flagged(setting):
+    config = setting[0]
+    videos = [clock_videos(v, config.num_frames, config.fusion_width) for v in (TRAIN, VAL)]
+    report = evaluate(*videos, config)
+    assert report["scores"] == report["controls"]["position_only"]
+    assert all("not distinguishable" in sentence for sentence in report["verdicts"].values())
+
+
+def test_an_embedding_that_sees_the_phase_beats_the_clock(setting):
+    report = evaluate(TRAIN, VAL, setting[0])
+    assert "not distinguishable" not in report["verdicts"]["retrieval@5"]
+    assert report["scores"]["retrieval@5"] > report["controls"]["position_only"]["retrieval@5"]
+
+
+def test_unlabelled_videos_get_reasons_and_no_numbers(setting):
+    bare = [[EmbeddedVideo(v.name, "video", v.embeddings, None) for v in videos] for videos in (TRAIN, VAL)]
+    report = evaluate(*bare, setting[0])
+    assert list(report["scores"]) == ["kendall_tau"] and report["alignment_error"] == {}
+    assert {"classification", "progression", "retrieval@5", "alignment_error"} <= report["skipped"].keys()
+    json.dumps(report, allow_nan=False)
+
+
+def test_a_single_video_and_a_single_phase_get_reasons(setting):
+    flat = [EmbeddedVideo("a", "a", np.random.rand(9, 4).astype(np.float32), np.zeros(9, int))]
+    report = evaluate(flat, flat, setting[0])
+    assert not report["scores"] and "2 phases" in report["skipped"]["progression"]
+    assert "2" in report["skipped"]["kendall_tau"] and "phase" in report["skipped"]["classification"]
+
+
+def test_an_empty_split_is_refused(setting):
+    with pytest.raises(ValueError, match="0 for validation"):
+        evaluate(TRAIN, [], setting[0])
+
+
+def test_reports_are_written_and_read_and_equal_reports_are_equal_files(report, tmp_path):
+    write_report(report, tmp_path / "metrics.json")
+    write_report(dict(reversed(report.items())), tmp_path / "again.json")
+    assert read_report(tmp_path / "metrics.json") == report
+    assert (tmp_path / "metrics.json").read_bytes() == (tmp_path / "again.json").read_bytes()
+    (tmp_path / "broken.json").write_text("{")
+    for name in ("broken.json", "absent.json"):
+        with pytest.raises(ValueError, match=name):
+            read_report(tmp_path / name)
+    with pytest.raises(ValueError):
+        write_report({"scores": float("nan")}, tmp_path / "nan.json")
+    assert not (tmp_path / "nan.json").exists()

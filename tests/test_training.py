@@ -1,0 +1,145 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import mvf
+from mvf import training
+from mvf.run_folder import HISTORY, load_run, read_history
+from tests.conftest import TINY
+
+
+def command(folder, **overrides):
+    settings = {**TINY, **overrides}
+    words = [w for k, v in settings.items() for w in ("-p", k, json.dumps(v) if isinstance(v, dict) else str(v))]
+    return [sys.executable, "-m", "mvf", "train", "synthetic", "--run-dir", str(folder), *words]
+
+
+def equal_weights(a, b):
+    first, second = load_file(a / "model.safetensors"), load_file(b / "model.safetensors")
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.mark.parametrize("features", ["online", "banked"])
+def test_training_lowers_the_loss_and_leaves_a_run_folder(tiny, tmp_path, features):
+    rows = []
+    run = mvf.train(tiny(features=features, epochs=8, learning_rate=3e-3), tmp_path / "run", on_epoch=rows.append)
+    assert rows == run.history and len(rows) == 8
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert set(rows[0]) == set(HISTORY)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"config.json", "history.csv", "model.safetensors", "model_config.json", "state.pt"}
+    assert [row["epoch"] for row in read_history(tmp_path / "run")] == list(range(1, 9))
+
+
+def test_a_loaded_run_gives_the_same_embeddings(tiny, tmp_path):
+    config = tiny()
+    run = mvf.train(config, tmp_path / "run")
+    records = mvf.data.find_config_videos(config, "val")
+    again = load_run(tmp_path / "run")
+    for a, b in zip(mvf.embed(run.model, records), mvf.embed(again.model, records)):
+        assert (a.embeddings == b.embeddings).all()
+
+
+def test_same_seed_same_weights_other_seed_others(tiny, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        mvf.train(tiny(seed=seed), tmp_path / name)
+    assert equal_weights(tmp_path / "a", tmp_path / "b")
+    assert not equal_weights(tmp_path / "a", tmp_path / "c")
+
+
+def test_a_finished_run_is_returned_not_repeated(tiny, tmp_path):
+    mvf.train(tiny(), tmp_path / "run")
+    rows = []
+    assert len(mvf.train(tiny(), tmp_path / "run", on_epoch=rows.append).history) == 2
+    assert rows == []
+
+
+def test_a_folder_of_another_configuration_is_refused_and_untouched(tiny, tmp_path):
+    mvf.train(tiny(), tmp_path / "run")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    with pytest.raises(ValueError, match=r"entities \(there 3, here 2\).*Choose another run_dir"):
+        mvf.train(tiny(entities=2), tmp_path / "run")
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+
+
+def test_a_folder_with_only_a_notebook_is_new_and_one_with_other_files_is_not(tiny, tmp_path):
+    (tmp_path / "train.ipynb").write_text("{}")
+    mvf.train(tiny(epochs=1), tmp_path)
+    stranger = tmp_path / "other"
+    stranger.mkdir()
+    (stranger / "thesis.tex").write_text("")
+    with pytest.raises(ValueError, match="thesis.tex"):
+        mvf.train(tiny(), stranger)
+
+
+@pytest.mark.parametrize("features", ["online", "banked"])
+def test_killed_in_an_epoch_then_resumed_equals_never_killed(tmp_path, features):
+    settings = {"epochs": 12, "features": features, "batch_size": 2}
+    never = subprocess.run(command(tmp_path / "never", **settings), capture_output=True, text=True)
+    assert never.returncode == 0, never.stderr
+    killed = subprocess.Popen(command(tmp_path / "killed", **settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    history = tmp_path / "killed" / "history.csv"
+    while killed.poll() is None and not (history.exists() and len(history.read_text().splitlines()) > 3):
+        time.sleep(0.005)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert 2 <= len(read_history(tmp_path / "killed")) < 12, "the run ended before it could be killed"
+    again = subprocess.run(command(tmp_path / "killed", **settings), capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert equal_weights(tmp_path / "never", tmp_path / "killed")
+    assert (tmp_path / "never" / "metrics.json").read_bytes() == (tmp_path / "killed" / "metrics.json").read_bytes()
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """The gathered loss, the averaged gradients and the synchronised batch norm make two processes one."""
+    settings = {"dropout": 0, "batch_size": 6, "epochs": 2, "features": "online", "device": "cpu"}
+    one = subprocess.run(command(tmp_path / "one", **settings), capture_output=True, text=True)
+    assert one.returncode == 0, one.stderr
+    words = command(tmp_path / "two", **settings)[2:]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29511", "-m"]
+    two = subprocess.run([*launcher, *words], capture_output=True, text=True)
+    assert two.returncode == 0, two.stderr[-2000:]
+    first, second = load_file(tmp_path / "one/model.safetensors"), load_file(tmp_path / "two/model.safetensors")
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=2e-4, msg=name)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_video(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.TrainingStep, "forward", lambda self, clip, generator: torch.tensor(float("nan")))
+    with pytest.raises(FloatingPointError, match=r"nan at step 1 \(epoch 1\), videos \w+"):
+        mvf.train(tiny(), tmp_path / "run")
+
+
+def test_training_starts_from_a_run(tiny, tmp_path):
+    first = mvf.train(tiny(), tmp_path / "first")
+    second = training.Trainer(tiny(init_from=str(tmp_path / "first")), tmp_path, training_accelerator())
+    for name, tensor in first.model.trained_state().items():
+        torch.testing.assert_close(second.model.trained_state()[name], tensor)
+
+
+def training_accelerator():
+    return training.Accelerator(cpu=True)
+
+
+def test_batches_hold_every_video_once_and_depend_on_seed_and_epoch_only(tiny):
+    config = tiny(batch_size=4)
+    batches = training.epoch_batches(config, 10, epoch=3)
+    assert sorted(sum(batches, [])) == list(range(10))
+    assert batches == training.epoch_batches(dataclasses.replace(config, epochs=99), 10, epoch=3)
+    assert batches != training.epoch_batches(config, 10, epoch=4)
+    assert [len(batch) for batch in training.epoch_batches(config, 9, epoch=1, world=2)] == [4, 4]
+
+
+def test_no_write_permission_is_said(tiny, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(OSError, match="file"):
+        mvf.train(tiny(), blocked / "run")
