@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
+RUN := $(CURDIR)/$(BIN)/papermill
 export MPLBACKEND = Agg
 
 .PHONY: demo test test-all bench lab figures clean
@@ -15,7 +16,11 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/installed
-	PYTHON=$(CURDIR)/$(BIN)/python $(BIN)/python -m mvf demo --out $(DEMO)
+	mkdir -p $(DEMO)
+	cd notebooks && $(RUN) train.ipynb ../$(DEMO)/train.ipynb -p preset demo -p run_dir ../$(DEMO)
+	cd notebooks && $(RUN) probe.ipynb ../$(DEMO)/probe.ipynb -p run_dir ../$(DEMO)
+	cd notebooks && $(RUN) attention.ipynb ../$(DEMO)/attention.ipynb -p run_dir ../$(DEMO)
+	$(BIN)/python -m mvf report $(DEMO)
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'

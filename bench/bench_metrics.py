@@ -5,8 +5,8 @@
 (`OMP_NUM_THREADS=1` before it measures one thread.)
 
 Target: at most 6 s in all on two cores, full labels, retrieval at 5, 10, 15 and Kendall's tau on validation, stride 2
-(the published evaluators take 56 s). Embeddings are drawn, of unit norm and smooth in time, hard enough that the
-classifier is right in about nine frames of ten, so the solvers take realistic numbers of steps.
+(the published evaluators take 56 s). Embeddings are drawn, of unit norm and smooth in time, and hard enough
+(accuracy about 0.97, R^2 about 0.74) that the logistic solver takes about 30 steps (on the golden file 25).
 """
 
 from __future__ import annotations

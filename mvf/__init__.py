@@ -1,7 +1,7 @@
 """MV-Former (Walmer et al., arXiv 2311.10873) as a research workbench."""
 
 from mvf import data, losses, metrics
-from mvf.attention_maps import attention_maps
+from mvf.maps import attention_maps
 from mvf.clip import Clip
 from mvf.config import load_config
 from mvf.embedding import EmbeddedVideo, embed

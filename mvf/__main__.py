@@ -94,7 +94,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     if source.suffix == ".npz":
         if not options.labels:
             raise ValueError(f"{source} needs its labels: python -m mvf evaluate {source} LABELS.csv")
-        report = score_embeddings(source, options.labels, **{name: int(value) for name, value in options.p})
+        config = load_config("penn", **dict(options.p))
+        report = score_embeddings(
+            source, options.labels, config.stride, config.num_frames, config.fusion_width, config.probe
+        )
         out = options.out or source.with_suffix(".metrics.json")
     else:
         model, config = open_model(source, **dict(options.p))

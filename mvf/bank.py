@@ -88,9 +88,8 @@ class FeatureBank:
                 )
             total = sum(r.num_frames for r in records for v in range(views) if self._missing(r, v))
             with tqdm(total=total, unit="frame", desc=f"feature bank ({size / 1e9:.2f} GB)") as bar:
-                for view in range(views):
-                    for record in records:
-                        self._write_view(record, view, bar)
+                for record in records:
+                    self._write_video(record, views, bar)
 
     def read(self, record: VideoRecord, view: int = 0, frame_index: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(T, P, C) bfloat16 patches of the backbone's layers, and (T, C0) class tokens or None."""
@@ -124,33 +123,32 @@ class FeatureBank:
         folder = self._video_folder(record)
         return [name for name in self._names() if not (folder / f"view{view}.{name}.sha256").exists()]
 
-    def _write_view(self, record: VideoRecord, view: int, bar: tqdm) -> None:
-        names = self._missing(record, view)
-        if not names:
-            return
-        folder = self._video_folder(record)
-        parts: dict[str, list[Tensor]] = {name: [] for name in names}
-        layers = sorted({int(name.removeprefix("layer").removeprefix("cls")) for name in names})
-        for pixels in self._pixels(record, view):
-            with torch.inference_mode(), autocast(self.precision, self.device):
-                patches, cls = self.backbone.intermediates(pixels.to(self.device), layers)
-            outputs = {f"layer{layer:02d}": p for layer, p in zip(layers, patches)}
-            if cls is not None:
-                outputs[f"cls{layers[-1]:02d}"] = cls.unsqueeze(1)
-            for name in names:
-                parts[name].append(outputs[name].to("cpu", torch.bfloat16))
-            bar.update(len(pixels))
-        for name, tensors in parts.items():
-            _write_checked(folder / f"view{view}.{name}", torch.cat(tensors))
+    def _write_video(self, record: VideoRecord, views: int, bar: tqdm) -> None:
+        """Computes what is missing of a video; it is decoded once for all its views."""
+        missing = {view: names for view in range(views) if (names := self._missing(record, view))}
+        parts: dict[tuple[int, str], list[Tensor]] = {(view, name): [] for view in missing for name in missing[view]}
+        for frames in in_chunks(record, FRAMES_AT_ONCE) if missing else ():
+            for view, names in missing.items():
+                outputs = self._compute(self._pixels(record, view, frames), names)
+                for name in names:
+                    parts[view, name].append(outputs[name].to("cpu", torch.bfloat16))
+                bar.update(len(frames))
+        for (view, name), tensors in parts.items():
+            _write_checked(self._video_folder(record) / f"view{view}.{name}", torch.cat(tensors))
 
-    def _pixels(self, record: VideoRecord, view: int) -> Iterator[Tensor]:
-        """(n, 3, S, S) chunks of the whole video, all under one draw of the augmentation."""
-        seed = derive_seed("bank", record.name, view)
-        for frames in in_chunks(record, FRAMES_AT_ONCE):
-            if self.augmentation is None:
-                yield evaluation_view(frames, self.backbone.image_size)
-            else:
-                yield self.augmentation(frames, seed)
+    def _compute(self, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Features of (n, 3, S, S) frames by file name, (n, P or 1, C)."""
+        layers = sorted({int(name.removeprefix("layer").removeprefix("cls")) for name in names})
+        with torch.inference_mode(), autocast(self.precision, self.device):
+            patches, cls = self.backbone.intermediates(pixels.to(self.device), layers)
+        outputs = {f"layer{layer:02d}": p for layer, p in zip(layers, patches)}
+        return outputs if cls is None else outputs | {f"cls{layers[-1]:02d}": cls.unsqueeze(1)}
+
+    def _pixels(self, record: VideoRecord, view: int, frames: Tensor) -> Tensor:
+        """(n, 3, S, S) of uint8 (n, 3, H, W) frames; one draw of the augmentation serves all frames of a video."""
+        if self.augmentation is None:
+            return evaluation_view(frames, self.backbone.image_size)
+        return self.augmentation(frames, derive_seed("bank", record.name, view))
 
     def _open(self, record: VideoRecord, view: int, name: str) -> Tensor:
         """(num_frames, P or 1, C) memory-mapped bfloat16, checked against its checksum when first opened."""

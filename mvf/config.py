@@ -178,7 +178,10 @@ def _preset_text(preset: str) -> str:
 
 
 def _read_preset(preset: str) -> dict[str, Any]:
-    return tomllib.loads(_preset_text(preset))
+    """Values of a preset on top of those of the preset that it `extends`."""
+    values = tomllib.loads(_preset_text(preset))
+    base = values.pop("extends", "")
+    return (_read_preset(base) if base else {}) | values
 
 
 def _default(name: str) -> Any:

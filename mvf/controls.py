@@ -135,30 +135,22 @@ def embed_controls(
         cache: Clean feature bank, or None.
     """
     controls, chunk = Controls(), config.chunk
-    for record in tqdm(records, unit="video", desc="controls", disable=len(records) < 2):
-        patches, cls = video_features(model, record, cache, config.precision)
-        mean = patches.mean(dim=1).numpy()
-        crops = windows(record.name, len(mean))
-        controls.starts[record.name] = [crop.start for crop in crops]
-        _add(controls.whole, record, "backbone", [mean])
-        _add(controls.cropped, record, "backbone", [mean[crop] for crop in crops], crops)
-        for name, network in (("model", model), ("untrained", untrained)):
-            tokens = _pool(network, patches, cls)
-            steady = tokens[len(tokens) // 2].expand_as(tokens) if network is model else tokens
-            _add(controls.whole, record, "frozen_frame" if network is model else name, fuse(network, steady[None], chunk))
-            shuffled = _shuffled(network, tokens, permutations(record.name, len(mean)), chunk)
-            _add(controls.whole, record, "shuffled_order" if network is model else "untrained_shuffled", shuffled)
-            cropped = [fuse(network, tokens[None, crop], chunk)[0] for crop in crops]
-            _add(controls.cropped, record, name, cropped, crops)
+    with torch.inference_mode(), evaluating(model), evaluating(untrained):
+        for record in tqdm(records, unit="video", desc="controls", disable=len(records) < 2):
+            patches, cls = video_features(model, record, cache, config.precision)
+            crops = windows(record.name, len(patches))
+            controls.starts[record.name] = [crop.start for crop in crops]
+            mean = patches.mean(dim=1).numpy()
+            _add(controls.whole, record, "backbone", [mean])
+            _add(controls.cropped, record, "backbone", [mean[crop] for crop in crops], crops)
+            for name, network in (("model", model), ("untrained", untrained)):
+                tokens = _pool(network, patches, cls)
+                whole, shuffled = ("frozen_frame", "shuffled_order") if name == "model" else (name, f"{name}_shuffled")
+                steady = tokens[len(tokens) // 2].expand_as(tokens) if name == "model" else tokens
+                _add(controls.whole, record, whole, _fuse(network, steady[None], chunk))
+                _add(controls.whole, record, shuffled, _fuse_shuffled(network, tokens, record.name, chunk))
+                _add(controls.cropped, record, name, [_fuse(network, tokens[None, c], chunk)[0] for c in crops], crops)
     return controls
-
-
-@torch.inference_mode()
-def fuse(model: MVFormer, tokens: Tensor, chunk: int) -> np.ndarray:
-    """(B, T, N, D) pooled tokens of equal length -> (B, T, E) unit-norm embeddings."""
-    with evaluating(model):
-        parts = [model.fuse_tokens(tokens[:, a:b]).embeddings for a, b, *_ in chunk_bounds(tokens.shape[1], chunk, 0)]
-    return torch.cat(parts, dim=1).float().cpu().numpy()
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -167,19 +159,29 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.maximum(norm, 1e-12)).astype(np.float32)
 
 
-def _shuffled(model: MVFormer, tokens: Tensor, orders: np.ndarray, chunk: int) -> list[np.ndarray]:
-    """Embeddings of the frames fed in each of `orders` (R, T), put back into their places."""
-    embeddings = fuse(model, tokens[torch.from_numpy(orders).to(tokens.device)], chunk)
+def _pool(model: MVFormer, patches: Tensor, cls: Tensor | None) -> Tensor:
+    """(T, P, C), (T, C0) features -> (T, N, D) tokens."""
+    device = next(model.parameters()).device
+    return model.pool(patches[None].to(device), None if cls is None else cls[None].to(device))[0][0]
+
+
+def _fuse(model: MVFormer, tokens: Tensor, chunk: int) -> np.ndarray:
+    """(B, T, N, D) tokens of videos of equal length -> (B, T, E) unit-norm embeddings."""
+    bounds = chunk_bounds(tokens.shape[1], chunk, 0)
+    parts = [model.fuse_tokens(tokens[:, start:stop], project=False).embeddings for start, stop, *_ in bounds]
+    return torch.cat(parts, dim=1).float().cpu().numpy()
+
+
+def _fuse_shuffled(model: MVFormer, tokens: Tensor, name: str, chunk: int) -> list[np.ndarray]:
+    """Embeddings of the frames fed in each of `permutations`, put back into their places."""
+    orders = permutations(name, len(tokens))
+    embeddings = _fuse(model, tokens[torch.from_numpy(orders).to(tokens.device)], chunk)
     return [part[back] for part, back in zip(embeddings, orders.argsort(axis=1))]
 
 
-def _pool(model: MVFormer, patches: Tensor, cls: Tensor | None) -> Tensor:
-    device = next(model.parameters()).device
-    with torch.inference_mode(), evaluating(model):
-        return model.pool(patches[None].to(device), None if cls is None else cls[None].to(device))[0][0]
-
-
-def _add(rounds_of: dict[str, Rounds], record: VideoRecord, name: str, embeddings: list, crops: list | None = None) -> None:
+def _add(
+    rounds_of: dict[str, Rounds], record: VideoRecord, name: str, embeddings: list, crops: list | None = None
+) -> None:
     """Appends one video to every round of control `name`."""
     rounds = rounds_of.setdefault(name, [[] for _ in embeddings])
     for videos, array, crop in zip(rounds, embeddings, crops or [slice(None)] * len(embeddings)):

@@ -22,7 +22,7 @@ from mvf.localize import localization
 from mvf.models.mvformer import MVFormer
 from mvf.report import add_kinds, header, read_report, score_report, verdicts, write_report
 from mvf.scoring import Protocol, Scored, alignment, count_phases, score_rounds
-from mvf.tasks import Features, Rounds, kept_frames, standardise
+from mvf.tasks import Features, Rounds, kept_frames, standardiser
 
 __all__ = ["evaluate", "read_report", "write_report"]
 
@@ -132,12 +132,13 @@ def _add_alignment(
     """Window to whole for the model and two controls; whole to whole for `backbone_motion`."""
     table, controls = report["alignment_error"], report["alignment_error_controls"]
     crops = val.cropped["model"]
-    motion = _motion_by_action(train.whole["backbone"][0], val.whole["backbone"][0], val.cropped["backbone"])
+    videos, windows = _motion(train.whole["backbone"][0], val.whole["backbone"][0], val.cropped["backbone"])
     try:
         table["window"] = alignment(_placed(crops, val), whole, protocol)
         positions = apply_clock(crops, clock)
-        controls["position_only"]["window"] = alignment(_placed(positions, val), apply_clock([whole], clock)[0], protocol)
-        videos, windows = motion
+        controls["position_only"]["window"] = alignment(
+            _placed(positions, val), apply_clock([whole], clock)[0], protocol
+        )
         controls["backbone_motion"] = {
             "whole": alignment([(video, 0) for video in videos], videos, protocol),
             "window": alignment(_placed(windows, val), videos, protocol),
@@ -146,19 +147,16 @@ def _add_alignment(
         report["skipped"]["alignment_error.window"] = str(error)
 
 
-def _motion_by_action(
+def _motion(
     train: list[EmbeddedVideo], val: list[EmbeddedVideo], windows: Rounds
 ) -> tuple[list[EmbeddedVideo], Rounds]:
     """Motion features of whole videos and windows, both z-scored by the whole training videos of their action."""
-    fitted = {}
+    scale = {}
     for action in {video.action for video in val}:
-        arrays, _ = kept_frames([video for video in train if video.action == action], backbone_motion)
-        fitted[action] = arrays if sum(map(len, arrays)) else None
+        scale[action] = standardiser(kept_frames([v for v in train if v.action == action], backbone_motion)[0])
 
     def features(video: EmbeddedVideo) -> EmbeddedVideo:
-        motion = backbone_motion(video.embeddings)
-        arrays = fitted[video.action]
-        return replace(video, embeddings=motion if arrays is None else standardise(arrays, [motion])[0])
+        return replace(video, embeddings=scale[video.action](backbone_motion(video.embeddings)))
 
     return [features(video) for video in val], [[features(video) for video in videos] for videos in windows]
 

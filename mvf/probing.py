@@ -64,22 +64,20 @@ def _probe(train: list[EmbeddedVideo], val: list[EmbeddedVideo], names: tuple[st
     return Probe(val[0].action, val, count, words, predicted, confusion, progression)
 
 
-def hardest(probes: Sequence[Probe]) -> Probe:
-    """The probe with the most phases, the first by name among equals: chosen before looking at any score."""
-    return max(probes, key=lambda probe: probe.num_phases)
+def choose(probes: Sequence[Probe], action: str = "") -> Probe | None:
+    """The probe of `action`, or the one with the most phases (the first by name among equals): never the best score."""
+    if action:
+        return next((probe for probe in probes if probe.action == action), None)
+    return max(probes, key=lambda probe: probe.num_phases, default=None)
 
 
-def first_pair(videos: Sequence[EmbeddedVideo]) -> tuple[EmbeddedVideo, EmbeddedVideo]:
-    """The first two videos of one action.
-
-    Raises:
-        ValueError: when no action has two.
-    """
+def first_pair(videos: Sequence[EmbeddedVideo]) -> tuple[EmbeddedVideo, EmbeddedVideo] | None:
+    """The first two videos of one action; None when no action has two."""
     for video in videos:
         same = [other for other in videos if other.action == video.action]
         if len(same) > 1:
             return same[0], same[1]
-    raise ValueError("no action has two videos: a pair needs two")
+    return None
 
 
 def nearest_frames(

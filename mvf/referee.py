@@ -55,8 +55,8 @@ class VideoLabels:
             return None
         if sorted(self.phases) != list(range(num_frames)):
             raise ValueError(
-                f'video "{self.name}" has {len(self.phases)} labelled frames ({min(self.phases)} to {max(self.phases)}) '
-                f"and {num_frames} embeddings (0 to {num_frames - 1}): there must be one label per embedding "
+                f'video "{self.name}" has {len(self.phases)} labelled frames ({min(self.phases)} to {max(self.phases)})'
+                f" and {num_frames} embeddings (0 to {num_frames - 1}): there must be one label per embedding "
                 "(-1 for a frame without a phase)"
             )
         return np.array([self.phases[frame] for frame in range(num_frames)])
@@ -92,7 +92,9 @@ def score_embeddings(
     reason = "only embeddings were given: this needs the model and its videos"
     report["skipped"] |= {name: reason for name in NEEDS_MODEL}
     unknown = {"backbone": "unknown", "backbone_weights": "unknown", "objective": "unknown", "supervision": "unknown"}
-    return {"dataset": Path(labels).name, "preset": Path(embeddings).name, "seed": 0, "stride": stride} | unknown | report
+    return (
+        {"dataset": Path(labels).name, "preset": Path(embeddings).name, "seed": 0, "stride": stride} | unknown | report
+    )
 
 
 def read_embeddings(path: str | Path) -> dict[str, np.ndarray]:
@@ -210,7 +212,9 @@ def _read_phases(video: VideoLabels, text: str, folder: Path) -> None:
         return
     if text.endswith((".csv", ".npy")):
         path = folder / text
-        values = np.load(path, allow_pickle=False) if text.endswith(".npy") else np.loadtxt(path, delimiter=",", ndmin=1)
+        values = (
+            np.load(path, allow_pickle=False) if text.endswith(".npy") else np.loadtxt(path, delimiter=",", ndmin=1)
+        )
         video.phases = {frame: _checked_phase(int(phase)) for frame, phase in enumerate(values.ravel())}
         return
     video.starts = [int(part) for part in text.split(";")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def score_rounds(
         train: Videos that probes are fitted on, one list a round.
         val: Videos that are scored. Videos of different rounds are never compared: they may be windows of one.
         protocol: See `Protocol`.
-        features: Backbone controls: taken of each video, then z-scored (`mvf.tasks.standardise`).
+        features: Backbone controls: taken of each video, then z-scored (`mvf.tasks.standardiser`).
         refit: Fit a probe for every round, on that round, and average; else one on all rounds together.
     """
     scored = Scored()
@@ -197,7 +198,7 @@ def _score(scored: Scored, action: str, task: ActionTask) -> None:
     scored.add(action, "progression", task.progression)
     scored.add(action, "kendall_tau", task.kendall_tau)
     for k in NEIGHBOURS:
-        scored.add(action, f"retrieval@{k}", lambda: task.retrieval(k))
+        scored.add(action, f"retrieval@{k}", partial(task.retrieval, k))
 
 
 def _value(pieces: np.ndarray) -> float:

@@ -56,7 +56,9 @@ class ActionTask:
         for guess, truth in zip(predicted, target):
             known = ~np.isnan(truth)
             truth = np.where(known, truth, 0)
-            pieces.append(np.stack([np.where(known, guess - truth, 0) ** 2, known, truth, truth**2], axis=-1).sum(axis=0))
+            pieces.append(
+                np.stack([np.where(known, guess - truth, 0) ** 2, known, truth, truth**2], axis=-1).sum(axis=0)
+            )
         return self._by_video(pieces)
 
     def kendall_tau(self) -> np.ndarray:
@@ -95,8 +97,9 @@ def action_task(
     """Collects one action's videos; see `mvf.scoring.score_rounds` for the arguments."""
     rounds = [[[v for v in videos if v.action == action] for videos in split] for split in (train, val)]
     (train_arrays, train_phases), (arrays, phases) = (kept_frames(sum(split, []), features) for split in rounds)
-    if features is not None and sum(map(len, train_arrays)):
-        train_arrays, arrays = standardise(train_arrays, train_arrays), standardise(train_arrays, arrays)
+    if features is not None:
+        scale = standardiser(train_arrays)
+        train_arrays, arrays = [scale(video) for video in train_arrays], [scale(video) for video in arrays]
     return ActionTask(train_arrays, train_phases, arrays, phases, len(val), num_phases, stride, probe)
 
 
@@ -115,20 +118,22 @@ def kept_frames(videos: Sequence[EmbeddedVideo], features: Features | None = Non
     return arrays, phases
 
 
-def standardise(train: Arrays, others: Arrays) -> Arrays:
-    """`others` z-scored by the frames of `train` and divided by sqrt(width), on which the probe's penalty depends.
+def standardiser(train: Arrays) -> Features:
+    """z-scores channels by the frames of `train` and divides by sqrt(width), on which the probe's penalty depends.
 
     `train` is what a probe is fitted on: the labelled training frames of one action. Channels that never change
-    there become zero.
+    there become zero. Without any frame nothing is changed.
 
     Example:
-        >>> standardise([np.array([[0.0], [2.0]])], [np.array([[3.0]])])
-        [array([[2.]])]
+        >>> standardiser([np.array([[0.0], [2.0]])])(np.array([[3.0]]))
+        array([[2.]])
     """
+    if not sum(map(len, train)):
+        return lambda video: video
     frames = np.concatenate(train)
     mean, spread = frames.mean(axis=0), frames.std(axis=0)
     scale = np.where(spread > 0, spread, np.inf) * frames.shape[1] ** 0.5
-    return [((video - mean) / scale).astype(frames.dtype) for video in others]
+    return lambda video: ((video - mean) / scale).astype(frames.dtype)
 
 
 def compact(train: Arrays, val: Arrays) -> tuple[Arrays, Arrays]:

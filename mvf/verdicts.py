@@ -93,5 +93,3 @@ def verdict(score: float, clock: float, interval: tuple[float, float] | None, st
 
 def _draw(draws: np.ndarray, pieces: np.ndarray) -> np.ndarray:
     return combine(np.tensordot(draws.astype(float), pieces.astype(float), axes=1))
-
-

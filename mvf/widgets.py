@@ -55,7 +55,7 @@ class AttentionBrowser(ipywidgets.VBox):
 
     def still(self) -> Image:
         """The picture on display as an ordinary notebook output, which stays when the notebook is reopened."""
-        return Image(self.picture.value, format="jpeg")
+        return Image(bytes(self.picture.value), format="jpeg")
 
     def _change_video(self, change: object = None) -> None:
         last = len(self._videos[self.video.value][0]) - 1

@@ -11,12 +11,12 @@ from typing import Any
 from mvf.bank import FeatureBank
 from mvf.config import DATA_FIELDS, Config, load_config
 from mvf.data import VideoList, find_config_videos
-from mvf.embedding import EmbeddedVideo, embed
-from mvf.evaluation import evaluate, write_report
+from mvf.embedding import EmbeddedVideo, embed, fingerprint
+from mvf.evaluation import evaluate, read_report, write_report
 from mvf.models import load_official_checkpoint
 from mvf.models.mvformer import MVFormer
 from mvf.precision import resolve_device
-from mvf.run_folder import load_run
+from mvf.run_folder import default_folder, load_run, read_config
 
 CHECKPOINTS = (".pth", ".pt", ".pyth")
 
@@ -68,10 +68,46 @@ def with_data(config: Config, **data: Any) -> Config:
     return merged
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A model to look at: where it came from, its data, and where figures go."""
+
+    source: Path
+    model: MVFormer
+    config: Config
+    figures: Path
+
+    @property
+    def report(self) -> Path:
+        """`metrics.json` of the run itself on its own data; beside the figures on any other."""
+        own = self.source.is_dir() and read_config(self.source) == self.config
+        return (self.source if own else self.figures) / "metrics.json"
+
+
+def open_subject(source: str | Path = "", out: str | Path = "", **data: Any) -> Subject:
+    """A run or checkpoint, as the notebooks take it; see `open_model`.
+
+    Args:
+        source: Run folder or checkpoint; empty: the first seed of the default preset.
+        out: Folder for figures; empty: `figures/` of the run (`figures-<dataset>/` on other data), beside a checkpoint.
+        **data: Data keys to use instead of the run's own.
+    """
+    source = Path(source) if source else default_folder(load_config())
+    model, config = open_model(source, **data)
+    own = not source.is_dir() or read_config(source) == config
+    home = source if source.is_dir() else source.parent
+    return Subject(source, model, config, Path(out) if out else home / ("figures" if own else f"figures-{config.dataset}"))
+
+
+def clean_bank(model: MVFormer, config: Config) -> FeatureBank | None:
+    """The stored features of the clean view, in banked mode."""
+    return FeatureBank(model.backbone, None, config.precision) if config.features == "banked" else None
+
+
 def embed_splits(model: MVFormer, config: Config) -> Splits:
     """Embeds the training and validation videos of the configured data set."""
+    cache = clean_bank(model, config)
     records = {split: find_config_videos(config, split) for split in ("train", "val")}
-    cache = FeatureBank(model.backbone, None, config.precision) if config.features == "banked" else None
     embedded = {
         split: embed(model, videos, chunk=config.chunk, cache=cache, precision=config.precision)
         for split, videos in records.items()
@@ -84,9 +120,20 @@ def report_on(model: MVFormer, config: Config, splits: Splits, path: str | Path 
     report = evaluate(
         splits.train, splits.val, config, model, splits.train_records, splits.val_records, cache=splits.cache
     )
+    report["model_sha256"] = fingerprint(model)
     if path is not None:
         write_report(report, path)
     return report
+
+
+def stored_or_new_report(subject: Subject, splits: Splits | None = None) -> dict:
+    """The stored report when it is of exactly this model; else a new one, which is then stored."""
+    if subject.report.exists():
+        report = read_report(subject.report)
+        if report.get("model_sha256") == fingerprint(subject.model):
+            return report
+    splits = splits or embed_splits(subject.model, subject.config)
+    return report_on(subject.model, subject.config, splits, subject.report)
 
 
 def summary(report: dict, figures: Sequence[Path] = ()) -> str:

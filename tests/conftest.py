@@ -14,7 +14,8 @@ TINY = {
     "entity_width": 16, "token_width": 16, "fusion_width": 16, "fusion_heads": 2, "fusion_feedforward": 16,
     "fusion_blocks": 1, "embedding_size": 8, "projection_width": 8, "num_frames": 8, "epochs": 2, "batch_size": 4,
     "bank_views": 2, "precision": "fp32",
-    "data_options": {"train_videos": 6, "val_videos": 4, "actions": ["squat", "jumping_jacks"], "idle": 4, "repeats": 1},
+    "data_options": {"train_videos": 6, "val_videos": 4, "actions": ["squat", "jumping_jacks"], "idle": 4, "repeats": 1,
+                     "height": 48, "width": 56, "bystanders": 0},
 }
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -25,7 +25,7 @@ def make(root, layers=(2, 4), augmentation=None):
 def test_clean_features_are_the_backbones_in_bfloat16(records, tmp_path):
     bank = make(tmp_path)
     patches, cls = bank.read(records[0], 0, torch.tensor([3, 1]))
-    pixels = torch.cat(list(bank._pixels(records[0], 0)))
+    pixels = whole_view(bank, records[0], 0)
     expected, expected_cls = bank.backbone(pixels)
     torch.testing.assert_close(patches, expected[[3, 1]].bfloat16())
     torch.testing.assert_close(cls, expected_cls[[3, 1]].bfloat16())
@@ -40,13 +40,17 @@ def test_the_key_ignores_layers_and_a_second_bank_computes_only_what_is_new(reco
     assert make(tmp_path, (2,)).predicted_bytes(records, 1) == 0
 
 
-def test_views_differ_and_one_draw_serves_all_chunks_of_a_video(records, tiny, tmp_path, monkeypatch):
-    augmentation = build_augmentation(tiny())
-    whole = torch.cat(list(make(tmp_path, augmentation=augmentation)._pixels(records[0], 0)))
-    monkeypatch.setattr(bank_module, "FRAMES_AT_ONCE", 3)
-    bank = make(tmp_path, augmentation=augmentation)
-    torch.testing.assert_close(torch.cat(list(bank._pixels(records[0], 0))), whole)
-    assert not torch.equal(torch.cat(list(bank._pixels(records[0], 1))), whole)
+def whole_view(bank, record, view):
+    frames = torch.from_numpy(record.load()).permute(0, 3, 1, 2)
+    return bank._pixels(record, view, frames)
+
+
+def test_views_differ_and_one_draw_serves_all_chunks_of_a_video(records, tiny, tmp_path):
+    bank = make(tmp_path, augmentation=build_augmentation(tiny()))
+    whole = whole_view(bank, records[0], 0)
+    chunks = [bank._pixels(records[0], 0, frames) for frames in bank_module.in_chunks(records[0], 3)]
+    torch.testing.assert_close(torch.cat(chunks), whole)
+    assert not torch.equal(whole_view(bank, records[0], 1), whole)
 
 
 def test_predicted_size_is_the_size_written(records, tmp_path):

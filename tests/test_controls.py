@@ -27,7 +27,7 @@ def setting():
     from mvf.config import load_config
     from tests.conftest import TINY
 
-    options = {**TINY["data_options"], "train_videos": 2, "val_videos": 2}
+    options = {**TINY["data_options"], "train_videos": 2, "val_videos": 2, "idle": 2, "height": 64, "width": 64}
     config = load_config("synthetic", **{**TINY, "data_options": options, "seed": 4})
     torch.manual_seed(99)  # a model that differs from the one before training
     model = build_model(config).eval()

@@ -68,7 +68,9 @@ class Model(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def records():
-    return [VideoList([make_record(f"{split}{i}", 10 * i + len(split)) for i in range(4)]) for split in ("train", "val")]
+    return [
+        VideoList([make_record(f"{split}{i}", 10 * i + len(split)) for i in range(4)]) for split in ("train", "val")
+    ]
 
 
 def test_the_map_on_the_actor_is_chosen_and_scores_full(records):

@@ -25,15 +25,21 @@ def scores(value):
 
 
 def report():
-    controls = dict(position_only=0.6, frame_count=0.59, untrained=0.7, backbone_motion=0.75, shuffled_order=0.5)
-    cropped = dict(model=0.84, position_only=0.52, untrained=0.63, backbone_motion=0.72)
+    controls = {
+        "position_only": 0.6,
+        "frame_count": 0.59,
+        "untrained": 0.7,
+        "backbone_motion": 0.75,
+        "shuffled_order": 0.5,
+    }
+    cropped = {"model": 0.84, "position_only": 0.52, "untrained": 0.63, "backbone_motion": 0.72}
     return {
         "dataset": "synthetic", "seed": 1, "epochs": 60, "backbone": "vit", "backbone_weights": "random",
         "warning": "the backbone has RANDOM weights", "scores": scores(0.96),
         "controls": {name: scores(value) for name, value in controls.items()},
         "cropped": {name: scores(value) for name, value in cropped.items()},
         "per_action": {"squat": {"classification": 0.91}, "bowling": {"kendall_tau": 0.5}},
-        "label_fractions": {f: dict(classification=0.9, progression=0.5) for f in ("1.0", "0.1", "0.5")},
+        "label_fractions": {f: {"classification": 0.9, "progression": 0.5} for f in ("1.0", "0.1", "0.5")},
         "alignment_error": {"whole": 0.05, "window": 0.07},
         "alignment_error_controls": {"position_only": {"whole": 0.15, "window": 0.25}},
         "phase_kinds": {"pose": {"classification": {"model": 0.9, "shuffled_order": 0.8}}},

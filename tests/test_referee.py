@@ -131,7 +131,10 @@ def test_unreadable_embeddings_are_refused(tmp_path):
     np.savez(path, a=np.array([{"run": "code"}], dtype=object))
     with pytest.raises(ValueError, match="not a readable .npz of plain arrays"):
         read_embeddings(path)
-    for array, message in ((np.zeros(3), r"wanted numbers of shape \(frames, width\)"), (np.full((2, 2), np.nan), "finite")):
+    for array, message in (
+        (np.zeros(3), r"wanted numbers of shape \(frames, width\)"),
+        (np.full((2, 2), np.nan), "finite"),
+    ):
         np.savez(path, a=array)
         with pytest.raises(ValueError, match=message):
             read_embeddings(path)

@@ -13,7 +13,7 @@ from mvf.metrics import (
     retrieval_precision,
 )
 from mvf.scoring import Protocol, alignment, count_phases, kind_accuracy, label_fractions, score_rounds
-from mvf.tasks import compact, kept_frames, standardise
+from mvf.tasks import compact, kept_frames, standardiser
 
 
 def make_videos(split, actions=("squat", "serve"), count=4, width=6, noise=0.7, seed=0, idle=True):
@@ -23,8 +23,12 @@ def make_videos(split, actions=("squat", "serve"), count=4, width=6, noise=0.7, 
     videos = []
     for number in range(count * len(actions)):
         action = number % len(actions)
-        phases = np.repeat([-1, 0, 1, 2, -1], [rng.integers(0, 9) if idle else 0, *rng.integers(6, 12, 3), 2 if idle else 0])
-        embeddings = np.where(phases[:, None] < 0, 0, centres[action][phases]) + noise * rng.normal(size=(len(phases), width))
+        phases = np.repeat(
+            [-1, 0, 1, 2, -1], [rng.integers(0, 9) if idle else 0, *rng.integers(6, 12, 3), 2 if idle else 0]
+        )
+        embeddings = np.where(phases[:, None] < 0, 0, centres[action][phases]) + noise * rng.normal(
+            size=(len(phases), width)
+        )
         videos.append(EmbeddedVideo(f"{split}-{number}", actions[action], embeddings.astype(np.float32), phases))
     return videos
 
@@ -86,7 +90,8 @@ def test_refitted_rounds_are_averaged():
     other = [make_videos(split, seed=1, noise=2.0) for split in ("train", "val")]
     # same labels, other embeddings
     swap = lambda videos, donors: [  # noqa: E731
-        EmbeddedVideo(v.name, v.action, np.resize(d.embeddings, v.embeddings.shape), v.phases) for v, d in zip(videos, donors)
+        EmbeddedVideo(v.name, v.action, np.resize(d.embeddings, v.embeddings.shape), v.phases)
+        for v, d in zip(videos, donors)
     ]
     train, val = swap(TRAIN, other[0]), swap(VAL, other[1])
     both = score_rounds([TRAIN, train], [VAL, val], PROTOCOL, refit=True).means()
@@ -111,7 +116,7 @@ def test_compacting_wide_features_changes_no_prediction():
 def test_standardised_channels_have_unit_scale_on_training_frames():
     train = [np.random.default_rng(0).normal(3, 5, (20, 4))]
     train[0][:, 3] = 7  # never changes
-    (found,) = standardise(train, train)
+    found = standardiser(train)(train[0])
     np.testing.assert_allclose(found[:, :3].std(axis=0), 0.5)
     assert not found[:, 3].any()
 
@@ -137,7 +142,9 @@ def test_alignment_error_equals_the_metric():
     start = 6
     windows = [EmbeddedVideo(v.name, v.action, v.embeddings[start:], v.phases[start:]) for v in videos]
     found = alignment([(w, start) for w in windows], videos, PROTOCOL)
-    assert found == pytest.approx(alignment_error([a[start:] for a in arrays], arrays, [t[start:] for t in times], times))
+    assert found == pytest.approx(
+        alignment_error([a[start:] for a in arrays], arrays, [t[start:] for t in times], times)
+    )
 
 
 def test_accuracy_by_kind_of_phase():

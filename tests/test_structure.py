@@ -17,7 +17,7 @@ ALLOWED = {
     "losses": {"losses", "clip", "config"},
     "models": {"models", "clip", "config", "files"},
     "data": {"data", "clip", "config", "files"},
-    "plotting": {"plotting", "files", "metrics"},
+    "plotting": {"plotting", "files"},
     "widgets": {"plotting", "widgets", "files"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

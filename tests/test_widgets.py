@@ -68,7 +68,9 @@ def test_state_holds_one_small_picture_however_long_the_video():
     browser = attention_browser({"long": arrays(200)})
     for frame in range(0, 200, 20):
         browser.frame.value = frame
-    stored = sum(len(v) for w in (browser, *browser.children) for v in w.get_state().values() if isinstance(v, bytes))
+    stored = sum(
+        len(v) for w in (browser, *browser.children) for v in w.get_state().values() if isinstance(v, memoryview)
+    )
     assert stored == len(browser.picture.value) < 100_000
 
 

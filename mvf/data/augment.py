@@ -130,4 +130,3 @@ def _to_float(frames: Tensor) -> Tensor:
 def _check_frames(frames: Tensor) -> None:
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3:
         raise ValueError(f"frames must be uint8 (T, 3, H, W), got {frames.dtype} {tuple(frames.shape)}")
-

@@ -77,6 +77,8 @@ def find_videos(split: str = "val", root: str | Path | None = None, *, fps: floa
             logger.warning("left out %s: %s", row.name, source)
         else:
             records.append(_record(folder, row, source))
+    if not wanted:
+        logger.warning("%s has no %s videos: all %d belong to the other split", folder, split, len(rows))
     found = VideoList(records, Coverage(len(records), len(wanted), unreadable))
     found.action_assumed = not any(row.action for row in rows)
     return found

@@ -71,14 +71,9 @@ def find_videos(
     actions = tuple(actions.split(",") if isinstance(actions, str) else actions) or tuple(ACTIONS)
     for action in actions:
         _check_name("action", action, ACTIONS)
-    if counts[split] < 1:
-        raise ValueError(f"{split}_videos must be at least 1, got {counts[split]}")
-    if data_seed < 0:
-        raise ValueError(f"data_seed must be at least 0, got {data_seed}")
-    if min(height, width) < 32:
-        raise ValueError(f"height and width must be at least 32 pixels, got {height} x {width}")
-    if not noise >= 0:
-        raise ValueError(f"noise must be at least 0, got {noise}")
+    _check_least({f"{split}_videos": counts[split]}, 1)
+    _check_least({"data_seed": data_seed, "noise": noise}, 0)
+    _check_least({"height": height, "width": width}, 32)
     options = {"height": int(height), "width": int(width), "noise": float(noise)}
     for name, value, least in (("repeats", repeats, 1), ("idle", idle, 0), ("bystanders", bystanders, 0)):
         options[name] = _range(name, value, least)
@@ -199,7 +194,9 @@ def _record(video: SyntheticVideo) -> VideoRecord:
     action = ACTIONS[video.action]
     known = ["phases", "joints", "actor_box", "actor_mask"] + ["object_mask"] * bool(action.thing)
     annotations = {name: getattr(video, name) for name in known}
-    return VideoRecord(f"{video.action}_{video.index:03d}", video.action, video, annotations, action.names, action.kinds)
+    return VideoRecord(
+        f"{video.action}_{video.index:03d}", video.action, video, annotations, action.names, action.kinds
+    )
 
 
 def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -214,6 +211,12 @@ def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
 def _check_name(kind: str, name: str, allowed: Sequence[str]) -> None:
     if name not in allowed:
         raise ValueError(f'unknown {kind} "{name}"; {nearest(name, allowed)}')
+
+
+def _check_least(values: dict[str, float], least: int) -> None:
+    for name, value in values.items():
+        if not value >= least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def _range(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:

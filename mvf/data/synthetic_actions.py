@@ -157,7 +157,9 @@ def _tennis_serve() -> Action:
         **feet, lean=10, turn=-25, left_wrist=(0.21, -0.17, 0.06), right_wrist=(0.22, -0.17, -0.07),
         tool=(0.85, 0.5, 0), elbows=(-0.6, -1, 0.4), prop=(0.2, 1.0, 0.05),
     )  # fmt: skip
-    parted = pose(ready, left_wrist=(0.12, -0.27, -0.03), right_wrist=(-0.06, -0.29, 0.08), tool=(0.1, -1, 0.2), turn=-35)
+    parted = pose(
+        ready, left_wrist=(0.12, -0.27, -0.03), right_wrist=(-0.06, -0.29, 0.08), tool=(0.1, -1, 0.2), turn=-35
+    )
     release = pose(
         ready, turn=-45, lean=-2, left_wrist=(0.14, 0.26, 0.02), right_wrist=(-0.24, -0.16, 0.08),
         tool=(-0.9, -0.1, 0.3), nod=-15, prop=(0.24, 1.16, 0.03),

@@ -32,7 +32,9 @@ SIDE: tuple[Limb, ...] = (
     ("heel", "toe", 0.034, 0.027, "shoes"),
 )
 BODY = TRUNK + tuple(
-    (a if a == "neck" else f"{side}_{a}", f"{side}_{b}", ra, rb, colour) for side, _ in SIDES for a, b, ra, rb, colour in SIDE
+    (a if a == "neck" else f"{side}_{a}", f"{side}_{b}", ra, rb, colour)
+    for side, _ in SIDES
+    for a, b, ra, rb, colour in SIDE
 )
 THINGS: dict[str, tuple[Limb, ...]] = {
     "": (),
@@ -78,7 +80,7 @@ class Canvas:
     """Buffers of the nearest surface at each fine pixel: depth, brightness, colour and owner."""
 
     def __init__(self, height: int, width: int, light: np.ndarray) -> None:
-        self.light = light.astype(np.float32)
+        self.light = light.tolist()
         self.depth = np.full((height * FINE, width * FINE), -1e9, np.float32)
         self.tone = np.zeros_like(self.depth)
         self.surface = np.zeros(self.depth.shape, np.uint16)
@@ -86,7 +88,7 @@ class Canvas:
 
     def add(self, figure: Figure, frame: int) -> None:
         """Paints `figure` as it is at `frame`."""
-        at = {name: path[frame] * FINE for name, path in figure.points.items()}
+        at = {name: (path[frame] * FINE).tolist() for name, path in figure.points.items()}
         scale = figure.scale * FINE
         for a, b, ra, rb, colour in BODY:
             self._material(figure.colours[colour], figure.owner)
@@ -96,7 +98,7 @@ class Canvas:
             self._limb(at[a], at[b], ra * scale, rb * scale)
         for lift, (centre, tip, radius, colour) in enumerate(DISCS.get(figure.thing, ())):
             self._material(figure.colours[colour], THING)
-            self._disc(at[centre], at[tip] - at[centre], radius * scale, 0.01 * scale * (lift % 2))
+            self._disc(at[centre], at[tip], radius * scale, 0.01 * scale * (lift % 2))
 
     def onto(self, image: np.ndarray) -> None:
         """Lays what was painted over `image` (H, W, 3) float32, in place."""
@@ -123,38 +125,42 @@ class Canvas:
         self.colours.append(colour)
         self.owners.append(owner)
 
-    def _window(self, low: np.ndarray, high: np.ndarray) -> tuple[slice, slice]:
+    def _window(self, left: float, top: float, right: float, bottom: float) -> tuple[slice, slice]:
         rows, columns = self.depth.shape
         return (
-            slice(max(int(low[1]), 0), max(min(int(high[1]) + 2, rows), 0)),
-            slice(max(int(low[0]), 0), max(min(int(high[0]) + 2, columns), 0)),
+            slice(max(int(top), 0), max(min(int(bottom) + 2, rows), 0)),
+            slice(max(int(left), 0), max(min(int(right) + 2, columns), 0)),
         )
 
-    def _limb(self, p: np.ndarray, q: np.ndarray, radius_p: float, radius_q: float) -> None:
+    def _limb(self, p: list[float], q: list[float], radius_p: float, radius_q: float) -> None:
         """Paints a round cone from p to q: brightness follows the surface's normal."""
-        edge = max(radius_p, radius_q)
-        window = self._window(np.minimum(p, q) - edge, np.maximum(p, q) + edge)
-        y, x = _grid(window, p)
-        dx, dy, dz = (float(value) for value in q - p)
-        along = np.clip((x * dx + y * dy) / max(dx * dx + dy * dy, 1e-6), 0, 1)
-        radius = radius_p + along * np.float32(radius_q - radius_p)
-        off_x, off_y = x - along * np.float32(dx), y - along * np.float32(dy)
+        edge, (px, py, pz), (qx, qy, qz) = max(radius_p, radius_q), p, q
+        window = self._window(min(px, qx) - edge, min(py, qy) - edge, max(px, qx) + edge, max(py, qy) + edge)
+        y, x = _grid(window, px, py)
+        dx, dy = qx - px, qy - py
+        length = max(dx * dx + dy * dy, 1e-6)
+        along = np.minimum(np.maximum(x * (dx / length) + y * (dy / length), 0), 1)
+        radius = radius_p + along * (radius_q - radius_p)
+        off_x, off_y = x - along * dx, y - along * dy
         bulge = radius * radius - off_x * off_x - off_y * off_y
         rise = np.sqrt(np.maximum(bulge, 0))
-        tone = (off_x * self.light[0] + off_y * self.light[1] + rise * self.light[2]) / radius
-        depth = np.float32(p[2]) + along * np.float32(dz) + rise
-        self._paint(window, bulge > 0, depth, 0.5 + 0.58 * np.maximum(tone, -0.25) + 0.18 * np.maximum(tone, 0) ** 8)
+        lit = (off_x * self.light[0] + off_y * self.light[1] + rise * self.light[2]) / radius
+        shine = np.square(np.square(np.square(np.maximum(lit, 0))))
+        tone = 0.5 + 0.58 * np.maximum(lit, -0.25) + 0.18 * shine
+        self._paint(window, bulge > 0, pz + along * (qz - pz) + rise, tone)
 
-    def _disc(self, centre: np.ndarray, axis: np.ndarray, radius: float, lift: float) -> None:
-        """Paints a flat disc with the given axis; one seen edge-on stays a thin ellipse."""
-        axis = axis / max(np.linalg.norm(axis), 1e-6)
-        axis = axis if axis[2] >= 0 else -axis
-        window = self._window(centre - radius, centre + radius)
-        y, x = _grid(window, centre)
-        slope = -(x * np.float32(axis[0]) + y * np.float32(axis[1])) / np.float32(max(axis[2], 0.2))
+    def _disc(self, centre: list[float], tip: list[float], radius: float, lift: float) -> None:
+        """Paints a flat disc whose axis leads to `tip`; one seen edge-on stays a thin ellipse."""
+        axis = np.subtract(tip, centre)
+        axis = (axis if axis[2] >= 0 else -axis) / max(float(np.linalg.norm(axis)), 1e-6)
+        ax, ay, az = axis.tolist()
+        cx, cy, cz = centre
+        window = self._window(cx - radius, cy - radius, cx + radius, cy + radius)
+        y, x = _grid(window, cx, cy)
+        slope = (x * ax + y * ay) / -max(az, 0.2)
         inside = x * x + y * y + slope * slope < radius * radius
-        tone = np.float32(0.62 + 0.4 * max(float(axis @ self.light), 0))
-        self._paint(window, inside, np.float32(centre[2] + lift) + slope, np.full_like(slope, tone))
+        tone = 0.62 + 0.4 * max(float(axis @ self.light), 0)
+        self._paint(window, inside, cz + lift + slope, np.full_like(slope, tone))
 
     def _paint(self, window: tuple[slice, slice], inside: np.ndarray, depth: np.ndarray, tone: np.ndarray) -> None:
         inside &= depth > self.depth[window]
@@ -168,11 +174,11 @@ def _average(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (width // FINE, height // FINE), interpolation=cv2.INTER_AREA)
 
 
-def _grid(window: tuple[slice, slice], origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (h, 1) and columns (1, w) of the pixels' centres, from `origin`."""
+def _grid(window: tuple[slice, slice], x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (h, 1) and columns (1, w) of the pixels' centres, from the point `x`, `y`."""
     rows = np.arange(window[0].start, window[0].stop, dtype=np.float32)
     columns = np.arange(window[1].start, window[1].stop, dtype=np.float32)
-    return (rows + np.float32(0.5 - origin[1]))[:, None], (columns + np.float32(0.5 - origin[0]))[None]
+    return (rows + (0.5 - y))[:, None], (columns + (0.5 - x))[None]
 
 
 def shadow(figure: Figure, frame: int, size: tuple[int, int], slant: float, rise: float) -> np.ndarray:

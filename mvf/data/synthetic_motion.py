@@ -103,9 +103,10 @@ def skeleton(poses: np.ndarray, build: Build, hands: str = "shoulder") -> dict[s
         hands: `shoulder` when wrists are given from the shoulders, `floor` when from the origin.
 
     Returns:
-        (T, 3) points by name: the 13 joints and neck, chest, waist, belt, pelvis, hair, face, toes, heels, fingers, sleeves.
+        (T, 3) points by name: the 13 joints and neck, chest, waist, belt, pelvis, hair, face,
+        toes, heels, fingers, sleeves.
     """
-    hip, forward = part(poses, "hip"), np.array([1.0, 0, 0])
+    hip = part(poses, "hip")
     lean, tilt, turn, twist, nod, look = (
         np.radians(part(poses, name)) for name in ("lean", "tilt", "turn", "twist", "nod", "look")
     )
@@ -117,23 +118,33 @@ def skeleton(poses: np.ndarray, build: Build, hands: str = "shoulder") -> dict[s
     face = np.cross(up, _turned(up, turn + twist + look))
     head = shoulders + build.head * 2.05 * up
     points = {"neck": shoulders, "chest": hip + 0.78 * build.trunk * spine, "pelvis": hip, "head": head}
-    points |= {"waist": hip + 0.4 * build.trunk * spine, "belt": hip + 0.17 * build.trunk * spine, "face": head + build.head * 0.35 * face}
+    points |= {
+        "waist": hip + 0.4 * build.trunk * spine,
+        "belt": hip + 0.17 * build.trunk * spine,
+        "face": head + build.head * 0.35 * face,
+    }
     points["hair"] = head + build.head * (0.3 * up - 0.34 * face)
     for side, sign in SIDES:
-        mirror = np.array([1, 1, sign])
-        shoulder, hip_joint = shoulders + sign * build.shoulders * across, hip + sign * build.hips * level
-        wrist = part(poses, f"{side}_wrist") + (shoulder if hands == "shoulder" else 0)
-        elbow, wrist = _bend(shoulder, wrist, build.upper_arm, build.forearm, part(poses, "elbows") * mirror)
-        reach = part(poses, f"{side}_ankle")
-        knee, ankle = _bend(hip_joint, reach, build.thigh, build.shin, part(poses, "knees") * mirror)
-        feet = np.radians(part(poses, "feet"))
-        toward = np.concatenate([np.cos(feet), -np.sin(feet), 0.25 * sign * np.cos(feet)], axis=1)
-        names = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle", "toe", "heel", "fingers", "sleeve")
-        values = (shoulder, elbow, wrist, hip_joint, knee, ankle, ankle + 0.085 * toward - [0, 0.018, 0])
-        values += (ankle - 0.025 * forward - [0, 0.018, 0], wrist + 0.055 * _unit(wrist - elbow))
-        values += (0.4 * shoulder + 0.6 * elbow,)
-        points |= {f"{side}_{name}": value for name, value in zip(names, values, strict=True)}
+        shoulder, joint = shoulders + sign * build.shoulders * across, hip + sign * build.hips * level
+        points |= _limbs(poses, build, side, sign, shoulder, joint, hands)
     return points
+
+
+def _limbs(
+    poses: np.ndarray, build: Build, side: str, sign: int, shoulder: np.ndarray, hip: np.ndarray, hands: str
+) -> dict[str, np.ndarray]:
+    """Points (T, 3) of the arm and leg of one side."""
+    mirror = np.array([1, 1, sign])
+    wrist = part(poses, f"{side}_wrist") + (shoulder if hands == "shoulder" else 0)
+    elbow, wrist = _bend(shoulder, wrist, build.upper_arm, build.forearm, part(poses, "elbows") * mirror)
+    ankle = part(poses, f"{side}_ankle")
+    knee, ankle = _bend(hip, ankle, build.thigh, build.shin, part(poses, "knees") * mirror)
+    feet = np.radians(part(poses, "feet"))
+    toward = np.concatenate([np.cos(feet), -np.sin(feet), 0.25 * sign * np.cos(feet)], axis=1)
+    points = {"shoulder": shoulder, "elbow": elbow, "wrist": wrist, "hip": hip, "knee": knee, "ankle": ankle}
+    points |= {"toe": ankle + 0.085 * toward - [0, 0.018, 0], "heel": ankle - [0.025, 0.018, 0]}
+    points |= {"fingers": wrist + 0.055 * _unit(wrist - elbow), "sleeve": 0.4 * shoulder + 0.6 * elbow}
+    return {f"{side}_{name}": value for name, value in points.items()}
 
 
 def _bend(root: np.ndarray, end: np.ndarray, upper: float, lower: float, pole: np.ndarray) -> tuple:

@@ -44,7 +44,10 @@ LOOKS = {
         (0.0, 0.44), (0.8, 1.2), (0.96, 1.02), (0.92, 1.08), ((0, 25), (95, 125)),
         ((176, 150, 120), (110, 120, 128), (96, 132, 110)),
     ),
-    "dev": Look((0.44, 0.6), (0.9, 1.3), (0.93, 0.98), (0.9, 1.0), ((30, 55), (140, 160)), ((150, 140, 132), (120, 140, 150))),
+    "dev": Look(
+        (0.44, 0.6), (0.9, 1.3), (0.93, 0.98), (0.9, 1.0), ((30, 55), (140, 160)),
+        ((150, 140, 132), (120, 140, 150)),
+    ),
     "val": Look(
         (0.6, 1.0), (0.95, 1.35), (1.0, 1.06), (1.0, 1.14), ((60, 92), (128, 175)),
         ((188, 172, 150), (92, 108, 140), (150, 112, 96)),
@@ -87,15 +90,15 @@ def make_camera(draw: np.random.Generator, frames: int, height: int, width: int)
     return Camera(height, width, np.radians(draw.uniform(6, 13)), draw.uniform(0.5, 0.66) * height, pan)
 
 
-def cast_actor(
-    draw: np.random.Generator, camera: Camera, look: Look, action: Action, poses: np.ndarray
-) -> Figure:
+def cast_actor(draw: np.random.Generator, camera: Camera, look: Look, action: Action, poses: np.ndarray) -> Figure:
     """The actor, a stature being 66 to 88 % of the frame unless the action needs more room."""
     build = _build(draw, look)
     points = _carry(skeleton(poses, build, action.hands), poses, action)
     yaw, mirror = np.radians(draw.uniform(*action.yaw)), bool(draw.integers(2))
     seen = camera.view(points, yaw, mirror)
-    body = np.concatenate([at for name, at in seen.items() if name not in ("ball", "bar_left", "bar_right", "club_toe")])
+    body = np.concatenate(
+        [at for name, at in seen.items() if name not in ("ball", "bar_left", "bar_right", "club_toe")]
+    )
     low, high = np.percentile(body, (0.2, 99.8), axis=0)[:, :2] + [[-0.06, -0.09], [0.06, 0.03]]
     width, height = high - low
     scale = min(draw.uniform(0.66, 0.88) * camera.height, 0.92 * camera.height / height, 0.86 * camera.width / width)
@@ -106,9 +109,7 @@ def cast_actor(
     return _dress(draw, look, _anatomy(seen) if mirror else seen, scale, camera.floor(x, y), ACTOR, action.thing)
 
 
-def cast_bystanders(
-    draw: np.random.Generator, camera: Camera, look: Look, count: int, actor: Figure
-) -> list[Figure]:
+def cast_bystanders(draw: np.random.Generator, camera: Camera, look: Look, count: int, actor: Figure) -> list[Figure]:
     """`count` people, standing or walking, mostly behind the actor."""
     people, frames, ground = [], len(camera.pan), actor.floor[0, 1] - camera.pan[0, 1]
     for _ in range(count):

@@ -13,6 +13,7 @@ from mvf.losses.scl import SequenceContrastiveLoss
 __all__ = ["OBJECTIVES", "SequenceContrastiveLoss", "build_config_loss", "build_loss"]
 
 OBJECTIVES = {"scl": SequenceContrastiveLoss}
+COUNTERPART = 5.0  # frames within which `content` sampling wants a counterpart in the other view
 
 
 def build_loss(name: str, embedding_size: int | None = None, **options: Any) -> nn.Module:
@@ -43,5 +44,9 @@ def build_loss(name: str, embedding_size: int | None = None, **options: Any) -> 
 
 
 def build_config_loss(config: Config) -> nn.Module:
-    """The objective of a configuration."""
-    return build_loss(config.objective, config.embedding_size, **config.objective_options)
+    """The objective of a configuration; windows that share only a part of the video drop rows without a counterpart."""
+    options = dict(config.objective_options)
+    known = inspect.signature(OBJECTIVES.get(config.objective, build_loss)).parameters
+    if config.sampling == "content" and "max_distance" in known:
+        options.setdefault("max_distance", COUNTERPART)
+    return build_loss(config.objective, config.embedding_size, **options)

@@ -9,6 +9,7 @@ from torch import nn
 
 from mvf.config import Config
 from mvf.models import pretrained
+from mvf.models.backbone import Backbone
 from mvf.models.mvformer import Architecture, MVFormer, MVFormerOutput
 from mvf.models.official import load_official_checkpoint
 
@@ -27,7 +28,7 @@ def build_model(config: Config, backbone: nn.Module | None = None, project: bool
         ValueError: for a layer, image size or class token that the backbone does not have.
     """
     if backbone is None:
-        backbone = pretrained.load_backbone(config.backbone, config.backbone_weights, config.image_size, config.layers)
+        backbone = Backbone(config.backbone, config.backbone_weights, config.image_size, config.layers)
     shared = {f.name: getattr(config, f.name) for f in fields(Architecture) if hasattr(config, f.name)}
     architecture = Architecture(**shared, channels=backbone.channels, cls_channels=backbone.cls_channels)
     return MVFormer(architecture if project else replace(architecture, projection_width=0), backbone)

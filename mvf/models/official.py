@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mvf.models import pretrained
+from mvf.models.backbone import Backbone
 from mvf.models.mvformer import MVFormer
 from mvf.models.official_cfg import chosen_layers, network_name, read_architecture
 
@@ -62,7 +63,7 @@ def load_official_checkpoint(path: str | Path, backbone_weights: str | Path | No
     model.load_trained_state(rename(trained))
     if frozen or backbone_weights is not None:
         shape = {"image_size": cfg.get("IMAGE_SIZE", 224), "layers": chosen_layers(cfg)}
-        network = pretrained.load_backbone(network_name(cfg), "random" if frozen else backbone_weights, **shape)
+        network = Backbone(network_name(cfg), "random" if frozen else backbone_weights, **shape)
         if frozen:
             network = pretrained.with_checkpoint_weights(network, rename_backbone(frozen), _sha256(path))
         model.backbone = network
@@ -91,14 +92,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are no checkpoints
         raise ValueError(f"{path} is not a checkpoint of the official code: {_reason(error)}") from None
-    if not isinstance(contents, dict) or not {"model_state", "cfg"} <= contents.keys():
-        found = ", ".join(map(str, contents)) if isinstance(contents, dict) else type(contents).__name__
+    parts = contents if isinstance(contents, Mapping) else {}
+    if not all(isinstance(parts.get(name), Mapping) for name in ("model_state", "cfg")):
+        found = ", ".join(map(str, parts)) or type(contents).__name__
         raise ValueError(f"{path} is not a checkpoint of the official code: wanted model_state and cfg, found {found}")
     return _plain(contents)
 
 
 def _load_from_bytes(data: bytes) -> Any:
-    return torch.load(io.BytesIO(data), weights_only=True)
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def _reason(error: Exception) -> str:

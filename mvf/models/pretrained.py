@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from mvf.files import atomic
+from mvf.models.backbone import Backbone
 
 TENSORS, SETTINGS = "model.safetensors", "model_config.json"
 BACKBONE = "backbone."  # prefix of the frozen tensors
@@ -41,7 +42,7 @@ class StoredModel:
 
 
 def save(
-    folder: str | Path, architecture: Mapping[str, Any], trained: Mapping[str, Tensor], backbone: nn.Module | None
+    folder: str | Path, architecture: Mapping[str, Any], trained: Mapping[str, Tensor], backbone: Backbone | None
 ) -> None:
     """Writes both files of a model."""
     tensors = dict(trained)
@@ -54,11 +55,11 @@ def save(
         path.write_text(json.dumps(described, indent=1) + "\n")
 
 
-def describe(backbone: nn.Module) -> dict[str, Any]:
+def describe(backbone: Backbone) -> dict[str, Any]:
     """All that is needed to get a frozen backbone again, and to see that it is the same."""
     return {
         "name": backbone.name,
-        "weights": backbone.weights,
+        "weights": str(Path(backbone.weights).resolve()) if backbone.weights_source == "file" else backbone.weights,
         "source": backbone.weights_source,
         "sha256": backbone.weights_sha256,
         "image_size": backbone.image_size,
@@ -101,16 +102,7 @@ def settings(kind: type[Settings], values: Mapping[str, Any], folder: str | Path
     return kind(**values)
 
 
-def load_backbone(name: str, weights: str | Path, image_size: int, layers: Sequence[int]) -> nn.Module:
-    """A `Backbone` that remembers what it was asked for, so that `describe` can ask again from anywhere."""
-    from mvf.models.backbone import Backbone  # timm is slow to import, and fuse() needs none of it
-
-    backbone = Backbone(name, weights, image_size=image_size, layers=layers)
-    backbone.weights = str(Path(weights).resolve()) if backbone.weights_source == "file" else str(weights)
-    return backbone
-
-
-def rebuild_backbone(stored: StoredModel, folder: str | Path, weights: str | Path | None = None) -> nn.Module:
+def rebuild_backbone(stored: StoredModel, folder: str | Path, weights: str | Path | None = None) -> Backbone:
     """The frozen network that a stored model was trained on.
 
     Args:
@@ -124,10 +116,8 @@ def rebuild_backbone(stored: StoredModel, folder: str | Path, weights: str | Pat
     wanted = stored.backbone
     shape = {"image_size": wanted["image_size"], "layers": tuple(wanted["layers"])}
     if wanted["source"] == CHECKPOINT:
-        return with_checkpoint_weights(
-            load_backbone(wanted["name"], "random", **shape), stored.frozen, wanted["sha256"]
-        )
-    backbone = load_backbone(wanted["name"], wanted["weights"] if weights is None else weights, **shape)
+        return with_checkpoint_weights(Backbone(wanted["name"], "random", **shape), stored.frozen, wanted["sha256"])
+    backbone = Backbone(wanted["name"], wanted["weights"] if weights is None else weights, **shape)
     if backbone.weights_sha256 == wanted["sha256"]:
         return backbone
     message = (
@@ -141,7 +131,7 @@ def rebuild_backbone(stored: StoredModel, folder: str | Path, weights: str | Pat
     raise ValueError(f"{message}: pass backbone_weights= with the file it was trained on, or backbone=False")
 
 
-def with_checkpoint_weights(backbone: nn.Module, tensors: Mapping[str, Tensor], sha256: str) -> nn.Module:
+def with_checkpoint_weights(backbone: Backbone, tensors: Mapping[str, Tensor], sha256: str) -> Backbone:
     """Loads tensors that came inside a checkpoint into a backbone, and notes where they came from."""
     own = backbone.state_dict()
     check_state(own, {name: tensor for name, tensor in tensors.items() if name in own})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,12 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models import get_pretrained_cfg, is_model_in_modules, is_model_pretrained
 from torch import Tensor, nn
 
 from mvf.models import hub, onnx_weights
 from mvf.models.hub import WeightsUnavailableError
+from mvf.models.weight_files import in_short, read_state
 
 ALIASES = {
     "dino_vitb8": "vit_base_patch8_224.dino",
@@ -33,9 +31,6 @@ ALIASES = {
 }
 RANDOM = "random"
 RANDOM_SEED = 0
-# Where training codes put the network inside a checkpoint; DINO's own downstream weights are the teacher's.
-WRAPPERS = ("teacher", "state_dict", "model_state", "model")
-PREFIXES = ("module.", "backbone.")
 
 logger = logging.getLogger(__name__)
 
@@ -167,46 +162,6 @@ def index_weights(timm_name: str) -> Path:
     return onnx_weights.package_index_weights()
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The network's tensors in a weights file, freed from the wrappers and prefixes of training codes.
-
-    Raises:
-        ValueError: for a file that is not one of weights, or that would run code.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise ValueError(
-            f"{path} is not a file of weights that can be read without running code: {_first_line(error)}; "
-            "give a .safetensors file, or a .pth file of plain tensors"
-        ) from None
-    state = _strip(_unwrap(state))
-    if not state:
-        raise ValueError(f"{path} holds no tensors by name; wanted the state dict of a network")
-    return state
-
-
-def _unwrap(content: Any) -> dict[str, Tensor]:
-    """The tensors by name, from under the keys of `WRAPPERS`; empty where there are none."""
-    if not isinstance(content, Mapping):
-        return {}
-    for key in WRAPPERS:
-        if isinstance(content.get(key), Mapping):
-            return _unwrap(content[key])
-    return {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
-
-
-def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without `PREFIXES`; where some names have one, those without belong to another part and go."""
-    for prefix in PREFIXES:
-        if any(name.startswith(prefix) for name in state):
-            return _strip({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
-    return state
-
-
 def _create(timm_name: str, image_size: int, **options: Any) -> nn.Module:
     """A timm network without classifier."""
     if is_model_in_modules(timm_name, ("vision_transformer", "eva")):
@@ -231,16 +186,9 @@ def _load(timm_name: str, image_size: int, path: Path) -> nn.Module:
     try:
         model = _create(timm_name, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
     except (RuntimeError, KeyError, ValueError, AssertionError) as error:
-        raise ValueError(
-            f"{path} does not fit {timm_name}: {_first_line(error)}; give weights of this network"
-        ) from None
+        raise ValueError(f"{path} does not fit {timm_name}: {in_short(error)}; give weights of this network") from None
     model.pretrained_cfg.pop("state_dict", None)
     return model
-
-
-def _first_line(error: Exception, length: int = 300) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:length]}"
 
 
 def _freeze(model: nn.Module) -> nn.Module:

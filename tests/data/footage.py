@@ -15,7 +15,7 @@ STEP = 4  # brightness per frame
 
 def picture(number: int, width: int = 64, height: int = 48) -> np.ndarray:
     """A flat picture of brightness STEP * number with a white upper left corner."""
-    image = np.full((height, width, 3), STEP * number, np.uint8)
+    image = np.full((height, width, 3), STEP * number % 256, np.uint8)
     image[: height // 4, : width // 4] = 255
     return image
 

@@ -73,7 +73,13 @@ PLAIN = Augmentation(24, (1.0, 1.0), 0.0, (0.8, 0.8, 0.8, 0.2), 0.0, 0.0)
 
 @pytest.mark.parametrize(
     "change",
-    [{"image_size": 25}, {"crop_area": (0.2, 0.5)}, {"flip": 1.0}, {"jitter_probability": 1.0}, {"blur_probability": 1.0}],
+    [
+        {"image_size": 25},
+        {"crop_area": (0.2, 0.5)},
+        {"flip": 1.0},
+        {"jitter_probability": 1.0},
+        {"blur_probability": 1.0},
+    ],
 )
 def test_every_setting_changes_the_result_and_the_identity(change):
     changed = dataclasses.replace(PLAIN, **change)
@@ -148,7 +154,9 @@ def test_bad_settings_are_named(settings, message):
         Augmentation(**{"image_size": 24, **settings})
 
 
-@pytest.mark.parametrize("call", [lambda frames: Augmentation(24)(frames, 0), lambda frames: evaluation_view(frames, 24)])
+@pytest.mark.parametrize(
+    "call", [lambda frames: Augmentation(24)(frames, 0), lambda frames: evaluation_view(frames, 24)]
+)
 def test_bad_frames_are_named(call):
     with pytest.raises(ValueError, match=r"uint8 \(T, 3, H, W\), got torch.float32 \(5, 3, 40, 56\)"):
         call(_frames().float())

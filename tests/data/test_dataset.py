@@ -59,7 +59,8 @@ def _records(phases=True):
 
 def _same(one, other):
     return all(
-        torch.equal(a, b) if isinstance(a, torch.Tensor) else a is b for a, b in zip(vars(one).values(), vars(other).values())
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else a is b
+        for a, b in zip(vars(one).values(), vars(other).values())
     )
 
 
@@ -76,7 +77,14 @@ def test_clips_show_the_frames_they_name():
 def test_frames_come_from_the_one_sampler():
     options = {"sampling": "content", "block_rule": "window", "region": 1.1, "overlap": 0.5}
     assert VideoDataset(_records(), 4, augmentation=_clean, **options).sampling == options
-    for change in [{}, {"sampling": "content"}, {"block_rule": "sampled"}, {"region": 1.0}, {"overlap": 1.0}, {"views": 3}]:
+    for change in [
+        {},
+        {"sampling": "content"},
+        {"block_rule": "sampled"},
+        {"region": 1.0},
+        {"overlap": 1.0},
+        {"views": 3},
+    ]:
         options = {"block_rule": "window", **change}
         index = VideoDataset(_records(), 12, augmentation=_clean, **options)[0, 1].frame_index
         assert index.shape == (1, change.get("views", 2), 12)
@@ -106,7 +114,9 @@ def test_views_are_augmented_on_their_own():
 
 def test_a_view_keeps_one_draw_however_long():
     """More frames than are decoded at once: all of them flipped, or none."""
-    dataset = VideoDataset([VideoRecord("a", "a", Flat(50))], 50, region=1.0, augmentation=Augmentation(8, jitter_probability=0))
+    dataset = VideoDataset(
+        [VideoRecord("a", "a", Flat(50))], 50, region=1.0, augmentation=Augmentation(8, jitter_probability=0)
+    )
     for epoch in range(6):
         corner = dataset[epoch, 0].frames[0, :, :40, 0, 0, 0] > 0.8  # white where not flipped and still dark elsewhere
         assert all(view.all() or not view.any() for view in corner)
@@ -148,7 +158,7 @@ def test_a_video_that_gives_fewer_frames_than_it_counted_is_named():
         dataset[0, 0]
 
 
-# banked ----------------------------------------------------------------------------------------------------------------
+# banked -------------------------------------------------------------------------------------------------------------
 
 
 def test_stored_views_differ_within_a_clip_and_all_are_used():
@@ -189,7 +199,7 @@ def test_a_config_gives_every_setting():
     assert build_dataset(config, _records(), store=Store()).augmentation is None
 
 
-# finding ---------------------------------------------------------------------------------------------------------------
+# finding ------------------------------------------------------------------------------------------------------------
 
 
 def test_unknown_names_suggest_the_nearest(tmp_path):
@@ -223,3 +233,12 @@ def test_a_setting_that_a_dataset_does_not_have_is_said(tmp_path, caplog):
     with pytest.raises(ValueError, match="no videos in"):
         mvf.data.find_config_videos(load_config("folder", data_root=str(tmp_path), data_seed=3), "val")
     assert "data_seed=3 changes nothing: folder has no such option" in caplog.text
+
+
+def test_unusable_videos_are_an_error_unless_allowed(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    config = load_config("folder", data_root=str(tmp_path))
+    with pytest.raises(ValueError, match="none of the 1 folder train videos can be used:\n  a: .*0 bytes"):
+        mvf.data.find_config_videos(config, "train")
+    videos = mvf.data.find_config_videos(config, "train", allow_empty=True)
+    assert videos == [] and list(videos.coverage.unreadable) == ["a"]

@@ -66,7 +66,7 @@ def test_block_rules_differ_where_the_video_is_shorter_than_the_view():
     assert drawn[0] == drawn[1] != drawn[2]  # L = n here, below T
 
 
-# the published rule ----------------------------------------------------------------------------------------------------
+# the published rule -------------------------------------------------------------------------------------------------
 
 
 def test_published_views_equal_a_plain_copy_of_the_rule(monkeypatch):
@@ -138,7 +138,7 @@ def test_a_view_of_nothing_but_padding_is_drawn_again():
         assert _draw(seed, 2, 40, block_rule="window")[1].any(dim=1).all()
 
 
-# content ---------------------------------------------------------------------------------------------------------------
+# content ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("num_frames", [2, 7, 60, 333])
@@ -180,7 +180,7 @@ def test_position_in_a_content_view_says_less_about_position_in_the_video():
     assert spread_of_first(sampling="content") > 3 * spread_of_first()
 
 
-# bad input -------------------------------------------------------------------------------------------------------------
+# bad input ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

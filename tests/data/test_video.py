@@ -63,7 +63,7 @@ def test_frames_are_decoded_only_when_asked_for(tmp_path, monkeypatch):
     source = VideoFile(write_video(tmp_path / "a.mp4", 60))
     source.count()
     decoded, decode = [], video._decode
-    monkeypatch.setattr(video, "_decode", lambda path: map(lambda item: decoded.append(0) or item, decode(path)))
+    monkeypatch.setattr(video, "_decode", lambda path: (decoded.append(0) or item for item in decode(path)))
     frames = source.frames(2)
     assert number_of(next(frames)) == 2 and len(decoded) == 3
     assert number_of(next(frames)) == 3 and len(decoded) == 4
@@ -237,10 +237,11 @@ def test_identity_of_a_folder_changes_with_its_images(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY"])
-def test_a_spoilt_cache_is_not_believed(tmp_path, frame_cache, content):
+def test_a_spoilt_cache_is_not_believed(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("MVF_CACHE", str(tmp_path / "cache"))
     path = write_video(tmp_path / "a.mp4")
     VideoFile(path).count()
-    (kept,) = (frame_cache / "frame_counts").iterdir()
+    (kept,) = (tmp_path / "cache" / "frame_counts").iterdir()
     kept.write_bytes(content)
     assert VideoFile(path).count() == 12
 

@@ -1,21 +1,18 @@
-"""The whole model: assembly, the golden file's forward, padding, files."""
+"""The whole model: assembly, padding, precision, errors."""
 
-import json
-import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from mvf.config import load_config
-from mvf.models import Architecture, MVFormer, build_model, load_weights
+from mvf.models import Architecture, MVFormer, build_model
 
 SMALL = Architecture(
     channels=12, cls_channels=6, entity_width=8, token_width=16, fusion_width=16, fusion_blocks=2, fusion_heads=4,
     fusion_feedforward=24, embedding_size=10, projection_width=14, num_frames=6,
 )  # fmt: skip
-BACKBONE = {"backbone": "test_vit", "backbone_weights": "random", "image_size": 32, "layers": (2, 6)}
 
 
 class FakeBackbone(nn.Module):
@@ -130,109 +127,6 @@ def test_mixed_precision_stays_close():
         out = model.fuse(patches.bfloat16())
     assert out.embeddings.dtype == out.attention.dtype == torch.float32
     torch.testing.assert_close(out.embeddings, model.fuse(patches).embeddings, atol=0.05, rtol=0)
-
-
-@pytest.mark.parametrize("changes", [{}, {"pooling": "cls", "readout": "mean", "projection_width": 0}])
-def test_saved_model_is_read_back_exactly(tmp_path, changes):
-    model, (patches, cls) = small(**changes), features()
-    model.save_pretrained(tmp_path / "new" / "run")
-    found = MVFormer.from_pretrained(tmp_path / "new" / "run")
-    assert sorted(p.name for p in (tmp_path / "new" / "run").iterdir()) == ["model.safetensors", "model_config.json"]
-    assert found.architecture == model.architecture and not found.training
-    torch.testing.assert_close(
-        found.fuse(patches, cls=cls).embeddings, model.fuse(patches, cls=cls).embeddings, rtol=0, atol=0
-    )
-
-
-def test_config_file_holds_the_constructor_arguments(tmp_path):
-    small().save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "model_config.json").read_text())["architecture"] == asdict(SMALL)
-
-
-def test_frozen_backbone_is_stored_by_name_and_had_again(tmp_path):
-    model = build_model(load_config("synthetic", **BACKBONE)).eval()
-    model.save_pretrained(tmp_path)
-    assert not [name for name in _tensor_names(tmp_path) if name.startswith("backbone")]
-    found = MVFormer.from_pretrained(tmp_path)
-    assert found.backbone.weights_sha256 == model.backbone.weights_sha256 and found.backbone.layers == (2, 6)
-    frames = torch.rand(1, 3, 3, 32, 32)
-    torch.testing.assert_close(found(frames).embeddings, model(frames).embeddings, rtol=0, atol=0)
-    assert MVFormer.from_pretrained(tmp_path, backbone=False).backbone is None
-
-
-def test_another_backbone_than_in_training_is_refused(tmp_path):
-    model = build_model(load_config("synthetic", **BACKBONE))
-    model.backbone.weights_sha256 = "0" * 64
-    model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="0{64}.*backbone=False"):
-        MVFormer.from_pretrained(tmp_path)
-
-
-def test_same_weights_from_hub_and_index_are_accepted_with_a_warning(tmp_path, monkeypatch, caplog):
-    model = build_model(load_config("synthetic", **BACKBONE))
-    model.backbone.weights_sha256, model.backbone.weights_source = "0" * 64, "hub"
-    model.save_pretrained(tmp_path)
-    model.backbone.weights_sha256, model.backbone.weights_source = "1" * 64, "index"
-    monkeypatch.setattr("mvf.models.pretrained.load_backbone", lambda *_, **__: model.backbone)
-    with caplog.at_level(logging.WARNING):
-        assert MVFormer.from_pretrained(tmp_path).backbone is model.backbone
-    assert "0" * 64 in caplog.text and "1" * 64 in caplog.text
-
-
-def test_backbone_file_that_moved_is_found_by_argument(tmp_path):
-    model = build_model(load_config("synthetic", **BACKBONE))
-    torch.save(model.backbone.model.state_dict(), tmp_path / "old.pth")
-    model = build_model(load_config("synthetic", **{**BACKBONE, "backbone_weights": str(tmp_path / "old.pth")}))
-    model.save_pretrained(tmp_path / "run")
-    assert MVFormer.from_pretrained(tmp_path / "run").backbone.weights_source == "file"
-    (tmp_path / "old.pth").rename(tmp_path / "new.pth")
-    with pytest.raises(FileNotFoundError, match="old.pth"):
-        MVFormer.from_pretrained(tmp_path / "run")
-    MVFormer.from_pretrained(tmp_path / "run", backbone_weights=tmp_path / "new.pth")
-
-
-def _tensor_names(folder):
-    from safetensors import safe_open
-
-    with safe_open(folder / "model.safetensors", "pt") as file:
-        return list(file.keys())
-
-
-def test_folders_without_a_readable_model_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nothing holds no model"):
-        MVFormer.from_pretrained(tmp_path / "nothing")
-    (tmp_path / "file.pth").write_bytes(b"junk")
-    with pytest.raises(ValueError, match="load_official_checkpoint"):
-        MVFormer.from_pretrained(tmp_path / "file.pth")
-    run = tmp_path / "run"
-    small().save_pretrained(run)
-    described = json.loads((run / "model_config.json").read_text())
-    for broken, message in (
-        ("{", "no readable model"),
-        ("{}", "no readable model"),
-        (json.dumps({**described, "architecture": {"wings": 2}}), "wings"),
-        (json.dumps({**described, "architecture": {**asdict(SMALL), "entities": 4}}), r"query is \(3, 8\), wanted"),
-    ):
-        (run / "model_config.json").write_text(broken)
-        with pytest.raises(ValueError, match=message):
-            MVFormer.from_pretrained(run)
-    small().save_pretrained(run)
-    tensors = (run / "model.safetensors").read_bytes()
-    (run / "model.safetensors").write_bytes(tensors[: len(tensors) // 2])
-    with pytest.raises(ValueError, match="no readable model"):
-        MVFormer.from_pretrained(run)
-
-
-def test_trained_parts_start_from_a_run(tmp_path):
-    source = small()
-    nn.init.normal_(source.embedding.weight)
-    source.save_pretrained(tmp_path)
-    model = small(num_frames=9)
-    load_weights(model, tmp_path)
-    for name, tensor in model.trained_state().items():
-        torch.testing.assert_close(tensor, source.trained_state()[name])
-    with pytest.raises(ValueError, match="left over projection"):
-        load_weights(small(projection_width=0), tmp_path)
 
 
 def test_build_model_takes_over_the_configuration():

@@ -13,7 +13,6 @@ import torch
 
 from mvf.models import MVFormer, load_official_checkpoint, load_weights
 from mvf.models.official import read_checkpoint, rename_backbone
-from mvf.models.official_cfg import read_architecture
 
 GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden"
 CHECKPOINT, VALUES = GOLDEN / "official_mvf_cls3.pth", GOLDEN / "model_mvf_cls3.npz"
@@ -117,57 +116,6 @@ def test_resnet_tensors_get_timm_s_names():
         rename_backbone({"backbone.9.weight": torch.zeros(1)})
 
 
-def late(**embedder):
-    base = {"NETWORK": "TIMM-vit_small_patch16_224.dino", "OUT_CHANNEL": 384}
-    common = {"HIDDEN_SIZE": 32, "D_FF": 64, "NUM_HEADS": 4, "NUM_LAYERS": 2, "EMBEDDING_SIZE": 16}
-    common |= {"CAPACITY_SCALAR": 2, "FC_LAYERS": [(16, True), (16, True)], "FLATTEN_METHOD": "max_pool"}
-    model = {"BASE_MODEL": base, "EMBEDDER_MODEL": common | embedder, "PROJECTION_SIZE": 20}
-    return {"MODEL": model, "TRAIN": {"NUM_FRAMES": 12}}
-
-
-def smart(**embedder):
-    return late(FUSION_TYPE="smart", SMART_ONE_HOT="none", SMART_FINAL="avg", **embedder)
-
-
-def test_settings_are_read_in_all_their_forms():
-    state = {"embed.fc_layers.1.weight": torch.zeros(32, 384)}
-    for cfg, pooling in (
-        (late(LATE_TYPE="cls"), "cls"),
-        (late(LATE_TYPE="spatial"), "max"),
-        (late(FUSION_TYPE="late", LATE_TYPE="spatial", FLATTEN_METHOD="avg_pool"), "mean"),
-        (smart(), "lstp"),
-        (smart(FIXED_WIDTH_BASELINE=True), "fixed_width"),
-    ):
-        found = read_architecture(cfg, state)
-        assert found.pooling == pooling and not found.entity_id and found.projection_width == 0
-    assert (found.entities, found.entity_width, found.readout, found.token_width) == (5, 384, "mean", 32)
-    resnet = late(LATE_TYPE="cls")
-    resnet["MODEL"]["BASE_MODEL"] = {"NETWORK": "Resnet50_byol", "OUT_CHANNEL": 2048}
-    assert read_architecture(resnet, state).pooling == "max" and read_architecture(resnet, state).cls_channels is None
-
-
-@pytest.mark.parametrize(
-    ("cfg", "message"),
-    [
-        (smart(SMART_DYNAMIC_TOKENS=2), "SMART_DYNAMIC_TOKENS = 2"),
-        (smart(FUSION_CLS=True), "FUSION_CLS = True"),
-        ({**smart(), "VAL_PASS": True}, "VAL_PASS = True"),
-        (smart() | {"MODEL": smart()["MODEL"] | {"CLS_RES": 1}}, "CLS_RES = 1"),
-        (late(FUSION_TYPE="early"), "FUSION_TYPE must be smart or late, got early"),
-        (late(FUSION_TYPE="smart", SMART_ONE_HOT="enc", SMART_FINAL="one"), 'SMART_ONE_HOT = "enc"'),
-        (late(FUSION_TYPE="smart", SMART_FINAL="lin"), "SMART_FINAL must be one of one, avg, got lin"),
-        (late(), "LATE_TYPE"),
-        (late(LATE_TYPE="spatial", FLATTEN_METHOD="flat"), "FLATTEN_METHOD"),
-        (smart(FC_LAYERS=[(16, True)]), "FC_LAYERS"),
-        ({"MODEL": {}}, "EMBEDDER_MODEL"),
-    ],
-)
-def test_settings_of_another_model_are_refused_by_name(cfg, message):
-    with pytest.raises(ValueError, match=message):
-        read_architecture(cfg, {"embed.fc_layers.1.weight": torch.zeros(32, 384)})
-    assert read_architecture(smart(SMART_DISJOINT=False), {"embed.fc_layers.1.weight": torch.zeros(32, 384)})
-
-
 # files that are not what they seem ------------------------------------------------------------------------------------
 
 
@@ -222,12 +170,10 @@ def test_plain_pickle_with_code_is_refused_by_name_and_not_run(tmp_path):
 
 
 def test_plainly_pickled_tensors_and_easydicts_are_read(tmp_path):
-    storage = torch.arange(3.0).untyped_storage()
-    file = io.BytesIO()
-    torch.save(torch.TypedStorage(wrap_storage=storage, dtype=torch.float32, _internal=True), file)
-    torch.save({"model_state": {"w": PlainTensor(file.getvalue())}, "cfg": {}, "epoch": 3}, tmp_path / "plain.pth")
+    inner = PlainTensor(pickled(torch.arange(3.0)))
+    torch.save({"model_state": {"w": inner}, "cfg": {}, "epoch": 3}, tmp_path / "plain.pth")
     contents = read_checkpoint(tmp_path / "plain.pth")
-    assert list(contents["model_state"]["w"]) == [0.0, 1.0, 2.0] and contents["epoch"] == 3
+    assert contents["model_state"]["w"].tolist() == [0.0, 1.0, 2.0] and contents["epoch"] == 3
     if CHECKPOINT.exists():
         cfg = read_checkpoint(CHECKPOINT)["cfg"]
         assert type(cfg) is type(cfg["MODEL"]["BASE_MODEL"]) is dict
@@ -237,7 +183,14 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
     path = tmp_path / "file.pth"
     with pytest.raises(FileNotFoundError, match="file.pth"):
         load_official_checkpoint(path)
-    for data in (b"", b"not a checkpoint", pickled({"weights": 1}), pickled([1, 2]), pickled({"cfg": {}})[:-100]):
+    for data in (
+        b"",
+        b"not a checkpoint",
+        pickled({"weights": 1}),
+        pickled([1, 2]),
+        pickled({"cfg": 1, "model_state": 2}),
+        pickled({"cfg": {}})[:-100],
+    ):
         path.write_bytes(data)
         with pytest.raises(ValueError, match="is not a checkpoint of the official code"):
             load_official_checkpoint(path)

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.plotting_style import (
+from mvf.plotting.style import (
     COLUMN,
     PAGE,
     UNLABELLED,

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from mvf.files import atomic
-from mvf.plotting_style import COLUMN, PAGE, as_images, paper_figure, set_caption, show_image
+from mvf.plotting.style import COLUMN, PAGE, as_images, paper_figure, set_caption, show_image
 
 
 @lru_cache(maxsize=8)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.plotting_style import PAGE, RIGHT, WRONG, as_images, paper_figure, show_image
+from mvf.plotting.style import PAGE, RIGHT, WRONG, as_images, paper_figure, show_image
 
 
 def plot_views(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mvf.attention_maps import FRAMES_AT_ONCE, attention_maps
+from mvf.maps import FRAMES_AT_ONCE, attention_maps
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
 from mvf.models.backbone import Backbone

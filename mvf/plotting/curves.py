@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from mvf.plotting_report import GROUPS, SCORES, control_name, present, score_groups
-from mvf.plotting_style import COLUMN, OKABE_ITO, PAGE, paper_figure, set_caption
+from mvf.plotting.report import GROUPS, SCORES, control_name, present, score_groups
+from mvf.plotting.style import COLUMN, OKABE_ITO, PAGE, paper_figure, set_caption
 
 CLOCKS = ("position_only", "frame_count", "frozen_frame")
 LOWEST = -0.5  # an R² far below zero would squeeze the rest of its column
@@ -90,7 +90,7 @@ def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) ->
     groups = score_groups(report)
     scores = present(scores, [values for members in groups.values() for values in members.values()])
     if not scores:
-        return _state("No score to compare: " + "; ".join(map(": ".join, (report.get("skipped") or {}).items())))
+        return plot_message("No score to compare: " + "; ".join(map(": ".join, (report.get("skipped") or {}).items())))
     sizes = [len(members) for members in groups.values()]
     with paper_figure(PAGE, 0.8 + 0.17 * sum(sizes) + 0.25 * len(sizes)) as figure:
         grid = figure.subplots(
@@ -156,9 +156,9 @@ def _draw_scores(axes: Axes, values: Mapping[str, float | None]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _state(reason: str) -> Figure:
+def plot_message(reason: str) -> Figure:
     """A figure that says why there is nothing to draw: unlabelled videos must not stop a notebook."""
-    with paper_figure(PAGE, 0.5) as figure:
+    with paper_figure(PAGE, 0.35) as figure:
         set_caption(figure, reason)
     return figure
 
@@ -176,7 +176,7 @@ def plot_label_fractions(fractions: Mapping[str, Mapping[str, float]]) -> Figure
     """
     scores = present(("classification", "progression"), fractions.values())
     if not scores:
-        return _state("No score over label fractions: the videos have no phase labels, or one phase only.")
+        return plot_message("No score over label fractions: the videos have no phase labels, or one phase only.")
     with paper_figure(COLUMN, 2.1) as figure:
         axes = figure.subplots()
         for score, marker in zip(scores, "os"):
@@ -209,7 +209,8 @@ def plot_confusion(matrix: ArrayLike, names: Sequence[str], title: str = "Phase 
     with paper_figure(COLUMN, 2.9, layout="compressed") as figure:
         axes = figure.subplots()
         image = axes.imshow(share, vmin=0, vmax=1)
-        axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+        tilt, va = (40, "top") if len(names) <= 10 else (90, "center")
+        axes.set_xticks(range(len(names)), names, rotation=tilt, ha="right", va=va, rotation_mode="anchor")
         axes.set_yticks(range(len(names)), [f"{name} ({int(n):,})" for name, n in zip(names, counts.sum(axis=1))])
         axes.set(xlabel="predicted phase", ylabel="true phase (frames)")
         figure.suptitle(f"{title}: accuracy {np.trace(counts) / max(counts.sum(), 1):.3f}")

@@ -9,13 +9,13 @@ Example:
     3
 """
 
-from mvf.plotting_attention import overlay, plot_attention, save_animation, strongest_patches
-from mvf.plotting_curves import LivePlot, plot_confusion, plot_controls, plot_history, plot_label_fractions
-from mvf.plotting_frames import RetrievalRow, plot_retrieval, plot_views
-from mvf.plotting_probe import alignment_path, plot_embeddings, plot_phase_ribbons, plot_progression, plot_similarity
-from mvf.plotting_report import actions_table, kinds_table, localization_table, report_table, scores_table
-from mvf.plotting_style import COLUMN, PAGE, PaperFigure, paper_figure, phase_colours, save_figure
-from mvf.plotting_tables import Table, config_table, shapes_table
+from mvf.plotting.attention import overlay, plot_attention, save_animation, strongest_patches
+from mvf.plotting.curves import LivePlot, plot_confusion, plot_controls, plot_history, plot_label_fractions, plot_message
+from mvf.plotting.frames import RetrievalRow, plot_retrieval, plot_views
+from mvf.plotting.probe import alignment_path, plot_embeddings, plot_phase_ribbons, plot_progression, plot_similarity
+from mvf.plotting.report import actions_table, kinds_table, localization_table, report_table, scores_table
+from mvf.plotting.style import COLUMN, PAGE, PaperFigure, paper_figure, phase_colours, save_figure
+from mvf.plotting.tables import Table, cell, config_table, shapes_table
 
 __all__ = [
     "COLUMN",
@@ -26,6 +26,7 @@ __all__ = [
     "Table",
     "actions_table",
     "alignment_path",
+    "cell",
     "config_table",
     "kinds_table",
     "localization_table",
@@ -38,6 +39,7 @@ __all__ = [
     "plot_embeddings",
     "plot_history",
     "plot_label_fractions",
+    "plot_message",
     "plot_phase_ribbons",
     "plot_progression",
     "plot_retrieval",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from mvf.plotting_tables import Table, cell
+from mvf.plotting.tables import Table, cell
 
 SCORES: Mapping[str, str] = MappingProxyType(
     {

@@ -1,0 +1,63 @@
+"""Files of network weights: read without running code, freed from the wrappers of training codes."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+# Where training codes put the network inside a checkpoint; DINO's own downstream weights are the teacher's.
+WRAPPERS = ("teacher", "state_dict", "model_state", "model")
+PREFIXES = ("module.", "backbone.")
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The network's tensors in a weights file, freed from the wrappers and prefixes of training codes.
+
+    Raises:
+        ValueError: for a file that is not one of weights, or that would run code.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise ValueError(
+            f"{path} is not a file of weights that can be read without running code: {in_short(error)}; "
+            "give a .safetensors file, or a .pth file of plain tensors"
+        ) from None
+    state = _strip(_unwrap(state))
+    if not state:
+        raise ValueError(f"{path} holds no tensors by name; wanted the state dict of a network")
+    return state
+
+
+def _unwrap(content: Any) -> dict[str, Tensor]:
+    """The tensors by name, from under the keys of `WRAPPERS`; empty where there are none."""
+    if not isinstance(content, Mapping):
+        return {}
+    for key in WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            return _unwrap(content[key])
+    return {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+
+
+def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without `PREFIXES`; where some names have one, those without belong to another part and go."""
+    for prefix in PREFIXES:
+        if any(name.startswith(prefix) for name in state):
+            return _strip({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
+    return state
+
+
+def in_short(error: Exception, length: int = 300) -> str:
+    """Kind and beginning of an error's message, on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:length]}"

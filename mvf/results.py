@@ -1,0 +1,145 @@
+"""Several runs together: mean and spread over seeds, beside the controls."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mvf import plotting
+from mvf.evaluation import read_report
+from mvf.files import atomic
+
+SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")
+WHOLE = ("model", "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "frozen_frame",
+         "shuffled_order", "untrained_shuffled")  # fmt: skip
+CROPPED = ("model", "position_only", "untrained", "backbone_motion")
+PLACES = ("entity_1", "entity_best", "head_best", "head_oracle", "mean_training_mask", "centre", "uniform", "backbone_pca")
+LOOKS = ("auroc", "lift", "average_precision", "jaccard", "pointing", "mass")
+
+Reports = Mapping[str, dict]
+
+
+def read_reports(patterns: str | Sequence[str]) -> dict[str, dict]:
+    """Reports by run folder, of all folders that match and hold a `metrics.json`.
+
+    Args:
+        patterns: Run folders, separated by commas; * stands for any name.
+
+    Raises:
+        ValueError: when none does.
+    """
+    patterns = [p.strip() for p in patterns.split(",")] if isinstance(patterns, str) else list(patterns)
+    folders = sorted({path for pattern in patterns for path in glob.glob(pattern)})
+    found = {folder: read_report(Path(folder) / "metrics.json") for folder in folders if (Path(folder) / "metrics.json").exists()}
+    if not found:
+        raise ValueError(f"no finished run in {', '.join(patterns)}: train one first, or name other run folders")
+    return found
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± two standard deviations (ddof 1); a single value alone.
+
+    Example:
+        >>> spread([0.9, 0.92, 0.94]), spread([0.9]), spread([])
+        ('0.920 ± 0.040', '0.900', '–')
+    """
+    if not len(values):
+        return plotting.cell(None)
+    mean = f"{np.mean(values):.3f}"
+    return f"{mean} ± {2 * np.std(values, ddof=1):.3f}" if len(values) > 1 else mean
+
+
+def row_name(report: Mapping) -> str:
+    """What runs of one row share: data, set, sampling, objective, backbone weights where they are random."""
+    name = report["dataset"] + (f" (data seed {report['data_seed']})" if report["dataset"] == "synthetic" else "")
+    name += f", {report['sampling']} sampling"
+    return name + (", RANDOM backbone" if report["backbone_weights"] == "random" else "")
+
+
+def grouped(reports: Reports) -> dict[str, list[dict]]:
+    """Reports by row, in order of seed."""
+    rows: dict[str, list[dict]] = {}
+    for report in sorted(reports.values(), key=lambda r: r["seed"]):
+        rows.setdefault(row_name(report), []).append(report)
+    return dict(sorted(rows.items()))
+
+
+def runs_table(reports: Reports) -> plotting.Table:
+    """Every run with its scores."""
+    rows = tuple(
+        (Path(folder).name, row_name(r), str(r["seed"]), *(plotting.cell(r["scores"].get(s)) for s in SCORES))
+        for folder, r in reports.items()
+    )
+    return plotting.Table(rows, ("run", "row", "seed", *SCORES))
+
+
+def tables(reports: Reports) -> dict[str, plotting.Table]:
+    """The tables `cropped`, `scores` and `localization`: mean ± two standard deviations over the runs of a row."""
+    rows = grouped(reports)
+    return {
+        "cropped": _table(rows, lambda r: r.get("cropped", {}), CROPPED, SCORES, "On cropped windows, the test that counts"),
+        "scores": _table(rows, lambda r: {"model": r["scores"], **r["controls"]}, WHOLE, SCORES, "On whole videos"),
+        "localization": _table(rows, lambda r: r.get("localization", {}), PLACES, LOOKS, "Where it looks"),
+    }
+
+
+def write_tables(made: Mapping[str, plotting.Table], path: Path) -> None:
+    """Writes tables as Markdown."""
+    with atomic(path) as temporary:
+        temporary.write_text("\n\n".join(map(str, made.values())) + "\n")
+
+
+def plot_results(reports: Reports) -> Figure:
+    """Classification and retrieval on cropped windows: one dot a run, a bar at the mean, a row a control."""
+    rows = grouped(reports)
+    with plotting.paper_figure(plotting.PAGE, 0.7 + 0.16 * sum(len(CROPPED) + 1 for _ in rows)) as figure:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, score in zip(panels, ("classification", "retrieval@5")):
+            place, ticks = 0, []
+            for runs in rows.values():
+                for name in CROPPED:
+                    values = [v for r in runs if (v := r.get("cropped", {}).get(name, {}).get(score)) is not None]
+                    colour = "#0072B2" if name == "model" else "#7F7F7F"
+                    axes.plot(values, [place] * len(values), "o", color=colour, markersize=3.5, alpha=0.8)
+                    axes.plot([np.mean(values)] * 2 if values else [], [place - 0.35, place + 0.35][: 2 * bool(values)], color=colour)
+                    ticks.append((place, name.replace("_", " ")))
+                    place += 1
+                place += 1
+            axes.set(title=f"{score} on cropped windows", xlabel="share")
+            axes.set_yticks(*zip(*ticks))
+        place = -0.75
+        for row, runs in rows.items():
+            panels[0].text(0, place, f" {row}, {len(runs)} runs", transform=panels[0].get_yaxis_transform(), fontsize=6, va="center", fontweight="bold")
+            place += len(CROPPED) + 1
+        panels[0].set_ylim(place, -1.4)
+    return figure
+
+
+def copy_figures(folder: str | Path, out: Path) -> list[Path]:
+    """Copies a run's PNG figures.
+
+    Raises:
+        ValueError: when the run has none.
+    """
+    figures = sorted((Path(folder) / "figures").glob("*.png"))
+    if not figures:
+        raise ValueError(f"{folder} has no figures: run probe.ipynb and attention.ipynb on it")
+    out.mkdir(parents=True, exist_ok=True)
+    return [Path(shutil.copy(path, out / path.name)) for path in figures]
+
+
+def _table(rows: Mapping[str, list[dict]], part, members: Sequence[str], scores: Sequence[str], caption: str) -> plotting.Table:
+    lines = []
+    for row, runs in rows.items():
+        for member in members:
+            found = [part(run).get(member, {}) for run in runs]
+            if any(found):
+                cells = (spread([f[score] for f in found if score in f]) for score in scores)
+                lines.append((row, str(sum(map(bool, found))), member.replace("_", " "), *cells))
+    notes = ("Mean ± two standard deviations (ddof 1) over runs.",)
+    return plotting.Table(tuple(lines), ("row", "runs", "embedding", *scores), caption, notes)

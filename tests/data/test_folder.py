@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mvf.data import find_videos
+
+from .footage import SHARED, damage, number_of, picture, write_images, write_video
+
+HEADER = "path,split,action,phases,boxes,masks\n"
+
+
+def _folder(root: Path, names: str, count: int = 10) -> Path:
+    for name in names.split():
+        write_video(root / f"{name}.mp4", count)
+    return root
+
+
+def _table(root: Path, *rows: str, header: str = HEADER) -> Path:
+    (root / "videos.csv").write_text(header + "\n".join(rows) + "\n")
+    return root
+
+
+def _labelled(root: Path, row: str, count: int = 10) -> Path:
+    """A folder of one training video `a` with `count` frames, described by `row`."""
+    return _table(_folder(root, "a", count), f"a.mp4,train,squat,{row}")
+
+
+def _find(root: Path, split: str = "train", **options):
+    return find_videos("folder", split, root, **options)
+
+
+def _names(root: Path, split: str) -> list[str]:
+    return [record.name for record in _find(root, split)]
+
+
+# without a table ----------------------------------------------------------------------------------------------------
+
+
+def test_videos_and_image_folders_are_found_also_below(tmp_path):
+    _folder(tmp_path, "a more/b .hidden/c")
+    write_images(tmp_path / "images" / "d.v2", 4)
+    (tmp_path / "notes.txt").touch()
+    cv2.imwrite(str(tmp_path / "poster1.png"), picture(0))
+    cv2.imwrite(str(tmp_path / "more" / "poster1.png"), picture(0))
+    assert sorted(_names(tmp_path, "train") + _names(tmp_path, "val")) == ["a", "images/d.v2", "more/b"]
+
+
+def test_everything_is_one_assumed_action_without_labels(tmp_path):
+    (record, other) = _find(_folder(tmp_path, "a b c"))
+    assert (record.action, record.num_frames, record.phases) == ("video", 10, None)
+    assert record.actor_mask() is record.actor_box() is record.joints() is None
+    assert [number_of(frame) for frame in record.frames()] == list(range(10))
+    assert _find(tmp_path).action_assumed is True
+
+
+@pytest.mark.parametrize(
+    "names, val",
+    [("a", ""), ("a b", "b"), ("a b c d", "d"), ("a b c d e", "e"), ("a b c d e f g h i j k", "e j")],
+)
+def test_every_fifth_video_by_name_is_val(tmp_path, names, val):
+    _folder(tmp_path, names, 2)
+    assert _names(tmp_path, "val") == val.split()
+    assert _names(tmp_path, "train") == [name for name in names.split() if name not in val.split()]
+
+
+def test_dev_is_a_fixed_fifth_of_train(tmp_path):
+    _folder(tmp_path, "a b c d e f g h i j k l m", 2)
+    dev = _names(tmp_path, "dev")
+    assert len(dev) == 2 and set(dev) < set(_names(tmp_path, "train"))
+    assert dev == _names(tmp_path, "dev")
+
+
+def test_names_that_clash_keep_their_extension(tmp_path):
+    _folder(tmp_path, "a b", 4)
+    write_video(tmp_path / "a.mkv", 4)
+    write_images(tmp_path / "b", 4)
+    names = _names(tmp_path, "train") + _names(tmp_path, "val")
+    assert sorted(names) == ["a.mkv", "a.mp4", "b", "b.mp4"]
+
+
+def test_records_reach_other_processes(tmp_path):
+    root = _labelled(tmp_path, "0;4")
+    videos = pickle.loads(pickle.dumps(_find(root)))
+    assert videos[0].phases.tolist() == [0] * 4 + [1] * 6
+    assert videos.coverage.found == 1 and videos.action_assumed is False
+
+
+# the table ----------------------------------------------------------------------------------------------------------
+
+
+def test_table_gives_split_action_and_phases(tmp_path):
+    _folder(tmp_path, "a b sub/c d e", 10)
+    _table(
+        tmp_path, "a.mp4,val,squat,0;3;7", "sub/c.mp4,train,bowl,", "b.mp4,val,,", header="path,split,action,phases\n"
+    )
+    val, train = _find(tmp_path, "val"), _find(tmp_path, "train")
+    assert [(r.name, r.action) for r in val + train] == [("a", "squat"), ("b", "video"), ("sub/c", "bowl")]
+    assert val[0].phases.tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
+    assert val[1].phases is train[0].phases is None
+    assert (val.coverage.found, val.coverage.expected, val.action_assumed) == (2, 2, False)
+
+
+def test_table_may_hold_paths_alone_and_come_from_a_spreadsheet(tmp_path):
+    _folder(tmp_path, "a b", 4)
+    (tmp_path / "videos.csv").write_text("\ufeffpath , action\r\n./a.mp4, squat\r\nb.mp4, squat\r\n", encoding="utf-8")
+    assert [(r.name, r.action) for r in _find(tmp_path)] == [("a", "squat")]
+    assert _names(tmp_path, "val") == ["b"]
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [("p.csv", "0\n0\n-1\n1\n1\n"), ("p.csv", "phase\n0\n0\n-1\n1\n1\n"), ("p.npy", np.array([0, 0, -1, 1, 1]))],
+)
+def test_phases_of_every_frame_are_read(tmp_path, name, content):
+    _labelled(tmp_path, f"labels/{name},,", 5)
+    (tmp_path / "labels").mkdir()
+    path = tmp_path / "labels" / name
+    path.write_text(content) if isinstance(content, str) else np.save(path, content)
+    assert _find(tmp_path)[0].phases.tolist() == [0, 0, -1, 1, 1]
+
+
+def test_frames_before_the_first_phase_are_unlabelled(tmp_path):
+    assert _find(_labelled(tmp_path, "2;5"))[0].phases.tolist() == [-1, -1, 0, 0, 0, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["boxes.npy", "boxes.csv"])
+def test_boxes_are_read(tmp_path, name):
+    boxes = np.arange(40).reshape(10, 4) / 2
+    root = _labelled(tmp_path, f",{name},")
+    np.save(root / name, boxes) if name.endswith("npy") else np.savetxt(root / name, boxes, delimiter=",")
+    assert np.array_equal(_find(root)[0].actor_box(), boxes)
+
+
+def test_masks_are_read_in_natural_order(tmp_path):
+    root = _labelled(tmp_path, ",,masks", 12)
+    (root / "masks").mkdir()
+    for number in range(12):
+        mask = np.zeros((48, 64), np.uint8)
+        mask[: number + 1] = 1
+        cv2.imwrite(str(root / "masks" / f"{number}.png"), mask)
+    found = _find(root)[0].actor_mask()
+    assert found.shape == (12, 48, 64) and found.dtype == bool
+    assert found.sum((1, 2)).tolist() == [64 * (number + 1) for number in range(12)]
+
+
+def test_labels_are_resampled_with_their_video(tmp_path):
+    root = _labelled(tmp_path, "0;5,boxes.npy,masks")
+    np.save(root / "boxes.npy", np.arange(10)[:, None] + np.zeros(4))
+    (root / "masks").mkdir()
+    for number in range(10):
+        cv2.imwrite(str(root / "masks" / f"{number}.png"), np.full((48, 64), number % 4 == 2, np.uint8))
+    (record,) = _find(root, fps=15)
+    assert [number_of(frame) for frame in record.frames()] == [0, 2, 4, 6, 8]
+    assert record.num_frames == 5
+    assert record.phases.tolist() == [0, 0, 0, 1, 1]
+    assert record.actor_box()[:, 0].tolist() == [0, 2, 4, 6, 8]
+    assert record.actor_mask()[:, 0, 0].tolist() == [False, True, False, True, False]
+
+
+# what is left out ---------------------------------------------------------------------------------------------------
+
+
+def test_damaged_empty_short_and_absent_videos_are_left_out_and_named(tmp_path, caplog):
+    _folder(tmp_path, "good")
+    damage(write_video(tmp_path / "damaged.mp4", 60))
+    (tmp_path / "empty.mp4").touch()
+    write_video(tmp_path / "short.mp4", 1)
+    write_images(tmp_path / "single", 1)
+    rows = [f"{name},train,squat" for name in "good.mp4 damaged.mp4 empty.mp4 short.mp4 single gone.mp4".split()]
+    videos = _find(_table(tmp_path, *rows, header="path,split,action\n"))
+    assert [record.name for record in videos] == ["good"]
+    assert (videos.coverage.found, videos.coverage.expected) == (1, 6)
+    reasons = videos.coverage.unreadable
+    for name, reason in [
+        ("damaged", "damaged after"),
+        ("empty", "0 bytes"),
+        ("short", "too short: 1 frames, at least 2"),
+        ("single", "too short"),
+        ("gone", "does not exist"),
+    ]:
+        assert reason in reasons[name] and name in reasons[name]
+        assert f"left out {name}" in caplog.text
+
+
+def test_damaged_videos_are_left_out_without_a_table_too(tmp_path):
+    _folder(tmp_path, "a b c")
+    (tmp_path / "b.mp4").write_bytes(b"")
+    assert _names(tmp_path, "train") == ["a"]
+    assert list(_find(tmp_path).coverage.unreadable) == ["b"]
+
+
+def test_no_usable_video_is_an_error_with_all_reasons(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.mp4").touch()
+        (tmp_path / f"{name}2.avi").write_text("text")
+    with pytest.raises(ValueError, match=r"none of the 3 folder train videos(.|\n)*a: .*empty(.|\n)*a2: (.|\n)*b"):
+        _find(tmp_path)
+
+
+def test_a_split_that_has_no_videos_is_empty(tmp_path, caplog):
+    videos = _find(_folder(tmp_path, "a"), "val")
+    assert videos == [] and videos.coverage.expected == 0
+    assert "has no val videos" in caplog.text
+
+
+def test_image_folders_cannot_be_resampled(tmp_path):
+    _folder(tmp_path, "a b")
+    write_images(tmp_path / "0", 10)
+    videos = _find(tmp_path, fps=15)
+    assert [record.num_frames for record in videos] == [5]
+    assert "no frame rate; use fps=0" in videos.coverage.unreadable["0"]
+
+
+# bad input ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_folder_shows_the_layout(tmp_path):
+    for root in (tmp_path / "gone", _folder(tmp_path, "a") / "a.mp4"):
+        with pytest.raises(ValueError, match=r"(does not exist|is not a folder); expected layout:(.|\n)*videos.csv"):
+            _find(root)
+
+
+def test_an_empty_folder_shows_the_layout(tmp_path):
+    with pytest.raises(ValueError, match=r"no videos in .*; expected layout:(.|\n)*0001.jpg"):
+        _find(tmp_path)
+    with pytest.raises(ValueError, match="no videos in"):
+        _find(_table(tmp_path))
+
+
+def test_an_empty_root_means_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("MVF_DATA", str(_folder(tmp_path, "a b")))
+    assert _names("", "train") == ["a"]
+
+
+@pytest.mark.parametrize(
+    "header, row, message",
+    [
+        ("path,phase\n", "a.mp4,0", 'unknown column "phase"; did you mean "phases"'),
+        ("split,action\n", "val,squat", "has no column path; its columns are split, action"),
+        ("path,split\n", "a.mp4,test", 'line 2: split must be train or val, got "test"'),
+        ("path,split\n", ",val", "line 2: the path is empty"),
+        ("path,split\n", "a.mp4,val,squat", "line 2: more cells than columns"),
+        ("path\n", "a.mp4\na.mp4", "lists a.mp4 2 times"),
+        ("", "", "has an unknown column|has no column path"),
+    ],
+)
+def test_a_wrong_table_is_an_error(tmp_path, header, row, message):
+    with pytest.raises(ValueError, match=message):
+        _find(_table(_folder(tmp_path, "a"), row, header=header))
+
+
+@pytest.mark.parametrize(
+    "phases, message",
+    [
+        ("0;10", "a: a phase starts at frame 10, but the video has only 10 frames"),
+        ("0;7;3", r"a: phases start at \[0, 7, 3\]; every start must be later"),
+        ("0;3;3", "every start must be later"),
+        ("-1;4", "a: a phase starts at frame -1; first frames of phases must be 0 or more"),
+        ("0;x", 'a: phases "0;x" are neither first frames like 0;34;58 nor'),
+        ("gone.csv", "a: cannot read numbers from .*gone.csv"),
+        ("long.csv", r"a: phases have shape \(11,\), but the video has 10 frames"),
+        ("short.csv", r"a: phases have shape \(9,\), but the video has 10 frames"),
+        ("negative.csv", "a: phase -2 at frame 4; phases are 0, 1, ..., or -1 for unlabelled"),
+        ("half.csv", "a: phase 0.5 at frame 0"),
+        ("nan.csv", "a: phase nan at frame 9"),
+        ("words.csv", "a: cannot read numbers"),
+        ("pickle.npy", "a: cannot read numbers from .*pickle.npy"),
+    ],
+)
+def test_phases_that_do_not_fit_are_an_error(tmp_path, phases, message):
+    zeros = ["0"] * 10
+    for name, values in {
+        "long": zeros + ["1"],
+        "short": zeros[1:],
+        "negative": zeros[:4] + ["-2"] + zeros[5:],
+        "half": ["0.5"] + zeros[1:],
+        "nan": zeros[1:] + ["nan"],
+        "words": ["phase", "up", "down"],
+    }.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join(values))
+    np.save(tmp_path / "pickle.npy", np.array([{}] * 10, dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match=message):
+        _find(_labelled(tmp_path, f"{phases},,"))
+
+
+@pytest.mark.parametrize(
+    "boxes, message",
+    [
+        (np.zeros((9, 4)), r"a: boxes in .* have shape \(9, 4\), wanted \(10, 4\)"),
+        (np.zeros((10, 5)), r"have shape \(10, 5\)"),
+        (np.zeros(40), r"have shape \(40,\)"),
+        (np.tile([20.0, 5, 8, 9], (10, 1)), r"box \[20.0, 5.0, 8.0, 9.0\] of frame 0 in .* is not x0 y0 x1 y1"),
+    ],
+)
+def test_boxes_that_do_not_fit_are_an_error(tmp_path, boxes, message):
+    np.save(tmp_path / "boxes.npy", boxes)
+    with pytest.raises(ValueError, match=message):
+        _find(_labelled(tmp_path, ",boxes.npy,"))
+
+
+@pytest.mark.parametrize(
+    "count, width, message",
+    [
+        (9, 64, "a: 9 numbered masks in .*masks, wanted 10"),
+        (0, 64, "a: 0 numbered masks"),
+        (10, 60, r"a: mask .*0.png has \(height, width\) \(48, 60\), its video \(48, 64\)"),
+    ],
+)
+def test_masks_that_do_not_fit_are_an_error(tmp_path, count, width, message):
+    write_images(tmp_path / "masks", count, width)
+    with pytest.raises(ValueError, match=message):
+        _find(_labelled(tmp_path, ",,masks"))
+
+
+# real footage -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not (SHARED / "real").exists(), reason="needs the real footage beside the repository")
+def test_pullups_are_read_with_their_labels():
+    train, val = (_find(SHARED / "real/pullups", split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (60, 17)
+    assert {record.action for record in train + val} == {"pull_up"}
+    for record in train + val:
+        assert record.phases.shape == (record.num_frames,) and set(record.phases.tolist()) == {0, 1}
+
+
+@pytest.mark.skipif(not (SHARED / "real").exists(), reason="needs the real footage beside the repository")
+def test_unlabelled_clips_of_mixed_sizes_are_read():
+    train, val = (_find(SHARED / "real/clips", split) for split in ("train", "val"))
+    assert [len(train), len(val)] == [3, 1] and train.action_assumed
+    assert len({next(record.frames()).shape for record in train + val}) == 4

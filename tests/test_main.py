@@ -1,0 +1,89 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import mvf
+from mvf.__main__ import main
+from tests.conftest import TINY
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    config = mvf.load_config("synthetic", **TINY)
+    return mvf.train(config, tmp_path_factory.mktemp("run") / "run")
+
+
+def test_evaluate_a_run_writes_its_report(run, capsys):
+    assert main(["evaluate", str(run.folder)]) == 0
+    report = json.loads((run.folder / "metrics.json").read_text())
+    assert report["dataset"] == "synthetic" and "cropped" in report
+    assert "verdict" not in capsys.readouterr().err
+    assert main(["report", str(run.folder)]) == 0
+    assert "cropped.classification" in capsys.readouterr().out
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """A folder of three numbered-image videos."""
+    import cv2
+
+    for name in ("a", "b", "c"):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        for t in range(5):
+            picture = np.full((40, 48, 3), 40 * t, np.uint8)
+            cv2.imwrite(str(tmp_path / "clips" / name / f"{t:04d}.png"), picture)
+    return tmp_path / "clips"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+def test_embed_writes_every_frame_of_every_video(run, clips, tmp_path, suffix):
+    out = tmp_path / f"embeddings{suffix}"
+    assert main(["embed", str(run.folder), str(clips), "--out", str(out)]) == 0
+    if suffix == ".npz":
+        stored = np.load(out)
+        assert {name: stored[name].shape for name in stored} == {name: (5, 8) for name in "abc"}
+    else:
+        with open(out) as file:
+            rows = list(csv.reader(file))
+        assert len(rows) == 1 + 15 and rows[1][:2] == ["a", "0"]
+
+
+def test_the_referee_scores_anyones_embeddings_like_our_own(run, tmp_path, capsys):
+    splits = {split: mvf.data.find_config_videos(run.config, split) for split in ("train", "val")}
+    embedded = {split: mvf.embed(run.model, records) for split, records in splits.items()}
+    arrays = {f"{split}/{v.name}": v.embeddings for split, videos in embedded.items() for v in videos}
+    np.savez(tmp_path / "embeddings.npz", **arrays)
+    with open(tmp_path / "labels.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "split", "action", "frame", "phase"])
+        for split, videos in embedded.items():
+            for v in videos:
+                writer.writerows([f"{split}/{v.name}", split, v.action, t, p] for t, p in enumerate(v.phases))
+    command = ["evaluate", str(tmp_path / "embeddings.npz"), str(tmp_path / "labels.csv"), "-p", "num_frames", "8"]
+    assert main(command) == 0
+    theirs = json.loads((tmp_path / "embeddings.metrics.json").read_text())
+    ours = mvf.evaluate(embedded["train"], embedded["val"], run.config)
+    assert theirs["scores"] == pytest.approx(ours["scores"])
+    assert "cropped" in theirs["skipped"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["train", "syntetic"], 'did you mean "synthetic"'), (["evaluate", "nowhere"], "no run folder"),
+     (["train", "synthetic", "-p", "entitys", "3"], 'did you mean "entities"'),
+     (["train", "synthetic", "-p", "objective", "sclx", "-p", "backbone_weights", "random"], 'did you mean "scl"'),
+     (["check", "folder", "--data-root", "/nowhere/at/all"], "videos.csv")],
+)
+def test_mistakes_are_one_clear_line_and_exit_status_1(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == "train":
+        arguments = [*arguments, "--run-dir", str(tmp_path / "run")]
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_check_says_what_was_found(clips, capsys):
+    assert main(["check", "folder", "--data-root", str(clips)]) == 0
+    assert "train: 2 of 2 videos, 0 with phases" in capsys.readouterr().out

@@ -1,0 +1,88 @@
+"""The four notebooks, by papermill, on tiny settings; and what they look like in the repository."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from tests.conftest import TINY
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+NAMES = ("train", "probe", "attention", "figures")
+
+
+def execute(name, out, **parameters):
+    papermill.execute_notebook(
+        str(NOTEBOOKS / f"{name}.ipynb"), str(out), parameters=parameters, cwd=str(out.parent),
+        progress_bar=False, kernel_name="python3",
+    )  # fmt: skip
+    return nbformat.read(out, as_version=4)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebooks") / "run"
+    folder.mkdir()
+    overrides = {name: value for name, value in TINY.items() if name not in ("epochs", "backbone", "layers")}
+    execute("train", folder / "train.ipynb", run_dir=str(folder), backbone=TINY["backbone"], layers=[2, 4],
+            epochs=2, overrides=json.dumps(overrides))  # fmt: skip
+    return folder
+
+
+def test_train_writes_a_run_with_its_report_and_figures(run):
+    report = json.loads((run / "metrics.json").read_text())
+    assert report["backbone_weights"] == "random" and report["cropped"]["model"]
+    assert {p.name for p in (run / "figures").iterdir()} >= {"history.png", "controls.png", "controls.pdf"}
+
+
+def test_probe_and_attention_draw_their_figures(run):
+    execute("probe", run / "probe.ipynb", run_dir=str(run))
+    notebook = execute("attention", run / "attention.ipynb", run_dir=str(run), videos=2, rows=2)
+    wanted = {"confusion", "progression", "similarity", "retrieval", "embeddings", "label_fractions", "attention_1", "attention_2"}
+    assert wanted <= {p.stem for p in (run / "figures").glob("*.png")}
+    pictures = [d for cell in notebook.cells if cell.id == "still" for o in cell.outputs for d in o.get("data", {})]
+    assert "image/jpeg" in pictures
+    assert (run / "attention.ipynb").stat().st_size < 8e6
+
+
+def test_figures_gathers_runs(run, tmp_path):
+    execute("probe", tmp_path / "probe.ipynb", run_dir=str(run))
+    execute("figures", tmp_path / "figures.ipynb", runs=str(run), out=str(tmp_path / "figures"))
+    text = (tmp_path / "figures" / "results.md").read_text()
+    assert "position only" in text and "synthetic" in text
+    assert (tmp_path / "figures" / "controls.png").exists()
+
+
+def test_unlabelled_clips_train_and_say_what_is_skipped(shared, tmp_path):
+    overrides = {name: value for name, value in TINY.items() if name not in ("epochs", "data_options")}
+    execute("train", tmp_path / "train.ipynb", dataset="folder", data_root=str(shared / "real" / "clips"),
+            run_dir=str(tmp_path), epochs=1, overrides=overrides)  # fmt: skip
+    execute("probe", tmp_path / "probe.ipynb", run_dir=str(tmp_path))
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert "classification" in report["skipped"] and "localization" in report["skipped"]
+
+
+def test_a_misspelt_parameter_stops_the_batch(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match='did you mean "epochs"'):
+        execute("train", tmp_path / "train.ipynb", run_dir=str(tmp_path), epoch=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebooks_are_thin_and_without_outputs(name):
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(code) <= 14
+    for cell in code:
+        assert cell.outputs == [] and cell.execution_count is None
+        if "parameters" not in cell.metadata.get("tags", []):
+            assert len(cell.source.splitlines()) <= 12
+        assert "def " not in cell.source and "class " not in cell.source
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_print_a_manual(name):
+    parameters = papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
+    assert parameters and all(p["help"] and p["inferred_type_name"] != "None" for p in parameters.values())
