@@ -25,7 +25,7 @@ from mvf.regions import box_region, mask_region
 from mvf.verdicts import mean_interval
 
 FRAMES = 8  # evenly spaced, of every video: neighbouring frames say the same
-TRAINING_VIDEOS = 30  # at most, drawn with a fixed seed: enough to choose one of a dozen maps
+TRAINING_VIDEOS = 24  # at most, drawn with a fixed seed: enough to choose one of a dozen maps
 CENTRE_SPREAD = 0.25  # standard deviation of the `centre` answer, in image sides
 DIFFERENCES = ("head_best", "mean_training_mask")  # what entity_best is compared with
 

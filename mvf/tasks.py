@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -44,13 +45,13 @@ class ActionTask:
         """(videos, num_phases, 2): right and all frames of every phase."""
         if not any((phases >= 0).any() for phases in self.val_phases):
             raise ValueError("no validation frame is labelled")
-        train, val = self._compact()
+        train, val = self._compact
         predicted = predict_phases(train, self.train_phases, val, probe=self.probe)
         return self._by_video([self._count(guess, truth) for guess, truth in zip(predicted, self.val_phases)])
 
     def progression(self) -> np.ndarray:
         """(videos, num_phases - 1, 4): squared error, count, sum and sum of squares of the targets."""
-        train, val = self._compact()
+        train, val = self._compact
         predicted, target = predict_progression(train, self.train_phases, val, self.val_phases, self.num_phases)
         pieces = []
         for guess, truth in zip(predicted, target):
@@ -72,6 +73,7 @@ class ActionTask:
         values = np.concatenate([retrieval_video_precisions(v, p, (k,), self.stride)[k] for v, p in split])
         return self._by_video(np.stack([np.nan_to_num(values), np.isfinite(values)], axis=1))
 
+    @cached_property
     def _compact(self) -> tuple[Arrays, Arrays]:
         return compact(self.train, self.val)
 

@@ -100,16 +100,19 @@ def test_killed_in_an_epoch_then_resumed_equals_never_killed(tmp_path, features)
 
 def test_two_processes_train_as_one(tmp_path):
     """The gathered loss, the averaged gradients and the synchronised batch norm make two processes one."""
-    settings = {"dropout": 0, "batch_size": 6, "epochs": 2, "features": "online", "device": "cpu"}
+    settings = {"dropout": 0, "batch_size": 6, "epochs": 3, "features": "online", "device": "cpu"}
     one = subprocess.run(command(tmp_path / "one", **settings), capture_output=True, text=True)
     assert one.returncode == 0, one.stderr
     words = command(tmp_path / "two", **settings)[2:]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29511", "-m"]
     two = subprocess.run([*launcher, *words], capture_output=True, text=True)
     assert two.returncode == 0, two.stderr[-2000:]
-    first, second = load_file(tmp_path / "one/model.safetensors"), load_file(tmp_path / "two/model.safetensors")
-    for name in first:
-        torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=2e-4, msg=name)
+    first, second = (read_history(tmp_path / name) for name in ("one", "two"))
+    for a, b in zip(first, second, strict=True):
+        # weights are not compared: Adam turns the rounding of gradients that are zero (biases before batch norm) into steps
+        assert b["loss"] == pytest.approx(a["loss"], rel=2e-4)
+        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=2e-3)
+    assert first[0]["loss"] != pytest.approx(first[-1]["loss"], rel=1e-3), "nothing was learned, so nothing was compared"
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_video(tiny, tmp_path, monkeypatch):

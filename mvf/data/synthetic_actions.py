@@ -151,7 +151,7 @@ def _golf_swing() -> Action:
     )
 
 
-def _tennis_serve() -> Action:
+def _serve_until_contact() -> tuple[np.ndarray, ...]:
     feet = {"left_ankle": (0.13, 0.045, -0.05), "right_ankle": (-0.12, 0.045, 0.05)}
     ready = pose(
         **feet, lean=10, turn=-25, left_wrist=(0.21, -0.17, 0.06), right_wrist=(0.22, -0.17, -0.07),
@@ -177,6 +177,11 @@ def _tennis_serve() -> Action:
         left_wrist=(0.1, -0.12, 0.05), left_ankle=(0.13, 0.08, -0.05), right_ankle=(-0.1, 0.1, 0.05), feet=45,
         prop=(0.27, 1.36, 0.08),
     )  # fmt: skip
+    return ready, parted, release, loaded, dropped, contact
+
+
+def _tennis_serve() -> Action:
+    ready, parted, release, loaded, dropped, contact = _serve_until_contact()
     across = pose(
         contact, hip=(0.14, 0.5, 0), lean=30, turn=35, right_wrist=(0.24, -0.12, -0.1), tool=(0.6, -0.8, -0.1), nod=-20,
         feet=15, left_ankle=(0.16, 0.045, -0.05), right_ankle=(-0.02, 0.09, 0.05), prop=(2.4, 1.1, 0.1),
