@@ -13,11 +13,10 @@ import numpy as np
 
 from mvf.config import load_config
 from mvf.data import find_config_videos
-from mvf.embedding import EmbeddedVideo, embed
-from mvf.evaluation import read_report, write_report
 from mvf.distributed import is_main_process
+from mvf.embedding import EmbeddedVideo, embed
+from mvf.evaluation import read_report, score_embeddings, write_report
 from mvf.files import atomic
-from mvf.referee import score_embeddings
 from mvf.training import train
 from mvf.workflow import embed_splits, open_model, report_on, summary
 
@@ -54,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="score a run, or anyone's EMBEDDINGS.npz with LABELS.csv")
     command.add_argument("source", help="run folder, checkpoint.pth or embeddings.npz")
     command.add_argument("labels", nargs="?", help="labels.csv, for embeddings.npz")
-    command.add_argument("--out", default="", help="report file; default: metrics.json of the run, or beside the embeddings")
+    command.add_argument(
+        "--out", default="", help="report file; default: metrics.json of the run, or beside the embeddings"
+    )
     _add_parameters(command)
     command.set_defaults(command=_evaluate)
 

@@ -91,7 +91,9 @@ class FeatureBank:
                 for record in records:
                     self._write_video(record, views, bar)
 
-    def read(self, record: VideoRecord, view: int = 0, frame_index: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def read(
+        self, record: VideoRecord, view: int = 0, frame_index: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """(T, P, C) bfloat16 patches of the backbone's layers, and (T, C0) class tokens or None."""
         pick = slice(None) if frame_index is None else frame_index
         patches = [self._open(record, view, f"layer{layer:02d}")[pick] for layer in self.backbone.layers]

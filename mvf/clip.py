@@ -40,8 +40,7 @@ class Clip:
             )
         if self.num_frames.shape != self.frame_index.shape[:1]:
             raise ValueError(
-                f"num_frames must be ({self.frame_index.shape[0]},), one per video, "
-                f"got {tuple(self.num_frames.shape)}"
+                f"num_frames must be ({self.frame_index.shape[0]},), one per video, got {tuple(self.num_frames.shape)}"
             )
 
     def map(self, function) -> Clip:

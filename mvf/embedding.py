@@ -163,7 +163,9 @@ def _feature_chunks(
             yield patches[part], None if cls is None else cls[part]
         return
     if model.backbone is None:
-        raise ValueError("this model came without a backbone: name one, e.g. load_official_checkpoint(path, backbone_weights='')")
+        raise ValueError(
+            "this model came without a backbone: name one, e.g. load_official_checkpoint(path, backbone_weights='')"
+        )
     device = next(model.backbone.parameters()).device
     for frames in in_chunks(record, FRAMES_AT_ONCE):
         pixels = evaluation_view(frames, model.backbone.image_size).to(device)
@@ -180,12 +182,16 @@ class Shards:
         made_by = json.dumps({"model": fingerprint(model), "chunk": chunk, "overlap": overlap})
         note = folder / "made_by.json"
         if note.exists() and note.read_text() != made_by:
-            raise ValueError(f"{folder} holds embeddings of another model or chunking: choose another folder, or delete it")
+            raise ValueError(
+                f"{folder} holds embeddings of another model or chunking: choose another folder, or delete it"
+            )
         with atomic(note) as path:
             path.write_text(made_by)
 
     def _path(self, name: str) -> Path:
-        return self.folder / (re.sub(r"[^\w.-]", "_", name) + "-" + hashlib.sha256(name.encode()).hexdigest()[:8] + ".npy")
+        return self.folder / (
+            re.sub(r"[^\w.-]", "_", name) + "-" + hashlib.sha256(name.encode()).hexdigest()[:8] + ".npy"
+        )
 
     def load(self, name: str) -> np.ndarray | None:
         """The stored embeddings of a video as a memory map, or None."""

@@ -32,6 +32,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except PermissionError as error:
-        raise PermissionError(f"cannot write {path}: give write permission to {path.parent} or choose another folder") from error
+        raise PermissionError(
+            f"cannot write {path}: give write permission to {path.parent} or choose another folder"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -53,7 +53,10 @@ def probe_actions(
 
 
 def _probe(train: list[EmbeddedVideo], val: list[EmbeddedVideo], names: tuple[str, ...]) -> Probe | None:
-    embeddings, phases = [[v.embeddings for v in part] for part in (train, val)], [[v.phases for v in part] for part in (train, val)]
+    embeddings, phases = (
+        [[v.embeddings for v in part] for part in (train, val)],
+        [[v.phases for v in part] for part in (train, val)],
+    )
     count = 1 + max(int(p.max()) for part in phases for p in part)
     if count < 2 or len(np.unique(np.concatenate(phases[0]))) < 2:
         return None
@@ -80,9 +83,7 @@ def first_pair(videos: Sequence[EmbeddedVideo]) -> tuple[EmbeddedVideo, Embedded
     return None
 
 
-def nearest_frames(
-    videos: Sequence[EmbeddedVideo], query: int, frame: int, k: int = 5
-) -> list[tuple[int, int]]:
+def nearest_frames(videos: Sequence[EmbeddedVideo], query: int, frame: int, k: int = 5) -> list[tuple[int, int]]:
     """The k frames of other videos nearest to one frame, as (video, frame), at most one a video."""
     others = [i for i in range(len(videos)) if i != query]
     best = []

@@ -18,7 +18,16 @@ SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")
 WHOLE = ("model", "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "frozen_frame",
          "shuffled_order", "untrained_shuffled")  # fmt: skip
 CROPPED = ("model", "position_only", "untrained", "backbone_motion")
-PLACES = ("entity_1", "entity_best", "head_best", "head_oracle", "mean_training_mask", "centre", "uniform", "backbone_pca")
+PLACES = (
+    "entity_1",
+    "entity_best",
+    "head_best",
+    "head_oracle",
+    "mean_training_mask",
+    "centre",
+    "uniform",
+    "backbone_pca",
+)
 LOOKS = ("auroc", "lift", "average_precision", "jaccard", "pointing", "mass")
 
 Reports = Mapping[str, dict]
@@ -35,7 +44,11 @@ def read_reports(patterns: str | Sequence[str]) -> dict[str, dict]:
     """
     patterns = [p.strip() for p in patterns.split(",")] if isinstance(patterns, str) else list(patterns)
     folders = sorted({path for pattern in patterns for path in glob.glob(pattern)})
-    found = {folder: read_report(Path(folder) / "metrics.json") for folder in folders if (Path(folder) / "metrics.json").exists()}
+    found = {
+        folder: read_report(Path(folder) / "metrics.json")
+        for folder in folders
+        if (Path(folder) / "metrics.json").exists()
+    }
     if not found:
         raise ValueError(f"no finished run in {', '.join(patterns)}: train one first, or name other run folders")
     return found
@@ -82,7 +95,9 @@ def tables(reports: Reports) -> dict[str, plotting.Table]:
     """The tables `cropped`, `scores` and `localization`: mean ± two standard deviations over the runs of a row."""
     rows = grouped(reports)
     return {
-        "cropped": _table(rows, lambda r: r.get("cropped", {}), CROPPED, SCORES, "On cropped windows, the test that counts"),
+        "cropped": _table(
+            rows, lambda r: r.get("cropped", {}), CROPPED, SCORES, "On cropped windows, the test that counts"
+        ),
         "scores": _table(rows, lambda r: {"model": r["scores"], **r["controls"]}, WHOLE, SCORES, "On whole videos"),
         "localization": _table(rows, lambda r: r.get("localization", {}), PLACES, LOOKS, "Where it looks"),
     }
@@ -106,7 +121,11 @@ def plot_results(reports: Reports) -> Figure:
                     values = [v for r in runs if (v := r.get("cropped", {}).get(name, {}).get(score)) is not None]
                     colour = "#0072B2" if name == "model" else "#7F7F7F"
                     axes.plot(values, [place] * len(values), "o", color=colour, markersize=3.5, alpha=0.8)
-                    axes.plot([np.mean(values)] * 2 if values else [], [place - 0.35, place + 0.35][: 2 * bool(values)], color=colour)
+                    axes.plot(
+                        [np.mean(values)] * 2 if values else [],
+                        [place - 0.35, place + 0.35][: 2 * bool(values)],
+                        color=colour,
+                    )
                     ticks.append((place, name.replace("_", " ")))
                     place += 1
                 place += 1
@@ -114,7 +133,15 @@ def plot_results(reports: Reports) -> Figure:
             axes.set_yticks(*zip(*ticks))
         place = -0.75
         for row, runs in rows.items():
-            panels[0].text(0, place, f" {row}, {len(runs)} runs", transform=panels[0].get_yaxis_transform(), fontsize=6, va="center", fontweight="bold")
+            panels[0].text(
+                0,
+                place,
+                f" {row}, {len(runs)} runs",
+                transform=panels[0].get_yaxis_transform(),
+                fontsize=6,
+                va="center",
+                fontweight="bold",
+            )
             place += len(CROPPED) + 1
         panels[0].set_ylim(place, -1.4)
     return figure
@@ -133,7 +160,9 @@ def copy_figures(folder: str | Path, out: Path) -> list[Path]:
     return [Path(shutil.copy(path, out / path.name)) for path in figures]
 
 
-def _table(rows: Mapping[str, list[dict]], part, members: Sequence[str], scores: Sequence[str], caption: str) -> plotting.Table:
+def _table(
+    rows: Mapping[str, list[dict]], part, members: Sequence[str], scores: Sequence[str], caption: str
+) -> plotting.Table:
     lines = []
     for row, runs in rows.items():
         for member in members:

@@ -53,7 +53,9 @@ def open_folder(folder: Path, config: Config) -> dict[str, Any] | None:
     if not stored.exists():
         strangers = [p.name for p in folder.glob("*") if p.suffix != ".ipynb" and not p.name.startswith(".")]
         if strangers:
-            raise ValueError(f"{folder} is not a run folder and holds {sorted(strangers)[:3]}: choose a new or empty run_dir")
+            raise ValueError(
+                f"{folder} is not a run folder and holds {sorted(strangers)[:3]}: choose a new or empty run_dir"
+            )
         with atomic(stored) as path:
             path.write_text(json.dumps(config.as_dict(), indent=1))
         return None
@@ -72,7 +74,9 @@ def read_config(folder: str | Path) -> Config:
     try:
         return make_config(json.loads(path.read_text()))
     except FileNotFoundError:
-        raise ValueError(f"{folder} is no run folder (it has no config.json): give the run_dir of a training run") from None
+        raise ValueError(
+            f"{folder} is no run folder (it has no config.json): give the run_dir of a training run"
+        ) from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
 

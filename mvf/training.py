@@ -71,9 +71,8 @@ def train(config: Config, run_dir: str | Path = "", on_epoch: Callable[[Row], No
     folder = Path(run_dir) if run_dir else default_folder(config)
     state = open_folder(folder, config)
     device = resolve_device(config.device)
-    accelerator = Accelerator(
-        cpu=device.type == "cpu", mixed_precision={"fp32": "no"}.get(p := resolve_precision(config.precision, device), p)
-    )
+    precision = resolve_precision(config.precision, device)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision)
     trainer = Trainer(config, folder, accelerator)
     if state is not None:
         trainer.load_state(state)
@@ -109,7 +108,8 @@ class Trainer:
         with self.accelerator.main_process_first():
             dataset = self._dataset()
         batches = self._batches(dataset)
-        for self.epoch in range(self.epoch + 1, self.config.epochs + 1):
+        while self.epoch < self.config.epochs:
+            self.epoch += 1
             row = self._run_epoch(batches)
             self.history.append(row)
             if self.accelerator.is_main_process:
@@ -153,8 +153,13 @@ class Trainer:
         torch.manual_seed(derive_seed(self.config.seed, "dropout", self.epoch, self.accelerator.process_index))
         started, losses, norms, frames = time.perf_counter(), [], [], 0
         count = len(epoch_batches(self.config, len(self.records), self.epoch, self.accelerator.num_processes))
-        with tqdm(total=count, unit="step", desc=f"epoch {self.epoch}/{self.config.epochs}", leave=False,
-                  disable=not self.accelerator.is_main_process) as bar:
+        with tqdm(
+            total=count,
+            unit="step",
+            desc=f"epoch {self.epoch}/{self.config.epochs}",
+            leave=False,
+            disable=not self.accelerator.is_main_process,
+        ) as bar:
             for _ in range(count):
                 plan, clip = next(batches)
                 loss, norm = self._update(plan, clip)
@@ -163,8 +168,15 @@ class Trainer:
                 bar.set_postfix(loss=f"{loss:.4f}", frames_per_second=f"{frames / (time.perf_counter() - started):.0f}")
                 bar.update()
         seconds = time.perf_counter() - started
-        return {"epoch": self.epoch, "step": self.steps, "loss": sum(losses) / count, "learning_rate": rate,
-                "grad_norm": sum(norms) / count, "seconds": seconds, "frames_per_second": frames / seconds}
+        return {
+            "epoch": self.epoch,
+            "step": self.steps,
+            "loss": sum(losses) / count,
+            "learning_rate": rate,
+            "grad_norm": sum(norms) / count,
+            "seconds": seconds,
+            "frames_per_second": frames / seconds,
+        }
 
     def _update(self, plan: Plan, clip: Clip) -> tuple[float, float]:
         """One step of the optimiser: the loss and the gradient norm before clipping."""

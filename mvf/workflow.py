@@ -48,7 +48,11 @@ def open_model(source: str | Path, **data: Any) -> tuple[MVFormer, Config]:
         weights = data.pop("backbone_weights", "")
         model = load_official_checkpoint(source, backbone_weights=weights)
         config = load_config(data.get("dataset", "penn"), **data)
-        backbone = {"backbone": model.backbone.name, "layers": model.backbone.layers, "image_size": model.backbone.image_size}
+        backbone = {
+            "backbone": model.backbone.name,
+            "layers": model.backbone.layers,
+            "image_size": model.backbone.image_size,
+        }
         config = dataclasses.replace(config, **backbone, backbone_weights=weights)
     else:
         run = load_run(source)
@@ -96,7 +100,9 @@ def open_subject(source: str | Path = "", out: str | Path = "", **data: Any) -> 
     model, config = open_model(source, **data)
     own = not source.is_dir() or read_config(source) == config
     home = source if source.is_dir() else source.parent
-    return Subject(source, model, config, Path(out) if out else home / ("figures" if own else f"figures-{config.dataset}"))
+    return Subject(
+        source, model, config, Path(out) if out else home / ("figures" if own else f"figures-{config.dataset}")
+    )
 
 
 def clean_bank(model: MVFormer, config: Config) -> FeatureBank | None:
@@ -138,7 +144,8 @@ def stored_or_new_report(subject: Subject, splits: Splits | None = None) -> dict
 
 def summary(report: dict, figures: Sequence[Path] = ()) -> str:
     """The report as text: scores with verdicts, cropped first, and where the figures are."""
-    lines = [f"{report['preset']} on {report['dataset']}, seed {report['seed']}, {report['backbone']} ({report['backbone_weights']} weights)"]
+    weights = f"{report['backbone']} ({report['backbone_weights']} weights)"
+    lines = [f"{report['preset']} on {report['dataset']}, seed {report['seed']}, {weights}"]
     verdicts = report.get("verdicts", {})
     for name in sorted(verdicts, key=lambda name: not name.startswith("cropped")):
         lines.append(f"  {name:28s} {verdicts[name]}")

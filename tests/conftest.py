@@ -10,12 +10,33 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = {
-    "backbone": "vit_tiny_patch16_224", "backbone_weights": "random", "image_size": 32, "layers": "2,4",
-    "entity_width": 16, "token_width": 16, "fusion_width": 16, "fusion_heads": 2, "fusion_feedforward": 16,
-    "fusion_blocks": 1, "embedding_size": 8, "projection_width": 8, "num_frames": 8, "epochs": 2, "batch_size": 4,
-    "bank_views": 2, "precision": "fp32",
-    "data_options": {"train_videos": 6, "val_videos": 4, "actions": ["squat", "jumping_jacks"], "idle": 4, "repeats": 1,
-                     "height": 48, "width": 56, "bystanders": 0},
+    "backbone": "vit_tiny_patch16_224",
+    "backbone_weights": "random",
+    "image_size": 32,
+    "layers": "2,4",
+    "entity_width": 16,
+    "token_width": 16,
+    "fusion_width": 16,
+    "fusion_heads": 2,
+    "fusion_feedforward": 16,
+    "fusion_blocks": 1,
+    "embedding_size": 8,
+    "projection_width": 8,
+    "num_frames": 8,
+    "epochs": 2,
+    "batch_size": 4,
+    "bank_views": 2,
+    "precision": "fp32",
+    "data_options": {
+        "train_videos": 6,
+        "val_videos": 4,
+        "actions": ["squat", "jumping_jacks"],
+        "idle": 4,
+        "repeats": 1,
+        "height": 48,
+        "width": 56,
+        "bystanders": 0,
+    },
 }
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

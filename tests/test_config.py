@@ -16,9 +16,17 @@ def test_overrides_replace_single_fields():
 
 @pytest.mark.parametrize(
     ("name", "text", "value"),
-    [("layers", "4,8", (4, 8)), ("layers", "[4, 8]", (4, 8)), ("layers", 12, (12,)), ("entity_id", "false", False),
-     ("epochs", "7", 7), ("learning_rate", "1e-3", 1e-3), ("objective_options", '{"temperature": 0.2}', {"temperature": 0.2}),
-     ("crop_area", "0.5,1", (0.5, 1.0)), ("backbone_weights", 12, "12")],
+    [
+        ("layers", "4,8", (4, 8)),
+        ("layers", "[4, 8]", (4, 8)),
+        ("layers", 12, (12,)),
+        ("entity_id", "false", False),
+        ("epochs", "7", 7),
+        ("learning_rate", "1e-3", 1e-3),
+        ("objective_options", '{"temperature": 0.2}', {"temperature": 0.2}),
+        ("crop_area", "0.5,1", (0.5, 1.0)),
+        ("backbone_weights", 12, "12"),
+    ],
 )
 def test_text_is_cast_to_the_fields_type(name, text, value):
     assert getattr(load_config("penn", **{name: text}), name) == value
@@ -26,10 +34,17 @@ def test_text_is_cast_to_the_fields_type(name, text, value):
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
-    [({"entitys": 3}, 'did you mean "entities"'), ({"pooling": "lstpp"}, 'did you mean "lstp"'),
-     ({"entities": 0}, "entities must be at least 1, got 0"), ({"layers": "0"}, "from 1 up"),
-     ({"epochs": 1.5}, "whole number"), ({"num_frames": 1}, "at least 2"), ({"objective_options": "[1]"}, "JSON object"),
-     ({"features": "bank"}, 'did you mean "banked"'), ({"sampling": "contents"}, 'did you mean "content"')],
+    [
+        ({"entitys": 3}, 'did you mean "entities"'),
+        ({"pooling": "lstpp"}, 'did you mean "lstp"'),
+        ({"entities": 0}, "entities must be at least 1, got 0"),
+        ({"layers": "0"}, "from 1 up"),
+        ({"epochs": 1.5}, "whole number"),
+        ({"num_frames": 1}, "at least 2"),
+        ({"objective_options": "[1]"}, "JSON object"),
+        ({"features": "bank"}, 'did you mean "banked"'),
+        ({"sampling": "contents"}, 'did you mean "content"'),
+    ],
 )
 def test_bad_values_are_refused_with_the_nearest_valid_one(overrides, message):
     with pytest.raises(ValueError, match=message):

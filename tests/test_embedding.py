@@ -65,7 +65,9 @@ def test_out_of_another_model_is_refused(subject, tiny, tmp_path):
         mvf.embed(mvf.build_model(tiny()), records[:1], out=tmp_path / "shards")
 
 
-@pytest.mark.parametrize(("length", "chunk", "overlap"), [(10, 4, 0), (10, 4, 2), (10, 4, 3), (3, 4, 2), (4, 4, 0), (1, 1, 0)])
+@pytest.mark.parametrize(
+    ("length", "chunk", "overlap"), [(10, 4, 0), (10, 4, 2), (10, 4, 3), (3, 4, 2), (4, 4, 0), (1, 1, 0)]
+)
 def test_chunks_keep_every_frame_once_in_order(length, chunk, overlap):
     kept = []
     for start, stop, first, last in chunk_bounds(length, chunk, overlap):

@@ -43,7 +43,7 @@ def test_embed_writes_every_frame_of_every_video(run, clips, tmp_path, suffix):
     assert main(["embed", str(run.folder), str(clips), "--out", str(out)]) == 0
     if suffix == ".npz":
         stored = np.load(out)
-        assert {name: stored[name].shape for name in stored} == {name: (5, 8) for name in "abc"}
+        assert {name: stored[name].shape for name in stored} == dict.fromkeys("abc", (5, 8))
     else:
         with open(out) as file:
             rows = list(csv.reader(file))
@@ -71,10 +71,13 @@ def test_the_referee_scores_anyones_embeddings_like_our_own(run, tmp_path, capsy
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["train", "syntetic"], 'did you mean "synthetic"'), (["evaluate", "nowhere"], "no run folder"),
-     (["train", "synthetic", "-p", "entitys", "3"], 'did you mean "entities"'),
-     (["train", "synthetic", "-p", "objective", "sclx", "-p", "backbone_weights", "random"], 'did you mean "scl"'),
-     (["check", "folder", "--data-root", "/nowhere/at/all"], "videos.csv")],
+    [
+        (["train", "syntetic"], 'did you mean "synthetic"'),
+        (["evaluate", "nowhere"], "no run folder"),
+        (["train", "synthetic", "-p", "entitys", "3"], 'did you mean "entities"'),
+        (["train", "synthetic", "-p", "objective", "sclx", "-p", "backbone_weights", "random"], 'did you mean "scl"'),
+        (["check", "folder", "--data-root", "/nowhere/at/all"], "videos.csv"),
+    ],
 )
 def test_mistakes_are_one_clear_line_and_exit_status_1(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -2,7 +2,12 @@ import pytest
 
 from mvf.notebook import read_parameters, run_config
 
-DECLARED = {"__annotations__": {"dataset": str, "entities": int, "overrides": dict}, "dataset": "folder", "entities": None, "overrides": {}}
+DECLARED = {
+    "__annotations__": {"dataset": str, "entities": int, "overrides": dict},
+    "dataset": "folder",
+    "entities": None,
+    "overrides": {},
+}
 
 
 def test_unknown_injected_names_are_refused():

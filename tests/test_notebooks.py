@@ -40,7 +40,16 @@ def test_train_writes_a_run_with_its_report_and_figures(run):
 def test_probe_and_attention_draw_their_figures(run):
     execute("probe", run / "probe.ipynb", run_dir=str(run))
     notebook = execute("attention", run / "attention.ipynb", run_dir=str(run), videos=2, rows=2)
-    wanted = {"confusion", "progression", "similarity", "retrieval", "embeddings", "label_fractions", "attention_1", "attention_2"}
+    wanted = {
+        "confusion",
+        "progression",
+        "similarity",
+        "retrieval",
+        "embeddings",
+        "label_fractions",
+        "attention_1",
+        "attention_2",
+    }
     assert wanted <= {p.stem for p in (run / "figures").glob("*.png")}
     pictures = [d for cell in notebook.cells if cell.id == "still" for o in cell.outputs for d in o.get("data", {})]
     assert "image/jpeg" in pictures

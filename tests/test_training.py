@@ -85,7 +85,9 @@ def test_killed_in_an_epoch_then_resumed_equals_never_killed(tmp_path, features)
     settings = {"epochs": 12, "features": features, "batch_size": 2}
     never = subprocess.run(command(tmp_path / "never", **settings), capture_output=True, text=True)
     assert never.returncode == 0, never.stderr
-    killed = subprocess.Popen(command(tmp_path / "killed", **settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen(
+        command(tmp_path / "killed", **settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     history = tmp_path / "killed" / "history.csv"
     while killed.poll() is None and not (history.exists() and len(history.read_text().splitlines()) > 3):
         time.sleep(0.005)
@@ -112,7 +114,9 @@ def test_two_processes_train_as_one(tmp_path):
         # weights are not compared: Adam turns the rounding of gradients that are zero (biases before batch norm) into steps
         assert b["loss"] == pytest.approx(a["loss"], rel=2e-4)
         assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=2e-3)
-    assert first[0]["loss"] != pytest.approx(first[-1]["loss"], rel=1e-3), "nothing was learned, so nothing was compared"
+    assert first[0]["loss"] != pytest.approx(first[-1]["loss"], rel=1e-3), (
+        "nothing was learned, so nothing was compared"
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_video(tiny, tmp_path, monkeypatch):

@@ -10,7 +10,14 @@ Example:
 """
 
 from mvf.plotting.attention import overlay, plot_attention, save_animation, strongest_patches
-from mvf.plotting.curves import LivePlot, plot_confusion, plot_controls, plot_history, plot_label_fractions, plot_message
+from mvf.plotting.curves import (
+    LivePlot,
+    plot_confusion,
+    plot_controls,
+    plot_history,
+    plot_label_fractions,
+    plot_message,
+)
 from mvf.plotting.frames import RetrievalRow, plot_retrieval, plot_views
 from mvf.plotting.probe import alignment_path, plot_embeddings, plot_phase_ribbons, plot_progression, plot_similarity
 from mvf.plotting.report import actions_table, kinds_table, localization_table, report_table, scores_table

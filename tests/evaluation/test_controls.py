@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from mvf.controls import (
+from mvf.data import find_config_videos
+from mvf.embedding import EmbeddedVideo, embed, embed_features, video_features
+from mvf.evaluation.controls import (
     MOTION_OFFSETS,
     PERMUTATIONS,
     WINDOWS,
@@ -16,10 +18,8 @@ from mvf.controls import (
     untrained_model,
     windows,
 )
-from mvf.data import find_config_videos
-from mvf.embedding import EmbeddedVideo, embed, embed_features, video_features
+from mvf.evaluation.scoring import Protocol, score_rounds
 from mvf.models import build_model
-from mvf.scoring import Protocol, score_rounds
 
 
 @pytest.fixture(scope="module")

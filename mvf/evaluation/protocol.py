@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mvf.config import Config
-from mvf.controls import (
+from mvf.data.records import VideoRecord
+from mvf.embedding import EmbeddedVideo
+from mvf.evaluation.controls import (
     Clock,
     Controls,
     apply_clock,
@@ -16,15 +18,13 @@ from mvf.controls import (
     position_clock,
     untrained_model,
 )
-from mvf.data.records import VideoRecord
-from mvf.embedding import EmbeddedVideo
-from mvf.localize import localization
+from mvf.evaluation.localize import localization
+from mvf.evaluation.report import add_kinds, header, score_report, verdicts
+from mvf.evaluation.scoring import Protocol, Scored, alignment, count_phases, score_rounds
+from mvf.evaluation.tasks import Features, Rounds, kept_frames, standardiser
 from mvf.models.mvformer import MVFormer
-from mvf.report import add_kinds, header, read_report, score_report, verdicts, write_report
-from mvf.scoring import Protocol, Scored, alignment, count_phases, score_rounds
-from mvf.tasks import Features, Rounds, kept_frames, standardiser
 
-__all__ = ["evaluate", "read_report", "write_report"]
+__all__ = ["evaluate"]
 
 PIXEL_CONTROLS = (
     "untrained", "backbone_mean", "backbone_motion", "frozen_frame", "shuffled_order", "untrained_shuffled",

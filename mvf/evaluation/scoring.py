@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 
 from mvf.embedding import EmbeddedVideo
+from mvf.evaluation.tasks import NEIGHBOURS, ActionTask, Features, Rounds, action_task, kept_frames
+from mvf.evaluation.verdicts import combine
 from mvf.metrics import alignment_error_pairs, event_times, phase_classification, phase_progression
-from mvf.tasks import NEIGHBOURS, ActionTask, Features, Rounds, action_task, kept_frames
-from mvf.verdicts import combine
 
 FRACTIONS = (0.1, 0.5, 1.0)
 
@@ -98,7 +98,7 @@ def score_rounds(
         train: Videos that probes are fitted on, one list a round.
         val: Videos that are scored. Videos of different rounds are never compared: they may be windows of one.
         protocol: See `Protocol`.
-        features: Backbone controls: taken of each video, then z-scored (`mvf.tasks.standardiser`).
+        features: Backbone controls: taken of each video, then z-scored (`mvf.evaluation.tasks.standardiser`).
         refit: Fit a probe for every round, on that round, and average; else one on all rounds together.
     """
     scored = Scored()

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from mvf.config import nearest
-from mvf.controls import frame_clock, position_clock
 from mvf.embedding import EmbeddedVideo
-from mvf.evaluation import NEEDS_MODEL
-from mvf.report import score_report
-from mvf.scoring import Protocol, count_phases
+from mvf.evaluation.controls import frame_clock, position_clock
+from mvf.evaluation.protocol import NEEDS_MODEL
+from mvf.evaluation.report import score_report
+from mvf.evaluation.scoring import Protocol, count_phases
 
 SPLITS = ("train", "val")
 HELD_OUT = 5  # without a split column every fifth video by name is for validation
@@ -90,7 +90,7 @@ def score_embeddings(
     clocks = {"position_only": position_clock(training_frames, clock_width), "frame_count": frame_clock(clock_width)}
     report = score_report(train, val, Protocol(count_phases([*train, *val]), stride, probe), clocks)
     reason = "only embeddings were given: this needs the model and its videos"
-    report["skipped"] |= {name: reason for name in NEEDS_MODEL}
+    report["skipped"] |= dict.fromkeys(NEEDS_MODEL, reason)
     unknown = {"backbone": "unknown", "backbone_weights": "unknown", "objective": "unknown", "supervision": "unknown"}
     return (
         {"dataset": Path(labels).name, "preset": Path(embeddings).name, "seed": 0, "stride": stride} | unknown | report

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from mvf.controls import position_clock
 from mvf.data import find_config_videos
 from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation import evaluate, read_report, write_report
+from mvf.evaluation.controls import position_clock
 from mvf.models import build_model
-from tests.test_scoring import TRAIN, VAL
+from tests.evaluation.test_scoring import TRAIN, VAL
 
 FIXED_KEYS = {
     "dataset", "preset", "seed", "data_seed", "epochs", "backbone", "backbone_weights", "objective", "supervision",

@@ -12,6 +12,8 @@ from tqdm.auto import tqdm
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
 from mvf.embedding import evaluating
+from mvf.evaluation.regions import box_region, mask_region
+from mvf.evaluation.verdicts import mean_interval
 from mvf.metrics import (
     attention_auroc,
     attention_average_precision,
@@ -21,8 +23,6 @@ from mvf.metrics import (
     pointing_game,
 )
 from mvf.models.mvformer import MVFormer
-from mvf.regions import box_region, mask_region
-from mvf.verdicts import mean_interval
 
 FRAMES = 8  # evenly spaced, of every video: neighbouring frames say the same
 TRAINING_VIDEOS = 24  # at most, drawn with a fixed seed: enough to choose one of a dozen maps

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mvf.data.records import VideoList, VideoRecord
-from mvf.localize import FRAMES, localization
-from mvf.regions import box_region, mask_region
+from mvf.evaluation.localize import FRAMES, localization
+from mvf.evaluation.regions import box_region, mask_region
 
 GRID, SIZE = 4, 32
 

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from mvf.embedding import EmbeddedVideo
+from mvf.evaluation.scoring import Protocol, alignment, count_phases, kind_accuracy, label_fractions, score_rounds
+from mvf.evaluation.tasks import compact, kept_frames, standardiser
 from mvf.metrics import (
     alignment_error,
     event_times,
@@ -12,8 +14,6 @@ from mvf.metrics import (
     predict_progression,
     retrieval_precision,
 )
-from mvf.scoring import Protocol, alignment, count_phases, kind_accuracy, label_fractions, score_rounds
-from mvf.tasks import compact, kept_frames, standardiser
 
 
 def make_videos(split, actions=("squat", "serve"), count=4, width=6, noise=0.7, seed=0, idle=True):

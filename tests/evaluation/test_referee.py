@@ -4,8 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from mvf.referee import match, read_embeddings, read_labels, score_embeddings
-from tests.test_scoring import TRAIN, VAL, make_videos
+from mvf.evaluation.referee import match, read_embeddings, read_labels, score_embeddings
+from tests.evaluation.test_scoring import TRAIN, VAL, make_videos
 
 
 def write(tmp_path, videos, rows):

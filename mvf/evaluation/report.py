@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mvf.config import Config
-from mvf.controls import Clock, apply_clock
 from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo
+from mvf.evaluation.controls import Clock, apply_clock
+from mvf.evaluation.scoring import Protocol, Scored, alignment, kind_accuracy, label_fractions, score_rounds
+from mvf.evaluation.verdicts import paired_interval, verdict
 from mvf.files import atomic
 from mvf.losses import build_config_loss
 from mvf.models.mvformer import MVFormer
-from mvf.scoring import Protocol, Scored, alignment, kind_accuracy, label_fractions, score_rounds
-from mvf.verdicts import paired_interval, verdict
 
 
 def score_report(

@@ -14,9 +14,9 @@ from mvf.config import Config
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo, chunk_bounds, evaluating, video_features
+from mvf.evaluation.tasks import Rounds
 from mvf.models import build_model
 from mvf.models.mvformer import MVFormer
-from mvf.tasks import Rounds
 
 PERMUTATIONS = 5
 WINDOWS = 3

@@ -1,4 +1,4 @@
-"""The four tasks on the videos of one action, as sums over videos (see `mvf.verdicts.combine`)."""
+"""The four tasks on the videos of one action, as sums over videos (see `mvf.evaluation.verdicts.combine`)."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class ActionTask:
 def action_task(
     train: Rounds, val: Rounds, action: str, num_phases: int, stride: int, probe: str, features: Features | None = None
 ) -> ActionTask:
-    """Collects one action's videos; see `mvf.scoring.score_rounds` for the arguments."""
+    """Collects one action's videos; see `mvf.evaluation.scoring.score_rounds` for the arguments."""
     rounds = [[[v for v in videos if v.action == action] for videos in split] for split in (train, val)]
     (train_arrays, train_phases), (arrays, phases) = (kept_frames(sum(split, []), features) for split in rounds)
     if features is not None:
