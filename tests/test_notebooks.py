@@ -13,12 +13,12 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 NAMES = ("train", "probe", "attention", "figures")
 
 
-def execute(name, out, **parameters):
+def execute(name, output, /, **parameters):
     papermill.execute_notebook(
-        str(NOTEBOOKS / f"{name}.ipynb"), str(out), parameters=parameters, cwd=str(out.parent),
+        str(NOTEBOOKS / f"{name}.ipynb"), str(output), parameters=parameters, cwd=str(output.parent),
         progress_bar=False, kernel_name="python3",
     )  # fmt: skip
-    return nbformat.read(out, as_version=4)
+    return nbformat.read(output, as_version=4)
 
 
 @pytest.fixture(scope="module")
