@@ -75,7 +75,9 @@ class FeatureBank:
         Raises:
             OSError: when the disk has no room for it.
         """
-        with FileLock(self.folder / ".lock"):
+        if not self.predicted_bytes(records, views):
+            return
+        with FileLock(self.folder / ".lock"):  # another run may be making the same
             size = self.predicted_bytes(records, views)
             if not size:
                 return

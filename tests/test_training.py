@@ -111,7 +111,7 @@ def test_two_processes_train_as_one(tmp_path):
     assert two.returncode == 0, two.stderr[-2000:]
     first, second = (read_history(tmp_path / name) for name in ("one", "two"))
     for a, b in zip(first, second, strict=True):
-        # weights are not compared: Adam turns the rounding of gradients that are zero (biases before batch norm) into steps
+        # not the weights: Adam makes steps of the rounding of gradients that are zero (biases before batch norm)
         assert b["loss"] == pytest.approx(a["loss"], rel=2e-4)
         assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=2e-3)
     assert first[0]["loss"] != pytest.approx(first[-1]["loss"], rel=1e-3), (
