@@ -70,27 +70,28 @@ class FeatureBank:
         return sum(r.num_frames * 2 * sum(self._width(name) for name in names) for r, v, names in missing)
 
     def ensure(self, records: Sequence[VideoRecord], views: int = 1) -> None:
-        """Computes what is missing, under a lock, with progress; says the size first.
+        """Computes what is missing, under locks, with progress; says the size first.
 
         Raises:
             OSError: when the disk has no room for it.
         """
-        if not self.predicted_bytes(records, views):
+        size = self.predicted_bytes(records, views)
+        if not size:
             return
-        with FileLock(self.folder / ".lock"):  # another run may be making the same
-            size = self.predicted_bytes(records, views)
-            if not size:
-                return
-            free = shutil.disk_usage(self.folder).free
-            logger.info("feature bank %s: %.2f GB to write, %.1f GB free", self.folder, size / 1e9, free / 1e9)
-            if size > free - ROOM_LEFT:
-                raise OSError(
-                    f"the feature bank needs {size / 1e9:.1f} GB in {self.folder} and {free / 1e9:.1f} GB are free: "
-                    'use features="online", fewer bank_views, or a larger disk by $MVF_CACHE'
-                )
-            total = sum(r.num_frames for r in records for v in range(views) if self._missing(r, v))
-            with tqdm(total=total, unit="frame", desc=f"feature bank ({size / 1e9:.2f} GB)") as bar:
-                for record in records:
+        free = shutil.disk_usage(self.folder).free
+        logger.info("feature bank %s: %.2f GB to write, %.1f GB free", self.folder, size / 1e9, free / 1e9)
+        if size > free - ROOM_LEFT:
+            raise OSError(
+                f"the feature bank needs {size / 1e9:.1f} GB in {self.folder} and {free / 1e9:.1f} GB are free: "
+                'use features="online", fewer bank_views, or a larger disk by $MVF_CACHE'
+            )
+        total = sum(r.num_frames for r in records for v in range(views) if self._missing(r, v))
+        with tqdm(total=total, unit="frame", desc=f"feature bank ({size / 1e9:.2f} GB)") as bar:
+            for record in records:
+                # a lock a video: runs that make the same bank at once share the work
+                folder = self._video_folder(record)
+                folder.mkdir(exist_ok=True)
+                with FileLock(folder / ".lock"):
                     self._write_video(record, views, bar)
 
     def read(
