@@ -6,6 +6,7 @@ import argparse
 import csv
 import logging
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation import read_report, score_embeddings, write_report
 from mvf.files import atomic
 from mvf.training import train
-from mvf.workflow import embed_splits, open_model, report_on, summary
+from mvf.workflow import embed_splits, open_model, open_subject, report_on, summary
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,8 +84,11 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _embed(options: argparse.Namespace) -> None:
-    model, config = open_model(options.model, dataset="folder", data_root=options.videos, **dict(options.p))
+    data = {**dict(options.p), "dataset": "folder", "data_root": options.videos}
+    model, config = open_model(options.model, **data)
     records = [r for split in ("train", "val") for r in find_config_videos(config, split, allow_empty=True)]
+    if not records:
+        raise ValueError(f"none of the videos in {options.videos} can be used: python -m mvf check folder says why")
     embedded = embed(model, records, chunk=config.chunk, precision=config.precision)
     write_embeddings(embedded, Path(options.out))
     sys.stdout.write(f"{len(embedded)} videos -> {options.out}\n")
@@ -101,9 +105,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         )
         out = options.out or source.with_suffix(".metrics.json")
     else:
-        model, config = open_model(source, **dict(options.p))
-        report = report_on(model, config, embed_splits(model, config))
-        out = options.out or (source / "metrics.json" if source.is_dir() else source.with_suffix(".metrics.json"))
+        subject = open_subject(source, **dict(options.p))
+        report = report_on(subject.model, subject.config, embed_splits(subject.model, subject.config))
+        out = options.out or subject.report
     write_report(report, out)
     sys.stdout.write(summary(report) + f"\n  report {out}\n")
 
@@ -129,7 +133,10 @@ def write_embeddings(embedded: Sequence[EmbeddedVideo], path: Path) -> None:
         raise ValueError(f"--out must end in .npz or .csv, got {path}")
     with atomic(path) as temporary:
         if path.suffix == ".npz":
-            np.savez_compressed(temporary, **{video.name: video.embeddings for video in embedded})
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:  # savez refuses some names
+                for video in embedded:
+                    with archive.open(f"{video.name}.npy", "w", force_zip64=True) as file:
+                        np.lib.format.write_array(file, video.embeddings)
             return
         with open(temporary, "w", newline="") as file:
             writer = csv.writer(file)

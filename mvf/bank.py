@@ -59,7 +59,6 @@ class FeatureBank:
             "precision": resolve_precision(precision, self.device),
         }
         self.folder = (root or cache_folder() / "banks") / _digest(json.dumps(made_from, sort_keys=True))
-        self.folder.mkdir(parents=True, exist_ok=True)
         with atomic(self.folder / "made_from.json") as path:
             path.write_text(json.dumps(made_from, indent=1))
         self._maps: dict[Path, Tensor] = {}

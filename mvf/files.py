@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -26,14 +26,17 @@ def atomic(path: str | Path) -> Iterator[Path]:
         PermissionError: naming the folder, when it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
     except PermissionError as error:
         raise PermissionError(
             f"cannot write {path}: give write permission to {path.parent} or choose another folder"
         ) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(f"cannot write {path}: {error.filename} is a file, not a folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()

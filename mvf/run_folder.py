@@ -44,7 +44,7 @@ def default_folder(config: Config) -> Path:
 
 
 def open_folder(folder: Path, config: Config) -> dict[str, Any] | None:
-    """Claims `folder` for `config`; the saved state when it holds a run of it, None when it is new.
+    """The saved state when `folder` holds a run of `config`, None when it is new or has no complete epoch.
 
     Raises:
         ValueError: when it holds a run of another configuration or files that are no run's; nothing is changed then.
@@ -56,12 +56,17 @@ def open_folder(folder: Path, config: Config) -> dict[str, Any] | None:
             raise ValueError(
                 f"{folder} is not a run folder and holds {sorted(strangers)[:3]}: choose a new or empty run_dir"
             )
-        with atomic(stored) as path:
-            path.write_text(json.dumps(config.as_dict(), indent=1))
         return None
     _check_same(read_config(folder), config, folder)
     state = folder / "state.pt"
     return torch.load(state, map_location="cpu", weights_only=True) if state.exists() else None
+
+
+def claim_folder(folder: Path, config: Config) -> None:
+    """Writes `config.json`: from now on the folder belongs to runs of `config`."""
+    if not (folder / "config.json").exists():
+        with atomic(folder / "config.json") as path:
+            path.write_text(json.dumps(config.as_dict(), indent=1))
 
 
 def read_config(folder: str | Path) -> Config:

@@ -25,7 +25,7 @@ from mvf.losses import build_config_loss
 from mvf.models import build_model, load_weights
 from mvf.models.mvformer import MVFormer
 from mvf.precision import resolve_device, resolve_precision
-from mvf.run_folder import Run, default_folder, open_folder, write_epoch, write_history
+from mvf.run_folder import Run, claim_folder, default_folder, open_folder, write_epoch, write_history
 
 Row = dict[str, float]
 Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
@@ -73,7 +73,9 @@ def train(config: Config, run_dir: str | Path = "", on_epoch: Callable[[Row], No
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision)
-    trainer = Trainer(config, folder, accelerator)
+    trainer = Trainer(config, folder, accelerator)  # refuses bad settings before anything is written
+    if accelerator.is_main_process:
+        claim_folder(folder, config)
     if state is not None:
         trainer.load_state(state)
     trainer.fit(on_epoch)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +95,7 @@ def open_subject(source: str | Path = "", out: str | Path = "", **data: Any) -> 
 
     Args:
         source: Run folder or checkpoint; empty: the first seed of the default preset.
-        out: Folder for figures; empty: `figures/` of the run (`figures-<dataset>/` on other data), beside a checkpoint.
+        out: Folder for figures; empty: `figures/` of the run (`figures-<dataset>-<mark>/` on other data), beside a checkpoint.
         **data: Data keys to use instead of the run's own.
     """
     source = Path(source) if source else default_folder(load_config())
@@ -101,7 +103,7 @@ def open_subject(source: str | Path = "", out: str | Path = "", **data: Any) -> 
     own = not source.is_dir() or read_config(source) == config
     home = source if source.is_dir() else source.parent
     return Subject(
-        source, model, config, Path(out) if out else home / ("figures" if own else f"figures-{config.dataset}")
+        source, model, config, Path(out) if out else home / ("figures" if own else f"figures-{config.dataset}-{_data_mark(config)}")
     )
 
 
@@ -126,20 +128,30 @@ def report_on(model: MVFormer, config: Config, splits: Splits, path: str | Path 
     report = evaluate(
         splits.train, splits.val, config, model, splits.train_records, splits.val_records, cache=splits.cache
     )
-    report["model_sha256"] = fingerprint(model)
+    report |= _marks(model, config)
     if path is not None:
         write_report(report, path)
     return report
 
 
 def stored_or_new_report(subject: Subject, splits: Splits | None = None) -> dict:
-    """The stored report when it is of exactly this model; else a new one, which is then stored."""
+    """The stored report when it is of exactly this model and data; else a new one, which is then stored."""
     if subject.report.exists():
         report = read_report(subject.report)
-        if report.get("model_sha256") == fingerprint(subject.model):
+        if _marks(subject.model, subject.config).items() <= report.items():
             return report
     splits = splits or embed_splits(subject.model, subject.config)
     return report_on(subject.model, subject.config, splits, subject.report)
+
+
+def _marks(model: MVFormer, config: Config) -> dict[str, str]:
+    """What a stored report must carry to be shown for this model on these data."""
+    return {"model_sha256": fingerprint(model), "judged_on": _data_mark(config)}
+
+
+def _data_mark(config: Config) -> str:
+    data = {name: value for name, value in config.as_dict().items() if name in DATA_FIELDS}
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def summary(report: dict, figures: Sequence[Path] = ()) -> str:

@@ -90,3 +90,20 @@ def test_mistakes_are_one_clear_line_and_exit_status_1(arguments, message, capsy
 def test_check_says_what_was_found(clips, capsys):
     assert main(["check", "folder", "--data-root", str(clips)]) == 0
     assert "train: 2 of 2 videos, 0 with phases" in capsys.readouterr().out
+
+
+def test_a_folder_whose_only_val_video_is_damaged_still_gets_a_report(clips, run, tmp_path):
+    (clips / "d.mp4").write_bytes(b"")
+    words = [w for k, v in TINY.items() if k != "data_options" for w in ("-p", k, str(v))]
+    command = ["train", "folder", "--run-dir", str(tmp_path / "r"), "-p", "data_root", str(clips), *words]
+    assert main([*command, "-p", "epochs", "1", "-p", "batch_size", "3"]) == 0
+    report = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    assert report["scores"] == {} and "0 for validation" in report["skipped"]["classification"]
+    assert "d" in str(report["coverage"]["val"]["unreadable"])
+
+
+def test_a_report_of_other_data_is_not_taken_for_the_runs_own(run, capsys):
+    assert main(["evaluate", str(run.folder)]) == 0
+    own = (run.folder / "metrics.json").read_bytes()
+    assert main(["evaluate", str(run.folder), "-p", "data_seed", "3"]) == 0
+    assert (run.folder / "metrics.json").read_bytes() == own

@@ -150,3 +150,13 @@ def test_no_write_permission_is_said(tiny, tmp_path):
     blocked.write_text("")
     with pytest.raises(OSError, match="file"):
         mvf.train(tiny(), blocked / "run")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"objective": "scll"}, {"layers": "13"}, {"image_size": 33}, {"backbone": "vit_tinny"}, {"dataset": "folders"}],
+)
+def test_a_refused_setting_leaves_the_folder_free_for_the_right_one(tiny, tmp_path, overrides):
+    with pytest.raises(ValueError):
+        mvf.train(tiny(**overrides), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()

@@ -45,7 +45,7 @@ def find_videos(name: str, split: str = "val", root: str | Path | None = None, *
     Raises:
         ValueError: for an unknown dataset, split or option (the nearest is named), and for missing or bad data.
     """
-    return _usable(_find(name, split, root, options), f"{name} {split}")
+    return _usable(_find(name, split, root, options), name, split)
 
 
 def find_config_videos(config: Config, split: str, allow_empty: bool = False) -> VideoList:
@@ -65,7 +65,7 @@ def find_config_videos(config: Config, split: str, allow_empty: bool = False) ->
             logger.warning("%s=%s changes nothing: %s has no such option", key, value, config.dataset)
     options = {key: value for key, value in options.items() if key in known} | config.data_options
     videos = _find(config.dataset, split, config.data_root, options)
-    return videos if allow_empty else _usable(videos, f"{config.dataset} {split}")
+    return videos if allow_empty else _usable(videos, config.dataset, split)
 
 
 def _find(name: str, split: str, root: str | Path | None, options: dict[str, Any]) -> VideoList:
@@ -79,12 +79,12 @@ def _find(name: str, split: str, root: str | Path | None, options: dict[str, Any
     return find(split, root or None, **options)
 
 
-def _usable(videos: VideoList, kind: str) -> VideoList:
-    """Refuses a list of which every video was left out; a split that was never given videos is just empty."""
+def _usable(videos: VideoList, name: str, split: str) -> VideoList:
+    """Refuses to train on nothing; a validation split of which nothing is left is empty, and its coverage says why."""
     reasons = videos.coverage.unreadable
-    if reasons and not videos:
+    if reasons and not videos and split == "train":
         listed = "\n".join(f"  {name}: {reason}" for name, reason in reasons.items())
-        raise ValueError(f"none of the {len(reasons)} {kind} videos can be used:\n{listed}")
+        raise ValueError(f"none of the {len(reasons)} {name} {split} videos can be used:\n{listed}")
     return videos
 
 

@@ -19,7 +19,7 @@ from mvf.evaluation.controls import (
     untrained_model,
 )
 from mvf.evaluation.localize import localization
-from mvf.evaluation.report import add_kinds, header, score_report, verdicts
+from mvf.evaluation.report import add_kinds, empty_report, header, score_report, verdicts
 from mvf.evaluation.scoring import Protocol, Scored, alignment, count_phases, score_rounds
 from mvf.evaluation.tasks import Features, Rounds, kept_frames, standardiser
 from mvf.models.mvformer import MVFormer
@@ -68,10 +68,12 @@ def evaluate(
     clocks = _clocks(config, model)
     kinds = {record.action: record.phase_kinds for record in val_records or () if record.phase_kinds}
     report = header(config, model, train_records)
-    report |= score_report(list(train_embedded), list(val_embedded), protocol, clocks, kinds)
     records = {"train": train_records, "val": val_records}
     coverages = {split: r.coverage.as_dict() for split, r in records.items() if hasattr(r, "coverage")}
     report |= {"coverage": coverages} if coverages else {}
+    if not train_embedded or not val_embedded:
+        return report | empty_report(len(train_embedded), len(val_embedded), NEEDS_MODEL)
+    report |= score_report(list(train_embedded), list(val_embedded), protocol, clocks, kinds)
     lacking = _lacking(model, train_records, val_records)
     if lacking:
         report["skipped"] |= {name: lacking for name in NEEDS_MODEL if name != "coverage" or not coverages}

@@ -11,6 +11,7 @@ from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.controls import Clock, apply_clock
 from mvf.evaluation.scoring import Protocol, Scored, alignment, kind_accuracy, label_fractions, score_rounds
+from mvf.evaluation.tasks import SCORES
 from mvf.evaluation.verdicts import paired_interval, verdict
 from mvf.files import atomic
 from mvf.losses import build_config_loss
@@ -63,6 +64,13 @@ def score_report(
     except ValueError as error:
         report["skipped"]["alignment_error"] = str(error)
     return report
+
+
+def empty_report(train: int, val: int, more: Sequence[str] = ()) -> dict:
+    """What stands in a report when a split is empty: no score, and why."""
+    reason = f"both splits need videos, there are {train} for training and {val} for validation"
+    tables = ("scores", "per_action", "label_fractions", "controls", "verdicts", "alignment_error")
+    return {name: {} for name in tables} | {"skipped": {name: reason for name in (*SCORES, "label_fractions", *more)}}
 
 
 def verdicts(model: Scored, clock: Scored, controls: Mapping[str, Scored] | None = None) -> dict[str, str]:

@@ -36,7 +36,8 @@ def alignment_error(
         reference_times: The same for the references.
         stride: Every stride-th frame is taken, of both.
         sources: For each query the index of the reference of the same video, which it is not compared with
-            (several windows may share one; -1: none). By default queries[i] belongs to references[i].
+            (several windows may share one; -1: none). By default queries[i] belongs to references[i] where the lists
+            have one length, and to none where they do not.
 
     Raises:
         ValueError: if shapes do not fit, or no pair of different videos has frames with event times.
@@ -68,7 +69,7 @@ def alignment_error_pairs(
         array([[0.75]])
     """
     check_stride(stride)
-    sources = _check_sources(sources, len(queries), len(references))
+    sources = _check_sources(sources, queries, references)
     queries, query_times = _timed_frames(queries, query_times, stride, "queries")
     references, reference_times = _timed_frames(references, reference_times, stride, "references")
     check_same_width(queries[0], references[0], "queries and references")
@@ -121,12 +122,17 @@ def _timed_frames(
     return [v[keep] for v, keep in zip(videos, known)], [t[keep] for t, keep in zip(times, known)]
 
 
-def _check_sources(sources: Sequence[int] | None, queries: int, references: int) -> Sequence[int]:
-    if sources is None and queries != references:
-        raise ValueError(
-            f"{queries} queries and {references} references: give sources=, the reference that each query belongs to"
-        )
-    sources = range(queries) if sources is None else sources
-    if len(sources) != queries:
-        raise ValueError(f"sources must name a reference for each of the {queries} queries, got {len(sources)}")
+def _check_sources(sources: Sequence[int] | None, queries: Sequence, references: Sequence) -> Sequence[int]:
+    """The reference that each query belongs to, -1 for none.
+
+    By default lists of one length are the same videos in the same order, and lists of different lengths are different
+    videos; so is a single pair, unless the two are equal.
+    """
+    if sources is None:
+        paired = len(queries) == len(references)
+        if paired and len(queries) == 1:
+            paired = np.array_equal(queries[0], references[0])
+        sources = range(len(queries)) if paired else [-1] * len(queries)
+    if len(sources) != len(queries):
+        raise ValueError(f"sources must name a reference for each of the {len(queries)} queries, got {len(sources)}")
     return sources

@@ -29,8 +29,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        refused = isinstance(error, pickle.UnpicklingError)  # its text tells how to load unsafely
+        reason = "its pickle was refused" if refused else in_short(error)
         raise ValueError(
-            f"{path} is not a file of weights that can be read without running code: {in_short(error)}; "
+            f"{path} is not a file of weights that can be read without running code: {reason}; "
             "give a .safetensors file, or a .pth file of plain tensors"
         ) from None
     state = _strip(_unwrap(state))

@@ -135,9 +135,10 @@ def test_a_single_video_and_a_single_phase_get_reasons(setting):
     assert "2" in report["skipped"]["kendall_tau"] and "phase" in report["skipped"]["classification"]
 
 
-def test_an_empty_split_is_refused(setting):
-    with pytest.raises(ValueError, match="0 for validation"):
-        evaluate(TRAIN, [], setting[0])
+def test_an_empty_split_gets_reasons(setting):
+    report = evaluate(TRAIN, [], setting[0])
+    assert report["scores"] == {} and "0 for validation" in report["skipped"]["kendall_tau"]
+    assert "cropped" in report["skipped"]
 
 
 def test_reports_are_written_and_read_and_equal_reports_are_equal_files(report, tmp_path):

@@ -36,8 +36,14 @@ def test_equals_a_naive_loop_window_to_whole(timed):
     sources = [0, 0, 1, 1, 2, 2, 3, 3, 4, -1]
     wanted = naive_error(windows, videos, window_times, times, 1, sources)
     assert alignment_error(windows, videos, window_times, times, sources=sources) == pytest.approx(wanted, abs=1e-12)
-    with pytest.raises(ValueError, match="10 queries and 5 references: give sources="):
-        alignment_error(windows, videos, window_times, times)
+    everywhere = naive_error(windows, videos, window_times, times, 1, [-1] * len(windows))
+    assert alignment_error(windows, videos, window_times, times) == pytest.approx(everywhere, abs=1e-12)
+
+
+def test_a_single_pair_of_different_videos_is_compared(timed):
+    videos, times = timed
+    wanted = naive_error(videos[:1], videos[1:2], times[:1], times[1:2], 1, [-1])
+    assert alignment_error(videos[:1], videos[1:2], times[:1], times[1:2]) == pytest.approx(wanted, abs=1e-12)
 
 
 def test_a_wrong_clock_is_monotone_but_misaligned():
