@@ -49,8 +49,9 @@ class LookedVideo:
 
 
 def look_at(subject: Subject, report: Mapping, look: Mapping) -> list[LookedVideo]:
-    """Maps of validation videos, of different actions as far as there are."""
-    records = _one_an_action(find_config_videos(subject.config, "val"), look["videos"])
+    """Maps of validation videos (of training videos where there are none), of different actions as far as there are."""
+    found = find_config_videos(subject.config, "val") or find_config_videos(subject.config, "train")
+    records = _one_an_action(found, look["videos"])
     return [_look(subject.model, record, report, look) for record in records]
 
 

@@ -108,6 +108,8 @@ def retrieval_figure(splits: Splits, action: str = "") -> Figure:
 def embedding_figure(splits: Splits, action: str = "", most: int = 8) -> Figure:
     """Validation videos of one action in two dimensions."""
     videos = _of_action(splits.val, action)[:most]
+    if not videos:
+        return plotting.plot_message("there are no validation videos")
     points = probing.two_dimensions(videos)
     return plotting.plot_embeddings(
         points, [v.phases for v in videos], _words(splits, videos[0].action),
@@ -123,7 +125,7 @@ def _of_action(videos: Sequence[EmbeddedVideo], action: str) -> list[EmbeddedVid
             phases[video.action] = max(phases[video.action], int(video.phases.max(initial=-1)) + 1)
     if action and action not in phases:
         raise ValueError(f'no video of action "{action}"; there are {", ".join(phases)}')
-    wanted = action or max(phases, key=phases.get)
+    wanted = action or max(phases, key=phases.get, default="")
     return [video for video in videos if video.action == wanted]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from mvf.plotting.report import GROUPS, SCORES, control_name, present, score_groups
@@ -135,6 +136,7 @@ def _draw_scores(axes: Axes, values: Mapping[str, float | None]) -> None:
                 alpha=0.12,
                 linewidth=0,
             )
+    axes.xaxis.set_major_locator(MaxNLocator(2))
     for y, (name, value) in enumerate(values.items()):
         is_model = name == "model"
         colour, marker = (BLUE, "o") if is_model else (VERMILLION, "s") if name in CLOCKS else (GREY, "D")
