@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mvf.bank import in_chunks
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
 from mvf.models.mvformer import MVFormer
@@ -55,7 +55,7 @@ def attention_maps(
     layers = backbone.resolve_layers(backbone_layers)
     size = backbone.image_size if image_size is None else image_size
     grid = backbone.grid_of(size)
-    parts = [_look(model, evaluation_view(frames, size), layers) for frames in _chunks(record)]
+    parts = [_look(model, evaluation_view(frames, size), layers) for frames in in_chunks(record, FRAMES_AT_ONCE)]
     if not parts:
         raise ValueError(f"{record.name} has no frames")
     entities, heads = (None if kind[0] is None else kind for kind in zip(*parts))
@@ -69,13 +69,6 @@ def attention_maps(
         heads=None if heads is None else torch.cat(heads, dim=1).unflatten(-1, grid).numpy(),
         layers=() if heads is None else layers,
     )
-
-
-def _chunks(record: VideoRecord) -> Iterator[Tensor]:
-    """uint8 (at most FRAMES_AT_ONCE, 3, H, W) tensors of consecutive frames."""
-    frames = iter(record.frames())
-    while chunk := list(islice(frames, FRAMES_AT_ONCE)):
-        yield torch.from_numpy(np.stack(chunk)).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()

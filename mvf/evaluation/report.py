@@ -70,7 +70,7 @@ def empty_report(train: int, val: int, more: Sequence[str] = ()) -> dict:
     """What stands in a report when a split is empty: no score, and why."""
     reason = f"both splits need videos, there are {train} for training and {val} for validation"
     tables = ("scores", "per_action", "label_fractions", "controls", "verdicts", "alignment_error")
-    return {name: {} for name in tables} | {"skipped": {name: reason for name in (*SCORES, "label_fractions", *more)}}
+    return {name: {} for name in tables} | {"skipped": dict.fromkeys((*SCORES, "label_fractions", *more), reason)}
 
 
 def verdicts(model: Scored, clock: Scored, controls: Mapping[str, Scored] | None = None) -> dict[str, str]:
