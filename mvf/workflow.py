@@ -95,16 +95,16 @@ def open_subject(source: str | Path = "", out: str | Path = "", **data: Any) -> 
 
     Args:
         source: Run folder or checkpoint; empty: the first seed of the default preset.
-        out: Folder for figures; empty: `figures/` of the run (`figures-<dataset>-<mark>/` on other data), beside a checkpoint.
+        out: Folder for figures; empty: `figures/` of the run or beside the checkpoint, on other data than the run's
+            own `figures-<dataset>-<mark>/`.
         **data: Data keys to use instead of the run's own.
     """
     source = Path(source) if source else default_folder(load_config())
     model, config = open_model(source, **data)
     own = not source.is_dir() or read_config(source) == config
     home = source if source.is_dir() else source.parent
-    return Subject(
-        source, model, config, Path(out) if out else home / ("figures" if own else f"figures-{config.dataset}-{_data_mark(config)}")
-    )
+    figures = home / ("figures" if own else f"figures-{config.dataset}-{_data_mark(config)}")
+    return Subject(source, model, config, Path(out) if out else figures)
 
 
 def clean_bank(model: MVFormer, config: Config) -> FeatureBank | None:
