@@ -136,7 +136,7 @@ def plot_results(reports: Reports) -> Figure:
             panels[0].text(
                 0,
                 place,
-                f" {row}, {len(runs)} runs",
+                f" {row}, runs: {len(runs)}",
                 transform=panels[0].get_yaxis_transform(),
                 fontsize=6,
                 va="center",
