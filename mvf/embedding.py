@@ -87,7 +87,7 @@ def pool_video(
     """(T, N, D) pooled tokens of all frames; memory does not grow with the patches of a long video."""
     chunks = _feature_chunks(model, record, cache, precision)
     with evaluating(model):
-        return torch.cat([_pool(model, patches, cls) for patches, cls in chunks])
+        return torch.cat([pool_features(model, patches, cls) for patches, cls in chunks])
 
 
 @torch.inference_mode()
@@ -95,7 +95,7 @@ def fuse_video(model: MVFormer, tokens: Tensor, chunk: int = 1000, overlap: int 
     """(T, N, D) pooled tokens -> (T, E) unit-norm embeddings, `chunk` frames at a time."""
     with evaluating(model):
         pieces = [
-            model.fuse_tokens(tokens[None, start:stop]).embeddings[0, first:last]
+            model.fuse_tokens(tokens[None, start:stop], project=False).embeddings[0, first:last]
             for start, stop, first, last in chunk_bounds(len(tokens), chunk, overlap)
         ]
     return torch.cat(pieces).float().cpu().numpy()
@@ -106,7 +106,7 @@ def embed_features(
 ) -> np.ndarray:
     """(T, P, C) backbone features of a video -> (T, E) unit-norm embeddings."""
     with torch.inference_mode(), evaluating(model):
-        tokens = _pool(model, patches, cls)
+        tokens = pool_features(model, patches, cls)
     return fuse_video(model, tokens, chunk, overlap)
 
 
@@ -146,7 +146,8 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def _pool(model: MVFormer, patches: Tensor, cls: Tensor | None) -> Tensor:
+def pool_features(model: MVFormer, patches: Tensor, cls: Tensor | None = None) -> Tensor:
+    """(T, P, C), (T, C0) features of a video -> (T, N, D) tokens, on the model's device."""
     device = next(model.parameters()).device
     cls = None if cls is None else cls[None].to(device).float()
     return model.pool(patches[None].to(device).float(), cls)[0][0]

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from mvf.config import Config
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
-from mvf.embedding import EmbeddedVideo, chunk_bounds, evaluating, video_features
+from mvf.embedding import EmbeddedVideo, chunk_bounds, evaluating, pool_features, video_features
 from mvf.evaluation.tasks import Rounds
 from mvf.models import build_model
 from mvf.models.mvformer import MVFormer
@@ -144,7 +144,7 @@ def embed_controls(
             _add(controls.whole, record, "backbone", [mean])
             _add(controls.cropped, record, "backbone", [mean[crop] for crop in crops], crops)
             for name, network in (("model", model), ("untrained", untrained)):
-                tokens = _pool(network, patches, cls)
+                tokens = pool_features(network, patches, cls)
                 whole, shuffled = ("frozen_frame", "shuffled_order") if name == "model" else (name, f"{name}_shuffled")
                 steady = tokens[len(tokens) // 2].expand_as(tokens) if name == "model" else tokens
                 _add(controls.whole, record, whole, _fuse(network, steady[None], chunk))
@@ -157,12 +157,6 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     """Unit norm along the last axis, float32; a zero vector stays zero."""
     norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors / np.maximum(norm, 1e-12)).astype(np.float32)
-
-
-def _pool(model: MVFormer, patches: Tensor, cls: Tensor | None) -> Tensor:
-    """(T, P, C), (T, C0) features -> (T, N, D) tokens."""
-    device = next(model.parameters()).device
-    return model.pool(patches[None].to(device), None if cls is None else cls[None].to(device))[0][0]
 
 
 def _fuse(model: MVFormer, tokens: Tensor, chunk: int) -> np.ndarray:
