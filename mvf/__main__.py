@@ -1,4 +1,4 @@
-"""Shell commands: `python -m mvf train|embed|evaluate|check|report ...`."""
+"""Shell commands: `python -m mvf train|embed|evaluate|check|batch|report ...`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import csv
 import logging
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mvf.batch import run_batch
 from mvf.config import load_config
-from mvf.data import find_config_videos
+from mvf.data import VideoList, find_config_videos, layout
 from mvf.distributed import is_main_process
 from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation import read_report, score_embeddings, write_report
-from mvf.files import atomic
+from mvf.files import atomic, data_folder
+from mvf.tables.plan import plan, unique_jobs
 from mvf.training import train
 from mvf.workflow import embed_splits, open_model, open_subject, report_on, summary
 
@@ -66,10 +69,23 @@ def _parser() -> argparse.ArgumentParser:
     _add_parameters(command)
     command.set_defaults(command=_check)
 
+    _add_batch(commands)
+
     command = commands.add_parser("report", help="print the report of a run")
     command.add_argument("run")
     command.set_defaults(command=_report)
     return parser
+
+
+def _add_batch(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("batch", help="every row and seed of tables of the paper, by papermill")
+    command.add_argument("tables", nargs="+", metavar="TABLE", help="table1 ... table6")
+    command.add_argument("--trials", type=int, default=3, help="seeds 1 to N (default 3, as the paper)")
+    command.add_argument("--out", default="", help="folder of the run folders; default: runs/<first table>")
+    command.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time")
+    command.add_argument("--dry-run", action="store_true", help="only list the runs")
+    _add_parameters(command)
+    command.set_defaults(command=_batch)
 
 
 def _add_parameters(command: argparse.ArgumentParser) -> None:
@@ -113,13 +129,48 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
+    accepted, source = layout(options.dataset)
     config = load_config(options.dataset, data_root=options.data_root, **dict(options.p))
+    incomplete = False
     for split in ("train", "val"):
-        videos = find_config_videos(config, split)
-        found = videos.coverage
-        labelled = sum(record.phases is not None for record in videos)
-        sys.stdout.write(f"{split}: {found.found} of {found.expected} videos, {labelled} with phases\n")
-        sys.stdout.writelines(f"  left out {name}: {reason}\n" for name, reason in found.unreadable.items())
+        videos = find_config_videos(config, split, allow_empty=True)
+        sys.stdout.write(f"{split}: {_found(videos)}\n")
+        sys.stdout.writelines(f"  {line}\n" for line in _by_action(videos))
+        missing = videos.coverage.unreadable
+        sys.stdout.writelines(f"  left out {name}: {reason}\n" for name, reason in missing.items())
+        incomplete |= bool(missing) or not videos
+    if incomplete and accepted:
+        root = data_folder(config.data_root)
+        sys.stdout.write(accepted.format(root=root) + "\n" + (f"published: {source}\n" if source else ""))
+
+
+def _found(videos: VideoList) -> str:
+    labelled = sum("phases" in record.annotations for record in videos)
+    boxed = sum(not {"actor_box", "actor_mask"}.isdisjoint(record.annotations) for record in videos)
+    found = videos.coverage
+    return f"{found.found} of {found.expected} videos, {labelled} with phases, {boxed} with actor boxes or masks"
+
+
+def _by_action(videos: VideoList) -> list[str]:
+    """Number of videos of each action, where there are several actions."""
+    actions = Counter(record.action for record in videos)
+    return [f"{action}: {count}" for action, count in sorted(actions.items())] if len(actions) > 1 else []
+
+
+def _batch(options: argparse.Namespace) -> None:
+    out = options.out or f"runs/{options.tables[0]}"
+    settings = (options.tables, options.trials, out, dict(options.p))
+    if options.dry_run:
+        jobs = unique_jobs(plan(*settings))
+        for job in jobs:
+            start = f", starts from {job.needs}-{job.config.seed}" if job.needs else ""
+            sys.stdout.write(f"{job.folder}: {'done' if job.finished else 'to do'}{start}\n")
+        sys.stdout.write(f"{len(jobs)} runs\n")
+        return
+    failed = run_batch(*settings, options.workers, lambda line: (sys.stdout.write(line + "\n"), sys.stdout.flush()))
+    if failed:
+        raise ValueError(f"{len(failed)} runs failed: {', '.join(failed)}; the same command tries them again")
+    sys.stdout.write(f"tables: papermill figures.ipynb OUT.ipynb -p tables {out} (in notebooks/)\n")
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mvf.casting import cast
+
 PRESET_FOLDER = Path(__file__).parent / "presets"
 CHOICES = {
     "pooling": ("lstp", "fixed_width", "max", "mean", "cls"),
@@ -21,6 +23,7 @@ CHOICES = {
     "features": ("online", "banked"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
     "probe": ("logistic", "sgd"),
+    "judge": ("action", "together"),
 }
 
 
@@ -40,12 +43,15 @@ class Config:
     stride: int = 2  # frame stride of Kendall's tau and retrieval
     chunk: int = 1000  # frames embedded at once
     probe: str = "logistic"  # classification probe: logistic regression, or FineGym's linear layer by SGD
+    judge: str = "action"  # every action alone; "together": one task, whose labels are classes without an order
+    action: str = ""  # only the videos of this action
 
-    # backbone (frozen)
+    # backbone, frozen but for its last blocks where that is asked for
     backbone: str = "dino_vitb8"
     backbone_weights: str = ""  # empty: hub, else package index; a file's path; "random"
     image_size: int = 224
     layers: tuple[int, ...] = (4, 8, 12)  # 1-based blocks, concatenated on channels
+    trainable_blocks: int = 0  # last blocks (ResNets: stages) that are trained too
 
     # pooling: Learnable Spatial Token Pooling and its baselines
     pooling: str = "lstp"
@@ -89,7 +95,8 @@ class Config:
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
     clip_norm: float = 10.0
-    init_from: str = ""  # run folder or checkpoint to start from
+    init_from: str = ""  # run folder or checkpoint to start from, or a preset: its run of this seed, beside this one
+    per_action: bool = False  # one model an action
     precision: str = "auto"
     device: str = "auto"
     workers: int = 0
@@ -108,6 +115,12 @@ class Config:
             raise ValueError(f"layers must be numbers from 1 up, like 4,8,12; got {self.layers}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.epochs < (0 if self.init_from else 1):
+            raise ValueError(f"epochs must be at least 1, or 0 with init_from to judge it untouched; got {self.epochs}")
+        if self.trainable_blocks < 0:
+            raise ValueError(f"trainable_blocks must be 0 (frozen) or more, got {self.trainable_blocks}")
+        if self.trainable_blocks and self.features == "banked":
+            raise ValueError('features="banked" stores frozen features: with trainable_blocks use features="online"')
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: tuples become lists."""
@@ -116,9 +129,9 @@ class Config:
 
 _POSITIVE = (
     "entities entity_width image_size token_width fusion_width fusion_blocks fusion_heads fusion_feedforward "
-    "embedding_size projection_width bank_views epochs batch_size stride chunk"
+    "embedding_size projection_width bank_views batch_size stride chunk"
 ).split()
-DATA_FIELDS = ("dataset", "data_root", "data_seed", "data_options", "fps", "stride", "chunk", "probe")
+DATA_FIELDS = tuple("dataset data_root data_seed data_options fps stride chunk probe judge action".split())
 
 
 def presets() -> tuple[str, ...]:
@@ -126,7 +139,7 @@ def presets() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in PRESET_FOLDER.glob("*.toml")))
 
 
-def load_config(preset: str = "synthetic", /, **overrides: Any) -> Config:
+def load_config(preset: str = "synthetic", base: str = "", /, **overrides: Any) -> Config:
     """The configuration of `preset` with single fields replaced.
 
     A dataset named by an override brings its own data keys (`DATA_FIELDS` of the preset of that name):
@@ -134,6 +147,7 @@ def load_config(preset: str = "synthetic", /, **overrides: Any) -> Config:
 
     Args:
         preset: Name of a preset.
+        base: Put the differences of `preset` on the data and size of this one: an ablation on another data set.
         **overrides: Values by field name. Text is cast to the field's type, as papermill passes text.
 
     Raises:
@@ -143,7 +157,7 @@ def load_config(preset: str = "synthetic", /, **overrides: Any) -> Config:
         >>> load_config("penn", entities=1, layers="10,11,12").layers
         (10, 11, 12)
     """
-    values = {**_read_preset(preset), "preset": preset}
+    values = {**_read_preset(preset, base), "preset": preset}
     dataset = overrides.get("dataset")
     if dataset and dataset != values.get("dataset", Config.dataset) and dataset in presets():
         keys = {name: _default(name) for name in DATA_FIELDS} | _read_preset(dataset)
@@ -151,12 +165,19 @@ def load_config(preset: str = "synthetic", /, **overrides: Any) -> Config:
     return make_config({**values, **overrides})
 
 
+def own_settings(preset: str) -> dict[str, Any]:
+    """What a preset and those it extends say, without the last one: what it is about."""
+    values = tomllib.loads(_preset_text(preset))
+    parent = values.pop("extends", "")
+    return own_settings(parent) | values if parent else {}
+
+
 def make_config(values: Mapping[str, Any]) -> Config:
     """A configuration from plain values, as read from `config.json`; unknown names are refused."""
     known = [f.name for f in fields(Config)]
     for name in values:
         _check_choice("setting", name, known)
-    return replace(Config(), **{name: _cast(name, value) for name, value in values.items()})
+    return replace(Config(), **{name: cast(name, value, _default(name)) for name, value in values.items()})
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -177,57 +198,15 @@ def _preset_text(preset: str) -> str:
     return (PRESET_FOLDER / f"{preset}.toml").read_text()
 
 
-def _read_preset(preset: str) -> dict[str, Any]:
-    """Values of a preset on top of those of the preset that it `extends`."""
+def _read_preset(preset: str, base: str = "") -> dict[str, Any]:
+    """Values of a preset on top of those of the preset that it `extends`; of `base`, its data keys stay as they are."""
     values = tomllib.loads(_preset_text(preset))
-    base = values.pop("extends", "")
-    return (_read_preset(base) if base else {}) | values
+    parent = values.pop("extends", "")
+    if parent:
+        below = _read_preset(parent, base)
+        return below | {name: value for name, value in values.items() if not (base and name in DATA_FIELDS)}
+    return _read_preset(base) if base else values
 
 
 def _default(name: str) -> Any:
     return getattr(Config(), name)
-
-
-def _cast(name: str, value: Any) -> Any:
-    """Casts `value`, possibly text from papermill or a shell, to the type of field `name`."""
-    wanted = _default(name)
-    try:
-        if isinstance(wanted, tuple):
-            return _cast_tuple(value, float if any(isinstance(item, float) for item in wanted) else int)
-        if isinstance(wanted, dict):
-            return _cast_dict(value)
-        if isinstance(wanted, bool):
-            return _cast_bool(value)
-        if isinstance(wanted, int):
-            return _whole(value)
-        return type(wanted)(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be like {wanted!r}, got {value!r}: {error}") from None
-
-
-def _cast_tuple(value: Any, item: type) -> tuple:
-    if isinstance(value, str):
-        value = [part for part in value.strip("[]() ").split(",") if part.strip()]
-    elif not isinstance(value, Iterable):
-        value = [value]
-    return tuple(_whole(part) if item is int else float(part) for part in value)
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or float(value) != int(float(value)):
-        raise ValueError("a whole number is needed")
-    return int(float(value))
-
-
-def _cast_bool(value: Any) -> bool:
-    text = str(value).strip().lower()
-    if text not in ("true", "false", "1", "0"):
-        raise ValueError("true or false is needed")
-    return text in ("true", "1")
-
-
-def _cast_dict(value: Any) -> dict:
-    value = json.loads(value or "{}") if isinstance(value, str) else value
-    if not isinstance(value, Mapping):
-        raise ValueError('a JSON object is needed, like {"name": 1}')
-    return dict(value)

@@ -40,31 +40,35 @@ def _gather(tensor: Tensor) -> Tensor:
     return torch.cat(parts).to(tensor.dtype)
 
 
-class SyncBatchNorm(nn.BatchNorm1d):
-    """Batch norm over the (n, channels) rows of all processes; torch's own refuses CPU tensors."""
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm of (n, channels, ...) over all processes; torch's own refuses CPU tensors."""
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """Rows and pictures alike."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
             return super().forward(x)
-        rows = x.float()
-        sums = torch.cat([rows.sum(0), rows.square().sum(0), rows.new_full((1,), len(rows))])
-        sums = all_reduce(sums)
-        count = sums[-1]
-        mean, second = (sums[:-1] / count).chunk(2)
-        variance = second - mean.square()
-        self._update(mean.detach(), (variance * count / (count - 1)).detach())
-        normal = (rows - mean) * torch.rsqrt(variance + self.eps)
-        return (normal * self.weight + self.bias).to(x.dtype)
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
+        axes = [0, *range(2, x.ndim)]
+        count = all_reduce(values.new_tensor(x.numel() // x.shape[1]))
+        mean = all_reduce(values.sum(axes, keepdim=True)) / count
+        centred = values - mean
+        # not E[x²] - E[x]², which cancels in float32
+        variance = all_reduce(centred.square().sum(axes, keepdim=True)) / count
+        self._update(mean.flatten(), (variance * count / (count - 1)).flatten())
+        normal = centred * torch.rsqrt(variance + self.eps)
+        return (normal * self.weight.view_as(mean) + self.bias.view_as(mean)).to(x.dtype)
 
     @torch.no_grad()
     def _update(self, mean: Tensor, variance: Tensor) -> None:
         self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance, self.momentum)
+        self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+        self.running_var.lerp_(variance.to(self.running_var), self.momentum)
 
 
 def synchronise_batch_norm(module: nn.Module) -> None:
-    """Turns every `BatchNorm1d` into `SyncBatchNorm` in place; names and weights stay."""
+    """Turns every batch norm of rows or pictures into `SyncBatchNorm` in place; names and weights stay."""
     for part in module.modules():
-        if type(part) is nn.BatchNorm1d:
+        if type(part) in (nn.BatchNorm1d, nn.BatchNorm2d):
             part.__class__ = SyncBatchNorm

@@ -20,6 +20,7 @@ from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
 from mvf.files import atomic
 from mvf.models.mvformer import MVFormer
+from mvf.models.per_action import ModelPerAction, model_of
 from mvf.precision import autocast
 
 
@@ -41,7 +42,7 @@ class EmbeddedVideo:
 
 
 def embed(
-    model: MVFormer,
+    model: MVFormer | ModelPerAction,
     records: Sequence[VideoRecord],
     out: str | Path | None = None,
     chunk: int = 1000,
@@ -73,8 +74,9 @@ def embed(
     for record in tqdm(records, unit="video", desc="embed", disable=len(records) < 2):
         embeddings = shards.load(record.name) if shards else None
         if embeddings is None:
-            pooled = pool_video(model, record, cache, precision)
-            embeddings = fuse_video(model, pooled, chunk, overlap)
+            network = model_of(model, record.action)
+            pooled = pool_video(network, record, cache, precision)
+            embeddings = fuse_video(network, pooled, chunk, overlap)
             embeddings = shards.save(record.name, embeddings) if shards else embeddings
         embedded.append(EmbeddedVideo(record.name, record.action, embeddings, record.phases))
     return embedded
@@ -170,7 +172,7 @@ def _feature_chunks(
     device = next(model.backbone.parameters()).device
     for frames in in_chunks(record, FRAMES_AT_ONCE):
         pixels = evaluation_view(frames, model.backbone.image_size).to(device)
-        with torch.inference_mode(), autocast(precision, device):
+        with torch.inference_mode(), evaluating(model.backbone), autocast(precision, device):
             patches, cls = model.backbone(pixels)
         yield patches, cls
 
@@ -178,7 +180,7 @@ def _feature_chunks(
 class Shards:
     """One `.npy` a video in a folder that remembers which model wrote it."""
 
-    def __init__(self, folder: Path, model: MVFormer, chunk: int, overlap: int) -> None:
+    def __init__(self, folder: Path, model: MVFormer | ModelPerAction, chunk: int, overlap: int) -> None:
         self.folder = folder
         made_by = json.dumps({"model": fingerprint(model), "chunk": chunk, "overlap": overlap})
         note = folder / "made_by.json"
@@ -206,7 +208,7 @@ class Shards:
         return self.load(name)
 
 
-def fingerprint(model: MVFormer) -> str:
+def fingerprint(model: MVFormer | ModelPerAction) -> str:
     """sha256 of the trained weights and of the backbone's file."""
     digest = hashlib.sha256(str(model.backbone and model.backbone.weights_sha256).encode())
     for name, tensor in sorted(model.trained_state().items()):

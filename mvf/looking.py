@@ -10,6 +10,7 @@ import numpy as np
 from mvf.data import VideoList, VideoRecord, find_config_videos
 from mvf.maps import attention_maps
 from mvf.models.mvformer import MVFormer
+from mvf.models.per_action import model_of
 from mvf.workflow import Subject
 
 
@@ -56,6 +57,7 @@ def look_at(subject: Subject, report: Mapping, look: Mapping) -> list[LookedVide
 
 
 def _look(model: MVFormer, record: VideoRecord, report: Mapping, look: Mapping) -> LookedVideo:
+    model = model_of(model, record.action)
     maps = attention_maps(model, record, (look["layer"],), look["image_size"])
     step = -(-record.num_frames // look["stored_frames"])
     frames = np.stack(list(record.frames(step=step)))

@@ -12,7 +12,9 @@ from torch import Tensor
 from mvf.bank import in_chunks
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
+from mvf.embedding import evaluating
 from mvf.models.mvformer import MVFormer
+from mvf.models.per_action import ModelPerAction, model_of
 
 FRAMES_AT_ONCE = 32
 
@@ -34,7 +36,10 @@ class AttentionMaps:
 
 
 def attention_maps(
-    model: MVFormer, record: VideoRecord, backbone_layers: Sequence[int] = (-1,), image_size: int | None = None
+    model: MVFormer | ModelPerAction,
+    record: VideoRecord,
+    backbone_layers: Sequence[int] = (-1,),
+    image_size: int | None = None,
 ) -> AttentionMaps:
     """Attention maps of all frames of a video; memory grows with the maps only, not with the pixels.
 
@@ -49,6 +54,7 @@ def attention_maps(
         ValueError: for a model without backbone, or with neither entities nor class token; a layer or an
             image size that the backbone does not have; a video without frames.
     """
+    model = model_of(model, record.action)
     backbone = model.backbone
     if backbone is None:
         raise ValueError("attention maps need a model with a backbone; this one starts from patch features")
@@ -75,7 +81,8 @@ def attention_maps(
 def _look(model: MVFormer, frames: Tensor, layers: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
     """Entity (M, N, P) and head (layers, M, heads, P) attention of frames (M, 3, S, S), float32 on the CPU."""
     device = next(model.parameters()).device
-    patches, cls, heads = model.backbone.cls_attention(frames.to(device), layers)
-    _, entities = model.pool(patches[None].float(), None if cls is None else cls[None].float())
+    with evaluating(model):
+        patches, cls, heads = model.backbone.cls_attention(frames.to(device), layers)
+        _, entities = model.pool(patches[None].float(), None if cls is None else cls[None].float())
     entities = None if entities is None else entities[0]
     return tuple(None if part is None else part.float().cpu() for part in (entities, heads))

@@ -41,7 +41,7 @@ def coverage_table(records: VideoList) -> plotting.Table:
 @torch.no_grad()
 def model_table(model: MVFormer, frames: Tensor) -> plotting.Table:
     """Shapes on the way through a model, and the parameters of its parts; frames (B, T, 3, S, S)."""
-    out = model(frames)
+    out = model(frames[:, :2])  # all of them would take minutes on a CPU
     tensors = {
         "frames (B, T, 3, H, W)": frames,
         "attention (B, T, N, P)": out.attention,
@@ -49,12 +49,18 @@ def model_table(model: MVFormer, frames: Tensor) -> plotting.Table:
         "embeddings (B, T, E)": out.embeddings,
         "projections (B, T, E)": out.projections,
     }
-    parts = {
-        name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children() if part is not None
-    }
-    return plotting.shapes_table(
-        tensors, {("backbone (frozen)" if k == "backbone" else k): v for k, v in parts.items() if v}
-    )
+    shapes = {name: None if t is None else (t.shape[0], frames.shape[1], *t.shape[2:]) for name, t in tensors.items()}
+    return plotting.shapes_table(shapes, _part_sizes(model))
+
+
+def _part_sizes(model: MVFormer) -> dict[str, int]:
+    """Numbers of every part, of the backbone frozen and trained ones apart."""
+    sizes: dict[str, int] = {}
+    for name, part in model.named_children():
+        for p in part.parameters():
+            frozen = " (frozen)" if name == "backbone" and not p.requires_grad else ""
+            sizes[name + frozen] = sizes.get(name + frozen, 0) + p.numel()
+    return sizes
 
 
 # probe ----------------------------------------------------------------------------------------------------------

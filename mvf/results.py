@@ -28,43 +28,55 @@ PLACES = (
     "uniform",
     "backbone_pca",
 )
+REPORT = "metrics.json"
 LOOKS = ("auroc", "lift", "average_precision", "jaccard", "pointing", "mass")
 
 Reports = Mapping[str, dict]
 
 
-def read_reports(patterns: str | Sequence[str]) -> dict[str, dict]:
-    """Reports by run folder, of all folders that match and hold a `metrics.json`.
+def matching_folders(patterns: str | Sequence[str], file: str) -> list[Path]:
+    """Folders that hold `file`, of all that match.
 
     Args:
-        patterns: Run folders, separated by commas; * stands for any name.
+        patterns: Folders, separated by commas; * stands for any name.
+        file: Name of a file.
+    """
+    patterns = patterns.split(",") if isinstance(patterns, str) else patterns
+    folders = sorted({path for pattern in patterns for path in glob.glob(pattern.strip())})
+    return [Path(folder) for folder in folders if (Path(folder) / file).exists()]
+
+
+def read_reports(patterns: str | Sequence[str]) -> dict[str, dict]:
+    """Reports by run folder, of all folders that match (`matching_folders`) and hold a `metrics.json`.
 
     Raises:
         ValueError: when none does.
     """
-    patterns = [p.strip() for p in patterns.split(",")] if isinstance(patterns, str) else list(patterns)
-    folders = sorted({path for pattern in patterns for path in glob.glob(pattern)})
-    found = {
-        folder: read_report(Path(folder) / "metrics.json")
-        for folder in folders
-        if (Path(folder) / "metrics.json").exists()
-    }
+    found = {str(folder): read_report(folder / REPORT) for folder in matching_folders(patterns, REPORT)}
     if not found:
-        raise ValueError(f"no finished run in {', '.join(patterns)}: train one first, or name other run folders")
+        raise ValueError(f"no finished run in {patterns}: train one first, or name other run folders")
     return found
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], decimals: int = 3) -> str:
     """Mean ± two standard deviations (ddof 1); a single value alone.
+
+    A spread that would read 0.000 and is not zero gets a fourth decimal, as in the paper.
 
     Example:
         >>> spread([0.9, 0.92, 0.94]), spread([0.9]), spread([])
         ('0.920 ± 0.040', '0.900', '–')
+        >>> spread([94.21, 94.23], 2), spread([0.995, 0.9951])
+        ('94.22 ± 0.03', '0.995 ± 0.0001')
     """
     if not len(values):
-        return plotting.cell(None)
-    mean = f"{np.mean(values):.3f}"
-    return f"{mean} ± {2 * np.std(values, ddof=1):.3f}" if len(values) > 1 else mean
+        return plotting.MISSING
+    mean = f"{np.mean(values):.{decimals}f}"
+    if len(values) == 1:
+        return mean
+    two_deviations = 2 * np.std(values, ddof=1)
+    finer = decimals == 3 and 0.00005 <= two_deviations < 0.00095
+    return f"{mean} ± {two_deviations:.{4 if finer else decimals}f}"
 
 
 def row_name(report: Mapping) -> str:

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
-from mvf.config import Config, make_config
+from mvf.config import Config, make_config, presets
 from mvf.files import atomic
 from mvf.models.mvformer import MVFormer
+from mvf.models.per_action import ModelPerAction
 
 HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")
 ANYWHERE = ("device", "workers")  # a run may go on elsewhere
+ACTIONS = "actions"  # of a run with one model an action: the folder of their runs
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -25,13 +27,13 @@ class Run:
     """A training run.
 
     Attributes:
-        model: As after the last complete epoch.
+        model: As after the last complete epoch; of a run `per_action` a `ModelPerAction`.
         history: One row an epoch, keys `HISTORY`.
         folder: Where its files lie.
         config: What it was made with.
     """
 
-    model: MVFormer
+    model: MVFormer | ModelPerAction
     history: list[dict[str, float]]
     folder: Path
     config: Config
@@ -41,6 +43,20 @@ def default_folder(config: Config) -> Path:
     """`runs/<preset>-<seed>` at the repository root (of an installed package: in the working directory)."""
     root = REPOSITORY if (REPOSITORY / "pyproject.toml").exists() else Path.cwd()
     return root / "runs" / f"{config.preset}-{config.seed}"
+
+
+def initial_weights(config: Config, folder: Path) -> Path:
+    """Where `init_from` lies; the name of a preset stands for its run of the same seed beside `folder`.
+
+    Raises:
+        FileNotFoundError: when nothing lies there.
+    """
+    named = config.init_from in presets()
+    path = folder.resolve().parent / f"{config.init_from}-{config.seed}" if named else Path(config.init_from)
+    if not path.exists():
+        ways = f"; train it first: python -m mvf train {config.init_from} --run-dir {path} -p seed {config.seed}"
+        raise FileNotFoundError(f"init_from={config.init_from}: there is no {path}{ways if named else ''}")
+    return path
 
 
 def open_folder(folder: Path, config: Config) -> dict[str, Any] | None:
@@ -116,9 +132,17 @@ def load_run(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     config = read_config(folder)
-    if not (folder / "model.safetensors").exists():
+    written = "history.csv" if config.per_action else "model.safetensors"
+    if not (folder / written).exists():
         raise ValueError(f"{folder} holds a run without a complete epoch: train it first (the same command resumes it)")
-    return Run(MVFormer.from_pretrained(folder), read_history(folder), folder, config)
+    model = load_actions(folder) if config.per_action else MVFormer.from_pretrained(folder)
+    return Run(model, read_history(folder), folder, config)
+
+
+def load_actions(folder: Path) -> ModelPerAction:
+    """The models of a run with one model an action."""
+    parts = sorted(path.parent for path in (folder / ACTIONS).glob("*/config.json"))
+    return ModelPerAction({read_config(part).action: MVFormer.from_pretrained(part) for part in parts})
 
 
 def _check_same(stored: Config, wanted: Config, folder: Path) -> None:

@@ -1,63 +1,38 @@
-"""Training: one objective, one model, any number of devices; stops and goes on at any epoch."""
+"""Training: a run in its folder, new or gone on with; one model, or one model an action."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
-from mvf.bank import BankStore, FeatureBank
-from mvf.clip import Clip
 from mvf.config import Config
-from mvf.data import VideoList, find_config_videos
-from mvf.data.augment import build_augmentation, derive_seed
-from mvf.data.dataset import VideoDataset, build_dataset
-from mvf.distributed import gather_batch, synchronise_batch_norm, world_size
-from mvf.losses import build_config_loss
-from mvf.models import build_model, load_weights
-from mvf.models.mvformer import MVFormer
+from mvf.data import find_config_videos
 from mvf.precision import resolve_device, resolve_precision
-from mvf.run_folder import Run, claim_folder, default_folder, open_folder, write_epoch, write_history
+from mvf.run_folder import (
+    ACTIONS,
+    Run,
+    claim_folder,
+    default_folder,
+    initial_weights,
+    load_actions,
+    open_folder,
+    write_history,
+)
+from mvf.trainer import Row, Trainer
 
-Row = dict[str, float]
-Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
-
-
-class TrainingStep(nn.Module):
-    """Clip in, loss out: the one module that is wrapped, so that gradients, autocast and gathering all apply."""
-
-    def __init__(self, model: MVFormer, loss: nn.Module) -> None:
-        super().__init__()
-        self.model, self.loss = model, loss
-
-    def forward(self, clip: Clip, generator: torch.Generator | None = None) -> Tensor:
-        """The objective of the whole batch, over all processes."""
-        embeddings, clip = gather_batch(self._embed(clip), clip)
-        return self.loss(embeddings.float(), clip, generator=generator)
-
-    def _embed(self, clip: Clip) -> Tensor:
-        videos, views = clip.frame_index.shape[:2]
-        valid = clip.valid.flatten(0, 1)
-        project = self.loss.reads == "projection"
-        if clip.patches is None:
-            out = self.model(clip.frames.flatten(0, 1), valid, project=project)
-        else:
-            cls = None if clip.cls is None else clip.cls.flatten(0, 1)
-            out = self.model.fuse(clip.patches.flatten(0, 1), valid, cls, project=project)
-        chosen = {"raw": out.raw_embeddings, "unit": out.embeddings, "projection": out.projections}[self.loss.reads]
-        return chosen.unflatten(0, (videos, views))
+OnEpoch = Callable[[Row], None] | None
 
 
-def train(config: Config, run_dir: str | Path = "", on_epoch: Callable[[Row], None] | None = None) -> Run:
+def train(config: Config, run_dir: str | Path = "", on_epoch: OnEpoch = None) -> Run:
     """Trains a model, or goes on with (or returns) the run that `run_dir` already holds.
+
+    With `config.per_action` every action gets a run of its own below `run_dir`; the model then is a `ModelPerAction`,
+    and the history the mean over actions, which `on_epoch` sees when all are trained.
 
     Args:
         config: Of the run; a folder that holds a run of another one is refused.
@@ -73,6 +48,13 @@ def train(config: Config, run_dir: str | Path = "", on_epoch: Callable[[Row], No
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision)
+    one = _train_each_action if config.per_action else _train_one
+    return one(config, folder, accelerator, state, on_epoch)
+
+
+def _train_one(
+    config: Config, folder: Path, accelerator: Accelerator, state: dict[str, Any] | None, on_epoch: OnEpoch
+) -> Run:
     trainer = Trainer(config, folder, accelerator)  # refuses bad settings before anything is written
     if accelerator.is_main_process:
         claim_folder(folder, config)
@@ -82,166 +64,24 @@ def train(config: Config, run_dir: str | Path = "", on_epoch: Callable[[Row], No
     return Run(trainer.model, trainer.history, folder, config)
 
 
-class Trainer:
-    """One run: what it is made of, its state, its epochs."""
-
-    def __init__(self, config: Config, folder: Path, accelerator: Accelerator) -> None:
-        self.config, self.folder, self.accelerator = config, folder, accelerator
-        self.records = find_config_videos(config, "train")
-        torch.manual_seed(config.seed)
-        self.model = build_model(config)
-        if config.init_from:
-            load_weights(self.model, config.init_from)
-        self.loss = build_config_loss(config)
-        check_supervision(self.loss.labels, self.records, config)
-        if world_size() > 1:
-            synchronise_batch_norm(self.model)
-        step = TrainingStep(self.model.to(accelerator.device), self.loss.to(accelerator.device))
-        trained = [p for p in step.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.step, self.optimizer = accelerator.prepare(step, self.optimizer)
-        self.epoch, self.steps, self.history = 0, 0, []
-
-    def fit(self, on_epoch: Callable[[Row], None] | None = None) -> None:
-        """Runs the epochs that are left."""
-        if self.epoch == self.config.epochs:
-            self.model.eval()
-            return
-        with self.accelerator.main_process_first():
-            dataset = self._dataset()
-        batches = self._batches(dataset)
-        while self.epoch < self.config.epochs:
-            self.epoch += 1
-            row = self._run_epoch(batches)
-            self.history.append(row)
-            if self.accelerator.is_main_process:
-                write_epoch(self.folder, self.model, self.history, self.state())
-            if on_epoch is not None and self.accelerator.is_main_process:
-                on_epoch(row)
-        self.model.eval()
-
-    def state(self) -> dict[str, Any]:
-        """All that resume needs; plain values and tensors, so that it loads with `weights_only=True`."""
-        return {
-            "epoch": self.epoch,
-            "step": self.steps,
-            "history": self.history,
-            "model": self.model.trained_state(),
-            "loss": self.loss.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": {"learning_rate": self._learning_rate(self.epoch)},
-            "generators": {"cpu": torch.get_rng_state()},
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Goes back to the end of a stored epoch."""
-        self.epoch, self.steps, self.history = state["epoch"], state["step"], list(state["history"])
-        self.model.load_trained_state(state["model"])
-        self.loss.load_state_dict(state["loss"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["generators"]["cpu"])
-        if self.accelerator.is_main_process:
-            write_history(self.folder, self.history)
-            self.model.save_pretrained(self.folder)
-
-    # one epoch --------------------------------------------------------------------------------------------------
-
-    def _run_epoch(self, batches: Iterator[tuple[Plan, Clip]]) -> Row:
-        self.step.train()
-        rate = self._learning_rate(self.epoch - 1)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        # dropout starts afresh every epoch, so that an epoch is the same after a resume
-        torch.manual_seed(derive_seed(self.config.seed, "dropout", self.epoch, self.accelerator.process_index))
-        started, losses, norms, frames = time.perf_counter(), [], [], 0
-        count = len(epoch_batches(self.config, len(self.records), self.epoch, self.accelerator.num_processes))
-        with tqdm(
-            total=count,
-            unit="step",
-            desc=f"epoch {self.epoch}/{self.config.epochs}",
-            leave=False,
-            disable=not self.accelerator.is_main_process,
-        ) as bar:
-            for _ in range(count):
-                plan, clip = next(batches)
-                loss, norm = self._update(plan, clip)
-                losses.append(loss), norms.append(norm)
-                frames += int(clip.valid.sum()) * self.accelerator.num_processes
-                bar.set_postfix(loss=f"{loss:.4f}", frames_per_second=f"{frames / (time.perf_counter() - started):.0f}")
-                bar.update()
-        seconds = time.perf_counter() - started
-        return {
-            "epoch": self.epoch,
-            "step": self.steps,
-            "loss": sum(losses) / count,
-            "learning_rate": rate,
-            "grad_norm": sum(norms) / count,
-            "seconds": seconds,
-            "frames_per_second": frames / seconds,
-        }
-
-    def _update(self, plan: Plan, clip: Clip) -> tuple[float, float]:
-        """One step of the optimiser: the loss and the gradient norm before clipping."""
-        self.steps += 1
-        generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "loss", self.steps))
-        loss = self.step(clip.to(self.accelerator.device), generator)
-        if not math.isfinite(loss.item()):
-            names = [self.records[video].name for _, video in plan]
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {self.steps} (epoch {self.epoch}), videos {', '.join(names)}: "
-                f'try a lower learning_rate (now {self.config.learning_rate}) or precision="fp32"; '
-                f"{self.folder} keeps the last complete epoch"
-            )
-        self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.step.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        return loss.item(), float(norm)
-
-    def _learning_rate(self, epoch: int) -> float:
-        """Cosine from the full rate at epoch 0 to zero after the last."""
-        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.config.epochs))
-
-    # batches ----------------------------------------------------------------------------------------------------
-
-    def _dataset(self) -> VideoDataset:
-        store = None
-        if self.config.features == "banked":
-            bank = FeatureBank(self.model.backbone, build_augmentation(self.config), self.config.precision)
-            store = BankStore(bank, self.records, self.config.bank_views)
-        return build_dataset(self.config, self.records, self.loss.views, store)
-
-    def _batches(self, dataset: VideoDataset) -> Iterator[tuple[Plan, Clip]]:
-        """This process's share of every batch of all epochs that are left, workers reading ahead."""
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        wanted = [
-            [(epoch, video) for video in batch[rank::world]]
-            for epoch in range(self.epoch + 1, self.config.epochs + 1)
-            for batch in epoch_batches(self.config, len(self.records), epoch, world)
-        ]
-        loader = DataLoader(dataset, batch_sampler=wanted, collate_fn=Clip.stack, num_workers=self.config.workers)
-        return zip(wanted, loader)
-
-
-def epoch_batches(config: Config, videos: int, epoch: int, world: int = 1) -> list[list[int]]:
-    """Videos of every batch of an epoch: a function of seed and epoch alone.
-
-    The last batch may be smaller; with several processes it is cut to a multiple of them.
-    """
-    generator = torch.Generator().manual_seed(derive_seed(config.seed, "order", epoch))
-    order = torch.randperm(videos, generator=generator).tolist()
-    batches = [order[start : start + config.batch_size] for start in range(0, videos, config.batch_size)]
-    batches[-1] = batches[-1][: len(batches[-1]) // world * world]
-    batches = [batch for batch in batches if batch]
-    if not batches:
-        raise ValueError(f"{videos} videos cannot feed {world} processes: use fewer processes or more videos")
-    return batches
-
-
-def check_supervision(labels: str, records: VideoList, config: Config) -> None:
-    """Refuses an objective whose labels the data do not have."""
-    if labels in ("phase", "frame") and any(record.phases is None for record in records):
-        raise ValueError(
-            f'objective "{config.objective}" needs {labels} labels and {config.dataset} has videos without: '
-            'add phases, or choose an objective without labels such as "scl"'
-        )
+def _train_each_action(
+    config: Config, folder: Path, accelerator: Accelerator, state: dict[str, Any] | None, on_epoch: OnEpoch
+) -> Run:
+    actions = sorted({record.action for record in find_config_videos(config, "train")})
+    start = str(initial_weights(config, folder)) if config.init_from else ""
+    if accelerator.is_main_process:
+        claim_folder(folder, config)
+    histories = []
+    for action in actions:
+        own = replace(config, per_action=False, action=action, init_from=start)
+        part = folder / ACTIONS / re.sub(r"[^\w.-]", "_", action)
+        histories.append(_train_one(own, part, accelerator, open_folder(part, own), None).history)
+    history = [
+        {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]} | {"epoch": rows[0]["epoch"]}
+        for rows in zip(*histories)
+    ]
+    if accelerator.is_main_process:
+        write_history(folder, history)
+    for row in history if on_epoch is not None and accelerator.is_main_process else ():
+        on_epoch(row)
+    return Run(load_actions(folder), history, folder, config)

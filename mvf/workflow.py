@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from mvf.bank import FeatureBank
 from mvf.config import DATA_FIELDS, Config, load_config
+from mvf.cost import milliseconds_per_frame, model_cost
 from mvf.data import VideoList, find_config_videos
 from mvf.embedding import EmbeddedVideo, embed, fingerprint
 from mvf.evaluation import evaluate, read_report, write_report
 from mvf.models import load_official_checkpoint
 from mvf.models.mvformer import MVFormer
+from mvf.models.per_action import ModelPerAction
 from mvf.precision import resolve_device
 from mvf.run_folder import default_folder, load_run, read_config
 
@@ -50,12 +51,10 @@ def open_model(source: str | Path, **data: Any) -> tuple[MVFormer, Config]:
         weights = data.pop("backbone_weights", "")
         model = load_official_checkpoint(source, backbone_weights=weights)
         config = load_config(data.get("dataset", "penn"), **data)
-        backbone = {
-            "backbone": model.backbone.name,
-            "layers": model.backbone.layers,
-            "image_size": model.backbone.image_size,
-        }
-        config = dataclasses.replace(config, **backbone, backbone_weights=weights)
+        own = asdict(model.architecture)
+        own = {f.name: own[f.name] for f in fields(Config) if f.name in own}
+        own |= {name: getattr(model.backbone, name) for name in ("layers", "image_size")}
+        config = replace(config, **own, backbone=model.backbone.name, backbone_weights=weights)
     else:
         run = load_run(source)
         model, config = run.model, with_data(run.config, **data)
@@ -113,11 +112,12 @@ def clean_bank(model: MVFormer, config: Config) -> FeatureBank | None:
 
 
 def embed_splits(model: MVFormer, config: Config) -> Splits:
-    """Embeds the training and validation videos of the configured data set."""
+    """Embeds the training and validation videos of the configured data set; neither where one has no videos."""
     cache = clean_bank(model, config)
     records = {split: find_config_videos(config, split) for split in ("train", "val")}
+    both = all(records.values())
     embedded = {
-        split: embed(model, videos, chunk=config.chunk, cache=cache, precision=config.precision)
+        split: embed(model, videos if both else [], chunk=config.chunk, cache=cache, precision=config.precision)
         for split, videos in records.items()
     }
     return Splits(records["train"], records["val"], embedded["train"], embedded["val"], cache)
@@ -128,7 +128,7 @@ def report_on(model: MVFormer, config: Config, splits: Splits, path: str | Path 
     report = evaluate(
         splits.train, splits.val, config, model, splits.train_records, splits.val_records, cache=splits.cache
     )
-    report |= _marks(model, config)
+    report |= _marks(model, config) | {"cost": _cost(model, config)}
     if path is not None:
         write_report(report, path)
     return report
@@ -142,6 +142,13 @@ def stored_or_new_report(subject: Subject, splits: Splits | None = None) -> dict
             return report
     splits = splits or embed_splits(subject.model, subject.config)
     return report_on(subject.model, subject.config, splits, subject.report)
+
+
+def _cost(model: MVFormer | ModelPerAction, config: Config) -> dict[str, float]:
+    """Size and speed, timed on this machine as it is busy now."""
+    one = model.of(model.actions[0]) if isinstance(model, ModelPerAction) else model
+    timed = {} if one.backbone is None else {"ms_per_frame": milliseconds_per_frame(one, config)}
+    return asdict(model_cost(config)) | timed
 
 
 def _marks(model: MVFormer, config: Config) -> dict[str, str]:

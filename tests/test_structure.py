@@ -10,7 +10,9 @@ import mvf
 PACKAGE = Path(mvf.__file__).parent
 ALLOWED = {
     "metrics": {"metrics"},
-    "config": set(),
+    "config": {"casting"},
+    "casting": set(),
+    "batch": {"tables", "config", "files"},
     "clip": set(),
     "files": set(),
     "precision": set(),

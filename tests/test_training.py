@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import mvf
-from mvf import training
+from mvf import trainer
 from mvf.run_folder import HISTORY, load_run, read_history
 from tests.conftest import TINY
 
@@ -120,29 +120,45 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_video(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(training.TrainingStep, "forward", lambda self, clip, generator: torch.tensor(float("nan")))
+    monkeypatch.setattr(trainer.TrainingStep, "forward", lambda self, clip, generator: torch.tensor(float("nan")))
     with pytest.raises(FloatingPointError, match=r"nan at step 1 \(epoch 1\), videos \w+"):
         mvf.train(tiny(), tmp_path / "run")
 
 
 def test_training_starts_from_a_run(tiny, tmp_path):
     first = mvf.train(tiny(), tmp_path / "first")
-    second = training.Trainer(tiny(init_from=str(tmp_path / "first")), tmp_path, training_accelerator())
+    second = trainer.Trainer(tiny(init_from=str(tmp_path / "first")), tmp_path, training_accelerator())
     for name, tensor in first.model.trained_state().items():
         torch.testing.assert_close(second.model.trained_state()[name], tensor)
 
 
+def test_a_presets_name_starts_from_its_run_of_the_same_seed_beside_this_one(tiny, tmp_path):
+    first = mvf.train(tiny(seed=2), tmp_path / "penn-2")
+    untouched = mvf.train(tiny(seed=2, init_from="penn", epochs=0), tmp_path / "zero")
+    for name, tensor in first.model.trained_state().items():
+        assert torch.equal(untouched.model.trained_state()[name], tensor)
+    assert untouched.history == [] and load_run(tmp_path / "zero").history == []
+    with pytest.raises(FileNotFoundError, match="penn-1; train it first: python -m mvf train penn"):
+        mvf.train(tiny(seed=1, init_from="penn"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_no_epochs_need_something_to_start_from(tiny):
+    with pytest.raises(ValueError, match="epochs must be at least 1, or 0 with init_from"):
+        tiny(epochs=0)
+
+
 def training_accelerator():
-    return training.Accelerator(cpu=True)
+    return trainer.Accelerator(cpu=True)
 
 
 def test_batches_hold_every_video_once_and_depend_on_seed_and_epoch_only(tiny):
     config = tiny(batch_size=4)
-    batches = training.epoch_batches(config, 10, epoch=3)
+    batches = trainer.epoch_batches(config, 10, epoch=3)
     assert sorted(sum(batches, [])) == list(range(10))
-    assert batches == training.epoch_batches(dataclasses.replace(config, epochs=99), 10, epoch=3)
-    assert batches != training.epoch_batches(config, 10, epoch=4)
-    assert [len(batch) for batch in training.epoch_batches(config, 9, epoch=1, world=2)] == [4, 4]
+    assert batches == trainer.epoch_batches(dataclasses.replace(config, epochs=99), 10, epoch=3)
+    assert batches != trainer.epoch_batches(config, 10, epoch=4)
+    assert [len(batch) for batch in trainer.epoch_batches(config, 9, epoch=1, world=2)] == [4, 4]
 
 
 def test_no_write_permission_is_said(tiny, tmp_path):

@@ -11,12 +11,14 @@ import logging
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mvf.config import Config, nearest
+from mvf.data.opening import SHOWN
 from mvf.data.records import Coverage, VideoList, VideoRecord
 
-__all__ = ["Coverage", "VideoList", "VideoRecord", "datasets", "find_config_videos", "find_videos"]
+__all__ = ["Coverage", "VideoList", "VideoRecord", "datasets", "find_config_videos", "find_videos", "layout"]
 
 SPLITS = ("train", "dev", "val")
 
@@ -65,7 +67,27 @@ def find_config_videos(config: Config, split: str, allow_empty: bool = False) ->
             logger.warning("%s=%s changes nothing: %s has no such option", key, value, config.dataset)
     options = {key: value for key, value in options.items() if key in known} | config.data_options
     videos = _find(config.dataset, split, config.data_root, options)
+    if config.action:
+        videos = _of_action(videos, config.action, split)
     return videos if allow_empty else _usable(videos, config.dataset, split)
+
+
+def layout(name: str) -> tuple[str, str]:
+    """The layouts that a dataset accepts, with `{root}` for its folder, and where its data are published."""
+    module = _module(name)
+    return getattr(module, "LAYOUT", ""), getattr(module, "SOURCE", "")
+
+
+def _of_action(videos: VideoList, action: str, split: str) -> VideoList:
+    """Videos of one action; which actions unreadable videos show is not known, so all of them stay named."""
+    actions = sorted({record.action for record in videos})
+    if split == "train" and action not in actions:
+        raise ValueError(f'no training video shows action "{action}"; {nearest(action, actions)}')
+    chosen = VideoList([record for record in videos if record.action == action])
+    unreadable = videos.coverage.unreadable
+    chosen.coverage = Coverage(len(chosen), len(chosen) + len(unreadable), unreadable)
+    chosen.action_assumed = getattr(videos, "action_assumed", False)
+    return chosen
 
 
 def _find(name: str, split: str, root: str | Path | None, options: dict[str, Any]) -> VideoList:
@@ -83,8 +105,9 @@ def _usable(videos: VideoList, name: str, split: str) -> VideoList:
     """Refuses to train on nothing; a validation split of which nothing is left is empty, and its coverage says why."""
     reasons = videos.coverage.unreadable
     if reasons and not videos and split == "train":
-        listed = "\n".join(f"  {name}: {reason}" for name, reason in reasons.items())
-        raise ValueError(f"none of the {len(reasons)} {name} {split} videos can be used:\n{listed}")
+        listed = "\n".join(f"  {name}: {reason}" for name, reason in list(reasons.items())[:SHOWN])
+        more = f"\n  and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+        raise ValueError(f"none of the {len(reasons)} {name} {split} videos can be used:\n{listed}{more}")
     return videos
 
 
@@ -93,11 +116,15 @@ def _modules() -> tuple[str, ...]:
 
 
 def _finder(name: str) -> Callable[..., VideoList]:
-    """`find_videos` of the module `name`; only that module is imported."""
+    return _module(name).find_videos
+
+
+def _module(name: str) -> ModuleType:
+    """The dataset module `name`; only that one is imported."""
     module = importlib.import_module(f"{__name__}.{name}") if name in _modules() else None
     if not hasattr(module, "find_videos"):
         raise ValueError(f'unknown dataset "{name}"; {nearest(name, datasets())}')
-    return module.find_videos
+    return module
 
 
 def _options(find: Callable[..., VideoList]) -> tuple[str, ...]:

@@ -7,25 +7,24 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
 
 import numpy as np
-from tqdm import tqdm
 
 from mvf.config import nearest
-from mvf.data.augment import derive_seed
-from mvf.data.images import VideoError, image_files
+from mvf.data.images import image_files
 from mvf.data.labels import mask_files, read_boxes, read_masks, read_phases
-from mvf.data.records import Coverage, VideoList, VideoRecord
+from mvf.data.opening import Listed, collect, dev_part
+from mvf.data.records import VideoList, VideoRecord
 from mvf.data.video import VIDEO_SUFFIXES, ImageFolder, VideoFile, open_source
 from mvf.files import data_folder
 
 TABLE = "videos.csv"
 COLUMNS = ("path", "split", "action", "phases", "boxes", "masks")
 ASSUMED_ACTION = "video"
+SOURCE = "your own videos"
 LAYOUT = """expected layout:
   {root}/
     squat1.mp4, more/squat2.mov, ...   video files, also in subfolders
@@ -69,17 +68,12 @@ def find_videos(split: str = "val", root: str | Path | None = None, *, fps: floa
     """
     folder = data_folder(root)
     rows = _with_splits(_with_names(_rows(folder)))
-    wanted = _of_split(rows, split)
-    records, unreadable = [], {}
-    for row, source in zip(wanted, _open_all(folder, wanted, fps)):
-        if isinstance(source, VideoError):
-            unreadable[row.name] = str(source)
-            logger.warning("left out %s: %s", row.name, source)
-        else:
-            records.append(_record(folder, row, source))
+    wanted = [row for row in rows if row.split == ("train" if split == "dev" else split)]
+    if split == "dev":
+        wanted = dev_part(wanted)
+    found = collect([_listed(folder, row, fps) for row in wanted])
     if not wanted:
         logger.warning("%s has no %s videos: all %d belong to the other split", folder, split, len(rows))
-    found = VideoList(records, Coverage(len(records), len(wanted), unreadable))
     found.action_assumed = not any(row.action for row in rows)
     return found
 
@@ -157,29 +151,8 @@ def _with_splits(rows: Sequence[Row]) -> list[Row]:
     return [row if row.split else replace(row, split="val" if row.name in val else "train") for row in rows]
 
 
-def _of_split(rows: Sequence[Row], split: str) -> list[Row]:
-    if split != "dev":
-        return [row for row in rows if row.split == split]
-    train = sorted((row for row in rows if row.split == "train"), key=lambda row: derive_seed("dev", row.name))
-    chosen = {row.name for row in train[: max(1, len(train) // 5)]}
-    return [row for row in rows if row.name in chosen]
-
-
-def _open_all(folder: Path, rows: Sequence[Row], fps: float) -> list[VideoFile | ImageFolder | VideoError]:
-    """Every video, or why it cannot be used; each is decoded once, which `$MVF_CACHE` remembers."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        opened = pool.map(lambda row: _open(folder / row.path, fps), rows)
-        return list(tqdm(opened, "checking videos", len(rows), leave=False, delay=2))
-
-
-def _open(path: Path, fps: float) -> VideoFile | ImageFolder | VideoError:
-    try:
-        source = open_source(path, fps)
-        if source.count() < 2:
-            raise VideoError(f"{path} is too short: {source.count()} frames, at least 2 are needed")
-        return source
-    except VideoError as error:
-        return error
+def _listed(folder: Path, row: Row, fps: float) -> Listed:
+    return Listed(row.name, partial(open_source, folder / row.path, fps), partial(_record, folder, row))
 
 
 def _record(folder: Path, row: Row, source: VideoFile | ImageFolder) -> VideoRecord:

@@ -1,22 +1,26 @@
-"""Labels of your own videos, checked against the frames of their video.
+"""Labels, checked against the frames of their video.
 
-Labels are given for every frame of the file. Where the video is resampled, so are they. What does not fit is the
-user's input and an error, unlike a damaged video, which is left out.
+Labels of your own videos are given for every frame of the file. Where the video is resampled, so are they. What does
+not fit is the user's input and an error, unlike a damaged video, which is left out. Published labels differ in length
+from the frames that are found (`fit_length`); where they are no labels at all the video is left out.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from mvf.data.images import image_files, read_image
+from mvf.data.images import VideoError, image_files, read_image
 from mvf.data.video import ImageFolder, VideoFile
 
 Source = VideoFile | ImageFolder
 TABLES = (".csv", ".npy")
+
+logger = logging.getLogger(__name__)
 
 
 def read_phases(name: str, text: str, folder: Path, source: Source) -> np.ndarray:
@@ -32,7 +36,7 @@ def read_phases(name: str, text: str, folder: Path, source: Source) -> np.ndarra
         ValueError: naming the video, the value found and the value wanted.
     """
     if text.lower().endswith(TABLES):
-        phases = _frame_phases(name, _read_table(name, folder / text), source.num_source_frames)
+        phases = _frame_phases(name, read_table(name, folder / text), source.num_source_frames)
     else:
         phases = phases_from_starts(name, _starts(name, text), source.num_source_frames)
     return phases[source.source_index]
@@ -55,9 +59,44 @@ def phases_from_starts(name: str, starts: Sequence[int], num_frames: int) -> np.
     return np.searchsorted(np.asarray(starts), np.arange(num_frames), side="right") - 1
 
 
+def fit_length(values: np.ndarray, length: int) -> np.ndarray:
+    """(length, ...) values a frame for a video that turned out longer or shorter: new j is old floor(j * L1 / length).
+
+    Example:
+        >>> fit_length(np.array([0, 0, 1, 1, 2, 2]), 3).tolist(), fit_length(np.array([0, 1]), 5).tolist()
+        ([0, 1, 2], [0, 0, 0, 1, 1])
+    """
+    return values[np.arange(length) * len(values) // length]
+
+
+def fit_phases(name: str, values: np.ndarray, length: int, num_phases: int = 0) -> np.ndarray:
+    """(length,) phases of a dataset, brought to the length of the video where they differ.
+
+    Args:
+        name: The video, for messages.
+        values: (L1,) an integer a frame, -1 where unlabelled; L1 at least 1.
+        length: Number of frames that decode.
+        num_phases: Phases that the action has; 0: any number.
+
+    Raises:
+        VideoError: when these are no phases, naming the video and the value.
+    """
+    try:
+        if values.ndim != 1 or not len(values) or values.dtype.kind not in "iuf":
+            raise ValueError(f"{name}: its labels are {values.dtype} {values.shape}, wanted one integer a frame")
+        phases = _whole_numbers(name, values)
+    except ValueError as error:
+        raise VideoError(str(error)) from None
+    if num_phases and phases.max() >= num_phases:
+        raise VideoError(f"{name}: phase {phases.max()}, but its action has only the phases 0 to {num_phases - 1}")
+    if len(phases) != length:
+        logger.info("%s: %d labels for %d frames, resampled", name, len(phases), length)
+    return fit_length(phases, length)
+
+
 def read_boxes(name: str, path: Path, source: Source) -> np.ndarray:
     """(count, 4) boxes x0 y0 x1 y1 in pixels of the upright frame, from a .csv or .npy of one row a frame."""
-    boxes = _read_table(name, path)
+    boxes = read_table(name, path)
     wanted = (source.num_source_frames, 4)
     if boxes.shape != wanted:
         raise ValueError(f"{name}: boxes in {path} have shape {boxes.shape}, wanted {wanted}: x0 y0 x1 y1 a frame")
@@ -79,11 +118,27 @@ def mask_files(name: str, folder: Path, source: Source) -> tuple[list[Path], tup
 
 def read_masks(name: str, files: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
     """(T, H, W) True where a mask image is not black; `size` is the (H, W) that every image must have."""
-    masks = [read_image(path, cv2.IMREAD_GRAYSCALE) > 0 for path in files]
+    try:
+        masks = [read_image(path, cv2.IMREAD_GRAYSCALE) > 0 for path in files]
+    except VideoError as error:
+        raise ValueError(f"{name}: {error}") from None  # the label is wrong, not the video
     for path, mask in zip(files, masks):
         if mask.shape != size:
             raise ValueError(f"{name}: mask {path} has (height, width) {mask.shape}, its video {size}")
     return np.stack(masks)
+
+
+def read_table(name: str, path: Path) -> np.ndarray:
+    """(rows,) or (rows, columns) numbers from a .npy, or a .csv whose first line may be a header."""
+    try:
+        if path.suffix.lower() == ".npy":
+            values = np.load(path, allow_pickle=False)
+        else:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            values = np.loadtxt(lines[_is_header(lines) :], delimiter=",", ndmin=2)
+        return values.astype(np.float64)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise ValueError(f"{name}: cannot read numbers from {path}: {error}") from None
 
 
 def _starts(name: str, text: str) -> list[int]:
@@ -99,25 +154,16 @@ def _frame_phases(name: str, values: np.ndarray, num_frames: int) -> np.ndarray:
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if values.shape != (num_frames,):
         raise ValueError(f"{name}: phases have shape {values.shape}, but the video has {num_frames} frames")
+    return _whole_numbers(name, values)
+
+
+def _whole_numbers(name: str, values: np.ndarray) -> np.ndarray:
     wrong = np.flatnonzero((values != np.round(values)) | (values < -1))
     if len(wrong):
         raise ValueError(
             f"{name}: phase {values[wrong[0]]:g} at frame {wrong[0]}; phases are 0, 1, ..., or -1 for unlabelled"
         )
     return values.astype(np.int64)
-
-
-def _read_table(name: str, path: Path) -> np.ndarray:
-    """(rows,) or (rows, columns) numbers from a .npy, or a .csv whose first line may be a header."""
-    try:
-        if path.suffix.lower() == ".npy":
-            values = np.load(path, allow_pickle=False)
-        else:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            values = np.loadtxt(lines[_is_header(lines) :], delimiter=",", ndmin=2)
-        return values.astype(np.float64)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{name}: cannot read numbers from {path}: {error}") from None
 
 
 def _is_header(lines: list[str]) -> bool:

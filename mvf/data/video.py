@@ -19,6 +19,9 @@ from mvf.files import atomic, cache_folder
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .mts .m2ts .3gp .ogv".split())
 
+# a frame, the width of its pixels over their height, and when it is shown: seconds from the start of its file or NaN
+DecodedFrame = tuple[av.VideoFrame, float, float]
+
 logger = logging.getLogger(__name__)
 
 
@@ -46,7 +49,7 @@ class VideoFile:
 
     @property
     def identity(self) -> str:
-        return f"{_file_identity(self.path)}|{self.fps:g}"
+        return f"{self._source_identity}|{self.fps:g}"
 
     @cached_property
     def num_source_frames(self) -> int:
@@ -64,10 +67,10 @@ class VideoFile:
         return len(self.source_index)
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
-        wanted = self.source_index[_slice(start, stop, step)]
+        wanted = self.source_index[frame_slice(start, stop, step)]
         reformatter = VideoReformatter()  # reused: setting up a colour conversion costs more than doing it
         position = 0
-        for number, (frame, aspect) in enumerate(_decode(self.path) if len(wanted) else ()):
+        for number, (frame, aspect, _) in enumerate(self._decoded() if len(wanted) else ()):
             if number == wanted[position]:
                 picture = _upright(frame, aspect, reformatter)
             while number == wanted[position]:
@@ -81,7 +84,16 @@ class VideoFile:
     @cached_property
     def _times(self) -> np.ndarray:
         """(num_source_frames,) presentation times in seconds, NaN where the file has none."""
-        return _remembered(_file_identity(self.path), lambda: _presentation_times(self.path))
+        return remembered(
+            self._source_identity, lambda: np.array([time for _, _, time in self._decoded()], dtype=float)
+        )
+
+    @property
+    def _source_identity(self) -> str:
+        return file_identity(self.path)
+
+    def _decoded(self, *start: float) -> Iterator[DecodedFrame]:
+        return _decode(self.path, *start)
 
 
 class ImageFolder:
@@ -104,13 +116,13 @@ class ImageFolder:
 
     @property
     def identity(self) -> str:
-        digest = hashlib.sha256("\n".join(map(_file_identity, self.files)).encode()).hexdigest()
+        digest = hashlib.sha256("\n".join(map(file_identity, self.files)).encode()).hexdigest()
         return f"{self.path}|{len(self.files)} images|{digest}"
 
     @cached_property
     def num_source_frames(self) -> int:
         """Number of images; all of them decode."""
-        return len(_remembered(self.identity, lambda: np.arange(sum(1 for _ in self._read(self.files)), dtype=float)))
+        return len(remembered(self.identity, lambda: np.arange(sum(1 for _ in self._read(self.files)), dtype=float)))
 
     @cached_property
     def source_index(self) -> np.ndarray:
@@ -121,7 +133,7 @@ class ImageFolder:
         return self.num_source_frames
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
-        return self._read(self.files[_slice(start, stop, step)])
+        return self._read(self.files[frame_slice(start, stop, step)])
 
     def _read(self, files: Iterable[Path]) -> Iterator[np.ndarray]:
         size = None
@@ -167,8 +179,8 @@ def resampled_index(times: np.ndarray, fps: float) -> np.ndarray:
     return np.searchsorted((times[:-1] + times[1:]) / 2, wanted - tolerance)
 
 
-def _decode(path: Path) -> Iterator[tuple[av.VideoFrame, float]]:
-    """Frames in presentation order, each with the width of its pixels over their height."""
+def _decode(path: Path, start: float = 0.0) -> Iterator[DecodedFrame]:
+    """Frames in presentation order, from about `start` seconds: a seek may land some frames before or after it."""
     number, size = 0, None
     try:
         if path.stat().st_size == 0:
@@ -178,6 +190,9 @@ def _decode(path: Path) -> Iterator[tuple[av.VideoFrame, float]]:
             if stream is None:
                 raise VideoError(f"cannot read {path}: it holds no video stream")
             aspect = float(stream.sample_aspect_ratio or 1)
+            origin = (container.start_time or 0) / av.time_base
+            if start > 0:
+                container.seek(int((origin + start) / stream.time_base), stream=stream)
             for packet in container.demux(stream):
                 if packet.is_corrupt:
                     raise VideoError(f"cannot read {path}: damaged or cut off after {number} frames")
@@ -187,15 +202,11 @@ def _decode(path: Path) -> Iterator[tuple[av.VideoFrame, float]]:
                         raise VideoError(f"cannot read {path}: damaged after {number} frames")
                     if (frame.height, frame.width) != size:
                         raise VideoError(f"cannot use {path}: its frame size changes after {number} frames")
-                    yield frame, aspect
+                    yield frame, aspect, math.nan if frame.time is None else frame.time - origin
                     number += 1
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
         raise VideoError(f"cannot read {path}: damaged after {number} frames, or no video ({reason})") from error
-
-
-def _presentation_times(path: Path) -> np.ndarray:
-    return np.array([math.nan if frame.time is None else frame.time for frame, _ in _decode(path)], dtype=float)
 
 
 def _upright(frame: av.VideoFrame, aspect: float, reformatter: VideoReformatter) -> np.ndarray:
@@ -206,7 +217,7 @@ def _upright(frame: av.VideoFrame, aspect: float, reformatter: VideoReformatter)
     return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
 
 
-def _file_identity(path: Path) -> str:
+def file_identity(path: Path) -> str:
     try:
         found = path.stat()
     except OSError as error:
@@ -214,7 +225,7 @@ def _file_identity(path: Path) -> str:
     return f"{path}|{found.st_size}|{found.st_mtime_ns}"
 
 
-def _remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """`compute()`, kept on disk under `identity`; a cache that cannot be used costs time, not the result."""
     path = cache_folder() / "frame_counts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
     try:
@@ -229,7 +240,7 @@ def _remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     return values
 
 
-def _slice(start: int, stop: int | None, step: int) -> slice:
+def frame_slice(start: int, stop: int | None, step: int) -> slice:
     if step < 1:
         raise ValueError(f"step must be at least 1, got {step}")
     return slice(start, stop, step)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mvf.bank import FeatureBank
 from mvf.config import Config
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
@@ -17,6 +18,7 @@ from mvf.embedding import EmbeddedVideo, chunk_bounds, evaluating, pool_features
 from mvf.evaluation.tasks import Rounds
 from mvf.models import build_model
 from mvf.models.mvformer import MVFormer
+from mvf.models.per_action import ModelPerAction, model_of
 
 PERMUTATIONS = 5
 WINDOWS = 3
@@ -31,7 +33,8 @@ class Controls:
     """What one pass over the videos of a split gives.
 
     Attributes:
-        whole: Rounds by control; `backbone` holds the mean patches (T, C), of which `backbone_motion` is made.
+        whole: Rounds by control; `backbone` holds the mean patches (T, C) of the pretrained backbone, of which
+            `backbone_motion` is made.
         cropped: The same on `WINDOWS` windows of every video, one window a round.
         starts: By video, the first frame of each window.
     """
@@ -112,20 +115,26 @@ def backbone_motion(mean: np.ndarray) -> np.ndarray:
     return np.concatenate([mean, *steps], axis=1)
 
 
-def untrained_model(config: Config, model: MVFormer) -> MVFormer:
-    """The same model before training: initialised as training does it, sharing the frozen backbone."""
+def untrained_model(config: Config, model: MVFormer | ModelPerAction) -> MVFormer:
+    """The same model before training: initialised as training does it, on the pretrained backbone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        untrained = build_model(config, backbone=model.backbone)
+        untrained = build_model(config, backbone=model.backbone.before_training())
     return untrained.to(next(model.parameters()).device).eval()
 
 
 def embed_controls(
-    model: MVFormer, untrained: MVFormer, records: Sequence[VideoRecord], config: Config, cache=None
+    model: MVFormer | ModelPerAction,
+    untrained: MVFormer,
+    records: Sequence[VideoRecord],
+    config: Config,
+    cache: FeatureBank | None = None,
 ) -> Controls:
     """Every control that needs pixels, from one reading of each video's features.
 
     Pooling works frame by frame, so shuffles and windows re-order pooled tokens and only run the fusion again.
+    The control `backbone` is of the pretrained network, also where its last blocks have been trained; then a
+    video is read twice, since the trained model's own features differ from those of `untrained`.
 
     Args:
         model: The trained model.
@@ -137,14 +146,17 @@ def embed_controls(
     controls, chunk = Controls(), config.chunk
     with torch.inference_mode(), evaluating(model), evaluating(untrained):
         for record in tqdm(records, unit="video", desc="controls", disable=len(records) < 2):
-            patches, cls = video_features(model, record, cache, config.precision)
-            crops = windows(record.name, len(patches))
+            trained = model_of(model, record.action)
+            features = before = video_features(trained, record, cache, config.precision)
+            if untrained.backbone is not trained.backbone:
+                before = video_features(untrained, record, None, config.precision)
+            mean = before[0].mean(dim=1).numpy()
+            crops = windows(record.name, len(mean))
             controls.starts[record.name] = [crop.start for crop in crops]
-            mean = patches.mean(dim=1).numpy()
             _add(controls.whole, record, "backbone", [mean])
             _add(controls.cropped, record, "backbone", [mean[crop] for crop in crops], crops)
-            for name, network in (("model", model), ("untrained", untrained)):
-                tokens = pool_features(network, patches, cls)
+            for name, network, seen in (("model", trained, features), ("untrained", untrained, before)):
+                tokens = pool_features(network, *seen)
                 whole, shuffled = ("frozen_frame", "shuffled_order") if name == "model" else (name, f"{name}_shuffled")
                 steady = tokens[len(tokens) // 2].expand_as(tokens) if name == "model" else tokens
                 _add(controls.whole, record, whole, _fuse(network, steady[None], chunk))

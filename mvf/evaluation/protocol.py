@@ -20,9 +20,10 @@ from mvf.evaluation.controls import (
 )
 from mvf.evaluation.localize import localization
 from mvf.evaluation.report import add_kinds, empty_report, header, score_report, verdicts
-from mvf.evaluation.scoring import Protocol, Scored, alignment, count_phases, score_rounds
+from mvf.evaluation.scoring import Protocol, Scored, alignment, count_phases, score_rounds, video_pieces
 from mvf.evaluation.tasks import Features, Rounds, kept_frames, standardiser
 from mvf.models.mvformer import MVFormer
+from mvf.models.per_action import ModelPerAction
 
 __all__ = ["evaluate"]
 
@@ -32,6 +33,8 @@ PIXEL_CONTROLS = (
 NEEDS_MODEL = (
     *(f"controls.{name}" for name in PIXEL_CONTROLS), "cropped", "alignment_error.window", "localization", "coverage",
 )  # fmt: skip
+
+TOGETHER = "all actions"
 
 FEATURES: Mapping[str, Features] = {"backbone_mean": lambda mean: mean, "backbone_motion": backbone_motion}
 
@@ -61,10 +64,13 @@ def evaluate(
 
     Returns:
         The content of `metrics.json`: DESIGN section 5, and the keys `alignment_error_controls`, `phase_kinds`,
-        `localization_differences`, `sampling`, `features`, `warning` where they apply. What could not be computed
-        is absent, and named with its reason in `skipped`.
+        `localization_differences`, `sampling`, `features`, `warning`, `videos` (sums of every video) where they apply.
+        What could not be computed is absent, and named with its reason in `skipped`.
     """
-    protocol = Protocol(count_phases([*train_embedded, *val_embedded]), config.stride, config.probe)
+    ordered = config.judge == "action"
+    train_embedded, val_embedded = _judged(train_embedded, ordered), _judged(val_embedded, ordered)
+    phases = count_phases([*train_embedded, *val_embedded])
+    protocol = Protocol(phases, config.stride, config.probe, ordered)
     clocks = _clocks(config, model)
     kinds = {record.action: record.phase_kinds for record in val_records or () if record.phase_kinds}
     report = header(config, model, train_records)
@@ -72,19 +78,30 @@ def evaluate(
     coverages = {split: r.coverage.as_dict() for split, r in records.items() if hasattr(r, "coverage")}
     report |= {"coverage": coverages} if coverages else {}
     if not train_embedded or not val_embedded:
-        return report | empty_report(len(train_embedded), len(val_embedded), NEEDS_MODEL)
-    report |= score_report(list(train_embedded), list(val_embedded), protocol, clocks, kinds)
+        found = (e or r or () for e, r in ((train_embedded, train_records), (val_embedded, val_records)))
+        return report | empty_report(*map(len, found), NEEDS_MODEL)
+    report |= score_report(train_embedded, val_embedded, protocol, clocks, kinds)
     lacking = _lacking(model, train_records, val_records)
     if lacking:
         report["skipped"] |= {name: lacking for name in NEEDS_MODEL if name != "coverage" or not coverages}
         return report
     untrained = untrained_model(config, model)
-    train, val = (embed_controls(model, untrained, r, config, cache) for r in (train_records, val_records))
+    both = (embed_controls(model, untrained, r, config, cache) for r in (train_records, val_records))
+    train, val = (replace(c, whole=_regroup(c.whole, ordered), cropped=_regroup(c.cropped, ordered)) for c in both)
     _add_controls(report, train, val, protocol, kinds)
     _add_cropped(report, train, val, protocol, clocks["position_only"])
     _add_alignment(report, val_embedded, train, val, protocol, clocks["position_only"])
     _add_localization(report, model, train_records, val_records)
     return report
+
+
+def _judged(videos: Sequence[EmbeddedVideo], ordered: bool) -> list[EmbeddedVideo]:
+    """The videos as they are grouped: by action, or all of them as one."""
+    return list(videos) if ordered else [replace(video, action=TOGETHER) for video in videos]
+
+
+def _regroup(rounds_of: Mapping[str, Rounds], ordered: bool) -> dict[str, Rounds]:
+    return {name: [_judged(videos, ordered) for videos in rounds] for name, rounds in rounds_of.items()}
 
 
 def _clocks(config: Config, model: MVFormer | None) -> dict[str, Clock]:
@@ -122,6 +139,7 @@ def _add_cropped(report: dict, train: Controls, val: Controls, protocol: Protoco
             rounds = [apply_clock(part, clock) for part in rounds]
         scored[name] = score_rounds(*rounds, protocol, FEATURES.get(name))
     report["cropped"] = {name: part.means() for name, part in scored.items()}
+    report["videos"]["cropped"] = video_pieces(scored["model"], val.cropped["model"][0])
     _name_gaps(report, "cropped", scored)
     controls = {name: part for name, part in scored.items() if name != "model"}
     sentences = verdicts(scored["model"], scored["position_only"], controls)
@@ -170,6 +188,8 @@ def _placed(windows: Rounds, controls: Controls) -> list[tuple[EmbeddedVideo, in
 
 def _add_localization(report: dict, model: MVFormer, train: Sequence[VideoRecord], val: Sequence[VideoRecord]) -> None:
     try:
+        if isinstance(model, ModelPerAction):
+            raise ValueError("every action has a model with entities of its own: evaluate the runs of single actions")
         table, differences, skipped = localization(model, train, val)
     except ValueError as error:
         report["skipped"]["localization"] = str(error)

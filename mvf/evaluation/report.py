@@ -10,12 +10,23 @@ from mvf.config import Config
 from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.controls import Clock, apply_clock
-from mvf.evaluation.scoring import Protocol, Scored, alignment, kind_accuracy, label_fractions, score_rounds
+from mvf.evaluation.scoring import (
+    Protocol,
+    Scored,
+    alignment,
+    kind_accuracy,
+    label_fractions,
+    score_rounds,
+    video_pieces,
+)
 from mvf.evaluation.tasks import SCORES
 from mvf.evaluation.verdicts import paired_interval, verdict
 from mvf.files import atomic
 from mvf.losses import build_config_loss
 from mvf.models.mvformer import MVFormer
+
+# long, or not the same twice: metrics.videos.json holds sums of every video, metrics.cost.json timings
+ASIDE = ("videos", "cost")
 
 
 def score_report(
@@ -51,6 +62,7 @@ def score_report(
         "label_fractions": fractions,
         "controls": {name: scored.means() for name, scored in controls.items()},
         "verdicts": verdicts(model, controls["position_only"]),
+        "videos": {"whole": video_pieces(model, val)},
         "alignment_error": {},
         "alignment_error_controls": {name: {} for name in clocks},
         "skipped": model.skipped() | skipped,
@@ -106,10 +118,15 @@ def header(config: Config, model: MVFormer | None, records: Sequence[VideoRecord
 
 
 def write_report(report: Mapping, path: str | Path) -> None:
-    """Writes `metrics.json`: sorted, so that equal reports are equal files."""
-    text = json.dumps(report, indent=1, sort_keys=True, allow_nan=False)
+    """Writes `metrics.json`: sorted, so that equal reports are equal files; `ASIDE` parts go to files beside it."""
+    path = Path(path)
+    for part in ASIDE:
+        if part in report:
+            with atomic(_aside(path, part)) as temporary:
+                temporary.write_text(json.dumps(report[part], sort_keys=True, allow_nan=False), encoding="utf-8")
+    shown = {name: value for name, value in report.items() if name not in ASIDE}
     with atomic(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(shown, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_report(path: str | Path) -> dict:
@@ -118,15 +135,22 @@ def read_report(path: str | Path) -> dict:
     Raises:
         ValueError: naming the file, when it is absent or no report.
     """
+    path = Path(path)
     try:
-        report = json.loads(Path(path).read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8"))
+        parts = [part for part in ASIDE if _aside(path, part).exists()]
+        aside = {part: json.loads(_aside(path, part).read_text(encoding="utf-8")) for part in parts}
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: evaluate the run first") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a report: {error}") from None
     if not isinstance(report, dict) or "scores" not in report:
         raise ValueError(f'{path} is not a report: it has no "scores"')
-    return report
+    return report | aside
+
+
+def _aside(path: Path, part: str) -> Path:
+    return path.with_suffix(f".{part}.json")
 
 
 def add_kinds(report: dict, scored: Mapping[str, Scored], kinds: Mapping[str, Sequence[str]]) -> None:

@@ -14,6 +14,8 @@ from mvf.evaluation.verdicts import combine
 from mvf.metrics import alignment_error_pairs, event_times, phase_classification, phase_progression
 
 FRACTIONS = (0.1, 0.5, 1.0)
+KEPT = ("classification", "progression", "kendall_tau", "retrieval@5")  # the paper's four, video by video
+UNORDERED = 'labels are classes without an order (judge="together")'
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,14 @@ class Protocol:
         num_phases: By action.
         stride: Frame stride of Kendall's tau and retrieval.
         probe: `logistic`, or FineGym's `sgd`.
+        ordered: False where labels are classes without an order, so that only classification and retrieval mean
+            anything.
     """
 
     num_phases: Mapping[str, int]
     stride: int = 1
     probe: str = "logistic"
+    ordered: bool = True
 
 
 @dataclass
@@ -106,7 +111,7 @@ def score_rounds(
         pairs = [([t], [v]) for t, v in zip(train, val)] if refit else [(train, val)]
         for train_part, val_part in pairs:
             settings = (action, protocol.num_phases[action], protocol.stride, protocol.probe, features)
-            _score(scored, action, action_task(train_part, val_part, *settings))
+            _score(scored, action, action_task(train_part, val_part, *settings), protocol.ordered)
     return scored
 
 
@@ -154,8 +159,10 @@ def alignment(
         protocol: `num_phases` is read.
 
     Raises:
-        ValueError: when no action has two labelled videos.
+        ValueError: when no action has two labelled videos, or labels have no order.
     """
+    if not protocol.ordered:
+        raise ValueError(UNORDERED)
     errors = []
     for action in sorted({video.action for video in references}):
         videos = [v for v in references if v.action == action and v.phases is not None]
@@ -188,15 +195,32 @@ def kind_accuracy(scored: Scored, kinds: Mapping[str, Sequence[str]]) -> dict[st
     return {kind: float(np.mean(found)) for kind, found in values.items() if found}
 
 
-def _score(scored: Scored, action: str, task: ActionTask) -> None:
+def video_pieces(scored: Scored, videos: Sequence[EmbeddedVideo]) -> dict[str, dict[str, dict[str, list]]]:
+    """Pieces of `KEPT` scores by score, action and video, for comparisons of runs over the same videos."""
+    names: dict[str, list[str]] = {}
+    for video in videos:
+        names.setdefault(video.action, []).append(video.name)
+    return {
+        score: {action: dict(zip(names[action], pieces.tolist(), strict=True)) for action, pieces in by.items()}
+        for score, by in scored.pieces.items()
+        if score in KEPT
+    }
+
+
+def _score(scored: Scored, action: str, task: ActionTask, ordered: bool) -> None:
+    def needs_order(compute: Callable[[], np.ndarray]) -> np.ndarray:
+        if not ordered:
+            raise ValueError(UNORDERED)
+        return compute()
+
     def classification() -> np.ndarray:
         counts = task.phase_counts()
         scored.phase_counts[action] = scored.phase_counts.get(action, 0) + counts.sum(axis=0)
         return counts.sum(axis=1)
 
     scored.add(action, "classification", classification)
-    scored.add(action, "progression", task.progression)
-    scored.add(action, "kendall_tau", task.kendall_tau)
+    scored.add(action, "progression", partial(needs_order, task.progression))
+    scored.add(action, "kendall_tau", partial(needs_order, task.kendall_tau))
     for k in NEIGHBOURS:
         scored.add(action, f"retrieval@{k}", partial(task.retrieval, k))
 

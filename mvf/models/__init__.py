@@ -1,4 +1,4 @@
-"""The model: frozen backbone, spatial pooling, temporal fusion; and where models are read from."""
+"""The model: image backbone, spatial pooling, temporal fusion; and where models are read from."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ def build_model(config: Config, backbone: nn.Module | None = None, project: bool
 
     Args:
         config: Every field that `Architecture` has too is taken over.
-        backbone: A ready-made frozen network instead of the one that `config` names.
+        backbone: A ready-made network instead of the one that `config` names.
         project: False leaves the projection head out, for objectives that do not read it.
 
     Raises:
-        ValueError: for a layer, image size or class token that the backbone does not have.
+        ValueError: for a layer, image size, class token or number of blocks that the backbone does not have.
     """
     if backbone is None:
-        backbone = Backbone(config.backbone, config.backbone_weights, config.image_size, config.layers)
+        source = (config.backbone, config.backbone_weights, config.image_size, config.layers)
+        backbone = Backbone(*source, config.trainable_blocks)
     shared = {f.name: getattr(config, f.name) for f in fields(Architecture) if hasattr(config, f.name)}
     architecture = Architecture(**shared, channels=backbone.channels, cls_channels=backbone.cls_channels)
     return MVFormer(architecture if project else replace(architecture, projection_width=0), backbone)
@@ -37,11 +38,19 @@ def build_model(config: Config, backbone: nn.Module | None = None, project: bool
 def load_weights(model: MVFormer, source: str | Path) -> None:
     """Starts the trained parts of `model` from a model folder, a run folder or an official checkpoint.
 
+    Blocks of the backbone that `model` trains and `source` did not start from the pretrained network.
+
     Raises:
         FileNotFoundError: when `source` does not exist.
-        ValueError: when its tensors do not fit the model.
+        ValueError: when its tensors do not fit the model, or are of backbone blocks that the model keeps frozen.
     """
+    own = {name: t for name, t in model.trained_state().items() if name.startswith(pretrained.BACKBONE)}
     if Path(source).is_dir():
-        model.load_trained_state(pretrained.read(source).trained)
+        given = pretrained.read(source).trained
     else:
-        model.load_trained_state(load_official_checkpoint(source).trained_state())
+        state = load_official_checkpoint(source).state_dict()
+        given = {name: t for name, t in state.items() if name in own or not name.startswith(pretrained.BACKBONE)}
+    trained = [name for name in given if name.startswith(pretrained.BACKBONE) and name not in own]
+    if trained and model.backbone is not None:
+        raise ValueError(f"{source} trained {trained[0]}, which is frozen here: set trainable_blocks as it did")
+    model.load_trained_state(own | {name: tensor for name, tensor in given.items() if name not in trained})

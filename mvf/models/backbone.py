@@ -1,4 +1,4 @@
-"""The frozen image backbone: patch features, class token and class-token attention of chosen layers."""
+"""The image backbone: patch features, class token and class-token attention of chosen layers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mvf.models.weights import check_image_size, is_vit, load_backbone, patch_si
 
 
 class Backbone(nn.Module):
-    """A frozen timm network that turns frames into patch features.
+    """A pretrained timm network that turns frames into patch features, frozen but for its last blocks if asked.
 
     Features are the outputs of the chosen blocks before the final norm, concatenated on channels in the
     order in which the layers are named; class and register tokens are left out. The module normalises
-    its input itself, and stays in eval mode and without gradients whatever its parent does.
+    its input itself. What is frozen stays in eval mode and without gradients whatever its parent does.
 
     Reference: Walmer et al., arXiv 2311.10873, section 3.1; Caron et al., DINO, ICCV 2021.
 
@@ -29,6 +29,7 @@ class Backbone(nn.Module):
         weights: Empty: hub, else package index; the path of a file; or `random`.
         image_size: Side of the square frames, in pixels.
         layers: 1-based blocks (ResNets: stages 1 to 4), negative from the end.
+        trainable_blocks: Number of blocks (ResNets: stages) that are trained, up to the deepest of `layers`.
 
     Attributes:
         weights, timm_name, weights_source, weights_sha256: As asked for, and as found; see `LoadedBackbone`.
@@ -38,12 +39,13 @@ class Backbone(nn.Module):
         grid: (h, w) patches of a frame, P = h * w.
         num_blocks: Number of layers to choose from.
         num_heads: Attention heads of a block; None without class token.
+        trained_parts: Names of the modules that are trained; empty where all is frozen.
 
     Shape:
         frames (M, 3, S, S) in [0, 1] -> patches (M, P, C), cls (M, C0) or None: the class token of the deepest layer
 
     Raises:
-        ValueError: for a layer that the network lacks, or frames that its patches do not divide.
+        ValueError: for a layer or a number of blocks that the network lacks, or frames that its patches do not divide.
 
     Example:
         >>> backbone = Backbone("vit_tiny_patch16_224", "random", image_size=32, layers=(4, -1))
@@ -53,7 +55,12 @@ class Backbone(nn.Module):
     """
 
     def __init__(
-        self, name: str, weights: str | Path = "", image_size: int = 224, layers: Sequence[int] = (4, 8, 12)
+        self,
+        name: str,
+        weights: str | Path = "",
+        image_size: int = 224,
+        layers: Sequence[int] = (4, 8, 12),
+        trainable_blocks: int = 0,
     ) -> None:
         super().__init__()
         loaded = load_backbone(name, weights, image_size)
@@ -71,11 +78,25 @@ class Backbone(nn.Module):
         for kind in ("mean", "std"):
             values = torch.tensor(self.model.pretrained_cfg[kind]).view(3, 1, 1)
             self.register_buffer(kind, values, persistent=False)
+        self.trainable_blocks = trainable_blocks
+        self.trained_parts = _trained_parts(self.model, name, max(self.layers), trainable_blocks)
+        for part in self.trained_parts:
+            self.get_submodule(part).requires_grad_()
         self.train()
 
     def train(self, mode: bool = True) -> Backbone:
-        """Stays in eval mode: a frozen batch norm keeps its statistics."""
-        return super().train(False)
+        """Only trained blocks follow `mode`: a frozen batch norm keeps its statistics."""
+        super().train(False)
+        for part in self.trained_parts:
+            self.get_submodule(part).train(mode)
+        self.training = mode and bool(self.trained_parts)
+        return self
+
+    def before_training(self) -> Backbone:
+        """The pretrained network, all frozen: itself where nothing is trained, else loaded again."""
+        if not self.trained_parts:
+            return self
+        return Backbone(self.name, self.weights, self.image_size, self.layers).to(self.mean.device)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
         """Patch features of `self.layers` and the class token of the deepest of them."""
@@ -132,7 +153,6 @@ class Backbone(nn.Module):
         heads = torch.stack([recorded.rows[layer] for layer in layers])
         return torch.cat(patches, dim=-1), cls, heads[..., self.model.num_prefix_tokens :]
 
-    @torch.no_grad()
     def _features(self, frames: Tensor, layers: Iterable[int]) -> dict[int, tuple[Tensor, Tensor | None]]:
         """For each layer patches (M, P, C_l) and class token (M, C0), or None."""
         if frames.ndim != 4 or frames.shape[1] != 3 or frames.shape[2] != frames.shape[3]:
@@ -142,11 +162,11 @@ class Backbone(nn.Module):
         first = 0 if isinstance(self.model, timm.models.ResNet) else 1  # a ResNet's feature 0 is its stem
         options: dict[str, Any] = {"indices": [layer - first for layer in order], "norm": False}
         options |= {"intermediates_only": True, "stop_early": True}
-        frames = (frames - self.mean) / self.std
+        options |= {"return_prefix_tokens": True, "output_fmt": "NLC"} if self.has_cls else {"output_fmt": "NCHW"}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self.trained_parts)):
+            outputs = self.model.forward_intermediates((frames - self.mean) / self.std, **options)
         if self.has_cls:
-            outputs = self.model.forward_intermediates(frames, return_prefix_tokens=True, output_fmt="NLC", **options)
             return {layer: (patches, prefix[:, 0]) for layer, (patches, prefix) in zip(order, outputs)}
-        outputs = self.model.forward_intermediates(frames, output_fmt="NCHW", **options)
         return {layer: (maps.flatten(2).transpose(1, 2), None) for layer, maps in zip(order, outputs)}
 
 
@@ -188,6 +208,16 @@ def _num_layers(model: nn.Module) -> int:
     if is_vit(model):
         return len(model.blocks)
     return len(model.feature_info) - isinstance(model, timm.models.ResNet)
+
+
+def _trained_parts(model: nn.Module, name: str, deepest: int, count: int) -> tuple[str, ...]:
+    """Names of the last `count` blocks or stages of those that run for layer `deepest`."""
+    if not 0 <= count <= deepest:
+        raise ValueError(f"trainable_blocks must be 0 to {deepest}, the last layer of {name} that is read; got {count}")
+    if count and not (is_vit(model) or isinstance(model, timm.models.ResNet)):
+        raise ValueError(f"trainable_blocks is for vision transformers and ResNets, {name} is neither: use 0")
+    numbers = range(deepest - count + 1, deepest + 1)
+    return tuple(f"model.blocks.{i - 1}" if is_vit(model) else f"model.layer{i}" for i in numbers)
 
 
 def _num_heads(model: nn.Module) -> int:

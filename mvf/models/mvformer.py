@@ -1,4 +1,4 @@
-"""MV-Former (paper, Figure 2): frozen backbone, spatial pooling to entities, temporal fusion, one embedding a frame."""
+"""MV-Former (paper, Figure 2): image backbone, spatial pooling to entities, temporal fusion, one embedding a frame."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class MVFormer(nn.Module):
 
     Args:
         architecture: Numbers of the trained parts.
-        backbone: Frozen network `(M, 3, S, S) -> (patches (M, P, C), cls (M, C0) or None)`; without one only
-            `fuse` works, which starts from its features.
+        backbone: Network `(M, 3, S, S) -> (patches (M, P, C), cls (M, C0) or None)`, frozen but for its
+            `trained_parts`, if it has any; without one only `fuse` works, which starts from its features.
 
     Shape:
         frames (B, T, 3, S, S) in [0, 1], valid (B, T) True where a frame is real -> `MVFormerOutput`
@@ -164,8 +164,8 @@ class MVFormer(nn.Module):
     # files --------------------------------------------------------------------------------------------------------
 
     def trained_state(self) -> dict[str, Tensor]:
-        """The state without the frozen backbone."""
-        return {name: t for name, t in self.state_dict().items() if not name.startswith(pretrained.BACKBONE)}
+        """The state without what is frozen of the backbone."""
+        return {name: t for name, t in self.state_dict().items() if pretrained.is_trained(name, self.backbone)}
 
     def load_trained_state(self, state: dict[str, Tensor]) -> None:
         """Loads what `trained_state` gave.
@@ -204,7 +204,8 @@ class MVFormer(nn.Module):
         if backbone and stored.backbone:
             network = pretrained.rebuild_backbone(stored, folder, backbone_weights)
         model = cls(architecture, network)
-        model.load_trained_state(stored.trained)
+        kept = (name for name in stored.trained if network is not None or not name.startswith(pretrained.BACKBONE))
+        model.load_trained_state({name: stored.trained[name] for name in kept})
         return model.eval()
 
 

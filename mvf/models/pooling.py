@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from mvf.models.lstp import LearnableSpatialTokenPooling
@@ -37,7 +38,7 @@ class FixedWidthPooling(nn.Module):
 
     def forward(self, patches: Tensor | None, cls: Tensor | None = None) -> tuple[Tensor, None]:
         """Expands the class token; the patches are not read."""
-        numbers = self.expand(_needed(cls, "fixed_width"))
+        numbers = self.expand(_wide(_needed(cls, "fixed_width")))
         # channel-major, as published: the entity is the fast index
         return numbers.unflatten(-1, (self.width, self.entities)).transpose(-1, -2), None
 
@@ -68,9 +69,10 @@ class FramePooling(nn.Module):
     def forward(self, patches: Tensor | None, cls: Tensor | None = None) -> tuple[Tensor, None]:
         """Pools one frame at a time."""
         if self.kind == "cls":
-            return _needed(cls, "cls").unsqueeze(-2), None
-        pooled = patches.amax(-2, keepdim=True) if self.kind == "max" else patches.mean(-2, keepdim=True)
-        return pooled, None
+            return _wide(_needed(cls, "cls")).unsqueeze(-2), None
+        if self.kind == "max":
+            return _wide(patches.amax(-2, keepdim=True)), None
+        return patches.mean(-2, keepdim=True, dtype=_wide(patches[:0]).dtype), None
 
 
 def make_pooling(name: str, channels: int, cls_channels: int | None, width: int, entities: int) -> nn.Module:
@@ -97,6 +99,11 @@ def make_pooling(name: str, channels: int, cls_channels: int | None, width: int,
     if name in POOLINGS:
         return FramePooling(name, cls_channels if name == "cls" else channels)
     raise ValueError(f'unknown pooling "{name}"; known: {", ".join(POOLINGS)}')
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Stored features are bfloat16; what is learned after the pooling is at least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _needed(cls: Tensor | None, pooling: str) -> Tensor:

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from mvf.files import atomic
 from mvf.models.backbone import Backbone
 
 TENSORS, SETTINGS = "model.safetensors", "model_config.json"
-BACKBONE = "backbone."  # prefix of the frozen tensors
+BACKBONE = "backbone."  # prefix of its tensors
 CHECKPOINT = "checkpoint"  # weights source of a backbone that came inside a checkpoint: its tensors are stored too
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,9 @@ class StoredModel:
 
     Attributes:
         architecture: Constructor arguments of the trained parts.
-        backbone: Name, weights, source, sha256, image size and layers of the frozen network; None without one.
-        trained: Tensors of the trained parts, by name.
+        backbone: Name, weights, source, sha256, image size, layers and number of trained blocks of the backbone;
+            None without one.
+        trained: Tensors of the trained parts, the backbone's trained blocks among them, by name.
         frozen: Tensors of the backbone, where they cannot be had by name.
     """
 
@@ -56,7 +57,7 @@ def save(
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
-    """All that is needed to get a frozen backbone again, and to see that it is the same."""
+    """All that is needed to get a backbone as before training again, and to see that it is the same."""
     return {
         "name": backbone.name,
         "weights": str(Path(backbone.weights).resolve()) if backbone.weights_source == "file" else backbone.weights,
@@ -64,7 +65,14 @@ def describe(backbone: Backbone) -> dict[str, Any]:
         "sha256": backbone.weights_sha256,
         "image_size": backbone.image_size,
         "layers": list(backbone.layers),
+        "trainable_blocks": backbone.trainable_blocks,
     }
+
+
+def is_trained(name: str, backbone: nn.Module | None) -> bool:
+    """Whether the tensor `name` of a model is trained: all are, but those of the backbone's frozen blocks."""
+    parts = tuple(f"{BACKBONE}{part}." for part in getattr(backbone, "trained_parts", ()))
+    return not name.startswith(BACKBONE) or name.startswith(parts)
 
 
 def read(folder: str | Path) -> StoredModel:
@@ -90,7 +98,8 @@ def read(folder: str | Path) -> StoredModel:
         raise ValueError(
             f"{folder} holds no readable model ({error}): save it again, or give another folder"
         ) from error
-    frozen = {name: tensors.pop(name) for name in list(tensors) if name.startswith(BACKBONE)}
+    came_inside = backbone is not None and backbone["source"] == CHECKPOINT  # then nothing of it was trained here
+    frozen = {name: tensors.pop(name) for name in list(tensors) if came_inside and name.startswith(BACKBONE)}
     return StoredModel(architecture, backbone, tensors, {k.removeprefix(BACKBONE): v for k, v in frozen.items()})
 
 
@@ -103,7 +112,7 @@ def settings(kind: type[Settings], values: Mapping[str, Any], folder: str | Path
 
 
 def rebuild_backbone(stored: StoredModel, folder: str | Path, weights: str | Path | None = None) -> Backbone:
-    """The frozen network that a stored model was trained on.
+    """The network that a stored model was trained on, as it was before training.
 
     Args:
         stored: Of `read`.
@@ -115,6 +124,7 @@ def rebuild_backbone(stored: StoredModel, folder: str | Path, weights: str | Pat
     """
     wanted = stored.backbone
     shape = {"image_size": wanted["image_size"], "layers": tuple(wanted["layers"])}
+    shape |= {"trainable_blocks": wanted.get("trainable_blocks", 0)}
     if wanted["source"] == CHECKPOINT:
         return with_checkpoint_weights(Backbone(wanted["name"], "random", **shape), stored.frozen, wanted["sha256"])
     backbone = Backbone(wanted["name"], wanted["weights"] if weights is None else weights, **shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 # Where training codes put the network inside a checkpoint; DINO's own downstream weights are the teacher's.
-WRAPPERS = ("teacher", "state_dict", "model_state", "model")
+WRAPPERS = ("teacher", "state_dict", "model_state", "model", "online_backbone")
 PREFIXES = ("module.", "backbone.")
+
+logger = logging.getLogger(__name__)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -57,6 +60,38 @@ def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if any(name.startswith(prefix) for name in state):
             return _strip({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
     return state
+
+
+def in_order(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the names of `own` where a file has other names in the same order, as BYOL's ResNet-50 has.
+
+    Unchanged where all names are there or the shapes do not agree in order. A classifier's two tensors at the end
+    are left out. Only networks with batch norms are read so, since a wrong order shows in their statistics.
+
+    Args:
+        state: Tensors of a file.
+        own: Those of the network.
+
+    Raises:
+        ValueError: where shapes agree, but names or a negative variance tell that the order is another.
+    """
+    names, shapes = list(state)[: len(own)], [tensor.shape for tensor in own.values()]
+    normed = any(_end(name) == "running_var" for name in own)
+    alike = [state[name].shape for name in names] == shapes and len(state) <= len(own) + 2
+    if own.keys() <= state.keys() or not (normed and alike):
+        return state
+    ends = {_end(name) for name in own}
+    for name, wanted in zip(names, own):
+        other = name in own and name != wanted or _end(name) in ends - {_end(wanted)}
+        if other or (_end(wanted) == "running_var" and (state[name] < 0).any()):
+            reason = "which its name denies" if other else "which has no negative values"
+            raise ValueError(f"by order {name} would be {wanted}, {reason}; expected names or order of timm's tensors")
+    logger.warning("unknown names in the weights file: its %d tensors were taken by their order", len(own))
+    return dict(zip(own, state.values()))
+
+
+def _end(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def in_short(error: Exception, length: int = 300) -> str:

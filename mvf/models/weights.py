@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mvf.models import hub, onnx_weights
 from mvf.models.hub import WeightsUnavailableError
-from mvf.models.weight_files import in_short, read_state
+from mvf.models.weight_files import in_order, in_short, read_state
 
 ALIASES = {
     "dino_vitb8": "vit_base_patch8_224.dino",
@@ -55,6 +55,8 @@ class LoadedBackbone:
 def load_backbone(name: str, weights: str | Path = "", image_size: int = 224) -> LoadedBackbone:
     """Builds a timm network and loads its weights, with positions for images of `image_size`.
 
+    The caller's random numbers are left alone.
+
     Vision transformers keep the positions of their weights and resample them in `forward`, so that one
     network reads images of any size that its patches divide.
 
@@ -77,13 +79,15 @@ def load_backbone(name: str, weights: str | Path = "", image_size: int = 224) ->
     timm_name = resolve_name(name)
     with torch.device("meta"):
         check_image_size(_create(timm_name, image_size), timm_name, image_size)
-    if str(weights) == RANDOM:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(RANDOM_SEED)
+    # timm draws initial weights also where a file's replace them
+    with torch.random.fork_rng(devices=[]):
+        # not torch.manual_seed, which would also reseed accelerators, outside of this fork
+        torch.default_generator.manual_seed(RANDOM_SEED)
+        if str(weights) == RANDOM:
             model = _create(timm_name, image_size)
-        return LoadedBackbone(_freeze(model), timm_name, "random", _hash_state(model.state_dict()))
-    path, source = find_weights(timm_name, weights)
-    model = _load(timm_name, image_size, path)
+            return LoadedBackbone(_freeze(model), timm_name, "random", _hash_state(model.state_dict()))
+        path, source = find_weights(timm_name, weights)
+        model = _load(timm_name, image_size, path)
     with open(path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return LoadedBackbone(_freeze(model), timm_name, source, sha256)
@@ -182,8 +186,10 @@ def _load(timm_name: str, image_size: int, path: Path) -> nn.Module:
     for layer in (classifier,) if isinstance(classifier, str) else classifier:
         for end in ("weight", "bias"):
             state.pop(f"{layer}.{end}", None)
-    overlay = {"state_dict": state, "num_classes": 0, "custom_load": False}
     try:
+        with torch.device("meta"):
+            state = in_order(state, _create(timm_name, image_size).state_dict())
+        overlay = {"state_dict": state, "num_classes": 0, "custom_load": False}
         model = _create(timm_name, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
     except (RuntimeError, KeyError, ValueError, AssertionError) as error:
         raise ValueError(f"{path} does not fit {timm_name}: {in_short(error)}; give weights of this network") from None

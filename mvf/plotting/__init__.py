@@ -22,15 +22,19 @@ from mvf.plotting.frames import RetrievalRow, plot_retrieval, plot_views
 from mvf.plotting.probe import alignment_path, plot_embeddings, plot_phase_ribbons, plot_progression, plot_similarity
 from mvf.plotting.report import actions_table, kinds_table, localization_table, report_table, scores_table
 from mvf.plotting.style import COLUMN, PAGE, PaperFigure, paper_figure, phase_colours, save_figure
-from mvf.plotting.tables import Table, cell, config_table, shapes_table
+from mvf.plotting.tables import MISSING, NOT_RUN, Table, cell, config_table, shapes_table
+from mvf.plotting.trials import TrialPanel, plot_trials
 
 __all__ = [
     "COLUMN",
+    "MISSING",
+    "NOT_RUN",
     "PAGE",
     "LivePlot",
     "PaperFigure",
     "RetrievalRow",
     "Table",
+    "TrialPanel",
     "actions_table",
     "alignment_path",
     "cell",
@@ -51,6 +55,7 @@ __all__ = [
     "plot_progression",
     "plot_retrieval",
     "plot_similarity",
+    "plot_trials",
     "plot_views",
     "report_table",
     "save_animation",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from numbers import Integral, Real
 
 MISSING = "–"
+NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Table:
         caption: One line above the table.
         notes: Lines below it.
         strong: Indices of the rows to set in bold.
+        best: (row, column) of the cells to set in bold.
+        second: (row, column) of the cells to underline.
 
     Example:
         >>> print(Table((("model", "0.960"),), ("embedding", "classification"), "Scores"))
@@ -36,6 +39,8 @@ class Table:
     caption: str = ""
     notes: tuple[str, ...] = ()
     strong: tuple[int, ...] = ()
+    best: tuple[tuple[int, int], ...] = ()
+    second: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -44,39 +49,49 @@ class Table:
 
     def _is_numeric(self, column: int) -> bool:
         cells = [row[column] for row in self.rows]
-        return any(_is_number(c) for c in cells) and all(_is_number(c) or c in (MISSING, "") for c in cells)
+        return any(_is_number(c) for c in cells) and all(_is_number(c) or c in (MISSING, NOT_RUN, "") for c in cells)
+
+    def _marked(self, best: str, second: str, escaped: Callable[[str], str] = str) -> list[list[str]]:
+        """The rows with `best` and `second`, patterns like "**{}**", around the cells that are."""
+        rows = [[escaped(cell) for cell in row] for row in self.rows]
+        for pattern, cells in ((best, self.best), (second, self.second)):
+            for i, j in cells:
+                rows[i][j] = pattern.format(rows[i][j])
+        return rows
 
     def __str__(self) -> str:
-        widths = [max(len(row[i]) for row in (self.columns, *self.rows)) for i in range(len(self.columns))]
+        rows = self._marked("**{}**", "<u>{}</u>")
+        widths = [max(len(row[i]) for row in (self.columns, *rows)) for i in range(len(self.columns))]
         numeric = [self._is_numeric(i) for i in range(len(self.columns))]
         rule = tuple("-" * (w - 1) + ":" if n else "-" * w for w, n in zip(widths, numeric))
         lines = [self.caption, ""] if self.caption else []
-        for row in (self.columns, rule, *self.rows):
+        for row in (self.columns, rule, *rows):
             cells = (c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric))
             lines.append(f"| {' | '.join(cells)} |")
-        return "\n".join(lines + ([""] if self.notes else []) + list(self.notes))
+        notes = self.notes if len(self.notes) < 2 else tuple(f"- {note}" for note in self.notes)
+        return "\n".join(lines + ([""] if notes else []) + list(notes))
 
     def _repr_html_(self) -> str:
         sides = ["right" if self._is_numeric(i) else "left" for i in range(len(self.columns))]
         caption = f'<div style="margin-top:8px"><b>{escape(self.caption)}</b></div>' if self.caption else ""
-        head = _html_row("th", self.columns, sides)
-        body = "".join(_html_row("td", row, sides, i in self.strong) for i, row in enumerate(self.rows))
+        head = _html_row("th", [escape(c) for c in self.columns], sides)
+        rows = enumerate(self._marked("<b>{}</b>", "<u>{}</u>", escape))
+        body = "".join(_html_row("td", row, sides, i in self.strong) for i, row in rows)
         notes = "".join(f'<div style="font-size:85%">{escape(note)}</div>' for note in self.notes)
         return f"{caption}<table><thead>{head}</thead><tbody>{body}</tbody></table>{notes}"
 
 
-def _html_row(tag: str, cells: tuple[str, ...], sides: list[str], strong: bool = False) -> str:
+def _html_row(tag: str, cells: list[str], sides: list[str], strong: bool = False) -> str:
     weight = ";font-weight:bold" if strong else ""
-    inner = "".join(f'<{tag} style="text-align:{s}{weight}">{escape(c)}</{tag}>' for c, s in zip(cells, sides))
+    inner = "".join(f'<{tag} style="text-align:{s}{weight}">{c}</{tag}>' for c, s in zip(cells, sides))
     return f"<tr>{inner}</tr>"
 
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return bool([float(part) for part in text.split(" ± ")])
     except ValueError:
         return False
-    return True
 
 
 def cell(value: object) -> str:

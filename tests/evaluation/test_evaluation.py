@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ from mvf.data import find_config_videos
 from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation import evaluate, read_report, write_report
 from mvf.evaluation.controls import position_clock
+from mvf.evaluation.verdicts import combine
 from mvf.models import build_model
 from tests.evaluation.test_scoring import TRAIN, VAL
 
@@ -72,6 +74,31 @@ def test_every_score_has_a_verdict_and_cropped_ones_name_the_strongest_control(r
 def test_two_evaluations_are_equal_bit_for_bit(setting, report):
     config, model, records, embedded = setting
     assert json.dumps(evaluate(*embedded, config, model, *records)) == json.dumps(report)
+
+
+def test_judged_together_labels_are_classes_without_an_order(setting):
+    config, model, records, embedded = setting
+    together = evaluate(*embedded, dataclasses.replace(config, judge="together"), model, *records)
+    assert set(together["scores"]) == {"classification", "retrieval@5", "retrieval@10", "retrieval@15"}
+    assert set(together["cropped"]["model"]) == set(together["scores"])
+    assert set(together["per_action"]) == {"all actions"}
+    assert all("without an order" in together["skipped"][name] for name in ("progression", "kendall_tau"))
+    assert "alignment_error" in together["skipped"]
+
+
+def test_pieces_of_the_videos_make_the_scores(report):
+    for score, by_action in report["videos"]["whole"].items():
+        values = [combine(np.sum(list(pieces.values()), axis=0)) for pieces in by_action.values()]
+        assert np.mean(values) == pytest.approx(report["scores"][score])
+    for score, by_action in report["videos"]["cropped"].items():
+        values = [combine(np.sum(list(pieces.values()), axis=0)) for pieces in by_action.values()]
+        assert np.mean(values) == pytest.approx(report["cropped"]["model"][score])
+
+
+def test_pieces_are_written_beside_the_report_and_read_with_it(report, tmp_path):
+    write_report(report, tmp_path / "metrics.json")
+    assert "videos" not in json.loads((tmp_path / "metrics.json").read_text())
+    assert read_report(tmp_path / "metrics.json") == report
 
 
 def test_a_random_backbone_is_said_so(report):

@@ -1,0 +1,127 @@
+"""What a model costs: parameters and operations, counted without weights; milliseconds a frame, measured."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mvf.bank import FRAMES_AT_ONCE
+from mvf.config import Config
+from mvf.embedding import evaluating, pool_features
+from mvf.losses import build_config_loss
+from mvf.models import build_model
+from mvf.models.backbone import Backbone
+from mvf.models.mvformer import MVFormer
+from mvf.precision import autocast
+
+REPEATS = 5  # timings at most, of which the median counts
+SECONDS = 1.0  # after which no further timing begins
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Size and arithmetic of one model.
+
+    Attributes:
+        parameters: Numbers that are trained, with trained blocks of the backbone and the training-only head.
+        backbone_parameters: Numbers of the backbone that are frozen.
+        operations: Floating-point operations to embed one frame of a clip of T0 frames: those of convolutions and
+            matrix products, attention included. A multiplication and an addition count as two.
+    """
+
+    parameters: int
+    backbone_parameters: int
+    operations: float
+
+
+def model_cost(config: Config) -> Cost:
+    """Counts the model of a configuration, whatever its weights.
+
+    Raises:
+        ValueError: for a model that cannot be built.
+
+    Example:
+        >>> from mvf.config import load_config
+        >>> model_cost(load_config("penn", backbone="vit_tiny_patch16_224", image_size=32)).backbone_parameters
+        5524416
+    """
+    backbone = _shape(config.backbone, config.image_size, config.layers, config.trainable_blocks)
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config, backbone, project=build_config_loss(config).reads == "projection").eval()
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    return Cost(trained, frozen, _operations(model))
+
+
+@cache
+def _shape(name: str, image_size: int, layers: tuple[int, ...], trainable_blocks: int) -> Backbone:
+    """A backbone of which only the shapes are kept."""
+    return Backbone(name, "random", image_size, layers, trainable_blocks).to("meta")
+
+
+@torch.inference_mode()
+def _operations(model: MVFormer) -> float:
+    """Floating-point operations a frame: backbone and pooling of one frame, and a share of the fusion of a clip."""
+    backbone, length = model.backbone, model.num_training_frames
+    # what follows the backbone is small enough to be run
+    patches = torch.zeros(1, 1, backbone.grid[0] * backbone.grid[1], backbone.channels)
+    cls = None if backbone.cls_channels is None else torch.zeros(1, 1, backbone.cls_channels)
+    with FlopCounterMode(display=False) as of_a_frame:
+        backbone(torch.empty(1, 3, backbone.image_size, backbone.image_size, device="meta"))
+        tokens, _ = model.pool(patches, cls)
+    with FlopCounterMode(display=False) as of_a_clip:
+        model.fuse_tokens(tokens.expand(-1, length, -1, -1), project=False)
+    return of_a_frame.get_total_flops() + of_a_clip.get_total_flops() / length
+
+
+@torch.inference_mode()
+def milliseconds_per_frame(model: MVFormer, config: Config) -> float:
+    """Time to embed one frame of a clip of T0 frames on the model's device, from pixels in memory.
+
+    Backbone and pooling are timed on as many frames as a fifth of a second allows, from one to `FRAMES_AT_ONCE`; the
+    fusion on the whole clip. Each time is a median, calls that warm up left out.
+
+    Args:
+        model: With its backbone; it is left in the mode it had.
+        config: `precision` is read.
+
+    Raises:
+        ValueError: for a model without backbone.
+    """
+    if model.backbone is None:
+        raise ValueError("the time of a frame is that of its backbone first, and this model came without one")
+    device, size = next(model.parameters()).device, model.backbone.image_size
+    pixels = torch.rand(FRAMES_AT_ONCE, 3, size, size, device=device)
+
+    def pool(frames: int) -> None:
+        with autocast(config.precision, device):
+            patches, cls = model.backbone(pixels[:frames])
+        pool_features(model, patches, cls)
+
+    length = model.num_training_frames
+    clip = torch.rand(1, length, model.pooling.entities, model.pooling.width, device=device)
+    with evaluating(model):
+        pooling = _median_seconds(lambda: pool(1), device)
+        frames = min(FRAMES_AT_ONCE, int(SECONDS / REPEATS / pooling))
+        if frames > 1:
+            pooling = _median_seconds(lambda: pool(frames), device) / frames
+        fusion = _median_seconds(lambda: model.fuse_tokens(clip, project=False), device) / length
+    return 1000 * (pooling + fusion)
+
+
+def _median_seconds(run: Callable[[], object], device: torch.device) -> float:
+    """Median duration of up to `REPEATS` calls, after one that warms up; of fewer where they take long."""
+    seconds: list[float] = []
+    while len(seconds) <= REPEATS and sum(seconds) < SECONDS or len(seconds) < 2:
+        started = time.perf_counter()
+        run()
+        if device.type != "cpu":
+            torch.accelerator.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])

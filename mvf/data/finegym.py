@@ -1,0 +1,194 @@
+"""What FineGym99 and FineGym288 share: gymnastics events, whose frames are labelled with the element they belong to.
+
+An event is one exercise of one gymnast, a few seconds to two minutes of a competition video. The raw form cuts events
+out of the source videos by the published times; the prepared form has a file for each event.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvf.config import nearest
+from mvf.data.excerpt import ROUNDING, Excerpt
+from mvf.data.images import VideoError, natural_key
+from mvf.data.opening import Listed, collect, dev_part, find_form
+from mvf.data.prepared import read_listed
+from mvf.data.records import VideoList, VideoRecord
+from mvf.data.video import VIDEO_SUFFIXES
+from mvf.files import data_folder
+
+SOURCE = "https://sdolivia.github.io/FineGym (annotations, and the addresses of the source videos)"
+LAYOUT = """accepted layouts (the folder FineGym/ may also be given itself; any version in the file names will do):
+  {root}/FineGym/
+  raw:       finegym_annotation_info_v1.0.json, EDITION_train_element_v1.0.txt, EDITION_val_element.txt,
+             videos/VIDEO_ID.mp4, ...  (or source_videos/; whole source videos)
+  prepared:  EDITION_train_v1.0.pkl, EDITION_val.pkl (lists of id, name, video_file, seq_len, frame_label, event_label),
+             the video files that they name, or these in videos/"""
+STAGES = ("first", "last", "all")
+EVENTS = {1: "vault", 2: "floor exercise", 3: "balance beam", 4: "uneven bars"}
+EVENT = re.compile(r"(.+)_(E_\d+_\d+)")
+ELEMENT = re.compile(r"(.+_E_\d+_\d+)_(A_\d+_\d+)\s+(\d+)")
+
+Elements = set[tuple[str, int]]  # segment id and class
+Segments = list[tuple[float, float, int]]  # start and end in seconds of the event, and class
+
+
+def find_events(
+    edition: str, split: str, root: str | Path | None, form: str, stage: str, additional: bool = False
+) -> VideoList:
+    """The events of one split of `edition`, gym99 or gym288; the datasets' `find_videos` describe the rest.
+
+    Raises:
+        ValueError: for missing data and for annotation files that are not what they should be.
+    """
+    if stage not in STAGES:
+        raise ValueError(f'unknown stage "{stage}"; {nearest(stage, STAGES)}')
+    form, folder = _find(edition, data_folder(root), form)
+    part = "train" if split == "dev" else split
+    extra = _newest(folder, "additional*.pkl") if additional and split == "train" else None
+    if form == "prepared":
+        index = _newest(folder, f"{edition}_{part}*.pkl") or folder / f"{edition}_{part}.pkl"
+        listed = read_listed(index, _describe)
+        unlabelled = read_listed(extra, _describe) if extra else []
+    else:
+        source = RawEvents.read(folder, stage)
+        listed = source.listed(_newest(folder, f"{edition}_{part}_element*.txt"), f"{edition}_{part}_element.txt")
+        unlabelled = [source.unlabelled(video) for video in read_listed(extra, _describe)] if extra else []
+    return collect(dev_part(listed) if split == "dev" else [*listed, *unlabelled])
+
+
+@dataclass(frozen=True)
+class RawEvents:
+    """Events as published: times of events and their segments, to be cut from the source videos.
+
+    Attributes:
+        times: Path of the json.
+        videos: By video id and event id, `timestamps` of the event and of its `segments`.
+        files: Source video by video id.
+        stage: Which of a segment's time stamps counts.
+    """
+
+    times: Path
+    videos: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, Path]
+    stage: str
+
+    @classmethod
+    def read(cls, folder: Path, stage: str) -> RawEvents:
+        times = _newest(folder, "finegym_annotation_info*.json")
+        places = [home / name for home in (folder, folder.parent) for name in ("videos", "source_videos")]
+        found = [path for place in places if place.is_dir() for path in sorted(place.iterdir())]
+        files = {path.stem: path for path in reversed(found) if path.suffix.lower() in VIDEO_SUFFIXES}
+        if times is None or not files:
+            looked = folder / "finegym_annotation_info*.json" if times is None else " and ".join(map(str, places))
+            raise ValueError(f"raw FineGym needs its times and its source videos, found none in {looked}")
+        try:
+            videos = json.loads(times.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{times} is not JSON ({error}); download it again") from None
+        if not isinstance(videos, dict):
+            raise ValueError(f"{times} must map video ids to their events, found {type(videos).__name__}")
+        return cls(times, videos, files, stage)
+
+    def listed(self, index: Path | None, name: str) -> list[Listed]:
+        """The events whose elements `index` lists."""
+        if index is None:
+            return [Listed.left_out(name, f"{name} does not exist beside {self.times}")]
+        return [self._event(event, elements) for event, elements in _read_elements(index).items()]
+
+    def unlabelled(self, video: Listed) -> Listed:
+        """An entry of the list of further events: cut from its source video where that is there, else as it is."""
+        event = EVENT.fullmatch(video.name)
+        return self._event(video.name, None) if event and event[1] in self.files else video
+
+    def _event(self, name: str, elements: Elements | None) -> Listed:
+        video, event = EVENT.fullmatch(name).groups()
+        if video not in self.files:
+            return Listed.left_out(name, f"no source video {video}.mp4 is there")
+        try:
+            described = self.videos[video][event]
+            start, stop = _seconds(described["timestamps"], "all")
+            segments = [
+                (*_seconds(described["segments"][segment]["timestamps"], self.stage), label)
+                for segment, label in sorted(elements or ())
+            ]
+            action = EVENTS.get(described.get("event"), f"event {described.get('event')}")
+        except KeyError as error:
+            return Listed.left_out(name, f"{self.times} has no {error.args[0]} of {name}")
+        except (TypeError, ValueError, IndexError) as error:
+            return Listed.left_out(name, f"{self.times} is damaged at {name}: {error}")
+        if len({segment for segment, _ in elements or ()}) < len(elements or ()):
+            return Listed.left_out(name, f"an element of it is listed with several classes: {sorted(elements)}")
+        record = partial(_record, name, action, None if elements is None else segments)
+        return Listed(name, partial(_cut, self.files[video], start, stop), record)
+
+
+def _find(edition: str, root: Path, form: str) -> tuple[str, Path]:
+    """The form on disk, and the folder of its annotations."""
+    homes = [root / "FineGym", root / "finegym", root]
+    places = {
+        "prepared": [home / f"{edition}_*.pkl" for home in homes],
+        "raw": [home / below / f"{edition}_*_element*.txt" for home in homes for below in ("", "annotations")],
+    }
+    return find_form(form, places, root, LAYOUT.replace("EDITION", edition), SOURCE)
+
+
+def _newest(folder: Path, pattern: str) -> Path | None:
+    """The file with the highest version in its name."""
+    return max(folder.glob(pattern), key=lambda path: natural_key(path.name), default=None)
+
+
+def _describe(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The event's class: a number stays one, because prepared files do not say whether they count from 0 or from 1."""
+    event = entry.get("event_label", "gymnastics")
+    try:
+        return (event.replace("_", " ") if isinstance(event, str) else f"event {int(event)}"), ()
+    except (TypeError, ValueError, RuntimeError):
+        raise VideoError(f"its event_label must be one number or a word, found {event}") from None
+
+
+def _read_elements(path: Path) -> dict[str, Elements]:
+    """The elements of every event, in the order of the file."""
+    events: dict[str, Elements] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        found = ELEMENT.fullmatch(line.strip())
+        if found:
+            events.setdefault(found[1], set()).add((found[2], int(found[3])))
+        elif line.strip():
+            wanted = "VIDEO_E_START_END_A_START_END CLASS"
+            raise ValueError(f'{path}, line {number}: wanted "{wanted}", found "{line.strip()}"')
+    return events
+
+
+def _seconds(timestamps: Sequence[Sequence[float]], stage: str) -> tuple[float, float]:
+    """Start and end of the first or last stage, or of all together."""
+    spans = [(float(start), float(end)) for start, end in timestamps]
+    return spans[-1 if stage == "last" else 0][0], spans[0 if stage == "first" else -1][1]
+
+
+def _cut(path: Path, start: float, stop: float) -> Excerpt:
+    try:
+        return Excerpt(path, start, stop)
+    except ValueError as error:
+        raise VideoError(f"its time is wrong: {error}") from None
+
+
+def _record(name: str, action: str, segments: Segments | None, source: Excerpt) -> VideoRecord:
+    annotations = {} if segments is None else {"phases": partial(_phases, segments, source.times)}
+    return VideoRecord(name, action, source, annotations)
+
+
+def _phases(segments: Segments, times: np.ndarray) -> np.ndarray:
+    """(T,) class of the segment that a frame lies in, the later one where two overlap; -1 outside all."""
+    phases = np.full(len(times), -1)
+    for start, end, label in sorted(segments):
+        phases[(times >= start - ROUNDING) & (times < end - ROUNDING)] = label
+    return phases

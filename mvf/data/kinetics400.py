@@ -1,0 +1,153 @@
+"""Kinetics-400: ten-second clips of 400 actions without frame labels, for training only."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mvf.data.augment import derive_seed
+from mvf.data.opening import Listed, collect, dev_part, find_form
+from mvf.data.records import Coverage, VideoList, VideoRecord
+from mvf.data.video import VIDEO_SUFFIXES, VideoFile
+from mvf.files import data_folder
+
+COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
+FOLDERS = ("kinetics400", "Kinetics400", "kinetics-400", "kinetics_400")
+SOURCE = "https://github.com/cvdfoundation/kinetics-dataset (clips and their csv files)"
+LAYOUT = """accepted layouts (the folder kinetics400/ may also be given itself): {root}/kinetics400/ with
+  train.csv or annotations/train.csv       columns label,youtube_id,time_start,time_end,split; any name with "train"
+  train/ID_000010_000020.mp4, ...          its clips, anywhere below
+or, without a csv,
+  train/riding a bike/ANY_NAME.mp4, ...    a folder for each class"""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One training clip: `path` is empty where no file of it was found."""
+
+    name: str
+    action: str
+    path: str
+
+
+def find_videos(
+    split: str = "val",
+    root: str | Path | None = None,
+    *,
+    fps: float = 0.0,
+    max_videos: int = 0,
+    decode: bool = True,
+) -> VideoList:
+    """The training clips of Kinetics-400, with their class as action and without phases.
+
+    They serve to train on, not to judge with: `val` is always empty, with a coverage of 0 of 0.
+
+    Args:
+        split: `train`, `val` (empty), or `dev`: a fixed fifth of the clips found for `train`.
+        root: Its folder, or the folder that holds it; empty: `$MVF_DATA`, else `~/mvf_data`.
+        fps: Resample to this rate; 0 keeps all frames.
+        max_videos: Go through the clips in a fixed random order until this many are found; 0 takes all. The coverage
+            then counts the clips gone through.
+        decode: Decode every clip once beforehand (remembered in `$MVF_CACHE`), as training in any case does in every
+            epoch. False: a clip counts as found when its file is there and not empty, and a damaged one ends training.
+
+    Raises:
+        ValueError: if nothing of either form is there, or a csv is not what it should be.
+    """
+    if max_videos < 0:
+        raise ValueError(f"max_videos must be 0 (all) or more, got {max_videos}")
+    if split == "val":
+        return VideoList([])
+    listed = _clips(data_folder(root))
+    if max_videos:
+        listed.sort(key=lambda clip: derive_seed("kinetics400", clip.name))
+    found, unreadable = _usable(listed, max_videos)
+    if split == "dev":
+        found, unreadable = dev_part(found), {}
+    listed = [Listed(c.name, partial(VideoFile, c.path, fps), partial(VideoRecord, c.name, c.action)) for c in found]
+    videos = collect(listed) if decode else VideoList(video.record(video.open()) for video in listed)
+    damaged = videos.coverage.unreadable
+    return VideoList(videos, Coverage(len(videos), len(found) + len(unreadable), unreadable | damaged))
+
+
+def _clips(root: Path) -> list[Clip]:
+    homes = [*(root / name for name in FOLDERS), root]
+    places = {
+        "csv": [home / below / "*train*.csv" for home in homes for below in ("", "annotations")],
+        "class folders": [home / "train" for home in homes],
+    }
+    form, folder = find_form("auto", places, root, LAYOUT, SOURCE)
+    if form == "csv":
+        tables = sorted(folder.glob("*train*.csv"))
+        home = folder.parent if folder.name == "annotations" else folder
+        paths = {path.stem: str(path) for path in _video_files(home)}
+        listed = [Clip(name, label, paths.get(name, "")) for table in tables for name, label in _read_table(table)]
+    else:
+        files = [path for path in _video_files(folder / "train") if path.parent.parent == folder / "train"]
+        listed = [
+            Clip(f"{path.parent.name}/{path.stem}", path.parent.name.replace("_", " "), str(path)) for path in files
+        ]
+    if not listed:
+        raise ValueError(f"the {form} in {folder} list no training clip\n{LAYOUT.format(root=root)}")
+    return listed
+
+
+def _video_files(folder: Path) -> Iterator[Path]:
+    """All video files below `folder`, by one walk."""
+    for place, subfolders, files in os.walk(folder, followlinks=True):
+        subfolders.sort()
+        yield from (Path(place, name) for name in sorted(files) if Path(name).suffix.lower() in VIDEO_SUFFIXES)
+
+
+def _read_table(path: Path) -> Iterator[tuple[str, str]]:
+    """Name and class of every training clip that the table lists."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            first = ",".join(reader.fieldnames or ()) or "nothing"
+            raise ValueError(
+                f"{path} has no column {', '.join(missing)}: its first line must be {','.join(COLUMNS)}, found {first}"
+            )
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in row or None in row.values():
+                raise ValueError(f"{where}: {'more' if None in row else 'fewer'} cells than columns")
+            if row["split"].strip() == "train":
+                yield _clip_name(row, where), row["label"].strip()
+
+
+def _clip_name(row: dict[str, str], where: str) -> str:
+    try:
+        start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
+    except ValueError:
+        raise ValueError(
+            f'{where}: time_start and time_end must be seconds, got "{row["time_start"]}" and "{row["time_end"]}"'
+        ) from None
+    return f"{row['youtube_id'].strip()}_{start:06d}_{end:06d}"
+
+
+def _usable(listed: Sequence[Clip], wanted: int) -> tuple[list[Clip], dict[str, str]]:
+    """The clips whose files are there, at most `wanted` (0: all), and why the others gone through are not used."""
+    found, unreadable = {}, {}
+    for clip in listed:
+        if wanted and len(found) == wanted:
+            break
+        if clip.name in found:
+            unreadable[clip.name] = "listed more than once; the first is used"
+        elif not clip.path:
+            unreadable[clip.name] = f"no video file named {clip.name} is there"
+        elif not os.path.getsize(clip.path):
+            unreadable[clip.name] = f"cannot read {clip.path}: the file is empty (0 bytes)"
+        else:
+            found[clip.name] = clip
+    if unreadable:
+        logger.warning("left out %d of %d Kinetics-400 clips", len(unreadable), len(found) + len(unreadable))
+    return list(found.values()), unreadable

@@ -1,0 +1,132 @@
+"""From the videos that an index lists to those that can be used: every one is opened, and what cannot be is named."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from mvf.config import nearest
+from mvf.data.augment import derive_seed
+from mvf.data.images import VideoError
+from mvf.data.records import Coverage, FrameSource, VideoList, VideoRecord
+
+SHOWN = 10  # videos named in the log; `Coverage.unreadable` has all
+Named = TypeVar("Named")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A video that an index lists; whether it can be used is not known yet.
+
+    Attributes:
+        name: Becomes the name of the record.
+        open: Gives the frames, or raises `VideoError`.
+        record: Makes the record from the frames; raises `VideoError` when the video is to be left out.
+    """
+
+    name: str
+    open: Callable[[], FrameSource]
+    record: Callable[[FrameSource], VideoRecord]
+
+    @classmethod
+    def left_out(cls, name: str, reason: str) -> Listed:
+        """A video that the index lists and that cannot be used, whatever its file holds."""
+
+        def refuse() -> FrameSource:
+            raise VideoError(reason)
+
+        return cls(name, refuse, lambda source: VideoRecord(name, "", source))
+
+
+def collect(listed: Sequence[Listed]) -> VideoList:
+    """The records of all videos that can be used; the coverage names the others, with the reason.
+
+    Every video is decoded once, several at a time; `$MVF_CACHE` remembers its number of frames. Of videos with the
+    same name the first is used.
+    """
+    records, unreadable, seen = [], {}, set()
+    for video, source in zip(listed, _open_all(listed)):
+        try:
+            if video.name in seen:
+                raise VideoError(f"listed {sum(other.name == video.name for other in listed)} times; the first is used")
+            seen.add(video.name)
+            if isinstance(source, VideoError):
+                raise source
+            records.append(video.record(source))
+        except VideoError as error:
+            unreadable[video.name] = str(error)
+    _warn(unreadable, len(listed))
+    return VideoList(records, Coverage(len(records), len(listed), unreadable))
+
+
+def dev_part(train: Sequence[Named]) -> list[Named]:
+    """The fixed fifth of the training videos, at least one, that settings are chosen on.
+
+    Args:
+        train: All listed training videos, anything with a `.name`; those that turn out unreadable count too, so that
+            the choice does not hang on them.
+    """
+    shuffled = sorted(train, key=lambda video: derive_seed("dev", video.name))
+    chosen = {video.name for video in shuffled[: max(1, len(train) // 5)]}
+    return [video for video in train if video.name in chosen]
+
+
+def find_form(
+    form: str, places: Mapping[str, Sequence[Path]], root: Path, layout: str, source: str
+) -> tuple[str, Path]:
+    """Which form of a dataset is on disk, and the folder that it lies in.
+
+    Args:
+        form: A key of `places`, or `auto`: the first that is found.
+        places: For every form the paths that show it is there, in the order of trying; their last parts may be
+            patterns.
+        root: The data folder, for the message.
+        layout: The accepted layouts, with `{root}`.
+        source: Where the data are published.
+
+    Raises:
+        ValueError: for an unknown form, and when nothing is there: where it looked, the layouts, the source.
+    """
+    if form not in (*places, "auto"):
+        raise ValueError(f'unknown form "{form}"; {nearest(form, [*places, "auto"])}')
+    wanted = {name: paths for name, paths in places.items() if form in (name, "auto")}
+    for name, paths in wanted.items():
+        for path in paths:
+            if any(path.parent.glob(path.name)):
+                return name, path.parent
+    looked = "\n".join(f"  {path}" for paths in wanted.values() for path in paths)
+    problem = "holds none of the accepted layouts" if root.is_dir() else "is not a folder"
+    raise ValueError(
+        f"data_root {root} {problem}; looked for\n{looked}\n{layout.format(root=root)}\npublished: {source}"
+    )
+
+
+def _open_all(listed: Sequence[Listed]) -> list[FrameSource | VideoError]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(tqdm(pool.map(_open, listed), "checking videos", len(listed), leave=False, delay=2))
+
+
+def _open(video: Listed) -> FrameSource | VideoError:
+    try:
+        source = video.open()
+        if source.count() < 2:
+            raise VideoError(f"{video.name} is too short: {source.count()} frames, at least 2 are needed")
+        return source
+    except VideoError as error:
+        return error
+
+
+def _warn(unreadable: dict[str, str], listed: int) -> None:
+    for name, reason in list(unreadable.items())[:SHOWN]:
+        logger.warning("left out %s: %s", name, reason)
+    if len(unreadable) > SHOWN:
+        logger.warning("left out %d more of the %d listed videos", len(unreadable) - SHOWN, listed)

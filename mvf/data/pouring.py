@@ -1,0 +1,73 @@
+"""Pouring: one action with five phases; the prepared form, or TFRecord shards."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+from mvf.data.opening import Listed, collect, dev_part, find_form
+from mvf.data.prepared import labelled_record, read_listed
+from mvf.data.records import VideoList
+from mvf.data.sequence_example import SequenceExample, read_examples
+from mvf.files import data_folder
+
+ACTION = "pouring"
+PHASE_NAMES = ("reaching", "lifting", "pouring", "placing", "receding")
+SOURCE = (
+    "the releases of Temporal Cycle-Consistency (TFRecords with phase labels: TCC in "
+    "github.com/google-research/google-research) and CARL (prepared: github.com/minghchen/CARL_code)"
+)
+LAYOUT = """accepted layouts (the folder pouring/ may also be given itself):
+  {root}/pouring/                              prepared
+    train.pkl, val.pkl                         lists of videos with their phases
+    videos/NAME.mp4, ...
+  {root}/pouring/                              tfrecord
+    pouring_train-0-of-2.tfrecord, ...
+    pouring_val-0-of-2.tfrecord, ..."""
+
+
+def find_videos(split: str = "val", root: str | Path | None = None, *, form: str = "auto") -> VideoList:
+    """The videos of Pouring, all of the action `pouring`, with phases where there are labels.
+
+    Labels of another length than the frames are resampled. Of a TFRecord shard that is cut short the whole videos
+    are used.
+
+    Args:
+        split: `train`, `val`, or `dev`: a fixed fifth of `train`.
+        root: The folder that holds pouring/; empty: `$MVF_DATA`, else `~/mvf_data`.
+        form: `prepared`, `tfrecord`, or `auto`: the first of them that is there.
+
+    Raises:
+        ValueError: if neither form is there, saying where it looked, or a prepared index would run code.
+    """
+    root = data_folder(root)
+    patterns = {"prepared": ("train.pkl", "val.pkl"), "tfrecord": ("pouring_*-of-*.tfrecord",)}
+    folders = (root / "pouring", root / "Pouring", root)
+    places = {name: [folder / part for folder in folders for part in parts] for name, parts in patterns.items()}
+    form, folder = find_form(form, places, root, LAYOUT, SOURCE)
+    part = "val" if split == "val" else "train"
+    if form == "prepared":
+        listed = read_listed(folder / f"{part}.pkl", lambda entry: (ACTION, PHASE_NAMES))
+    else:
+        listed = _read_shards(folder, part)
+    return collect(dev_part(listed) if split == "dev" else listed)
+
+
+def _read_shards(folder: Path, part: str) -> list[Listed]:
+    """The videos of all shards of a split; a shard that its neighbours' names call for is listed as left out."""
+    found = [re.fullmatch(rf"pouring_{part}-(\d+)-of-(\d+)\.tfrecord", path.name) for path in sorted(folder.iterdir())]
+    shards = {int(match[1]): match[0] for match in found if match}
+    total = max((int(match[2]) for match in found if match), default=1)
+    listed = [_listed(example) for shard in shards.values() for example in read_examples(folder / shard)]
+    for number in sorted(set(range(total)) - set(shards)):
+        name = f"pouring_{part}, shard {number} of {total}"
+        listed.append(Listed.left_out(name, f"it is not in {folder}; its videos are missing"))
+    return listed
+
+
+def _listed(example: SequenceExample) -> Listed:
+    if example.problem:
+        return Listed.left_out(example.name, example.problem)
+    record = partial(labelled_record, example.name, ACTION, PHASE_NAMES, example.labels)
+    return Listed(example.name, lambda: example.frames, record)

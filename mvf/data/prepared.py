@@ -1,0 +1,86 @@
+"""The prepared form that several datasets come in: a pickled list of videos beside a folder with their files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from mvf.data.images import VideoError
+from mvf.data.labels import fit_phases
+from mvf.data.opening import Listed
+from mvf.data.pickles import read_pickle
+from mvf.data.records import FrameSource, VideoRecord
+from mvf.data.video import open_source
+
+# gives the action of an entry and words for its phases (as many as there are; empty: any number of classes), or None
+# for an entry that the dataset does not count; raises VideoError for one that is to be left out
+Describe = Callable[[Mapping[str, Any]], tuple[str, tuple[str, ...]] | None]
+
+
+def read_listed(index: Path, describe: Describe) -> list[Listed]:
+    """The videos that a prepared index lists, in its order.
+
+    An entry is a dict with `name`, `video_file` and, optionally, `frame_label` (an integer a frame, -1 unlabelled; an
+    array, a tensor or a list). Stored paths are often those of another machine, so a video is also looked for by its
+    file name, in `videos/` and beside the index.
+
+    Args:
+        index: The pickle: a list of entries, or a tuple whose first item is that list. Where it does not exist the
+            result is one video, left out for this reason.
+        describe: Gives the action and the words for the phases of an entry.
+
+    Raises:
+        ValueError: naming the file, when it is damaged, would run code, or is no such list.
+    """
+    if not index.exists():
+        return [Listed.left_out(index.name, f"{index} does not exist")]
+    contents = read_pickle(index)
+    entries = contents[0] if isinstance(contents, tuple) and contents else contents
+    if not isinstance(entries, list):
+        raise ValueError(f"{index} must hold a list of videos, found {type(entries).__name__}")
+    listed = [_listed(index, number, entry, describe) for number, entry in enumerate(entries)]
+    return [video for video in listed if video is not None]
+
+
+def labelled_record(
+    name: str, action: str, phase_names: tuple[str, ...], labels: Any, source: FrameSource
+) -> VideoRecord:
+    """A record with the labels that an index holds for it, if any, brought to the length of its video.
+
+    Raises:
+        VideoError: when the labels are none.
+    """
+    annotations = {}
+    if labels is not None:
+        phases = fit_phases(name, np.asarray(labels), source.count(), len(phase_names))
+        annotations["phases"] = partial(np.copy, phases)
+    return VideoRecord(name, action, source, annotations, phase_names)
+
+
+def _listed(index: Path, number: int, entry: Any, describe: Describe) -> Listed | None:
+    missing = [key for key in ("name", "video_file") if not isinstance(entry, Mapping) or key not in entry]
+    if missing:
+        return Listed.left_out(f"entry {number}", f"entry {number} of {index} has no {' and no '.join(missing)}")
+    name = str(entry["name"])
+    try:
+        described = describe(entry)
+    except VideoError as error:
+        return Listed.left_out(name, str(error))
+    if described is None:
+        return None
+    record = partial(labelled_record, name, *described, entry.get("frame_label"))
+    return Listed(name, partial(_open, index.parent, str(entry["video_file"])), record)
+
+
+def _open(folder: Path, stored: str) -> FrameSource:
+    stored = stored.replace("\\", "/")
+    file_name = PurePosixPath(stored).name
+    candidates = [folder / stored, folder.parent / stored, folder / "videos" / file_name, folder / file_name]
+    found = next((path for path in candidates if path.exists()), None)
+    if found is None:
+        raise VideoError(f"the video {file_name} is absent: it is neither {candidates[0]} nor in {folder / 'videos'}")
+    return open_source(found)

@@ -1,0 +1,249 @@
+"""The paper's tables beside the runs of a batch: numbers, costs, sensitivity to the seed, differences, a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mvf import plotting
+from mvf.config import nearest
+from mvf.files import atomic
+from mvf.results import spread
+from mvf.tables.notes import (
+    COST_NOTES,
+    DIFFERENCE_NOTES,
+    SPREAD_NOTE,
+    clock_notes,
+    clock_of,
+    coverage_notes,
+    skipped_notes,
+    subject,
+    warnings,
+)
+from mvf.tables.paper import NOT_RERUN, Column, PaperTable, Row, paper_tables, printed
+from mvf.tables.trials import PLACES, Batch, Reports, compare, read_batches, sensitivity, trial_values
+
+WHERE = {"whole": "whole videos", "cropped": "cropped windows"}
+UNITS = {"classification": "accuracy, %", "progression": "R²", "kendall_tau": "tau-b", "retrieval@5": "AP@5, %"}
+
+
+@dataclass(frozen=True)
+class DrawnTable:
+    """One of the paper's tables beside its runs.
+
+    Attributes:
+        name: Of its files.
+        tables: Scores on whole videos and cropped windows, differences, sensitivity to the seed, costs.
+        figure: Every trial of every row.
+    """
+
+    name: str
+    tables: tuple[plotting.Table, ...]
+    figure: Figure
+
+    def save(self, out: Path) -> None:
+        """Writes `<name>.md`, `.png` and `.pdf` into `out`."""
+        with atomic(out / f"{self.name}.md") as temporary:
+            temporary.write_text("\n\n".join(map(str, self.tables)) + "\n", encoding="utf-8")
+        plotting.save_figure(self.figure, out / self.name)
+
+
+def draw_tables(patterns: str) -> list[DrawnTable]:
+    """The tables of all batches in the folders that match; see `read_batches`.
+
+    A table that several batches ran is named after the folder too.
+
+    Raises:
+        ValueError: when there is no batch, or it names a table that the paper has not.
+    """
+    known = paper_tables()
+    pairs = [(batch, name) for batch in read_batches(patterns) for name in batch.tables]
+    for batch, name in pairs:
+        if name not in known:
+            raise ValueError(f'{batch.folder} names the table "{name}"; {nearest(name, known)}')
+    names = [name for _, name in pairs]
+    return [
+        draw_table(known[name], batch, name if names.count(name) == 1 else f"{name}-{batch.folder.name}")
+        for batch, name in pairs
+    ]
+
+
+def draw_table(table: PaperTable, batch: Batch, name: str = "") -> DrawnTable:
+    """One table and the runs of one batch."""
+    made = [scores(table, batch, place) for place in PLACES]
+    made += [make(table, batch) for make in (differences, seed_sensitivity, costs)]
+    return DrawnTable(name or table.name, tuple(made), trials_figure(table, batch))
+
+
+def scores(table: PaperTable, batch: Batch, place: str) -> plotting.Table:
+    """Scores of the runs; on whole videos below the paper's, which has no scores on cropped windows."""
+    lines, runs = [], {}
+    for row in table.rows:
+        if place == "whole":
+            cells = (plotting.MISSING if cell == "-" else cell for cell in row.paper)
+            lines.append((*row.labels, "paper", *cells, "" if row.presets else NOT_RERUN))
+        if row.presets:
+            runs[len(lines)] = row
+            lines.append(_run_line(table, row, batch, place))
+    lines.append(_clock_line(table, batch, place))
+    notes = (*warnings(table, batch), SPREAD_NOTE, *clock_notes(table, batch, place))
+    if place == "whole":
+        notes += (*coverage_notes(table, batch), *skipped_notes(table, batch), *table.notes)
+    else:
+        notes += ("The test that counts: a clock does not know where a window starts. The paper has none.",)
+    caption = f"Table {table.number}. {table.title}: {WHERE[place]}. {subject(table, batch)}"
+    columns = (*table.labels, "numbers", *table.headings, "runs")
+    return plotting.Table(tuple(lines), columns, caption, notes, **_ranked(table, batch, runs, place))
+
+
+def differences(table: PaperTable, batch: Batch) -> plotting.Table:
+    """Every row minus the reference row: against the spread over trials, and over the videos."""
+    lines = [
+        (*row.labels, WHERE[place], *(_difference_cell(row, column, table, batch, place) for column in table.columns))
+        for row in table.reproduced
+        if row is not table.reference_row
+        for place in PLACES
+    ]
+    caption = f"Table {table.number}. Differences from {table.row_name(table.reference_row)}, in the table's units"
+    return plotting.Table(tuple(lines), (*table.labels, "on", *table.headings), caption, DIFFERENCE_NOTES)
+
+
+def seed_sensitivity(table: PaperTable, batch: Batch) -> plotting.Table:
+    """Standard deviation over the mean, of the paper's numbers and of the runs."""
+    lines, notes = [], []
+    for source in ("paper", "run"):
+        rows = {row.labels: _sensitivities(table, row, batch, source) for row in table.reproduced}
+        lines += [(*labels, source, *map(_share, values)) for labels, values in rows.items() if any(values)]
+        means = [_mean(values) for values in zip(*rows.values())]
+        lines.append(("mean of rows", *[""] * (len(table.labels) - 1), source, *map(_share, means)))
+        if any(means):
+            worst = max(range(len(means)), key=lambda i: means[i] or 0)
+            notes.append(f"Most sensitive to the seed: {table.headings[worst]} ({source}).")
+    caption = f"Table {table.number}. Sensitivity to the seed: standard deviation / |mean| in percent, whole videos"
+    return plotting.Table(tuple(lines), (*table.labels, "numbers", *table.headings), caption, tuple(notes))
+
+
+def costs(table: PaperTable, batch: Batch) -> plotting.Table:
+    """Parameters, operations and time of every row, as it was run."""
+    lines = [
+        (*row.labels, preset, *_cost_cells(batch.reports.get(preset, ())))
+        for row in table.reproduced
+        for preset in dict.fromkeys(row.presets.values())
+    ]
+    columns = (*table.labels, "preset", "trained, 10⁶", "frozen, 10⁶", "operations a frame, 10⁹", "ms a frame")
+    return plotting.Table(
+        tuple(lines), columns, f"Table {table.number}. Parameters, operations and time, as run", COST_NOTES
+    )
+
+
+def trials_figure(table: PaperTable, batch: Batch) -> Figure:
+    """Every trial of every row with a preset, on whole videos and on cropped windows."""
+    groups: dict[str, list[int]] = {}
+    for i, column in enumerate(table.columns):
+        groups.setdefault(column.group, []).append(i)
+    panels = [
+        (
+            "\n".join([group] * (len(groups) > 1) + [WHERE[place]]),
+            [_panel(table, i, batch, place) for i in members],
+        )
+        for group, members in groups.items()
+        for place in PLACES
+    ]
+    title = f"Table {table.number}. {table.title}"
+    caption = " ".join((f"{subject(table, batch)}.", *warnings(table, batch)))
+    return plotting.plot_trials(panels, [table.row_name(row) for row in table.reproduced], title, caption)
+
+
+# lines ----------------------------------------------------------------------------------------------------------------
+
+
+def _run_line(table: PaperTable, row: Row, batch: Batch, place: str) -> tuple[str, ...]:
+    cells = [_run_cell(row, column, batch, place) for column in table.columns]
+    counts = {dataset: len(batch.reports.get(preset, ())) for dataset, preset in row.presets.items()}
+    words = [f"{count} of {batch.trials} trials" if count else plotting.NOT_RUN for count in counts.values()]
+    same = len(set(words)) == 1
+    done = words[0] if same else ", ".join(f"{dataset} {word}" for dataset, word in zip(counts, words))
+    return (*row.labels, "run", *cells, done)
+
+
+def _run_cell(row: Row, column: Column, batch: Batch, place: str) -> str:
+    if column.dataset not in row.presets:
+        return plotting.MISSING
+    if not batch.of(row, column):
+        return plotting.NOT_RUN
+    return spread(column.in_units(trial_values(batch.of(row, column), place, column.score)), column.decimals)
+
+
+def _clock_line(table: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
+    cells = []
+    for column in table.columns:
+        value = clock_of(table, batch, column, place)
+        cells.append(spread([] if value is None else [value], column.decimals))
+    return ("clock alone", *[""] * (len(table.labels) - 1), "run", *cells, "")
+
+
+def _ranked(table: PaperTable, batch: Batch, runs: Mapping[int, Row], place: str) -> dict[str, tuple]:
+    """Cells of the best and of the second score among the rows run, by line; as printed, equals share a place."""
+    marks: dict[str, list[tuple[int, int]]] = {"best": [], "second": []}
+    for i, column in enumerate(table.columns):
+        found = {}
+        for line, row in runs.items():
+            values = column.in_units(trial_values(batch.of(row, column), place, column.score))
+            found |= {line: round(float(np.mean(values)), column.decimals)} if values else {}
+        for mark, value in zip(marks, sorted(set(found.values()), reverse=True)):
+            cells = [(line, len(table.labels) + 1 + i) for line, mean in found.items() if mean == value]
+            marks[mark] += cells if len(found) > 1 else []
+    return {mark: tuple(cells) for mark, cells in marks.items()}
+
+
+def _difference_cell(row: Row, column: Column, table: PaperTable, batch: Batch, place: str) -> str:
+    found = compare(batch.of(row, column), batch.of(table.reference_row, column), place, column.score)
+    if found is None:
+        return plotting.MISSING
+    (mean,) = column.in_units([found.mean])
+    text = f"{mean:+.{column.decimals}f}{'‡' * found.exceeds_spread}{'†' * found.holds}"
+    if found.interval is None:
+        return text
+    low, high = column.in_units(found.interval)
+    return f"{text} [{low:+.{column.decimals}f}, {high:+.{column.decimals}f}]"
+
+
+def _cost_cells(reports: Reports) -> tuple[str, ...]:
+    found = [report["cost"] for report in reports if "cost" in report]
+    if not found:
+        return (plotting.MISSING if reports else plotting.NOT_RUN,) * 4
+    millions = (f"{found[0][part] / 1e6:.2f}" for part in ("parameters", "backbone_parameters"))
+    times = [cost["ms_per_frame"] for cost in found if cost.get("ms_per_frame") is not None]
+    return (*millions, f"{found[0]['operations'] / 1e9:.2f}", spread([np.mean(times)] if times else [], 2))
+
+
+def _panel(table: PaperTable, i: int, batch: Batch, place: str) -> plotting.TrialPanel:
+    column, values, paper = table.columns[i], [], []
+    for row in table.reproduced:
+        reports, asked = batch.of(row, column), column.dataset in row.presets
+        found = tuple(column.in_units(trial_values(reports, place, column.score)))
+        values.append(found if reports or not asked else None)
+        comparable = place == "whole" and reports and reports[0]["dataset"] == column.dataset
+        paper.append(printed(row.paper[i]) if comparable else None)
+    clock = clock_of(table, batch, column, place)
+    return plotting.TrialPanel(column.heading, UNITS[column.score], tuple(values), tuple(paper), clock)
+
+
+def _sensitivities(table: PaperTable, row: Row, batch: Batch, source: str) -> list[float | None]:
+    if source == "run":
+        return [sensitivity(trial_values(batch.of(row, c), "whole", c.score)) for c in table.columns]
+    cells = map(printed, row.paper)
+    return [cell[1] / 2 / cell[0] if cell and cell[1] is not None else None for cell in cells]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _share(value: float | None) -> str:
+    return plotting.MISSING if value is None else f"{100 * value:.2f}"

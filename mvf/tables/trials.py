@@ -1,0 +1,163 @@
+"""Batches of runs: the trials of every row, and what they say of each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mvf.evaluation import read_report
+from mvf.evaluation.verdicts import paired_interval
+from mvf.results import REPORT, matching_folders
+from mvf.tables.paper import Column, Row
+
+MANIFEST = "batch.json"
+PLACES = ("whole", "cropped")
+
+Reports = Sequence[Mapping]  # of the finished trials of one row, in order of seed
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What `python -m mvf batch` has written so far.
+
+    Attributes:
+        folder: Where.
+        tables: Names of the paper's tables that it runs.
+        trials: Seeds a row.
+        parameters: Settings changed for all rows.
+        reports: By preset, the reports of its finished runs, in order of seed.
+    """
+
+    folder: Path
+    tables: tuple[str, ...]
+    trials: int
+    parameters: Mapping[str, object]
+    reports: Mapping[str, Reports]
+
+    def of(self, row: Row, column: Column) -> Reports:
+        """Reports of the trials that give a cell; empty where it was not run."""
+        return self.reports.get(row.presets.get(column.dataset, ""), ())
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row's score minus another's, as fractions.
+
+    Attributes:
+        mean: Difference of the means over trials.
+        spread: Sum of the two rows' two standard deviations; None when one has a single trial.
+        interval: 95 % of a paired bootstrap over the videos that both rows share, trials pooled; None without.
+    """
+
+    mean: float
+    spread: float | None
+    interval: tuple[float, float] | None
+
+    @property
+    def exceeds_spread(self) -> bool:
+        return self.spread is not None and abs(self.mean) > self.spread
+
+    @property
+    def holds(self) -> bool:
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
+
+def read_batches(patterns: str | Sequence[str]) -> list[Batch]:
+    """The batches in all folders that match.
+
+    Args:
+        patterns: Folders given to `python -m mvf batch --out`, separated by commas; * stands for any name.
+
+    Raises:
+        ValueError: when there is none, or a manifest is damaged.
+    """
+    folders = matching_folders(patterns, MANIFEST)
+    if not folders:
+        raise ValueError(f"no batch in {patterns}: python -m mvf batch table3 --out runs/table3 makes one")
+    return [_read_batch(folder) for folder in folders]
+
+
+def scores_of(report: Mapping, place: str, embedding: str = "model") -> Mapping[str, float]:
+    """Scores of an embedding, the model or a control, on whole videos or cropped windows."""
+    if place == "cropped":
+        return report.get("cropped", {}).get(embedding, {})
+    return report["scores"] if embedding == "model" else report.get("controls", {}).get(embedding, {})
+
+
+def trial_values(reports: Reports, place: str, score: str, embedding: str = "model") -> list[float]:
+    """One value a trial that has the score."""
+    found = (scores_of(report, place, embedding) for report in reports)
+    return [scores[score] for scores in found if score in scores]
+
+
+def sensitivity(values: Sequence[float]) -> float | None:
+    """Standard deviation over trials (ddof 1) over the size of the mean; None for a single trial or a mean of zero.
+
+    Example:
+        >>> round(sensitivity([0.9, 1.0, 1.1]), 3)
+        0.1
+    """
+    if len(values) < 2 or not np.mean(values):
+        return None
+    return float(np.std(values, ddof=1) / abs(np.mean(values)))
+
+
+def compare(first: Reports, second: Reports, place: str, score: str) -> Difference | None:
+    """`first` minus `second`; None when one has no trial with the score."""
+    sides = [trial_values(reports, place, score) for reports in (first, second)]
+    if not all(sides):
+        return None
+    spreads = [2 * np.std(values, ddof=1) for values in sides if len(values) > 1]
+    pieces = [_pooled_pieces(reports, place, score) for reports in (first, second)]
+    return Difference(
+        mean=float(np.mean(sides[0]) - np.mean(sides[1])),
+        spread=float(sum(spreads)) if len(spreads) == 2 else None,
+        interval=_interval(*pieces),
+    )
+
+
+def _read_batch(folder: Path) -> Batch:
+    path = folder / MANIFEST
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        runs = {
+            preset: [folder / name for _, name in sorted(seeds.items(), key=lambda item: int(item[0]))]
+            for preset, seeds in stored["runs"].items()
+        }
+        tables, trials, parameters = tuple(stored["tables"]), int(stored["trials"]), stored.get("parameters", {})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no manifest of a batch ({error!r}): run python -m mvf batch again") from None
+    reports = {
+        preset: tuple(read_report(run / REPORT) for run in found if (run / REPORT).exists())
+        for preset, found in runs.items()
+    }
+    return Batch(folder, tables, trials, parameters, reports)
+
+
+def _pooled_pieces(reports: Reports, place: str, score: str) -> dict[str, dict[str, np.ndarray]]:
+    """By action and video, the sum over trials of the pieces that scores are made of (see `verdicts.combine`).
+
+    Every score is a quotient of sums, so sums over trials weigh each trial alike.
+    """
+    having = (report for report in reports if score in scores_of(report, place))
+    trials = [report.get("videos", {}).get(place, {}).get(score, {}) for report in having]
+    return {
+        action: {
+            video: np.sum([np.asarray(trial[action][video], float) for trial in trials], axis=0)
+            for video in sorted(set.intersection(*(set(trial[action]) for trial in trials)))
+        }
+        for action in sorted(set.intersection(*map(set, trials)))
+    }
+
+
+def _interval(*sides: dict[str, dict[str, np.ndarray]]) -> tuple[float, float] | None:
+    first, second = sides
+    shared = {a: sorted(first[a].keys() & second[a].keys()) for a in first.keys() & second.keys()}
+    shared = {action: videos for action, videos in shared.items() if videos}
+    if not shared:
+        return None
+    return paired_interval(*({a: np.stack([side[a][v] for v in shared[a]]) for a in shared} for side in sides))

@@ -1,0 +1,202 @@
+"""Tables of fabricated batches: what stands beside the paper's numbers, and what never does."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mvf import plotting
+from mvf.evaluation import write_report
+from mvf.evaluation.verdicts import paired_interval
+from mvf.tables.draw import draw_tables, scores
+from mvf.tables.paper import paper_tables
+from mvf.tables.trials import compare, read_batches, sensitivity, trial_values
+from tests.test_notebooks import execute
+
+SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")
+ROWS = {"penn": 0.50, "penn_multi_1": 0.52, "penn_last_3": 0.40}
+
+
+def report(level, seed, dataset="synthetic", weights="index"):
+    """A report whose scores are `level` plus 0.01 a seed, 0.1 less on windows; the clock has 0.45."""
+    value = level + 0.01 * seed
+    right = {f"video_{i}": [100 * value + i, 100.0] for i in range(-3, 4)}
+    errors = {video: [[100 - pair[0], 100.0, 0.0, 100.0]] for video, pair in right.items()}
+    pieces = {score: {"squat": errors if score == "progression" else right} for score in SCORES}
+    whole, windows, clock = (dict.fromkeys(SCORES, v) for v in (value, value - 0.1, 0.45))
+    part = {"found": 3, "expected": 4, "unreadable": {"squat_7": "cut short"}}
+    return {
+        "dataset": dataset, "data_seed": 0, "seed": seed, "backbone": "vits", "backbone_weights": weights,
+        "scores": whole, "controls": {"position_only": clock}, "coverage": {"val": part}, "skipped": {},
+        "cropped": {"model": windows, "position_only": dict.fromkeys(SCORES, 0.2)},
+        "videos": {"whole": pieces, "cropped": pieces},
+        "cost": {"parameters": 5_000_000, "backbone_parameters": 0, "operations": 2e9, "ms_per_frame": 1.0 + seed},
+    }  # fmt: skip
+
+
+def write_batch(out, rows=ROWS, trials=3, missing=(), tables=("table3",), change=lambda preset, r: r, **options):
+    """A batch folder with a run of every row and seed but the missing ones."""
+    runs = {preset: {str(seed): f"{preset}-{seed}" for seed in range(1, trials + 1)} for preset in rows}
+    out.mkdir()
+    manifest = {"tables": list(tables), "trials": trials, "parameters": {"epochs": "2"}, "runs": runs}
+    (out / "batch.json").write_text(json.dumps(manifest))
+    for preset, seeds in runs.items():
+        for seed, name in seeds.items():
+            if name not in missing:
+                (out / name).mkdir()
+                made = change(preset, report(rows[preset], int(seed), **options))
+                write_report(made, out / name / "metrics.json")
+    return out
+
+
+def lines(table, *labels, numbers="run"):
+    """Rows of a table by labels, without them."""
+    return [row[len(labels) + 1 :] for row in table.rows if row[: len(labels) + 1] == (*labels, numbers)]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = write_batch(tmp_path_factory.mktemp("batch") / "table3", missing=("penn_last_3-2",))
+    (table,) = draw_tables(str(folder))
+    table.save(folder / "figures")
+    return table, folder
+
+
+def test_a_row_shows_mean_and_two_deviations_in_the_papers_units(drawn):
+    whole, cropped = drawn[0].tables[:2]
+    assert lines(whole, "Multi.", "3", numbers="paper")[0][0] == "94.21 ± 0.04"
+    assert lines(whole, "Multi.", "3") == [
+        ("52.00 ± 2.00", "0.520 ± 0.020", "0.520 ± 0.020", "52.00 ± 2.00", "3 of 3 trials")
+    ]
+    assert lines(cropped, "Multi.", "3")[0][0] == "42.00 ± 2.00"
+    assert lines(whole, "Last", "3")[0][-1] == "2 of 3 trials"
+    assert lines(whole, "clock alone", "")[0][:2] == ("45.00", "0.450")
+
+
+def test_a_row_that_was_not_run_has_no_number(drawn):
+    whole, cropped, gaps, _, costs = drawn[0].tables
+    for labels in (("FWB", "3*"), ("Multi.", "5")):
+        assert lines(whole, *labels) == lines(cropped, *labels) == [("not run",) * 5]
+        assert all(set(row[3:]) == {plotting.MISSING} for row in gaps.rows if row[:2] == labels)
+        assert all(set(row[3:]) == {"not run"} for row in costs.rows if row[:2] == labels)
+
+
+def test_best_is_bold_and_second_underlined_among_the_rows_run(drawn):
+    text = str(drawn[0].tables[0])
+    assert "**54.00 ± 2.00**" in text and "<u>52.00 ± 2.00</u>" in text and "**94" not in text
+    html = drawn[0].tables[0]._repr_html_()
+    assert "<b>54.00 ± 2.00</b>" in html and "<u>52.00 ± 2.00</u>" in html
+
+
+def test_equal_scores_share_a_place(tmp_path):
+    batch = read_batches(str(write_batch(tmp_path / "b", {"penn": 0.5, "penn_multi_1": 0.5, "penn_last_3": 0.4})))[0]
+    table = scores(paper_tables()["table3"], batch, "whole")
+    assert len(table.best) == 8 and len(table.second) == 4
+
+
+def test_notes_say_of_what_the_numbers_are(drawn):
+    whole = drawn[0].tables[0]
+    notes = "\n".join(whole.notes)
+    assert "synthetic" in whole.caption and "vits (package index)" in whole.caption
+    assert "NOT COMPARABLE" in notes and "epochs 2" in notes and "two standard deviations (ddof 1)" in notes
+    assert "val 3 of 4 videos, left out squat_7 (cut short)" in notes
+    assert "reaches, as mean - 2 sd is not above it: Last 3 (Class., Progress, Tau, Retrieval)" in notes
+    assert all(note in whole.notes for note in paper_tables()["table3"].notes)
+
+
+def test_differences_are_measured_against_both_spreads(drawn):
+    gaps = {row[:3]: row[3:] for row in drawn[0].tables[2].rows}
+    assert "Multi. 3" in drawn[0].tables[2].caption and ("Multi.", "3", "whole videos") not in gaps
+    assert gaps["Last", "3", "whole videos"][0].startswith("-10.00‡† [-")  # more than 2 + 2.83
+    assert gaps["Multi.", "1", "whole videos"][0] == "+2.00† [+2.00, +2.00]"  # less than 2 + 2, on every video
+
+
+def test_intervals_equal_the_bootstrap_of_pooled_videos(drawn):
+    (batch,) = read_batches(str(drawn[1]))
+    first, second = batch.reports["penn_last_3"], batch.reports["penn"]
+    sides = [
+        {"squat": sum(np.array(list(dict(sorted(r["videos"]["whole"]["progression"]["squat"].items())).values()))
+                      for r in reports)}
+        for reports in (first, second)
+    ]  # fmt: skip
+    found = compare(first, second, "whole", "progression")
+    assert found.interval == paired_interval(*sides) and found.holds and found.exceeds_spread
+    assert found.mean == pytest.approx(np.mean([0.41, 0.43]) - np.mean([0.51, 0.52, 0.53]))
+
+
+def test_sensitivity_and_costs_are_by_row(drawn):
+    _, _, _, seeds, costs = drawn[0].tables
+    assert sensitivity([0.51, 0.52, 0.53]) == pytest.approx(0.01 / 0.52)
+    assert lines(seeds, "Multi.", "3")[0] == ("1.92",) * 4
+    assert lines(seeds, "Multi.", "3", numbers="paper")[0] == ("0.02", "0.32", "0.10", "0.03")
+    assert "Most sensitive to the seed: Progress (paper)." in seeds.notes
+    assert [row[2:] for row in costs.rows if row[:2] == ("Multi.", "3")] == [("penn", "5.00", "0.00", "2.00", "3.00")]
+
+
+def test_random_weights_and_skipped_scores_are_said(tmp_path):
+    def change(preset, made):
+        if preset == "penn_resnet50":
+            for part in (made["scores"], made["cropped"]["model"]):
+                del part["progression"]
+            made["skipped"] = {"progression": "no action has two phases"}
+        return made
+
+    rows = {"penn_resnet50": 0.5, "penn_resnet50_lstp_1": 0.5}
+    folder = write_batch(tmp_path / "b", rows, tables=["table5"], weights="random", change=change)
+    whole = draw_tables(str(folder))[0].tables[0]
+    assert "RANDOM weights" in whole.caption and "RANDOM backbone weights in RN50, RN50 + LSTP-1" in whole.notes[0]
+    assert lines(whole, "RN50")[0][1] == plotting.MISSING
+    assert any("RN50, Progress, whole: skipped in 3 of 3 trials: no action has two phases" in n for n in whole.notes)
+
+
+def test_other_peoples_rows_are_reported_not_rerun(tmp_path):
+    folder = write_batch(tmp_path / "b", {"penn": 0.9}, tables=["table4", "table1"], dataset="penn")
+    fourth, first = draw_tables(str(folder))
+    assert "Labels" in fourth.tables[0].columns and "Pretrain" in fourth.tables[0].columns
+    (line,) = lines(fourth.tables[0], "VSP-F [54]", "Frame", "-", numbers="paper")
+    assert line == ("94.24", "–", "–", "94.89", "45.66", "39.48", "reported by the paper, not rerun")
+    (line,) = lines(first.tables[0], "MVF (ours)")
+    assert line[0] == "92.00 ± 2.00" and line[4] == "not run" and line[-1].startswith("penn 3 of 3 trials, pouring not")
+    assert not any("NOT COMPARABLE" in note for note in fourth.tables[0].notes)
+    assert not first.tables[0].best
+
+
+def test_files_are_written_and_the_figure_shows_every_trial(drawn):
+    table, folder = drawn
+    assert {p.name for p in (folder / "figures").iterdir()} == {"table3.md", "table3.pdf", "table3.png"}
+    assert len(table.figure.axes) == 8 and [t.get_text() for t in table.figure.axes[0].texts] == ["not run"] * 5
+    dots = [line for line in table.figure.axes[0].lines if line.get_marker() == "o"]
+    assert sorted(len(line.get_xdata()) for line in dots) == [2, 3, 3]
+
+
+def test_two_batches_of_a_table_keep_apart(tmp_path):
+    for name in ("first", "second"):
+        write_batch(tmp_path / name, {"penn": 0.5}, trials=1)
+    made = draw_tables(f"{tmp_path}/first, {tmp_path}/second")
+    assert [table.name for table in made] == ["table3-first", "table3-second"]
+    assert lines(made[0].tables[0], "Multi.", "3")[0][0] == "51.00"
+
+
+def test_what_is_no_batch_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no batch in .*: python -m mvf batch"):
+        read_batches(str(tmp_path))
+    (tmp_path / "batch.json").write_text('{"tables": ["table3"]')
+    with pytest.raises(ValueError, match="batch.json is no manifest"):
+        read_batches(str(tmp_path))
+    write_batch(tmp_path / "b", {"penn": 0.5}, tables=["tabel3"])
+    with pytest.raises(ValueError, match='did you mean "table3"'):
+        draw_tables(str(tmp_path / "b"))
+
+
+def test_reports_without_a_score_or_videos_give_no_difference():
+    bare = {"scores": {"classification": 0.5}}
+    assert trial_values([bare], "cropped", "classification") == []
+    assert compare([bare], [bare], "whole", "progression") is None
+    found = compare([bare], [bare], "whole", "classification")
+    assert (found.mean, found.spread, found.interval) == (0, None, None)
+    assert not found.holds and not found.exceeds_spread
+
+
+def test_the_notebook_draws_the_tables_of_batches_alone(drawn, tmp_path):
+    execute("figures", tmp_path / "figures.ipynb", tables=str(drawn[1]), out=str(tmp_path / "figures"))
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {"table3.md", "table3.pdf", "table3.png"}

@@ -1,0 +1,69 @@
+"""The paper's numbers are the paper's, and what the notes say of them is so."""
+
+import re
+
+import pytest
+
+from mvf.config import presets
+from mvf.tables.paper import Column, PaperTable, Row, paper_tables, printed
+
+
+def cells(name, *labels):
+    (row,) = (row for row in paper_tables()[name].rows if row.labels == labels)
+    return [printed(cell) for cell in row.paper]
+
+
+def exceeds_spread(first, second):
+    return abs(first[0] - second[0]) > first[1] + second[1] + 1e-9
+
+
+def test_every_row_of_the_paper_is_here_as_printed(shared):
+    text = (shared / "paper.txt").read_text().replace(r" \pm ", " ± ")
+    text = re.sub(r"</?u>", "", text).replace(" [†]", "†")
+    rows = [tuple(cell.strip() for cell in line.split("\t")) for line in text.splitlines() if line.count("\t") > 3]
+    headings = [row for row in rows if row[0] in ("Method", "Feats.", "") or "Class." in row]
+    ours = [(*row.labels, *row.paper) for table in paper_tables().values() for row in table.rows]
+    assert sorted(ours) == sorted(row for row in rows if row not in headings)
+    assert [len(table.rows) for table in paper_tables().values()] == [3, 9, 8, 19, 3, 5]
+
+
+def test_rows_name_presets_that_exist_and_every_paper_row_of_our_methods_has_one():
+    for table in paper_tables().values():
+        for row in table.rows:
+            assert set(row.presets.values()) <= set(presets())
+            ours = row.labels[0].split()[0] in ("CARL", "MVF", "FWB", "Last", "Multi.", "RN50", "DINO")
+            assert bool(row.presets) == ours, row.labels
+            for column, cell in zip(table.columns, row.paper):
+                assert not ours or column.dataset in row.presets or cell == "-"
+        assert table.reference_row in table.reproduced
+
+
+def test_notes_on_spreads_hold_for_the_printed_numbers():
+    one, three = cells("table3", "Multi.", "1"), cells("table3", "Multi.", "3")
+    assert [c[0] for c in (one[0], three[0], one[1], three[1])] == [94.23, 94.21, 0.920, 0.931]
+    assert not exceeds_spread(one[1], three[1])
+    before, after = cells("table2", "MVF", "w/o Pre.", ""), cells("table2", "MVF", "✓", "✓")
+    assert not exceeds_spread(before[0], after[0]) and exceeds_spread(before[3], after[3])
+    plain, single, full = (cells("table5", name) for name in ("RN50", "RN50 + LSTP-1", "RN50 + LSTP + MTF"))
+    assert single[0] > full[0] and single[3] > full[3] and not any(map(exceeds_spread, single, full))
+    assert [exceeds_spread(a, b) for a, b in zip(full, plain)][:2] == [False, True]
+    assert not exceeds_spread(full[3], plain[3])
+    token, full = cells("table6", "DINO + CLS"), cells("table6", "DINO + LSTP + MTF")
+    assert [exceeds_spread(a, b) for a, b in zip(full, token)] == [True, False, True, True]
+
+
+def test_notes_on_tau_hold_for_the_printed_numbers():
+    by_progress = sorted(paper_tables()["table6"].rows, key=lambda row: printed(row.paper[1]))
+    taus = [printed(row.paper[2])[0] for row in by_progress]
+    assert taus == sorted(taus, reverse=True) and len(set(taus)) == 5
+    for name, weakest in (("table3", "FWB"), ("table5", "RN50"), ("table6", "DINO + MAX")):
+        best = max(paper_tables()[name].rows, key=lambda row: printed(row.paper[2])[0])
+        assert best.labels[0] == weakest
+
+
+def test_a_row_of_another_length_is_refused():
+    column = Column("", "Class.", "penn", "classification", True)
+    with pytest.raises(ValueError, match="table9.*1 labels and 1 cells"):
+        PaperTable("table9", "", ("Method",), (column,), (Row(("a",), {}, ("1", "2")),), (), ("a",))
+    with pytest.raises(ValueError, match="pouring"):
+        PaperTable("table9", "", ("Method",), (column,), (Row(("a",), {"pouring": "pouring"}, ("1",)),), (), ("a",))

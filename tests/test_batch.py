@@ -1,0 +1,158 @@
+"""Batches: what is planned, and what happens when runs fail, are killed, or are done already."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from mvf import batch
+from mvf.__main__ import main
+from mvf.notebook import run_config
+from mvf.tables.paper import paper_tables
+from mvf.tables.plan import notebook_parameters, plan, unique_jobs
+from tests.conftest import TINY
+
+SMALL = {"dataset": "synthetic", **{name: value for name, value in TINY.items() if name != "layers"}}
+
+FAKE = """
+import json, pathlib, time
+with open(pathlib.Path(run_dir).parent / "started.txt", "a") as file:
+    file.write(f"{preset}-{seed}\\n")
+time.sleep(overrides.get("sleep", 0))
+assert preset != "penn_last_3", "this row always fails"
+pathlib.Path(run_dir, "metrics.json").write_text("{}")
+"""
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """A notebook that only notes that it ran, instead of a training."""
+    cells = [new_code_cell("overrides = {}\nrun_dir = preset = ''\nseed = 0"), new_code_cell(FAKE)]
+    cells[0].metadata["tags"] = ["parameters"]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    path = tmp_path / "quick.ipynb"
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    monkeypatch.setattr(batch, "NOTEBOOK", path)
+    return path
+
+
+def started(out):
+    return sorted((out / "started.txt").read_text().split())
+
+
+def test_a_table_is_planned_as_every_row_and_seed_first_seeds_first():
+    jobs = unique_jobs(plan(["table3"], 2, "out", {}))
+    assert len(jobs) == 16
+    assert [job.config.seed for job in jobs] == [1] * 8 + [2] * 8
+    assert {job.config.dataset for job in jobs} == {"penn"}
+
+
+def test_tables_share_rows_that_coincide():
+    both = unique_jobs(plan(["table3", "table6"], 1, "out", {}))
+    assert len(both) == 8 + 3
+    jobs = plan(["table3", "table6"], 1, "out", {})
+    assert jobs["penn_last_1"][0].folder.name == "penn_last_1-1"
+
+
+def test_rows_on_other_data_keep_what_they_are_about_and_take_the_rest():
+    jobs = plan(["table3", "table5"], 1, "out", {**SMALL, "layers": "2,4"})
+    configs = {preset: seeds[0].config for preset, seeds in jobs.items()}
+    assert {c.dataset for c in configs.values()} == {"synthetic"}
+    assert configs["penn"].layers == (2, 4) and configs["penn_last_1"].layers == (12,)
+    assert [configs[p].entities for p in ("penn_multi_1", "penn", "penn_multi_5")] == [1, 3, 5]
+    assert configs["penn_resnet50"].backbone == "resnet50" and configs["penn"].backbone == "vit_tiny_patch16_224"
+    assert configs["penn"].num_frames == 8 and configs["penn"].features == "banked"
+    assert configs["penn_fixed_width_3"].pooling == "fixed_width"
+
+
+def test_fine_tuning_follows_its_pre_training_and_zero_shot_is_not_trained():
+    jobs = plan(["table2"], 1, "out", {"dataset": "synthetic", "epochs": 2})
+    order = [job.preset for job in unique_jobs(jobs)]
+    assert order.index("kinetics400") < order.index("penn_from_kinetics")
+    assert jobs["penn_from_kinetics"][0].needs == "kinetics400"
+    assert jobs["penn_zero_shot_kinetics"][0].config.epochs == 0
+    assert jobs["kinetics400"][0].config.epochs == 2
+
+
+@pytest.mark.parametrize("table", sorted(paper_tables()))
+@pytest.mark.parametrize("parameters", [{}, {"dataset": "synthetic", "backbone_weights": "random"}])
+def test_the_notebook_makes_exactly_the_planned_configuration(table, parameters):
+    for job in unique_jobs(plan([table], 1, "out", parameters)):
+        given = notebook_parameters(job)
+        given.pop("run_dir")
+        assert run_config(json.loads(json.dumps(given))) == job.config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((["tabel3"], 1, "out", {}), 'did you mean "table3"'),
+        ((["table3"], 0, "out", {}), "trials must be at least 1, got 0"),
+        ((["table3"], 1, "out", {"seed": 4}), "sets the seeds itself"),
+        ((["table3"], 1, "out", {"entitys": 4}), 'did you mean "entities"'),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_runs(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        plan(*arguments)
+
+
+def test_a_failing_run_is_named_and_the_others_go_on(quick, tmp_path, capsys):
+    out = tmp_path / "runs"
+    words = ["batch", "table6", "--trials", "1", "--out", str(out), "--workers", "2"]
+    assert main(words) == 1
+    captured = capsys.readouterr()
+    assert "1 runs failed: penn_last_3-1" in captured.err
+    assert "penn_last_3-1: FAILED" in captured.out and "this row always fails" in captured.out
+    assert captured.out.count("done in") == 4
+    before = started(out)
+    assert main(words) == 1
+    assert started(out) == sorted([*before, "penn_last_3-1"])  # only the failed one again
+    assert capsys.readouterr().out.count("done before") == 4
+    manifest = json.loads((out / "batch.json").read_text())
+    assert manifest["tables"] == ["table6"] and manifest["runs"]["penn_last_1"] == {"1": "penn_last_1-1"}
+
+
+def test_killed_and_started_again_it_redoes_nothing(quick, tmp_path):
+    out = tmp_path / "runs"
+    code = (
+        f"import mvf.batch as b, pathlib; b.NOTEBOOK = pathlib.Path({str(quick)!r})\n"
+        f"b.run_batch(['table5'], 1, {str(out)!r}, {{}})"
+    )
+    first = subprocess.Popen([sys.executable, "-c", code])
+    while first.poll() is None and len(list(out.glob("*/metrics.json"))) < 1:
+        time.sleep(0.01)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert not (out / "penn_resnet50_lstp_mtf-1" / "metrics.json").exists(), "it ended before it could be killed"
+    assert batch.run_batch(["table5"], 1, out) == []
+    assert started(out) == ["penn_resnet50-1", "penn_resnet50_lstp_1-1", "penn_resnet50_lstp_mtf-1"]
+
+
+def test_a_folder_of_other_settings_is_refused(quick, tmp_path):
+    batch.run_batch(["table5"], 1, tmp_path / "runs")
+    with pytest.raises(ValueError, match="choose another --out"):
+        batch.run_batch(["table5"], 1, tmp_path / "runs", {"epochs": 3})
+
+
+def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys):
+    assert main(["batch", "table2", "--trials", "1", "--out", str(tmp_path / "runs"), "--dry-run"]) == 0
+    listed = capsys.readouterr().out
+    assert "penn_from_kinetics-1: to do, starts from kinetics400-1" in listed
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_table_runs_for_real(tmp_path, capsys):
+    text = {name: json.dumps(value) if isinstance(value, dict) else str(value) for name, value in SMALL.items()}
+    words = [word for name, value in text.items() for word in ("-p", name, value)]
+    assert main(["batch", "table5", "--trials", "1", "--out", str(tmp_path), "--workers", "2", *words]) == 0
+    for preset in ("penn_resnet50", "penn_resnet50_lstp_1", "penn_resnet50_lstp_mtf"):
+        report = json.loads((tmp_path / f"{preset}-1" / "metrics.json").read_text())
+        assert report["preset"] == preset and report["dataset"] == "synthetic"
+        assert report["backbone_weights"] == "random" and report["cropped"]["model"]

@@ -1,0 +1,63 @@
+"""Every dataset in every form it is published in: `check`, then the training notebook, on a small copy on disk."""
+
+import json
+
+import papermill
+import pytest
+
+from mvf.__main__ import main
+from tests.conftest import TINY
+from tests.data import gym_disk, penn_disk
+from tests.test_notebooks import execute
+
+FORMS = {
+    "penn-raw": penn_disk.write_penn_raw,
+    "penn-prepared": penn_disk.write_penn_prepared,
+    "pouring-prepared": penn_disk.write_pouring_prepared,
+    "pouring-tfrecords": penn_disk.write_pouring_tfrecords,
+    "finegym99-raw": gym_disk.write_finegym99_raw,
+    "finegym99-prepared": gym_disk.write_finegym99_prepared,
+    "finegym288-raw": gym_disk.write_finegym288_raw,
+    "finegym288-prepared": gym_disk.write_finegym288_prepared,
+    "kinetics400-csv": gym_disk.write_kinetics_csv,
+    "kinetics400-folders": gym_disk.write_kinetics_folders,
+}
+LAYERS = {"finegym99": "10,11,12", "finegym288": "10,11,12", "pouring": "12"}
+SCORES = {"penn": 4, "pouring": 4, "finegym99": 2, "finegym288": 2, "kinetics400": 0}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_dataset_is_checked_and_trained_on(form, tmp_path, capsys):
+    dataset = form.partition("-")[0]
+    root = FORMS[form](tmp_path / "data")
+    assert main(["check", dataset, "--data-root", str(root)]) == 0
+    listed = capsys.readouterr().out
+    run = tmp_path / "run"
+    run.mkdir()
+    overrides = {name: value for name, value in TINY.items() if name not in ("epochs", "data_options", "layers")}
+    notebook = execute(
+        "train", run / "train.ipynb", dataset=dataset, data_root=str(root), run_dir=str(run), epochs=2,
+        overrides=overrides | {"stride": 1},
+    )  # fmt: skip
+    report = json.loads((run / "metrics.json").read_text())
+    assert report["dataset"] == report["preset"] == dataset
+    found = report["coverage"]["train"]
+    assert f"train: {found['found']} of {found['expected']} videos" in listed and found["found"] >= 2
+    wanted = ("classification", "retrieval@5", "progression", "kendall_tau")[: SCORES[dataset]]
+    assert all(score in report["scores"] and score in report["cropped"]["model"] for score in wanted)
+    assert all(score in report["skipped"] for score in ("progression", "kendall_tau") if score not in wanted)
+    assert notebook.metadata.papermill.exception is None
+
+
+def test_data_that_are_not_there_end_the_run_and_say_where_they_were_looked_for(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        execute("train", tmp_path / "train.ipynb", dataset="penn", data_root=str(tmp_path / "none"))
+    message = caught.value.evalue
+    assert str(tmp_path / "none") in message.splitlines()[0]
+    assert "Penn_Action/" in message and "penn_action/" in message and "published" in message
+
+
+def test_check_of_missing_data_prints_the_same(tmp_path, capsys):
+    assert main(["check", "finegym99", "--data-root", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert str(tmp_path) in message.splitlines()[0] and "finegym_annotation_info" in message

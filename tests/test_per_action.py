@@ -1,0 +1,82 @@
+"""One model an action: trained apart, judged together."""
+
+import json
+
+import pytest
+import torch
+
+import mvf
+from mvf.models.per_action import ModelPerAction
+from mvf.run_folder import load_run, read_history
+from mvf.workflow import embed_splits, open_model, report_on
+
+ACTIONS = ("jumping_jacks", "squat")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    from tests.conftest import TINY
+
+    rows = []
+    config = mvf.load_config("synthetic", **TINY, per_action=True)
+    run = mvf.train(config, tmp_path_factory.mktemp("per_action") / "run", on_epoch=rows.append)
+    assert rows == run.history
+    return run
+
+
+def test_every_action_has_a_model_of_its_own_trained_on_its_videos_only(run, tiny, tmp_path):
+    assert run.model.actions == ACTIONS
+    first, second = (run.model.of(action).trained_state() for action in ACTIONS)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    alone = mvf.train(tiny(action="squat"), tmp_path / "squat")
+    for name, tensor in alone.model.trained_state().items():
+        assert torch.equal(tensor, run.model.of("squat").trained_state()[name])
+
+
+def test_the_frozen_backbone_is_kept_once(run):
+    first, second = (run.model.of(action).backbone for action in ACTIONS)
+    assert first is second
+
+
+def test_a_loaded_run_embeds_every_video_by_the_model_of_its_action(run):
+    model = load_run(run.folder).model
+    for record in mvf.data.find_config_videos(run.config, "val"):
+        (got,) = mvf.embed(model, [record])
+        (wanted,) = mvf.embed(run.model.of(record.action), [record])
+        assert (got.embeddings == wanted.embeddings).all()
+
+
+def test_the_history_is_the_mean_over_actions(run):
+    rows = [read_history(run.folder / "actions" / action) for action in ACTIONS]
+    for mean, *parts in zip(read_history(run.folder), *rows, strict=True):
+        assert mean["loss"] == pytest.approx(sum(part["loss"] for part in parts) / 2)
+
+
+def test_the_report_covers_all_actions(run):
+    model, config = open_model(run.folder)
+    report = report_on(model, config, embed_splits(model, config), run.folder / "metrics.json")
+    assert set(report["per_action"]) == set(ACTIONS)
+    assert report["cropped"]["model"] and report["controls"]["untrained"]
+    assert "model with entities of its own" in report["skipped"]["localization"]
+    assert json.loads((run.folder / "metrics.json").read_text())["scores"] == report["scores"]
+
+
+def test_a_finished_run_is_returned_and_another_is_refused(run, tiny):
+    again = mvf.train(run.config, run.folder)
+    assert again.history == run.history
+    with pytest.raises(ValueError, match="another configuration"):
+        mvf.train(tiny(), run.folder)
+
+
+def test_an_action_without_a_model_is_named(run):
+    with pytest.raises(ValueError, match='"bowl".*jumping_jacks, squat'):
+        run.model.of("bowl")
+    with pytest.raises(ValueError, match="at least one action"):
+        ModelPerAction({})
+
+
+def test_one_action_of_a_data_set(tiny):
+    records = mvf.data.find_config_videos(tiny(action="squat"), "train")
+    assert {record.action for record in records} == {"squat"} and records.coverage.found == len(records)
+    with pytest.raises(ValueError, match='did you mean "squat"'):
+        mvf.data.find_config_videos(tiny(action="squad"), "train")
