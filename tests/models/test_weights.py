@@ -123,6 +123,81 @@ def test_weights_of_another_network_do_not_fit(tmp_path, state):
         load_backbone(TINY, tmp_path / "w.safetensors")
 
 
+# files read by order --------------------------------------------------------------------------------------------------
+
+OPAQUE = {"weight": "scale", "bias": "offset", "running_mean": "mean", "running_var": "var", "num_batches_tracked": "n"}
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    """A small network with statistics as after training."""
+    torch.manual_seed(3)
+    network = timm.create_model("test_resnet", num_classes=0)
+    for name, tensor in network.state_dict().items():
+        if "running" in name:
+            tensor.uniform_(0.5, 2) if "var" in name else tensor.normal_()
+    return network.eval()
+
+
+def renamed(state, ends=None):
+    """Other names in the same order: what BYOL's file holds beside its optimizer."""
+    names = (f"encoder.{i}.{(ends or {}).get(end, end)}" for i, end in enumerate(n.split(".")[-1] for n in state))
+    return dict(zip(names, state.values()))
+
+
+@pytest.mark.parametrize("ends", [None, OPAQUE])
+@pytest.mark.parametrize("classifier", [{}, {"head.weight": torch.ones(9, 8), "head.bias": torch.ones(9)}])
+def test_other_names_in_the_same_order_are_read(tmp_path, caplog, resnet, ends, classifier):
+    state = {f"module.{name}": tensor for name, tensor in (renamed(resnet.state_dict(), ends) | classifier).items()}
+    torch.save({"online_backbone": state, "epoch": 300}, tmp_path / "w.pth")
+    loaded = load_backbone("test_resnet", tmp_path / "w.pth", 64).model
+    pixels = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(loaded(pixels), resnet(pixels), rtol=0, atol=0)
+    assert f"its {len(resnet.state_dict())} tensors were taken by their order" in caplog.text
+
+
+def test_a_file_of_which_some_names_are_known_is_read(tmp_path, resnet):
+    names = [name.replace("downsample", "shortcut") for name in resnet.state_dict()]
+    assert set(names) & resnet.state_dict().keys() not in (set(), set(names))
+    torch.save({"online_backbone": dict(zip(names, resnet.state_dict().values()))}, tmp_path / "w.pth")
+    loaded = load_backbone("test_resnet", tmp_path / "w.pth", 64).model.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in resnet.state_dict().items())
+
+
+def test_known_names_are_never_read_by_order(tmp_path, caplog, resnet):
+    torch.save(dict(reversed(resnet.state_dict().items())), tmp_path / "w.pth")
+    loaded = load_backbone("test_resnet", tmp_path / "w.pth", 64).model.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in resnet.state_dict().items())
+    assert "by their order" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"), [(None, "running_var would be .*running_mean, which its name"), (OPAQUE, "no negative values")]
+)
+def test_another_order_is_refused(tmp_path, resnet, ends, reason):
+    swap = {"running_mean": "running_var", "running_var": "running_mean"}
+    own = resnet.state_dict()
+    order = [".".join([*name.split(".")[:-1], swap.get(name.split(".")[-1], name.split(".")[-1])]) for name in own]
+    torch.save(renamed({name: own[name] for name in order}, ends), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=f"w.pth does not fit test_resnet.*{reason}.*expected names or order of timm"):
+        load_backbone("test_resnet", tmp_path / "w.pth", 64)
+
+
+def test_renamed_tensors_of_another_network_are_refused(tmp_path, resnet, state):
+    own = renamed(resnet.state_dict())
+    for kind, wrong in {"shorter": dict(list(own.items())[:-5]), "longer": own | state}.items():
+        torch.save(wrong, tmp_path / f"{kind}.pth")
+        with pytest.raises(ValueError, match=f"{kind}.pth does not fit test_resnet"):
+            load_backbone("test_resnet", tmp_path / f"{kind}.pth", 64)
+    # without batch norms nothing would tell a wrong order
+    torch.save(renamed(state), tmp_path / "vit.pth")
+    with pytest.raises(ValueError, match=f"vit.pth does not fit {TINY}"):
+        load_backbone(TINY, tmp_path / "vit.pth", 32)
+
+
+# the hub and the index ------------------------------------------------------------------------------------------------
+
+
 def test_without_hub_the_error_lists_three_ways_at_once(no_network):
     start = time.monotonic()
     with pytest.raises(WeightsUnavailableError) as caught:
