@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def _work(job: Job, before: Future | None, children: set[subprocess.Popen], alon
     if status == 0:
         return True, f"done in {time.monotonic() - started:.0f} s"
     log = logs / f"{job.name}.log"
-    return False, f"FAILED: {_last_line(log)} (log: {log})"
+    return False, f"FAILED: {_error_line(log)} (log: {log})"
 
 
 def _papermill(job: Job, logs: Path, lock: int, children: set[subprocess.Popen], alone: bool) -> int:
@@ -147,9 +148,12 @@ def _pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, set[subprocess.Pop
         signal.signal(signal.SIGTERM, before)
 
 
-def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it wrote nothing"
+def _error_line(log: Path) -> str:
+    """The first line of the error that ended a notebook, which it shows above the traceback; else the log's last."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    after = [line for before, line in zip(lines, lines[1:]) if before.startswith("Exception encountered")]
+    return next((line for line in after if re.match(r"\w+: ", line)), lines[-1] if lines else "it wrote nothing")
 
 
 def _check_same(job: Job) -> None:

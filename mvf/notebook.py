@@ -7,11 +7,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from IPython import get_ipython
+from IPython.core.interactiveshell import InteractiveShell
+
 from mvf.config import Config, load_config, nearest
 
 
 def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """The notebook's parameters, cast to their declared types.
+    """The notebook's parameters, cast to their declared types; from now on errors show their message first.
 
     Args:
         namespace: `globals()` of a notebook whose parameters cell declares `name: type = value` once a line.
@@ -24,6 +27,7 @@ def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
         >>> read_parameters({"__annotations__": {"seed": int, "layers": str}, "seed": "3", "layers": [4, 8]})
         {'seed': 3, 'layers': '4,8'}
     """
+    _show_messages_first()
     declared = namespace["__annotations__"]
     for name in _passed_names(namespace.get("In", [])):
         if name not in declared:
@@ -41,6 +45,19 @@ def run_config(parameters: Mapping[str, Any], **more: Any) -> Config:
     overrides = given.pop("overrides", {}) or {}
     preset = given.pop("preset", "") or given.get("dataset") or "synthetic"
     return load_config(preset, **{name: value for name, value in given.items() if value not in ("", None)} | overrides)
+
+
+def _show_messages_first() -> None:
+    """Puts an error's message above its traceback, so that a batch's log begins with what to do."""
+    shell = get_ipython()
+    if shell is None:
+        return
+
+    def show(shell: InteractiveShell, kind: type, error: BaseException, trace: Any, **options: Any) -> None:
+        lines = shell.InteractiveTB.structured_traceback(kind, error, trace, **options)
+        shell._showtraceback(kind, error, [f"{kind.__name__}: {error}", *lines])
+
+    shell.set_custom_exc((Exception,), show)
 
 
 def _passed_names(cells: list[str]) -> list[str]:

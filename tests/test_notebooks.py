@@ -78,6 +78,13 @@ def test_a_misspelt_parameter_stops_the_batch(tmp_path):
         execute("train", tmp_path / "train.ipynb", run_dir=str(tmp_path), epoch=1)
 
 
+def test_an_error_shows_its_message_first(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        execute("train", tmp_path / "train.ipynb", run_dir=str(tmp_path), backbone="dino_vitb9")
+    shown = str(caught.value).strip().splitlines()
+    assert "Exception encountered" in shown[1] and shown[2].startswith('ValueError: unknown backbone "dino_vitb9"')
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_notebooks_are_thin_and_without_outputs(name):
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
