@@ -37,6 +37,7 @@ lab: $(VENV)/installed
 
 figures: $(VENV)/installed
 	cd notebooks && $(CURDIR)/$(BIN)/papermill figures.ipynb ../runs/figures.ipynb
+	$(BIN)/python -m mvf.tables.card
 
 clean:
 	rm -rf runs $(VENV)
