@@ -7,7 +7,6 @@ import csv
 import logging
 import sys
 import zipfile
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +14,12 @@ import numpy as np
 
 from mvf.batch import run_batch
 from mvf.config import load_config
-from mvf.data import VideoList, find_config_videos, layout
+from mvf.data import find_config_videos
+from mvf.data.checking import check_lines
 from mvf.distributed import is_main_process
 from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation import read_report, score_embeddings, write_report
-from mvf.files import atomic, data_folder
+from mvf.files import atomic
 from mvf.tables.plan import plan, unique_jobs
 from mvf.training import train
 from mvf.workflow import embed_splits, open_model, open_subject, report_on, summary
@@ -116,9 +116,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         if not options.labels:
             raise ValueError(f"{source} needs its labels: python -m mvf evaluate {source} LABELS.csv")
         config = load_config("penn", **dict(options.p))
-        report = score_embeddings(
-            source, options.labels, config.stride, config.num_frames, config.fusion_width, config.probe
-        )
+        report = score_embeddings(source, options.labels, config)
         out = options.out or source.with_suffix(".metrics.json")
     else:
         subject = open_subject(source, **dict(options.p))
@@ -129,32 +127,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    accepted, source = layout(options.dataset)
     config = load_config(options.dataset, data_root=options.data_root, **dict(options.p))
-    incomplete = False
-    for split in ("train", "val"):
-        videos = find_config_videos(config, split, allow_empty=True)
-        sys.stdout.write(f"{split}: {_found(videos)}\n")
-        sys.stdout.writelines(f"  {line}\n" for line in _by_action(videos))
-        missing = videos.coverage.unreadable
-        sys.stdout.writelines(f"  left out {name}: {reason}\n" for name, reason in missing.items())
-        incomplete |= bool(missing) or not videos
-    if incomplete and accepted:
-        root = data_folder(config.data_root)
-        sys.stdout.write(accepted.format(root=root) + "\n" + (f"published: {source}\n" if source else ""))
-
-
-def _found(videos: VideoList) -> str:
-    labelled = sum("phases" in record.annotations for record in videos)
-    boxed = sum(not {"actor_box", "actor_mask"}.isdisjoint(record.annotations) for record in videos)
-    found = videos.coverage
-    return f"{found.found} of {found.expected} videos, {labelled} with phases, {boxed} with actor boxes or masks"
-
-
-def _by_action(videos: VideoList) -> list[str]:
-    """Number of videos of each action, where there are several actions."""
-    actions = Counter(record.action for record in videos)
-    return [f"{action}: {count}" for action, count in sorted(actions.items())] if len(actions) > 1 else []
+    sys.stdout.writelines(f"{line}\n" for line in check_lines(config))
 
 
 def _batch(options: argparse.Namespace) -> None:

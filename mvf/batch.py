@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mvf.casting import cast
 from mvf.config import make_config
 from mvf.files import atomic
-from mvf.tables.plan import Job, notebook_parameters, plan, same_run, unique_jobs
+from mvf.tables.plan import ANYWHERE, METHOD, Job, notebook_parameters, plan, same_run, unique_jobs
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "train.ipynb"
 MANIFEST, LOGS = "batch.json", "logs"
@@ -48,6 +49,8 @@ def run_batch(
     Raises:
         ValueError: for bad settings, or a folder that holds a batch of others.
     """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
     out = Path(out)
     jobs = plan(tables, trials, out, parameters or {})
     write_manifest(out, tables, trials, parameters or {}, jobs)
@@ -70,7 +73,7 @@ def write_manifest(
     """Notes which run folder belongs to which row and seed; adds to what `out` holds of the same settings."""
     path = out / MANIFEST
     runs = {preset: {str(job.config.seed): job.name for job in seeds} for preset, seeds in jobs.items()}
-    shown = {name: str(value) for name, value in sorted(parameters.items())}
+    shown = _shown(parameters)
     before = json.loads(path.read_text()) if path.exists() else {"tables": [], "trials": 0, "runs": {}}
     if before.get("parameters", shown) != shown:
         raise ValueError(
@@ -87,6 +90,15 @@ def write_manifest(
     }
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1))
+
+
+def _shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as the manifest notes them: in their own type, without those that only say where to run."""
+    default = make_config({})
+    shown = {"preset": parameters["preset"]} if parameters.get("preset") else {}
+    for name in sorted(parameters.keys() - {*METHOD, *ANYWHERE}):
+        shown[name] = cast(name, parameters[name], getattr(default, name, ""))
+    return json.loads(json.dumps(shown))
 
 
 # one run ------------------------------------------------------------------------------------------------------------

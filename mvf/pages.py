@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mvf import plotting, probing
 from mvf.data import VideoList
+from mvf.data.opening import SHOWN
 from mvf.embedding import EmbeddedVideo
 from mvf.looking import LookedVideo
 from mvf.models.mvformer import MVFormer
@@ -33,7 +34,9 @@ def coverage_table(records: VideoList) -> plotting.Table:
         for action, part in zip(actions, chosen)
     )
     found = records.coverage
-    notes = tuple(f"left out: {name}: {reason}" for name, reason in found.unreadable.items())
+    left_out = list(found.unreadable.items())
+    notes = tuple(f"left out: {name}: {reason}" for name, reason in left_out[:SHOWN])
+    notes += (f"left out: {len(left_out) - SHOWN} more",) if len(left_out) > SHOWN else ()
     caption = f"{found.found} of {found.expected} videos"
     return plotting.Table(rows, ("action", "videos", "frames", "phases"), caption, notes)
 

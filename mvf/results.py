@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mvf import plotting
+from mvf.config import load_config, presets
 from mvf.evaluation import read_report
 from mvf.files import atomic
 
@@ -42,8 +43,9 @@ def matching_folders(patterns: str | Sequence[str], file: str) -> list[Path]:
         file: Name of a file.
     """
     patterns = patterns.split(",") if isinstance(patterns, str) else patterns
-    folders = sorted({path for pattern in patterns for path in glob.glob(pattern.strip())})
-    return [Path(folder) for folder in folders if (Path(folder) / file).exists()]
+    found = sorted(path for pattern in patterns for path in glob.glob(pattern.strip()))
+    folders = {Path(path).resolve(): Path(path) for path in reversed(found)}  # one folder may match by several names
+    return [folder for folder in sorted(folders.values()) if (folder / file).exists()]
 
 
 def read_reports(patterns: str | Sequence[str]) -> dict[str, dict]:
@@ -80,10 +82,25 @@ def spread(values: Sequence[float], decimals: int = 3) -> str:
 
 
 def row_name(report: Mapping) -> str:
-    """What runs of one row share: data, set, sampling, objective, backbone weights where they are random."""
-    name = report["dataset"] + (f" (data seed {report['data_seed']})" if report["dataset"] == "synthetic" else "")
-    name += f", {report['sampling']} sampling"
-    return name + (", RANDOM backbone" if report["backbone_weights"] == "random" else "")
+    """What runs of one row share: data, preset, backbone, objective, sampling, backbone weights.
+
+    Only data and sampling are always named; of the rest what is not the usual: a preset other than the data's own,
+    a backbone other than the preset's, an objective other than scl, weights other than the published ones.
+
+    Example:
+        >>> run = {"dataset": "penn", "preset": "penn", "sampling": "published", "backbone_weights": "hub"}
+        >>> row_name(run), row_name(run | {"preset": "penn_last_1", "backbone_weights": "random"})
+        ('penn, published sampling', 'penn, penn_last_1, published sampling, RANDOM backbone')
+    """
+    dataset, preset, weights = report["dataset"], report.get("preset", ""), report["backbone_weights"]
+    parts = [dataset + (f" (data seed {report['data_seed']})" if dataset == "synthetic" else "")]
+    parts += [preset] if preset not in ("", dataset) else []
+    own = load_config(preset).backbone if preset in presets() else ""
+    parts += [report["backbone"]] if report.get("backbone", own) != own else []
+    parts += [f"{report['objective']} objective"] if report.get("objective", "scl") != "scl" else []
+    parts.append(f"{report['sampling']} sampling")
+    named = {"hub": "", "index": "", "random": "RANDOM backbone", "file": "backbone from a file"}
+    return ", ".join(filter(None, [*parts, named.get(weights, f"{weights} backbone")]))
 
 
 def grouped(reports: Reports) -> dict[str, list[dict]]:

@@ -58,14 +58,14 @@ class TrainingStep(nn.Module):
 class Trainer:
     """One run: what it is made of, its state, its epochs."""
 
-    def __init__(self, config: Config, folder: Path, accelerator: Accelerator) -> None:
+    def __init__(self, config: Config, folder: Path, accelerator: Accelerator, start: Path | None = None) -> None:
         self.config, self.folder, self.accelerator = config, folder, accelerator
         self.records = find_config_videos(config, "train")
         self.loss = build_config_loss(config)
         torch.manual_seed(config.seed)
         self.model = build_model(config, project=self.loss.reads == "projection")
         if config.init_from:
-            load_weights(self.model, initial_weights(config, folder))
+            load_weights(self.model, start or initial_weights(config, folder))
         check_supervision(self.loss.labels, self.records, config)
         if world_size() > 1:
             synchronise_batch_norm(self.model)

@@ -53,14 +53,20 @@ def train(config: Config, run_dir: str | Path = "", on_epoch: OnEpoch = None) ->
 
 
 def _train_one(
-    config: Config, folder: Path, accelerator: Accelerator, state: dict[str, Any] | None, on_epoch: OnEpoch
+    config: Config,
+    folder: Path,
+    accelerator: Accelerator,
+    state: dict[str, Any] | None,
+    on_epoch: OnEpoch,
+    start: Path | None = None,
 ) -> Run:
-    trainer = Trainer(config, folder, accelerator)  # refuses bad settings before anything is written
+    trainer = Trainer(config, folder, accelerator, start)  # refuses bad settings before anything is written
     if accelerator.is_main_process:
         claim_folder(folder, config)
     if state is not None:
         trainer.load_state(state)
     trainer.fit(on_epoch)
+    accelerator.wait_for_everyone()  # until the main process has written the last epoch
     return Run(trainer.model, trainer.history, folder, config)
 
 
@@ -68,14 +74,16 @@ def _train_each_action(
     config: Config, folder: Path, accelerator: Accelerator, state: dict[str, Any] | None, on_epoch: OnEpoch
 ) -> Run:
     actions = sorted({record.action for record in find_config_videos(config, "train")})
-    start = str(initial_weights(config, folder)) if config.init_from else ""
+    start = initial_weights(config, folder) if config.init_from else None
     if accelerator.is_main_process:
         claim_folder(folder, config)
     histories = []
     for action in actions:
-        own = replace(config, per_action=False, action=action, init_from=start)
-        part = folder / ACTIONS / re.sub(r"[^\w.-]", "_", action)
-        histories.append(_train_one(own, part, accelerator, open_folder(part, own), None).history)
+        own = replace(config, per_action=False, action=action)
+        name = Path(ACTIONS, re.sub(r"[^\w.-]", "_", action))
+        first = start / name if start and (start / ACTIONS).exists() else start
+        part = folder / name
+        histories.append(_train_one(own, part, accelerator, open_folder(part, own), None, first).history)
     history = [
         {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]} | {"epoch": rows[0]["epoch"]}
         for rows in zip(*histories)

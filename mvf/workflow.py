@@ -12,7 +12,7 @@ from typing import Any
 from mvf.bank import FeatureBank
 from mvf.config import DATA_FIELDS, Config, load_config
 from mvf.cost import milliseconds_per_frame, model_cost
-from mvf.data import VideoList, find_config_videos
+from mvf.data import Coverage, VideoList, find_config_videos
 from mvf.embedding import EmbeddedVideo, embed, fingerprint
 from mvf.evaluation import evaluate, read_report, write_report
 from mvf.models import load_official_checkpoint
@@ -114,13 +114,22 @@ def clean_bank(model: MVFormer, config: Config) -> FeatureBank | None:
 def embed_splits(model: MVFormer, config: Config) -> Splits:
     """Embeds the training and validation videos of the configured data set; neither where one has no videos."""
     cache = clean_bank(model, config)
-    records = {split: find_config_videos(config, split) for split in ("train", "val")}
+    records = {split: _with_model(find_config_videos(config, split), model) for split in ("train", "val")}
     both = all(records.values())
     embedded = {
         split: embed(model, videos if both else [], chunk=config.chunk, cache=cache, precision=config.precision)
         for split, videos in records.items()
     }
     return Splits(records["train"], records["val"], embedded["train"], embedded["val"], cache)
+
+
+def _with_model(videos: VideoList, model: MVFormer | ModelPerAction) -> VideoList:
+    """The videos that a model can embed; the coverage names those of actions that were not trained on."""
+    if not isinstance(model, ModelPerAction):
+        return videos
+    known, found = [v for v in videos if v.action in model.actions], videos.coverage
+    reasons = {v.name: f"no model was trained on {v.action}" for v in videos if v.action not in model.actions}
+    return VideoList(known, Coverage(len(known), found.expected, found.unreadable | reasons))
 
 
 def report_on(model: MVFormer, config: Config, splits: Splits, path: str | Path | None = None) -> dict:

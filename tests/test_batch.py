@@ -64,7 +64,7 @@ def test_rows_on_other_data_keep_what_they_are_about_and_take_the_rest():
     jobs = plan(["table3", "table5"], 1, "out", {**SMALL, "layers": "2,4"})
     configs = {preset: seeds[0].config for preset, seeds in jobs.items()}
     assert {c.dataset for c in configs.values()} == {"synthetic"}
-    assert configs["penn"].layers == (2, 4) and configs["penn_last_1"].layers == (12,)
+    assert configs["penn"].layers == (4, 8, 12) and configs["penn_last_1"].layers == (12,)
     assert [configs[p].entities for p in ("penn_multi_1", "penn", "penn_multi_5")] == [1, 3, 5]
     assert configs["penn_resnet50"].backbone == "resnet50" and configs["penn"].backbone == "vit_tiny_patch16_224"
     assert configs["penn"].num_frames == 8 and configs["penn"].features == "banked"
@@ -78,6 +78,33 @@ def test_fine_tuning_follows_its_pre_training_and_zero_shot_is_not_trained():
     assert jobs["penn_from_kinetics"][0].needs == "kinetics400"
     assert jobs["penn_zero_shot_kinetics"][0].config.epochs == 0
     assert jobs["kinetics400"][0].config.epochs == 2
+
+
+def test_a_pre_training_stays_what_it_is():
+    for parameters in ({}, {"dataset": "penn"}):
+        jobs = plan(["table2"], 1, "out", parameters)
+        config = jobs["kinetics400"][0].config
+        assert (config.dataset, config.epochs, config.overlap) == ("kinetics400", 10, 1.0)
+        assert config.objective_options == {"negatives": "batch_noself"}
+        assert jobs["penn_from_kinetics"][0].config.dataset == "penn"
+    drawn = plan(["table2"], 1, "out", {"dataset": "synthetic"})
+    before, after = (drawn[preset][0].config for preset in ("kinetics400", "penn_from_kinetics"))
+    assert before.dataset == after.dataset == "synthetic" and before.data_seed != after.data_seed
+
+
+def test_rows_on_the_data_of_another_preset_differ_as_in_the_table():
+    for dataset in ("pouring", "finegym99"):
+        jobs = plan(["table3", "table6"], 1, "out", {"dataset": dataset})
+        assert len(unique_jobs(jobs)) == 11
+        assert jobs["penn"][0].config.layers == (4, 8, 12) and jobs["penn"][0].config.entities == 3
+        assert jobs["penn"][0].config.num_frames == 240
+
+
+def test_weights_can_be_those_of_one_backbone():
+    jobs = plan(["table1"], 1, "out", {"backbone_weights.resnet50": "byol.pth"})
+    assert jobs["penn_carl"][0].config.backbone_weights == "byol.pth" and not jobs["penn"][0].config.backbone_weights
+    with pytest.raises(ValueError, match="no row has this backbone; rows have dino_vitb8, resnet50"):
+        plan(["table1"], 1, "out", {"backbone_weights.resnet18": "byol.pth"})
 
 
 @pytest.mark.parametrize("table", sorted(paper_tables()))
@@ -95,7 +122,7 @@ def test_the_notebook_makes_exactly_the_planned_configuration(table, parameters)
         ((["tabel3"], 1, "out", {}), 'did you mean "table3"'),
         ((["table3"], 0, "out", {}), "trials must be at least 1, got 0"),
         ((["table3"], 1, "out", {"seed": 4}), "sets the seeds itself"),
-        ((["table3"], 1, "out", {"entitys": 4}), 'did you mean "entities"'),
+        ((["table3"], 1, "out", {"epoch": 4}), 'did you mean "epochs"'),
     ],
 )
 def test_bad_settings_are_refused_before_anything_runs(arguments, message):
@@ -139,6 +166,7 @@ def test_a_folder_of_other_settings_is_refused(quick, tmp_path):
     batch.run_batch(["table5"], 1, tmp_path / "runs")
     with pytest.raises(ValueError, match="choose another --out"):
         batch.run_batch(["table5"], 1, tmp_path / "runs", {"epochs": 3})
+    assert batch.run_batch(["table5"], 1, tmp_path / "runs", {"device": "cpu"}) == []  # only where it runs
 
 
 def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys):

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import papermill
 import pytest
 
+import mvf
 from mvf.__main__ import main
 from tests.conftest import TINY
 from tests.data import gym_disk, penn_disk
@@ -47,6 +49,29 @@ def test_a_dataset_is_checked_and_trained_on(form, tmp_path, capsys):
     assert all(score in report["scores"] and score in report["cropped"]["model"] for score in wanted)
     assert all(score in report["skipped"] for score in ("progression", "kendall_tau") if score not in wanted)
     assert notebook.metadata.papermill.exception is None
+
+
+@pytest.mark.parametrize("split, reason", [("train", "no training video shows phase 2"), ("val", "progression")])
+def test_a_phase_that_a_split_never_shows_costs_that_action_its_progression(split, reason, tmp_path):
+    root = penn_disk.write_penn_raw(tmp_path)
+    for number, action, part, length in penn_disk.PENN:
+        if (action, part) == ("squat", split):
+            phases = penn_disk.phases_of(length, 4)
+            penn_disk.write_penn_phases(root, number, action, part, np.where(phases == 2, 1, phases))
+    generator = np.random.default_rng(0)
+    embedded = [
+        [
+            mvf.EmbeddedVideo(r.name, r.action, generator.normal(size=(r.num_frames, 8)), r.phases)
+            for r in mvf.data.find_videos("penn", part, root)
+        ]
+        for part in ("train", "val")
+    ]
+    report = mvf.evaluate(*embedded, mvf.load_config("penn"))
+    squat, pushup = (report["per_action"][action] for action in ("squat", "pushup"))
+    assert (
+        "progression" not in squat and "classification" in squat and reason in report["skipped"]["progression: squat"]
+    )
+    assert report["scores"]["progression"] == pushup["progression"]
 
 
 def test_data_that_are_not_there_end_the_run_and_say_where_they_were_looked_for(tmp_path):

@@ -56,6 +56,14 @@ def test_probe_and_attention_draw_their_figures(run):
     assert (run / "attention.ipynb").stat().st_size < 8e6
 
 
+def test_a_run_judged_without_training_passes_through_the_notebook(run, tmp_path):
+    overrides = {name: value for name, value in TINY.items() if name not in ("epochs", "backbone", "layers")}
+    execute("train", tmp_path / "train.ipynb", run_dir=str(tmp_path), backbone=TINY["backbone"], layers=[2, 4],
+            epochs=0, init_from=str(run), overrides=overrides)  # fmt: skip
+    reports = [json.loads((folder / "metrics.json").read_text()) for folder in (run, tmp_path)]
+    assert reports[0]["scores"] == reports[1]["scores"] and (tmp_path / "figures" / "history.png").exists()
+
+
 def test_figures_gathers_runs(run, tmp_path):
     execute("probe", tmp_path / "probe.ipynb", run_dir=str(run))
     execute("figures", tmp_path / "figures.ipynb", runs=str(run), out=str(tmp_path / "figures"))

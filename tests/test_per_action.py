@@ -1,5 +1,6 @@
 """One model an action: trained apart, judged together."""
 
+import dataclasses
 import json
 
 import pytest
@@ -66,6 +67,21 @@ def test_a_finished_run_is_returned_and_another_is_refused(run, tiny):
     assert again.history == run.history
     with pytest.raises(ValueError, match="another configuration"):
         mvf.train(tiny(), run.folder)
+
+
+def test_videos_of_an_action_that_was_not_trained_on_are_named_in_the_coverage(run):
+    more = {**run.config.data_options, "actions": ["squat", "jumping_jacks", "pushup"], "val_videos": 6}
+    splits = embed_splits(run.model, dataclasses.replace(run.config, data_options=more))
+    assert {video.action for video in splits.val} == set(ACTIONS)
+    left_out = splits.val_records.coverage.unreadable
+    assert left_out and set(left_out.values()) == {"no model was trained on pushup"}
+
+
+def test_every_action_starts_from_its_own_model_of_another_run(run, tmp_path):
+    config = dataclasses.replace(run.config, init_from=str(run.folder), epochs=0)
+    again = mvf.train(config, tmp_path / "again")
+    for name, tensor in run.model.trained_state().items():
+        assert torch.equal(tensor, again.model.trained_state()[name])
 
 
 def test_an_action_without_a_model_is_named(run):

@@ -124,8 +124,10 @@ def test_history_has_three_labelled_curves_of_all_epochs():
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "learning rate", "gradient norm"]
     for axes in figure.axes:
         assert list(axes.lines[0].get_xdata()) == [1, 2, 3, 4, 5] and axes.get_xlim()[1] == 9
-    with pytest.raises(ValueError, match="at least one row"):
-        plotting.plot_history([])
+
+
+def test_a_run_judged_without_training_has_a_history_figure_that_says_so():
+    assert plotting.plot_history([], epochs=0).get_supxlabel().startswith("Judged without training")
 
 
 def test_live_plot_replaces_one_output_and_always_draws_the_last_epoch(monkeypatch):
@@ -402,3 +404,16 @@ def test_html_escapes_text_and_holds_every_cell():
     assert "&lt;b&gt;" in html and "A &amp; B" in html and "note" in html and "text-align:right" in html
     with pytest.raises(ValueError, match="2 cells, got 1"):
         plotting.Table((("a",),), ("name", "value"))
+
+
+@pytest.mark.parametrize("clock, text", [(-1398.7, "← clock alone -1399"), (999.7, "clock alone 1000 →")])
+def test_a_clock_far_outside_is_an_arrow_with_a_plain_number(clock, text):
+    panel = plotting.TrialPanel("Progress", "R²", ((0.5, 0.6),), (None,), clock)
+    figure = plotting.plot_trials([("whole videos", [panel])], ["ours"])
+    assert figure.axes[0].get_xlabel() == f"R²\n{text}"
+
+
+def test_a_long_title_is_wrapped():
+    panel = plotting.TrialPanel("Class.", "%", ((45.0, 46.0),), (None,))
+    figure = plotting.plot_trials([("whole videos", [panel])], ["ours"], title="a long title " * 10)
+    assert "\n" in figure.legends[0].get_title().get_text()

@@ -12,7 +12,7 @@ ALLOWED = {
     "metrics": {"metrics"},
     "config": {"casting"},
     "casting": set(),
-    "batch": {"tables", "config", "files"},
+    "batch": {"tables", "casting", "config", "files"},
     "clip": set(),
     "files": set(),
     "precision": set(),

@@ -143,6 +143,20 @@ def test_a_presets_name_starts_from_its_run_of_the_same_seed_beside_this_one(tin
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"readout": "mean"}, "readout"),
+        ({"layers": "1,3"}, "layers"),
+        ({"backbone": "deit_tiny_patch16_224"}, "backbone"),
+    ],
+)
+def test_a_start_on_other_features_or_another_reading_of_them_is_refused(tiny, tmp_path, other, named):
+    mvf.train(tiny(), tmp_path / "first")
+    with pytest.raises(ValueError, match=f"has {named} .*they must be the same"):
+        mvf.train(tiny(**other, init_from=str(tmp_path / "first")), tmp_path / "second")
+
+
 def test_no_epochs_need_something_to_start_from(tiny):
     with pytest.raises(ValueError, match="epochs must be at least 1, or 0 with init_from"):
         tiny(epochs=0)

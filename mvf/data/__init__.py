@@ -15,10 +15,10 @@ from types import ModuleType
 from typing import Any
 
 from mvf.config import Config, nearest
-from mvf.data.opening import SHOWN
+from mvf.data.opening import named
 from mvf.data.records import Coverage, VideoList, VideoRecord
 
-__all__ = ["Coverage", "VideoList", "VideoRecord", "datasets", "find_config_videos", "find_videos", "layout"]
+__all__ = ["Coverage", "VideoList", "VideoRecord", "datasets", "find_config_videos", "find_videos", "layout", "splits"]
 
 SPLITS = ("train", "dev", "val")
 
@@ -78,6 +78,16 @@ def layout(name: str) -> tuple[str, str]:
     return getattr(module, "LAYOUT", ""), getattr(module, "SOURCE", "")
 
 
+def splits(name: str) -> tuple[str, ...]:
+    """The splits that a dataset has: all of them, but for one that serves only for training.
+
+    Example:
+        >>> splits("penn"), splits("kinetics400")
+        (('train', 'dev', 'val'), ('train', 'dev'))
+    """
+    return getattr(_module(name), "SPLITS", SPLITS)
+
+
 def _of_action(videos: VideoList, action: str, split: str) -> VideoList:
     """Videos of one action; which actions unreadable videos show is not known, so all of them stay named."""
     actions = sorted({record.action for record in videos})
@@ -105,9 +115,8 @@ def _usable(videos: VideoList, name: str, split: str) -> VideoList:
     """Refuses to train on nothing; a validation split of which nothing is left is empty, and its coverage says why."""
     reasons = videos.coverage.unreadable
     if reasons and not videos and split == "train":
-        listed = "\n".join(f"  {name}: {reason}" for name, reason in list(reasons.items())[:SHOWN])
-        more = f"\n  and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
-        raise ValueError(f"none of the {len(reasons)} {name} {split} videos can be used:\n{listed}{more}")
+        lines = "".join(f"\n  {line}" for line in named(reasons))
+        raise ValueError(f"none of the {len(reasons)} {name} {split} videos can be used:{lines}")
     return videos
 
 

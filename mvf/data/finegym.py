@@ -92,7 +92,7 @@ class RawEvents:
             raise ValueError(f"raw FineGym needs its times and its source videos, found none in {looked}")
         try:
             videos = json.loads(times.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{times} is not JSON ({error}); download it again") from None
         if not isinstance(videos, dict):
             raise ValueError(f"{times} must map video ids to their events, found {type(videos).__name__}")
@@ -123,7 +123,7 @@ class RawEvents:
             action = EVENTS.get(described.get("event"), f"event {described.get('event')}")
         except KeyError as error:
             return Listed.left_out(name, f"{self.times} has no {error.args[0]} of {name}")
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
             return Listed.left_out(name, f"{self.times} is damaged at {name}: {error}")
         if len({segment for segment, _ in elements or ()}) < len(elements or ()):
             return Listed.left_out(name, f"an element of it is listed with several classes: {sorted(elements)}")
@@ -158,7 +158,11 @@ def _describe(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 def _read_elements(path: Path) -> dict[str, Elements]:
     """The elements of every event, in the order of the file."""
     events: dict[str, Elements] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}") from None
+    for number, line in enumerate(lines, start=1):
         found = ELEMENT.fullmatch(line.strip())
         if found:
             events.setdefault(found[1], set()).add((found[2], int(found[3])))

@@ -24,7 +24,6 @@ from mvf.files import data_folder
 TABLE = "videos.csv"
 COLUMNS = ("path", "split", "action", "phases", "boxes", "masks")
 ASSUMED_ACTION = "video"
-SOURCE = "your own videos"
 LAYOUT = """expected layout:
   {root}/
     squat1.mp4, more/squat2.mov, ...   video files, also in subfolders

@@ -10,6 +10,8 @@ import numpy as np
 
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .tif .tiff".split())
 
+JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # markers
+
 
 class VideoError(ValueError):
     """A video that cannot be read; the message names the file and the reason."""
@@ -36,9 +38,18 @@ def read_image(path: Path, flag: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray:
     """One image, uint8 (H, W, 3) RGB, or (H, W) for `cv2.IMREAD_GRAYSCALE`.
 
     Raises:
-        VideoError: when the file is not an image, naming it.
+        VideoError: when the file is not an image, or is cut short, naming it.
     """
-    picture = cv2.imread(str(path), flag)
+    try:
+        picture = decode_image(path.read_bytes(), flag)
+    except OSError as error:
+        raise VideoError(f"cannot read {path}: {error.strerror}") from None
     if picture is None:
         raise VideoError(f"cannot read {path}: not an image, or damaged")
     return picture
+
+
+def decode_image(data: bytes, flag: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray | None:
+    """The image in a file's bytes; None where there is none, or only a part of one."""
+    cut = data.startswith(JPEG_START) and data.rfind(JPEG_END) < data.rfind(JPEG_SCAN)  # OpenCV would fill it with grey
+    return None if cut or not data else cv2.imdecode(np.frombuffer(data, np.uint8), flag)

@@ -17,6 +17,7 @@ from mvf.data.video import VIDEO_SUFFIXES, VideoFile
 from mvf.files import data_folder
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
+SPLITS = ("train", "dev")
 FOLDERS = ("kinetics400", "Kinetics400", "kinetics-400", "kinetics_400")
 SOURCE = "https://github.com/cvdfoundation/kinetics-dataset (clips and their csv files)"
 LAYOUT = """accepted layouts (the folder kinetics400/ may also be given itself): {root}/kinetics400/ with
@@ -108,26 +109,32 @@ def _video_files(folder: Path) -> Iterator[Path]:
 
 def _read_table(path: Path) -> Iterator[tuple[str, str]]:
     """Name and class of every training clip that the table lists."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            first = ",".join(reader.fieldnames or ()) or "nothing"
-            raise ValueError(
-                f"{path} has no column {', '.join(missing)}: its first line must be {','.join(COLUMNS)}, found {first}"
-            )
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            if None in row or None in row.values():
-                raise ValueError(f"{where}: {'more' if None in row else 'fewer'} cells than columns")
-            if row["split"].strip() == "train":
-                yield _clip_name(row, where), row["label"].strip()
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield from _read_rows(path, csv.DictReader(file, skipinitialspace=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no table in UTF-8: {error}") from None
+
+
+def _read_rows(path: Path, reader: csv.DictReader) -> Iterator[tuple[str, str]]:
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        first = ",".join(reader.fieldnames or ()) or "nothing"
+        raise ValueError(
+            f"{path} has no column {', '.join(missing)}: its first line must be {','.join(COLUMNS)}, found {first}"
+        )
+    for row in reader:
+        where = f"{path}, line {reader.line_num}"
+        if None in row or None in row.values():
+            raise ValueError(f"{where}: {'more' if None in row else 'fewer'} cells than columns")
+        if row["split"].strip() == "train":
+            yield _clip_name(row, where), row["label"].strip()
 
 
 def _clip_name(row: dict[str, str], where: str) -> str:
     try:
         start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(
             f'{where}: time_start and time_end must be seconds, got "{row["time_start"]}" and "{row["time_end"]}"'
         ) from None

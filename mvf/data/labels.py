@@ -1,15 +1,15 @@
 """Labels, checked against the frames of their video.
 
 Labels of your own videos are given for every frame of the file. Where the video is resampled, so are they. What does
-not fit is the user's input and an error, unlike a damaged video, which is left out. Published labels differ in length
-from the frames that are found (`fit_length`); where they are no labels at all the video is left out.
+not fit is the user's input and an error, unlike a damaged video, which is left out. Published labels may differ in
+number from the frames (`mvf.data.fitting`); where they are no labels at all the video is left out.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,8 +19,7 @@ from mvf.data.video import ImageFolder, VideoFile
 
 Source = VideoFile | ImageFolder
 TABLES = (".csv", ".npy")
-
-logger = logging.getLogger(__name__)
+LARGEST = 2**31  # no phase or class is numbered so high
 
 
 def read_phases(name: str, text: str, folder: Path, source: Source) -> np.ndarray:
@@ -60,7 +59,7 @@ def phases_from_starts(name: str, starts: Sequence[int], num_frames: int) -> np.
 
 
 def fit_length(values: np.ndarray, length: int) -> np.ndarray:
-    """(length, ...) values a frame for a video that turned out longer or shorter: new j is old floor(j * L1 / length).
+    """(length, ...) of the L1 values: new j is old floor(j * L1 / length).
 
     Example:
         >>> fit_length(np.array([0, 0, 1, 1, 2, 2]), 3).tolist(), fit_length(np.array([0, 1]), 5).tolist()
@@ -69,29 +68,29 @@ def fit_length(values: np.ndarray, length: int) -> np.ndarray:
     return values[np.arange(length) * len(values) // length]
 
 
-def fit_phases(name: str, values: np.ndarray, length: int, num_phases: int = 0) -> np.ndarray:
-    """(length,) phases of a dataset, brought to the length of the video where they differ.
+def check_phases(name: str, values: Any, num_phases: int = 0) -> np.ndarray:
+    """(n,) phases of a dataset, n at least 2.
 
     Args:
         name: The video, for messages.
-        values: (L1,) an integer a frame, -1 where unlabelled; L1 at least 1.
-        length: Number of frames that decode.
+        values: An integer a frame, -1 where unlabelled: an array, a tensor or a list.
         num_phases: Phases that the action has; 0: any number.
 
     Raises:
         VideoError: when these are no phases, naming the video and the value.
     """
     try:
-        if values.ndim != 1 or not len(values) or values.dtype.kind not in "iuf":
-            raise ValueError(f"{name}: its labels are {values.dtype} {values.shape}, wanted one integer a frame")
+        values = np.asarray(values)
+        if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "iuf":
+            found = f"{values.dtype} {values.shape}"
+            raise ValueError(f"{name}: its labels are {found}, wanted one integer a frame, at least 2")
         phases = _whole_numbers(name, values)
-    except ValueError as error:
-        raise VideoError(str(error)) from None
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors of kinds that numpy lacks
+        reason = str(error) if str(error).startswith(f"{name}: ") else f"{name}: its labels are no numbers: {error}"
+        raise VideoError(reason) from None
     if num_phases and phases.max() >= num_phases:
         raise VideoError(f"{name}: phase {phases.max()}, but its action has only the phases 0 to {num_phases - 1}")
-    if len(phases) != length:
-        logger.info("%s: %d labels for %d frames, resampled", name, len(phases), length)
-    return fit_length(phases, length)
+    return phases
 
 
 def read_boxes(name: str, path: Path, source: Source) -> np.ndarray:
@@ -158,7 +157,7 @@ def _frame_phases(name: str, values: np.ndarray, num_frames: int) -> np.ndarray:
 
 
 def _whole_numbers(name: str, values: np.ndarray) -> np.ndarray:
-    wrong = np.flatnonzero((values != np.round(values)) | (values < -1))
+    wrong = np.flatnonzero((values != np.round(values)) | (values < -1) | (values >= LARGEST))
     if len(wrong):
         raise ValueError(
             f"{name}: phase {values[wrong[0]]:g} at frame {wrong[0]}; phases are 0, 1, ..., or -1 for unlabelled"

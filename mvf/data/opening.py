@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from mvf.data.augment import derive_seed
 from mvf.data.images import VideoError
 from mvf.data.records import Coverage, FrameSource, VideoList, VideoRecord
 
-SHOWN = 10  # videos named in the log; `Coverage.unreadable` has all
+SHOWN = 10  # videos named at most; `Coverage.unreadable` has all
 Named = TypeVar("Named")
 
 logger = logging.getLogger(__name__)
@@ -51,21 +52,36 @@ def collect(listed: Sequence[Listed]) -> VideoList:
     """The records of all videos that can be used; the coverage names the others, with the reason.
 
     Every video is decoded once, several at a time; `$MVF_CACHE` remembers its number of frames. Of videos with the
-    same name the first is used.
+    same name the first that can be used is used.
     """
-    records, unreadable, seen = [], {}, set()
+    records, unreadable = {}, {}
+    times = Counter(video.name for video in listed)
     for video, source in zip(listed, _open_all(listed)):
         try:
-            if video.name in seen:
-                raise VideoError(f"listed {sum(other.name == video.name for other in listed)} times; the first is used")
-            seen.add(video.name)
+            if video.name in records:
+                raise VideoError(f"listed {times[video.name]} times; the first is used")
             if isinstance(source, VideoError):
                 raise source
-            records.append(video.record(source))
+            records[video.name] = video.record(source)
         except VideoError as error:
             unreadable[video.name] = str(error)
-    _warn(unreadable, len(listed))
-    return VideoList(records, Coverage(len(records), len(listed), unreadable))
+    for line in named(unreadable):
+        logger.warning("left out %s", line)
+    fitted = [record for record in records.values() if record.note]
+    if fitted:
+        logger.info("labels and frames of %d videos differ in number, the longer were resampled", len(fitted))
+    return VideoList(records.values(), Coverage(len(records), len(listed), unreadable))
+
+
+def named(reasons: Mapping[str, str]) -> list[str]:
+    """A line for each of the first videos that are left out, and how many more there are.
+
+    Example:
+        >>> named({"a": "it is absent"}), named(dict.fromkeys(map(str, range(99)), "damaged"))[8:]
+        (['a: it is absent'], ['8: damaged', '9: damaged', '89 more'])
+    """
+    lines = [f"{name}: {reason}" for name, reason in list(reasons.items())[:SHOWN]]
+    return lines + ([f"{len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else [])
 
 
 def dev_part(train: Sequence[Named]) -> list[Named]:
@@ -123,10 +139,5 @@ def _open(video: Listed) -> FrameSource | VideoError:
         return source
     except VideoError as error:
         return error
-
-
-def _warn(unreadable: dict[str, str], listed: int) -> None:
-    for name, reason in list(unreadable.items())[:SHOWN]:
-        logger.warning("left out %s: %s", name, reason)
-    if len(unreadable) > SHOWN:
-        logger.warning("left out %d more of the %d listed videos", len(unreadable) - SHOWN, listed)
+    except OSError as error:
+        return VideoError(f"cannot read {error.filename}: {error.strerror}")

@@ -19,21 +19,23 @@ SOURCE = (
     "labels: TCC in github.com/google-research/google-research) and CARL (prepared: github.com/minghchen/CARL_code)"
 )
 LAYOUT = """accepted layouts (the folder Penn_Action/ or penn_action/ may also be given itself):
-  {root}/Penn_Action/                                  raw
-    frames/0001/000001.jpg, 000002.jpg, ...
-    labels/0001.mat, ...                               action, split, joints, boxes
-  {root}/penn_action_labels/train/squat/1686.npy, ...  one phase a frame; also in Penn_Action/; optional
-  {root}/penn_action/                                  prepared
-    train.pkl, val.pkl                                 lists of videos with their phases
-    videos/0001.mp4, ..."""
+  raw:       {root}/Penn_Action/
+               frames/0001/000001.jpg, 000002.jpg, ...
+               labels/0001.mat, ...                       action, split, joints, boxes
+             {root}/penn_action_labels/                   optional; may also lie in Penn_Action/
+               train/squat/1686.npy, val/..., ...         one phase a frame
+  prepared:  {root}/penn_action/
+               train.pkl, val.pkl                         lists of videos with their phases
+               videos/0001.mp4, ..."""
 
 
 def find_videos(split: str = "val", root: str | Path | None = None, *, form: str = "auto") -> VideoList:
     """The videos of Penn Action, named like `0001_baseball_pitch`, with phases where there are phase labels.
 
     The raw form adds boxes and joints. Its split is that of the folder with the phase labels, else the `train` field
-    of the label file. jump_rope and strum_guitar have no phases and do not count. Labels of another length than the
-    frames are resampled. Videos with damaged labels or a gap between their frames are left out.
+    of the label file. jump_rope and strum_guitar have no phases and do not count. Where phases and frames differ in
+    number the longer are resampled (`mvf.data.fitting`). Videos with damaged labels or a gap between their frames are
+    left out.
 
     Args:
         split: `train`, `val`, or `dev`: a fixed fifth of `train`.

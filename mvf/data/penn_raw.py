@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
+from mvf.data.fitting import labelled_record
 from mvf.data.images import VideoError
-from mvf.data.labels import fit_length, fit_phases, read_table
+from mvf.data.labels import fit_length, read_table
 from mvf.data.opening import Listed
 from mvf.data.penn_phases import WITHOUT_PHASES, find_action, known_action, phase_names
 from mvf.data.records import FrameSource, VideoRecord
@@ -102,21 +103,16 @@ def _open_frames(folder: Path) -> ImageFolder:
 
 
 def _record(name: str, action: str, label: PennLabel | None, phases: Path | None, source: FrameSource) -> VideoRecord:
-    annotations = {}
-    if phases is not None:
-        annotations["phases"] = partial(np.copy, _read_phases(name, phases, source.count(), action))
-    if label is not None:
-        annotations["actor_box"] = partial(fit_length, label.boxes, source.count())
-        annotations["joints"] = partial(fit_length, label.joints, source.count())
-    return VideoRecord(name, action, source, annotations, phase_names(action))
+    others = {} if label is None else {"actor_box": label.boxes, "joints": label.joints}
+    values = None if phases is None else _read_phases(name, phases)
+    return labelled_record(name, action, phase_names(action), values, source, **others)
 
 
-def _read_phases(name: str, path: Path, length: int, action: str) -> np.ndarray:
+def _read_phases(name: str, path: Path) -> np.ndarray:
     try:
-        values = read_table(name, path)
+        return read_table(name, path)
     except ValueError as error:
         raise VideoError(str(error)) from None
-    return fit_phases(name, values, length, len(phase_names(action)))
 
 
 # label files --------------------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ import re
 from functools import partial
 from pathlib import Path
 
+from mvf.data.fitting import labelled_record
 from mvf.data.opening import Listed, collect, dev_part, find_form
-from mvf.data.prepared import labelled_record, read_listed
+from mvf.data.prepared import read_listed
 from mvf.data.records import VideoList
 from mvf.data.sequence_example import SequenceExample, read_examples
 from mvf.files import data_folder
@@ -19,19 +20,19 @@ SOURCE = (
     "github.com/google-research/google-research) and CARL (prepared: github.com/minghchen/CARL_code)"
 )
 LAYOUT = """accepted layouts (the folder pouring/ may also be given itself):
-  {root}/pouring/                              prepared
-    train.pkl, val.pkl                         lists of videos with their phases
-    videos/NAME.mp4, ...
-  {root}/pouring/                              tfrecord
-    pouring_train-0-of-2.tfrecord, ...
-    pouring_val-0-of-2.tfrecord, ..."""
+  prepared:  {root}/pouring/
+               train.pkl, val.pkl                         lists of videos with their phases
+               videos/NAME.mp4, ...
+  tfrecord:  {root}/pouring/
+               pouring_train-0-of-2.tfrecord, ...
+               pouring_val-0-of-2.tfrecord, ..."""
 
 
 def find_videos(split: str = "val", root: str | Path | None = None, *, form: str = "auto") -> VideoList:
     """The videos of Pouring, all of the action `pouring`, with phases where there are labels.
 
-    Labels of another length than the frames are resampled. Of a TFRecord shard that is cut short the whole videos
-    are used.
+    Where labels and frames differ in number the longer are resampled (`mvf.data.fitting`). Of a TFRecord shard that is
+    cut short the whole videos are used.
 
     Args:
         split: `train`, `val`, or `dev`: a fixed fifth of `train`.

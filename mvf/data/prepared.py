@@ -7,13 +7,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
+from mvf.data.fitting import labelled_record
 from mvf.data.images import VideoError
-from mvf.data.labels import fit_phases
 from mvf.data.opening import Listed
 from mvf.data.pickles import read_pickle
-from mvf.data.records import FrameSource, VideoRecord
+from mvf.data.records import FrameSource
 from mvf.data.video import open_source
 
 # gives the action of an entry and words for its phases (as many as there are; empty: any number of classes), or None
@@ -44,21 +42,6 @@ def read_listed(index: Path, describe: Describe) -> list[Listed]:
         raise ValueError(f"{index} must hold a list of videos, found {type(entries).__name__}")
     listed = [_listed(index, number, entry, describe) for number, entry in enumerate(entries)]
     return [video for video in listed if video is not None]
-
-
-def labelled_record(
-    name: str, action: str, phase_names: tuple[str, ...], labels: Any, source: FrameSource
-) -> VideoRecord:
-    """A record with the labels that an index holds for it, if any, brought to the length of its video.
-
-    Raises:
-        VideoError: when the labels are none.
-    """
-    annotations = {}
-    if labels is not None:
-        phases = fit_phases(name, np.asarray(labels), source.count(), len(phase_names))
-        annotations["phases"] = partial(np.copy, phases)
-    return VideoRecord(name, action, source, annotations, phase_names)
 
 
 def _listed(index: Path, number: int, entry: Any, describe: Describe) -> Listed | None:

@@ -36,6 +36,7 @@ class VideoRecord:
             `object_mask`, `actor_box`, `joints` exist.
         phase_names: Words for the phases 0, 1, ... of this action; empty where there are none.
         phase_kinds: For each phase `pose` or `direction` (synthetic); empty where unknown.
+        note: How labels and frames were made to fit each other; empty where they did.
     """
 
     name: str
@@ -44,6 +45,7 @@ class VideoRecord:
     annotations: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
     phase_names: tuple[str, ...] = ()
     phase_kinds: tuple[str, ...] = ()
+    note: str = ""
 
     @cached_property
     def num_frames(self) -> int:

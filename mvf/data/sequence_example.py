@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from mvf.data.images import VideoError
+from mvf.data.images import VideoError, decode_image
 from mvf.data.tfrecord import Record, contents, read_records
 from mvf.data.video import file_identity, frame_slice, remembered
 
@@ -56,7 +55,7 @@ class JpegSpans:
         with self.path.open("rb") as file:
             for first, end in self.spans[frame_slice(start, stop, step)]:
                 file.seek(first)
-                picture = _decode(file.read(end - first))
+                picture = decode_image(file.read(end - first))
                 if picture is None:
                     raise VideoError(f"cannot read {self.path}: no image, or a damaged one, at byte {first}")
                 size = size or picture.shape
@@ -122,10 +121,6 @@ def _labels(data: memoryview, listed: Span | None) -> np.ndarray | None:
     return np.array(values, dtype=np.int64) if values else None
 
 
-def _decode(data: bytes) -> np.ndarray | None:
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
-
-
 # protocol buffers ---------------------------------------------------------------------------------------------------
 
 
@@ -168,10 +163,10 @@ def _fields(data: memoryview, message: Span) -> Iterator[tuple[int, Span]]:
 
 
 def _varint(data: memoryview, start: int, stop: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, lowest first, and the byte after it."""
+    """A number of 7 bits a byte, lowest first, of which 64 bits count, and the byte after it."""
     value = 0
     for place, byte in enumerate(data[start : min(start + 10, stop)]):
         value |= (byte & 127) << 7 * place
         if byte < 128:
-            return value, start + place + 1
+            return value & (1 << 64) - 1, start + place + 1
     raise ValueError(f"a number at byte {start} has no end")

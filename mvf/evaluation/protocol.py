@@ -67,11 +67,8 @@ def evaluate(
         `localization_differences`, `sampling`, `features`, `warning`, `videos` (sums of every video) where they apply.
         What could not be computed is absent, and named with its reason in `skipped`.
     """
-    ordered = config.judge == "action"
-    train_embedded, val_embedded = _judged(train_embedded, ordered), _judged(val_embedded, ordered)
-    phases = count_phases([*train_embedded, *val_embedded])
-    protocol = Protocol(phases, config.stride, config.probe, ordered)
-    clocks = _clocks(config, model)
+    train_embedded, val_embedded, protocol = grouped(train_embedded, val_embedded, config)
+    clocks = clocks_of(config, model)
     kinds = {record.action: record.phase_kinds for record in val_records or () if record.phase_kinds}
     report = header(config, model, train_records)
     records = {"train": train_records, "val": val_records}
@@ -87,7 +84,7 @@ def evaluate(
         return report
     untrained = untrained_model(config, model)
     both = (embed_controls(model, untrained, r, config, cache) for r in (train_records, val_records))
-    train, val = (replace(c, whole=_regroup(c.whole, ordered), cropped=_regroup(c.cropped, ordered)) for c in both)
+    train, val = (replace(c, whole=_regroup(c.whole, protocol), cropped=_regroup(c.cropped, protocol)) for c in both)
     _add_controls(report, train, val, protocol, kinds)
     _add_cropped(report, train, val, protocol, clocks["position_only"])
     _add_alignment(report, val_embedded, train, val, protocol, clocks["position_only"])
@@ -95,16 +92,24 @@ def evaluate(
     return report
 
 
+def grouped(
+    train: Sequence[EmbeddedVideo], val: Sequence[EmbeddedVideo], config: Config
+) -> tuple[list[EmbeddedVideo], list[EmbeddedVideo], Protocol]:
+    """The videos as `config.judge` groups them, by action or all as one, and how they are scored."""
+    ordered = config.judge == "action"
+    train, val = _judged(train, ordered), _judged(val, ordered)
+    return train, val, Protocol(count_phases([*train, *val]), config.stride, config.probe, ordered)
+
+
 def _judged(videos: Sequence[EmbeddedVideo], ordered: bool) -> list[EmbeddedVideo]:
-    """The videos as they are grouped: by action, or all of them as one."""
     return list(videos) if ordered else [replace(video, action=TOGETHER) for video in videos]
 
 
-def _regroup(rounds_of: Mapping[str, Rounds], ordered: bool) -> dict[str, Rounds]:
-    return {name: [_judged(videos, ordered) for videos in rounds] for name, rounds in rounds_of.items()}
+def _regroup(rounds_of: Mapping[str, Rounds], protocol: Protocol) -> dict[str, Rounds]:
+    return {name: [_judged(videos, protocol.ordered) for videos in rounds] for name, rounds in rounds_of.items()}
 
 
-def _clocks(config: Config, model: MVFormer | None) -> dict[str, Clock]:
+def clocks_of(config: Config, model: MVFormer | None) -> dict[str, Clock]:
     """Without positions the model has no clock: then the published table stands for one."""
     own = model if config.positions == "sine" else None
     position = position_clock(config.num_frames, config.fusion_width, config.chunk, own)

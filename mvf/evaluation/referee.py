@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mvf.config import nearest
+from mvf.config import Config, load_config, nearest
 from mvf.embedding import EmbeddedVideo
-from mvf.evaluation.controls import frame_clock, position_clock
-from mvf.evaluation.protocol import NEEDS_MODEL
+from mvf.evaluation.protocol import NEEDS_MODEL, clocks_of, grouped
 from mvf.evaluation.report import score_report
-from mvf.evaluation.scoring import Protocol, count_phases
 
 SPLITS = ("train", "val")
 HELD_OUT = 5  # without a split column every fifth video by name is for validation
@@ -62,23 +60,14 @@ class VideoLabels:
         return np.array([self.phases[frame] for frame in range(num_frames)])
 
 
-def score_embeddings(
-    embeddings: str | Path,
-    labels: str | Path,
-    stride: int = 2,
-    training_frames: int = 80,
-    clock_width: int = 256,
-    probe: str = "logistic",
-) -> dict:
+def score_embeddings(embeddings: str | Path, labels: str | Path, config: Config | None = None) -> dict:
     """The four tasks, label fractions, alignment error, clocks and verdicts for anyone's embeddings.
 
     Args:
         embeddings: `.npz`, see `read_embeddings`.
         labels: `.csv`, see `read_labels`.
-        stride: Frame stride of Kendall's tau and retrieval (Penn 2, Pouring 5).
-        training_frames: T0 of the clock `position_only`.
-        clock_width: Channels of the clocks.
-        probe: `logistic`, or FineGym's `sgd`.
+        config: `stride`, `probe`, `judge` are read, and `num_frames`, `fusion_width`, `chunk` of the clocks; None: the
+            paper's Penn Action row.
 
     Returns:
         A report in the schema of `metrics.json`, without what needs a model.
@@ -86,15 +75,13 @@ def score_embeddings(
     Raises:
         ValueError: when files cannot be read or do not fit each other.
     """
-    train, val = match(read_embeddings(embeddings), read_labels(labels))
-    clocks = {"position_only": position_clock(training_frames, clock_width), "frame_count": frame_clock(clock_width)}
-    report = score_report(train, val, Protocol(count_phases([*train, *val]), stride, probe), clocks)
+    config = config or load_config("penn")
+    train, val, protocol = grouped(*match(read_embeddings(embeddings), read_labels(labels)), config)
+    report = score_report(train, val, protocol, clocks_of(config, None))
     reason = "only embeddings were given: this needs the model and its videos"
     report["skipped"] |= dict.fromkeys(NEEDS_MODEL, reason)
-    unknown = {"backbone": "unknown", "backbone_weights": "unknown", "objective": "unknown", "supervision": "unknown"}
-    return (
-        {"dataset": Path(labels).name, "preset": Path(embeddings).name, "seed": 0, "stride": stride} | unknown | report
-    )
+    found = {"dataset": Path(labels).name, "preset": Path(embeddings).name, "seed": 0, "stride": config.stride}
+    return found | dict.fromkeys(("backbone", "backbone_weights", "objective", "supervision"), "unknown") | report
 
 
 def read_embeddings(path: str | Path) -> dict[str, np.ndarray]:

@@ -28,6 +28,12 @@ from mvf.models.mvformer import MVFormer
 # long, or not the same twice: metrics.videos.json holds sums of every video, metrics.cost.json timings
 ASIDE = ("videos", "cost")
 
+WARNINGS = {
+    "random": "the backbone has RANDOM weights: these scores say nothing about a pretrained one",
+    "checkpoint": "the backbone came inside the checkpoint: if its last stage was trained there, so it was in the "
+    "controls untrained, backbone_mean and backbone_motion",
+}
+
 
 def score_report(
     train: list[EmbeddedVideo],
@@ -112,8 +118,8 @@ def header(config: Config, model: MVFormer | None, records: Sequence[VideoRecord
     names = ("dataset", "preset", "seed", "data_seed", "epochs", "backbone", "objective", "sampling", "features")
     found = {name: getattr(config, name) for name in names}
     found |= {"backbone_weights": weights, "supervision": supervision}
-    if weights == "random":
-        found["warning"] = "the backbone has RANDOM weights: these scores say nothing about a pretrained one"
+    if weights in WARNINGS:
+        found["warning"] = WARNINGS[weights]
     return found
 
 

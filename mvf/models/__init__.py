@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from torch import nn
@@ -12,6 +12,11 @@ from mvf.models import pretrained
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import Architecture, MVFormer, MVFormerOutput
 from mvf.models.official import load_official_checkpoint
+from mvf.models.weights import resolve_name
+
+# settings that no tensor's shape tells
+READING = ("pooling", "readout", "positions", "entity_id")
+FEATURES = ("backbone", "backbone weights", "layers")
 
 __all__ = ["Architecture", "MVFormer", "MVFormerOutput", "build_model", "load_official_checkpoint", "load_weights"]
 
@@ -42,15 +47,37 @@ def load_weights(model: MVFormer, source: str | Path) -> None:
 
     Raises:
         FileNotFoundError: when `source` does not exist.
-        ValueError: when its tensors do not fit the model, or are of backbone blocks that the model keeps frozen.
+        ValueError: when its tensors do not fit the model, are of backbone blocks that the model keeps frozen, or were
+            trained on other features or with another way of reading them.
     """
     own = {name: t for name, t in model.trained_state().items() if name.startswith(pretrained.BACKBONE)}
     if Path(source).is_dir():
-        given = pretrained.read(source).trained
+        stored = pretrained.read(source)
+        given, theirs = stored.trained, stored.architecture | _features_of(stored.backbone)
     else:
-        state = load_official_checkpoint(source).state_dict()
+        other = load_official_checkpoint(source)
+        if other.backbone is not None and not own:
+            raise ValueError(
+                f"{source} holds a backbone that was trained too, which is frozen here: set trainable_blocks"
+            )
+        state, theirs = other.state_dict(), asdict(other.architecture)
         given = {name: t for name, t in state.items() if name in own or not name.startswith(pretrained.BACKBONE)}
+    ours = asdict(model.architecture)
+    if model.backbone is not None:
+        ours |= _features_of(pretrained.describe(model.backbone))
+    for name in (*READING, *FEATURES):
+        if name in theirs and name in ours and theirs[name] != ours[name]:
+            raise ValueError(f"{source} has {name} {theirs[name]!r}, this model {ours[name]!r}: they must be the same")
     trained = [name for name in given if name.startswith(pretrained.BACKBONE) and name not in own]
     if trained and model.backbone is not None:
         raise ValueError(f"{source} trained {trained[0]}, which is frozen here: set trainable_blocks as it did")
     model.load_trained_state(own | {name: tensor for name, tensor in given.items() if name not in trained})
+
+
+def _features_of(backbone: dict | None) -> dict:
+    """What the trained parts were trained to read: network, its weights, its layers."""
+    if not backbone:
+        return {}
+    published = backbone["source"] in ("hub", "index")  # the same weights in two files
+    weights = "published" if published else backbone["sha256"]
+    return {"backbone": resolve_name(backbone["name"]), "backbone weights": weights, "layers": list(backbone["layers"])}

@@ -24,6 +24,7 @@ def plot_history(history: Sequence[Mapping], epochs: int | None = None) -> Figur
 
     Args:
         history: One row an epoch, as in `history.csv`: epoch, loss, learning_rate, grad_norm (text or numbers).
+            Without a row the figure says that there was no training.
         epochs: Length of the run; fixes the horizontal axis while it is not over.
 
     Example:
@@ -32,7 +33,7 @@ def plot_history(history: Sequence[Mapping], epochs: int | None = None) -> Figur
         ['loss', 'learning rate', 'gradient norm']
     """
     if not history:
-        raise ValueError("history must have at least one row (one a finished epoch), got none")
+        return plot_message("Judged without training: no epoch was trained, there are no curves.")
     epoch = [float(row["epoch"]) for row in history]
     labels = {"loss": "loss", "learning_rate": "learning rate", "grad_norm": "gradient norm"}
     with paper_figure(PAGE, 1.7) as figure:

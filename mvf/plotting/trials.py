@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,8 @@ def plot_trials(
     width = max(len(line) for _, line in panels)
     inches = min(PAGE, 1.5 + 1.5 * width)
     height = 0.75 + len(panels) * (0.6 + 0.17 * max(len(rows), 5)) + 0.007 * len(caption) / inches
+    title = textwrap.fill(title, int(16 * inches))
+    height += 0.12 * title.count("\n")
     with paper_figure(inches, height) as figure:
         grid = figure.subplots(len(panels), width, sharey=True, squeeze=False)
         for (name, line), axes in zip(panels, grid):
@@ -102,8 +105,9 @@ def _draw_clock(axes: Axes, clock: float) -> None:
     if low - (high - low) < clock < high + (high - low):
         axes.axvline(clock, color=CLOCK, linestyle=(0, (1, 1.5)), linewidth=1.2, label="clock alone", zorder=1)
         return
-    arrow = "\u2190 clock alone {:.3g}" if clock < low else "clock alone {:.3g} \u2192"
-    axes.set_xlabel(f"{axes.get_xlabel()}\n{arrow.format(clock)}")
+    arrow = "\u2190 clock alone {}" if clock < low else "clock alone {} \u2192"
+    number = f"{clock:.0f}" if abs(clock) >= 100 else f"{clock:.3g}"
+    axes.set_xlabel(f"{axes.get_xlabel()}\n{arrow.format(number)}")
 
 
 def _draw_trials(axes: Axes, place: int, values: tuple[float, ...]) -> None:

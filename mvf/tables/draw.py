@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +14,22 @@ from mvf import plotting
 from mvf.config import nearest
 from mvf.files import atomic
 from mvf.results import spread
+from mvf.tables.differences import differences
 from mvf.tables.notes import (
     COST_NOTES,
-    DIFFERENCE_NOTES,
     SPREAD_NOTE,
     clock_notes,
     clock_of,
     coverage_notes,
+    heading,
+    paper_title,
     skipped_notes,
     subject,
     warnings,
 )
 from mvf.tables.paper import NOT_RERUN, Column, PaperTable, Row, paper_tables, printed
-from mvf.tables.trials import PLACES, Batch, Reports, compare, read_batches, sensitivity, trial_values
+from mvf.tables.trials import PLACES, Batch, Reports, read_batches, sensitivity, trial_values
 
-WHERE = {"whole": "whole videos", "cropped": "cropped windows"}
 UNITS = {"classification": "accuracy, %", "progression": "R²", "kendall_tau": "tau-b", "retrieval@5": "AP@5, %"}
 
 
@@ -55,7 +57,7 @@ class DrawnTable:
 def draw_tables(patterns: str) -> list[DrawnTable]:
     """The tables of all batches in the folders that match; see `read_batches`.
 
-    A table that several batches ran is named after the folder too.
+    A table that several batches ran is named after its folder too.
 
     Raises:
         ValueError: when there is no batch, or it names a table that the paper has not.
@@ -65,11 +67,7 @@ def draw_tables(patterns: str) -> list[DrawnTable]:
     for batch, name in pairs:
         if name not in known:
             raise ValueError(f'{batch.folder} names the table "{name}"; {nearest(name, known)}')
-    names = [name for _, name in pairs]
-    return [
-        draw_table(known[name], batch, name if names.count(name) == 1 else f"{name}-{batch.folder.name}")
-        for batch, name in pairs
-    ]
+    return [draw_table(known[name], batch, file) for (batch, name), file in zip(pairs, _file_names(pairs))]
 
 
 def draw_table(table: PaperTable, batch: Batch, name: str = "") -> DrawnTable:
@@ -81,13 +79,14 @@ def draw_table(table: PaperTable, batch: Batch, name: str = "") -> DrawnTable:
 
 def scores(table: PaperTable, batch: Batch, place: str) -> plotting.Table:
     """Scores of the runs; on whole videos below the paper's, which has no scores on cropped windows."""
-    lines, runs = [], {}
+    lines, paper, runs = [], {}, {}
     for row in table.rows:
         if place == "whole":
+            paper[len(lines)] = row.means
             cells = (plotting.MISSING if cell == "-" else cell for cell in row.paper)
             lines.append((*row.labels, "paper", *cells, "" if row.presets else NOT_RERUN))
         if row.presets:
-            runs[len(lines)] = row
+            runs[len(lines)] = _run_means(table, row, batch, place)
             lines.append(_run_line(table, row, batch, place))
     lines.append(_clock_line(table, batch, place))
     notes = (*warnings(table, batch), SPREAD_NOTE, *clock_notes(table, batch, place))
@@ -95,21 +94,10 @@ def scores(table: PaperTable, batch: Batch, place: str) -> plotting.Table:
         notes += (*coverage_notes(table, batch), *skipped_notes(table, batch), *table.notes)
     else:
         notes += ("The test that counts: a clock does not know where a window starts. The paper has none.",)
-    caption = f"Table {table.number}. {table.title}: {WHERE[place]}. {subject(table, batch)}"
+    caption = f"{heading(table, batch)}, {PLACES[place]}. {paper_title(table, batch)}. {subject(table, batch)}"
     columns = (*table.labels, "numbers", *table.headings, "runs")
-    return plotting.Table(tuple(lines), columns, caption, notes, **_ranked(table, batch, runs, place))
-
-
-def differences(table: PaperTable, batch: Batch) -> plotting.Table:
-    """Every row minus the reference row: against the spread over trials, and over the videos."""
-    lines = [
-        (*row.labels, WHERE[place], *(_difference_cell(row, column, table, batch, place) for column in table.columns))
-        for row in table.reproduced
-        if row is not table.reference_row
-        for place in PLACES
-    ]
-    caption = f"Table {table.number}. Differences from {table.row_name(table.reference_row)}, in the table's units"
-    return plotting.Table(tuple(lines), (*table.labels, "on", *table.headings), caption, DIFFERENCE_NOTES)
+    marks = _ranked(len(table.labels) + 1, paper, runs)
+    return plotting.Table(tuple(lines), columns, caption, notes, **marks)
 
 
 def seed_sensitivity(table: PaperTable, batch: Batch) -> plotting.Table:
@@ -123,7 +111,8 @@ def seed_sensitivity(table: PaperTable, batch: Batch) -> plotting.Table:
         if any(means):
             worst = max(range(len(means)), key=lambda i: means[i] or 0)
             notes.append(f"Most sensitive to the seed: {table.headings[worst]} ({source}).")
-    caption = f"Table {table.number}. Sensitivity to the seed: standard deviation / |mean| in percent, whole videos"
+    measure = "standard deviation / |mean| in percent, whole videos"
+    caption = f"{heading(table, batch)}. Sensitivity to the seed: {measure}"
     return plotting.Table(tuple(lines), (*table.labels, "numbers", *table.headings), caption, tuple(notes))
 
 
@@ -135,9 +124,8 @@ def costs(table: PaperTable, batch: Batch) -> plotting.Table:
         for preset in dict.fromkeys(row.presets.values())
     ]
     columns = (*table.labels, "preset", "trained, 10⁶", "frozen, 10⁶", "operations a frame, 10⁹", "ms a frame")
-    return plotting.Table(
-        tuple(lines), columns, f"Table {table.number}. Parameters, operations and time, as run", COST_NOTES
-    )
+    caption = f"{heading(table, batch)}. Parameters, operations and time, as run"
+    return plotting.Table(tuple(lines), columns, caption, COST_NOTES)
 
 
 def trials_figure(table: PaperTable, batch: Batch) -> Figure:
@@ -147,15 +135,28 @@ def trials_figure(table: PaperTable, batch: Batch) -> Figure:
         groups.setdefault(column.group, []).append(i)
     panels = [
         (
-            "\n".join([group] * (len(groups) > 1) + [WHERE[place]]),
+            "\n".join([group] * (len(groups) > 1) + [PLACES[place]]),
             [_panel(table, i, batch, place) for i in members],
         )
         for group, members in groups.items()
         for place in PLACES
     ]
-    title = f"Table {table.number}. {table.title}"
+    title = f"{heading(table, batch)}. {paper_title(table, batch)}"
     caption = " ".join((f"{subject(table, batch)}.", *warnings(table, batch)))
     return plotting.plot_trials(panels, [table.row_name(row) for row in table.reproduced], title, caption)
+
+
+def _file_names(pairs: Sequence[tuple[Batch, str]]) -> list[str]:
+    """Names of tables, with the part of the batch's path that tells it from others of that table."""
+    folders: dict[str, list[Path]] = {}
+    for batch, name in pairs:
+        folders.setdefault(name, []).append(batch.folder.resolve())
+    names = []
+    for batch, name in pairs:
+        base = os.path.commonpath([folder.parent for folder in folders[name]])
+        parts = batch.folder.resolve().relative_to(base).parts
+        names.append(name if len(folders[name]) == 1 else f"{name}-{'+'.join(parts)}")
+    return names
 
 
 # lines ----------------------------------------------------------------------------------------------------------------
@@ -186,30 +187,25 @@ def _clock_line(table: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
     return ("clock alone", *[""] * (len(table.labels) - 1), "run", *cells, "")
 
 
-def _ranked(table: PaperTable, batch: Batch, runs: Mapping[int, Row], place: str) -> dict[str, tuple]:
-    """Cells of the best and of the second score among the rows run, by line; as printed, equals share a place."""
+def _run_means(table: PaperTable, row: Row, batch: Batch, place: str) -> tuple[float | None, ...]:
+    """As printed."""
+    means = []
+    for column in table.columns:
+        values = column.in_units(trial_values(batch.of(row, column), place, column.score))
+        means.append(round(float(np.mean(values)), column.decimals) if values else None)
+    return tuple(means)
+
+
+def _ranked(start: int, *groups: Mapping[int, Sequence[float | None]]) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Cells of the best and of the second score of each group of lines, columns from `start`; equals share a place."""
     marks: dict[str, list[tuple[int, int]]] = {"best": [], "second": []}
-    for i, column in enumerate(table.columns):
-        found = {}
-        for line, row in runs.items():
-            values = column.in_units(trial_values(batch.of(row, column), place, column.score))
-            found |= {line: round(float(np.mean(values)), column.decimals)} if values else {}
-        for mark, value in zip(marks, sorted(set(found.values()), reverse=True)):
-            cells = [(line, len(table.labels) + 1 + i) for line, mean in found.items() if mean == value]
-            marks[mark] += cells if len(found) > 1 else []
+    for group in groups:
+        for column, values in enumerate(zip(*group.values()), start=start):
+            known = {line: value for line, value in zip(group, values) if value is not None}
+            for mark, value in zip(marks, sorted(set(known.values()), reverse=True)):
+                cells = [(line, column) for line, mean in known.items() if mean == value]
+                marks[mark] += cells if len(known) > 1 else []
     return {mark: tuple(cells) for mark, cells in marks.items()}
-
-
-def _difference_cell(row: Row, column: Column, table: PaperTable, batch: Batch, place: str) -> str:
-    found = compare(batch.of(row, column), batch.of(table.reference_row, column), place, column.score)
-    if found is None:
-        return plotting.MISSING
-    (mean,) = column.in_units([found.mean])
-    text = f"{mean:+.{column.decimals}f}{'‡' * found.exceeds_spread}{'†' * found.holds}"
-    if found.interval is None:
-        return text
-    low, high = column.in_units(found.interval)
-    return f"{text} [{low:+.{column.decimals}f}, {high:+.{column.decimals}f}]"
 
 
 def _cost_cells(reports: Reports) -> tuple[str, ...]:

@@ -6,21 +6,34 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from mvf.config import load_config
 from mvf.tables.paper import Column, PaperTable, Row
 from mvf.tables.trials import PLACES, Batch, Reports, trial_values
 
 CLOCK = "position_only"
-SPREAD_NOTE = "Mean ± two standard deviations (ddof 1) over trials; of the rows run, best bold, second underlined."
-DIFFERENCE_NOTES = (
-    "‡ exceeds the spread: the means differ by more than the sum of the two rows' two standard deviations.",
-    "† holds over the videos: 0 is outside [ ], 95 % of a paired bootstrap over the validation videos, trials pooled.",
-    "Of twenty differences without substance, one holds by chance.",
+SPREAD_NOTE = (
+    "Mean ± two standard deviations (ddof 1) over trials. "
+    "Best bold, second underlined: of the rows run, and of the paper's numbers among themselves."
 )
 COST_NOTES = (
     "Operations: floating-point; a multiplication and an addition count as two.",
     "Trained parameters include the training-only head. Time: mean over trials.",
 )
 NAMED = 3  # videos left out that a note names
+TIMM = "timm's supervised ImageNet weights"
+
+
+def heading(table: PaperTable, batch: Batch) -> str:
+    """How titles begin: where the runs are on other data than the paper's, with those."""
+    if not _elsewhere(table, batch):
+        return f"Table {table.number}"
+    data = dict.fromkeys(report["dataset"] for _, _, found in _found(table, batch) for report in found)
+    return f"Table {table.number}'s rows on {', '.join(data)}"
+
+
+def paper_title(table: PaperTable, batch: Batch) -> str:
+    """What the table compares, said to be the paper's where the runs are on other data."""
+    return f"In the paper: {table.title}" if _elsewhere(table, batch) else table.title
 
 
 def subject(table: PaperTable, batch: Batch) -> str:
@@ -43,11 +56,11 @@ def warnings(table: PaperTable, batch: Batch) -> tuple[str, ...]:
     if random:
         rows = ", ".join(dict.fromkeys(random))
         notes.append(f"RANDOM backbone weights in {rows}: these scores say nothing of a pretrained one.")
-    elsewhere = {(c.dataset, r["dataset"]) for _, c, found in _found(table, batch) for r in found}
-    elsewhere = sorted(pair for pair in elsewhere if pair[0] != pair[1])
-    if elsewhere:
+    notes += _resnet_notes(table, batch)
+    if elsewhere := _elsewhere(table, batch):
         pairs = ", ".join(f"{there} where the paper has {here}" for here, there in elsewhere)
         notes.append(f"NOT COMPARABLE with the paper's numbers: run on {pairs}.")
+    notes += _pre_training_notes(table, batch)
     if batch.parameters:
         settings = ", ".join(f"{name} {value}" for name, value in batch.parameters.items())
         notes.append(f"Settings of this batch, not the presets' own: {settings}.")
@@ -106,6 +119,40 @@ def _found(table: PaperTable, batch: Batch) -> Iterator[tuple[Row, Column, Repor
         for column in table.columns:
             if reports := batch.of(row, column):
                 yield row, column, reports
+
+
+def _elsewhere(table: PaperTable, batch: Batch) -> list[tuple[str, str]]:
+    """Pairs of the paper's data set and the other one that was run in its place."""
+    pairs = {(column.dataset, report["dataset"]) for _, column, found in _found(table, batch) for report in found}
+    return sorted(pair for pair in pairs if pair[0] != pair[1])
+
+
+def _resnet_notes(table: PaperTable, batch: Batch) -> list[str]:
+    """Rows whose ResNet-50 is not the paper's; only a file can hold BYOL weights."""
+    rows: dict[str, list[str]] = {}
+    for row, _, found in _found(table, batch):
+        for report in found:
+            if report["backbone"] == "resnet50" and report["backbone_weights"] != "file":
+                rows.setdefault(report["backbone_weights"], []).append(table.row_name(row))
+    named = {"random": "RANDOM weights", "hub": TIMM, "index": TIMM}
+    return [
+        f"The paper's ResNet-50 rows use BYOL weights; here {', '.join(dict.fromkeys(names))} have "
+        f"{named.get(weights, f'weights of another source ({weights})')}."
+        for weights, names in rows.items()
+    ]
+
+
+def _pre_training_notes(table: PaperTable, batch: Batch) -> list[str]:
+    rows: dict[str, list[str]] = {}
+    for row, column, _ in _found(table, batch):
+        start = load_config(row.presets[column.dataset]).init_from
+        for report in batch.reports.get(start, ()):
+            if report["dataset"] != "kinetics400":
+                rows.setdefault(report["dataset"], []).append(table.row_name(row))
+    return [
+        f"{', '.join(dict.fromkeys(names))}: pre-trained on {dataset}, not Kinetics-400."
+        for dataset, names in rows.items()
+    ]
 
 
 def _coverage(split: str, part: Mapping) -> str:

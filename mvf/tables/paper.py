@@ -54,6 +54,11 @@ class Row:
     presets: dict[str, str]
     paper: tuple[str, ...]
 
+    @property
+    def means(self) -> tuple[float | None, ...]:
+        """The printed means; None where there is none."""
+        return tuple(cell and cell[0] for cell in map(printed, self.paper))
+
 
 @dataclass(frozen=True)
 class PaperTable:

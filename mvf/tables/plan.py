@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mvf.config import Config, load_config, nearest, own_settings, presets
 from mvf.tables.paper import paper_tables
 
-# what a row of an ablation is about; everything else may be set for all rows at once
-METHOD = "backbone layers pooling entities readout trainable_blocks per_action init_from objective".split()
+# what the tables compare: a row keeps its own, wherever it is run
+METHOD = "layers pooling entities readout trainable_blocks per_action init_from".split()
+# a row's own where it names one
+NAMED = ("backbone", "objective")
+# what makes a pre-training what it is
+PRE_TRAINING = ("objective_options", "overlap")
 ANYWHERE = ("preset", "device", "workers")
+WEIGHTS = "backbone_weights."  # and a backbone's name: its weights alone
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,9 @@ def plan(tables: Sequence[str], trials: int, out: str | Path, parameters: Mappin
         tables: Names like `table3`.
         trials: Number of seeds, from 1 on.
         out: Folder of the run folders.
-        parameters: Settings for all rows, by name, as `train.ipynb` takes them: `preset` (empty: that of `dataset`)
-            is what the rows' differences are put on. What a row is about (`METHOD`) stays its own.
+        parameters: Settings for all rows, by name, as `train.ipynb` takes them. `preset` (empty: that of `dataset`) is
+            what the rows are put on: their data, size and schedule; what the tables compare (`METHOD`) stays a row's
+            own. `backbone_weights.NAME` are the weights of one backbone only.
 
     Raises:
         ValueError: for an unknown table or setting, or none to run.
@@ -68,33 +77,64 @@ def plan(tables: Sequence[str], trials: int, out: str | Path, parameters: Mappin
             raise ValueError(f'unknown table "{name}"; {nearest(name, known)}')
     if trials < 1:
         raise ValueError(f"trials must be at least 1, got {trials}")
+    common = _common_settings(parameters, tables)
     wanted = dict.fromkeys(preset for name in tables for row in known[name].rows for preset in row.presets.values())
-    starts = {preset: own_settings(preset).get("init_from", "") for preset in wanted}
-    order = dict.fromkeys([*(start for start in starts.values() if start in presets()), *wanted])
-    jobs: dict[str, list[Job]] = {preset: [] for preset in order}
+    starts = {start: preset for preset in wanted if (start := load_config(preset).init_from) in presets()}
+    jobs: dict[str, list[Job]] = {preset: [] for preset in (*starts, *wanted)}
     folders: dict[str, Path] = {}
     for seed in range(1, trials + 1):
-        for preset in order:
-            config = row_config(preset, parameters, seed)
+        for preset in jobs:
+            config = row_config(preset, common, seed, starts.get(preset, ""))
             folder = folders.setdefault(same_run(config), Path(out) / f"{preset}-{seed}")
-            needs = config.init_from if config.init_from in presets() else ""
-            jobs[preset].append(Job(preset, config, folder, needs))
+            jobs[preset].append(Job(preset, config, folder, config.init_from if config.init_from in starts else ""))
+    _check_weights(common, [seeds[0].config.backbone for seeds in jobs.values()])
     return jobs
 
 
-def row_config(preset: str, parameters: Mapping[str, Any], seed: int) -> Config:
-    """The configuration of one row and seed; see `plan`."""
-    given = dict(parameters)
-    if "seed" in given:
-        raise ValueError(f"seed={given['seed']}: a batch sets the seeds itself, 1 to --trials")
+def row_config(preset: str, parameters: Mapping[str, Any], seed: int, follower: str = "") -> Config:
+    """The configuration of one row and seed; see `plan`.
+
+    Args:
+        preset: Of the row.
+        parameters: Settings for all rows.
+        seed: Of the run.
+        follower: A row that starts from this one. A pre-training keeps its own data unless the rows that follow it
+            are put on other data than theirs; then it gets other videos of those.
+    """
+    given = {name: value for name, value in parameters.items() if not name.startswith(WEIGHTS)}
+    plain, own = load_config(preset), own_settings(preset)
     base = given.pop("preset", "") or (given["dataset"] if given.get("dataset") in presets() else "")
-    own = own_settings(preset)
-    fixed = {name: own[name] for name in METHOD if name in own}
-    if own.get("epochs") == 0:  # a row that is judged without training
+    if base == load_config(follower or preset).dataset:
+        base = ""  # where the row is at home
+        given.pop("dataset", None)
+    fixed = {name: getattr(plain, name) for name in METHOD} | {name: own[name] for name in NAMED if name in own}
+    if plain.epochs == 0:  # a row that is judged without training
         fixed["epochs"] = 0
-    if own.get("trainable_blocks"):  # a bank holds frozen features only
+    if plain.trainable_blocks:  # a bank holds frozen features only
         fixed["features"] = "online"
-    return load_config(preset, base, **given | fixed, seed=seed)
+    if follower and base:
+        fixed |= {name: getattr(plain, name) for name in PRE_TRAINING}
+        fixed["data_seed"] = int(given.get("data_seed", load_config(base).data_seed)) + 1
+    config = load_config(preset, base, **given | fixed, seed=seed)
+    weights = parameters.get(WEIGHTS + config.backbone, config.backbone_weights)
+    return replace(config, backbone_weights=str(weights))
+
+
+def _common_settings(parameters: Mapping[str, Any], tables: Sequence[str]) -> dict[str, Any]:
+    """The settings that hold for all rows."""
+    if "seed" in parameters:
+        raise ValueError(f"seed={parameters['seed']}: a batch sets the seeds itself, 1 to --trials")
+    for name in METHOD:
+        if name in parameters:
+            rows = f"rows of {', '.join(tables)}"
+            logger.warning("%s=%s changes nothing: %s keep their own", name, parameters[name], rows)
+    return {name: value for name, value in parameters.items() if name not in METHOD}
+
+
+def _check_weights(parameters: Mapping[str, Any], backbones: Sequence[str]) -> None:
+    for name in parameters:
+        if name.startswith(WEIGHTS) and name.removeprefix(WEIGHTS) not in backbones:
+            raise ValueError(f"{name}: no row has this backbone; rows have {', '.join(sorted(set(backbones)))}")
 
 
 def unique_jobs(jobs: Mapping[str, list[Job]]) -> list[Job]:
@@ -113,4 +153,5 @@ def notebook_parameters(job: Job) -> dict[str, Any]:
 
 
 def same_run(config: Config) -> str:
+    """What two runs share that are the same, wherever they run and whatever they are called."""
     return json.dumps({**config.as_dict(), **dict.fromkeys(ANYWHERE)}, sort_keys=True)

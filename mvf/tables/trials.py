@@ -15,9 +15,11 @@ from mvf.results import REPORT, matching_folders
 from mvf.tables.paper import Column, Row
 
 MANIFEST = "batch.json"
-PLACES = ("whole", "cropped")
+PLACES = {"whole": "whole videos", "cropped": "cropped windows"}  # of scores, as reports and as tables call them
+FEWEST = 5  # videos an action: with fewer, the bootstrap too often finds a difference between equals
 
 Reports = Sequence[Mapping]  # of the finished trials of one row, in order of seed
+Pieces = Mapping[str, Mapping[str, np.ndarray]]  # by action and video
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,13 @@ class Difference:
         mean: Difference of the means over trials.
         spread: Sum of the two rows' two standard deviations; None when one has a single trial.
         interval: 95 % of a paired bootstrap over the videos that both rows share, trials pooled; None without.
+        videos: Number of those videos in each action.
     """
 
     mean: float
     spread: float | None
     interval: tuple[float, float] | None
+    videos: tuple[int, ...] = ()
 
     @property
     def exceeds_spread(self) -> bool:
@@ -63,7 +67,9 @@ class Difference:
 
     @property
     def holds(self) -> bool:
-        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+        """False, too, where an action has fewer than `FEWEST` videos."""
+        enough = self.interval is not None and min(self.videos, default=0) >= FEWEST
+        return enough and not self.interval[0] <= 0 <= self.interval[1]
 
 
 def read_batches(patterns: str | Sequence[str]) -> list[Batch]:
@@ -113,10 +119,12 @@ def compare(first: Reports, second: Reports, place: str, score: str) -> Differen
         return None
     spreads = [2 * np.std(values, ddof=1) for values in sides if len(values) > 1]
     pieces = [_pooled_pieces(reports, place, score) for reports in (first, second)]
+    shared = _shared_videos(*pieces)
     return Difference(
         mean=float(np.mean(sides[0]) - np.mean(sides[1])),
         spread=float(sum(spreads)) if len(spreads) == 2 else None,
-        interval=_interval(*pieces),
+        interval=_interval(*pieces, shared),
+        videos=tuple(map(len, shared.values())),
     )
 
 
@@ -138,7 +146,7 @@ def _read_batch(folder: Path) -> Batch:
     return Batch(folder, tables, trials, parameters, reports)
 
 
-def _pooled_pieces(reports: Reports, place: str, score: str) -> dict[str, dict[str, np.ndarray]]:
+def _pooled_pieces(reports: Reports, place: str, score: str) -> Pieces:
     """By action and video, the sum over trials of the pieces that scores are made of (see `verdicts.combine`).
 
     Every score is a quotient of sums, so sums over trials weigh each trial alike.
@@ -154,10 +162,15 @@ def _pooled_pieces(reports: Reports, place: str, score: str) -> dict[str, dict[s
     }
 
 
-def _interval(*sides: dict[str, dict[str, np.ndarray]]) -> tuple[float, float] | None:
-    first, second = sides
-    shared = {a: sorted(first[a].keys() & second[a].keys()) for a in first.keys() & second.keys()}
+def _shared_videos(first: Pieces, second: Pieces) -> dict[str, list[str]]:
+    """By action of either side."""
+    actions = sorted(first.keys() | second.keys())
+    return {action: sorted(first.get(action, {}).keys() & second.get(action, {}).keys()) for action in actions}
+
+
+def _interval(first: Pieces, second: Pieces, shared: Mapping[str, Sequence[str]]) -> tuple[float, float] | None:
     shared = {action: videos for action, videos in shared.items() if videos}
     if not shared:
         return None
-    return paired_interval(*({a: np.stack([side[a][v] for v in shared[a]]) for a in shared} for side in sides))
+    sides = ({a: np.stack([side[a][v] for v in shared[a]]) for a in shared} for side in (first, second))
+    return paired_interval(*sides)

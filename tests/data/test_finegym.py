@@ -194,7 +194,7 @@ def test_an_event_or_element_absent_from_the_json_is_left_out(tmp_path):
     assert f"has no A_0002_0002 of {third}" in reasons[third]
 
 
-@pytest.mark.parametrize("times", [[], [[3.0]], [["a", 4.0]], [[4.0, 3.0]], [[float("nan"), 3.0]], 5])
+@pytest.mark.parametrize("times", [[], [[3.0]], [["a", 4.0]], [[4.0, 3.0]], [[float("nan"), 3.0]], [[10**400, 3]], 5])
 def test_an_event_whose_times_are_wrong_is_left_out(tmp_path, times):
     root = write_finegym99_raw(tmp_path)
     videos = json.loads(_events(root).read_text())
@@ -234,11 +234,21 @@ def test_a_malformed_line_is_named_with_its_number(tmp_path, line):
     assert f'found "{line}"' in str(caught.value)
 
 
-@pytest.mark.parametrize("text, reason", [("{half", "is not JSON"), ("[]", "must map video ids to their events")])
+@pytest.mark.parametrize(
+    "text, reason",
+    [("{half", "is not JSON"), ("[" * 99999, "is not JSON"), ("[]", "must map video ids to their events")],
+)
 def test_a_json_that_is_none_is_named(tmp_path, text, reason):
     root = write_finegym99_raw(tmp_path)
     _events(root).write_text(text)
     with pytest.raises(ValueError, match=f"v1.0.json {reason}"):
+        find_videos("finegym99", "train", root)
+
+
+def test_elements_that_are_no_text_are_named(tmp_path):
+    root = write_finegym99_raw(tmp_path)
+    _train(root).write_bytes(b"\xff\xfe0")
+    with pytest.raises(ValueError, match=r"gym99_train_element_v1.0.txt is no text in UTF-8"):
         find_videos("finegym99", "train", root)
 
 

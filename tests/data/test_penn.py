@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.io import loadmat
 
 from mvf.data import datasets, find_videos
@@ -255,12 +256,31 @@ def test_frames_without_any_label_are_named_in_both_splits(raw):
     assert "action and split are not known" in _reason(raw, "0099")
 
 
-@pytest.mark.parametrize("length", [11, 29])
-def test_phase_labels_of_another_length_are_resampled(raw, length):
-    phases = phases_of(length, 4)
+def test_of_more_labels_than_frames_as_many_as_frames_are_used(raw):
+    phases = phases_of(29, 4)
     write_penn_phases(raw, "0001", "squat", "train", phases)
+    record, *others = find_videos("penn", "train", raw)
+    assert record.num_frames == len(record.load()) == 16
+    assert record.phases.tolist() == [phases[j * 29 // 16] for j in range(16)]
+    assert record.note == "29 labels for 16 frames" and not any(other.note for other in others)
+
+
+def test_of_more_frames_than_labels_as_many_as_labels_are_used(raw):
+    write_penn_phases(raw, "0001", "squat", "train", phases_of(11, 4))
     record = find_videos("penn", "train", raw)[0]
-    assert record.phases.tolist() == [phases[j * length // 16] for j in range(16)]
+    kept = [j * 16 // 11 for j in range(11)]
+    assert record.num_frames == 11 and record.phases.tolist() == phases_of(11, 4).tolist()
+    assert [number_of(frame) for frame in record.frames()] == kept
+    assert [number_of(frame) for frame in record.frames(2, 9, 3)] == kept[2:9:3]
+    assert list(record.frames(4, 4)) == [] and len(list(record.frames(8, 99))) == 3
+    assert record.joints()[:, 0, 0].tolist() == [index + 1 for index in kept] and record.actor_box().shape == (11, 4)
+    assert record.note == "11 labels for 16 frames"
+    assert record.source.identity != record.source.source.identity
+
+
+def test_a_single_label_is_no_labelling(raw):
+    write_penn_phases(raw, "0001", "squat", "train", np.zeros(1))
+    assert "wanted one integer a frame, at least 2" in _reason(raw, "0001_squat")
 
 
 @pytest.mark.parametrize(
@@ -268,6 +288,9 @@ def test_phase_labels_of_another_length_are_resampled(raw, length):
     [
         (np.full(16, 4), "0001_squat: phase 4, but its action has only the phases 0 to 3"),
         (np.full(16, 0.5), "phase 0.5 at frame 0"),
+        (np.full(16, np.nan), "phase nan at frame 0"),
+        (np.full(16, np.inf), "phase inf at frame 0"),
+        (np.full(16, 2**62), "phase 4.61169e+18 at frame 0"),
         (np.zeros((0,)), "wanted one integer a frame"),
         (np.zeros((16, 2)), "wanted one integer a frame"),
         (np.array([{}] * 16), "cannot read numbers from"),
@@ -295,6 +318,19 @@ def test_a_phase_that_never_occurs_is_fine(raw):
 def test_two_phase_labels_for_one_video_are_a_mistake(raw):
     write_penn_phases(raw, "0001_again", "squat", "train", np.zeros(16))
     assert "it has 2 phase labels" in _reason(raw, "0001")
+
+
+def test_a_frame_cut_short_is_noticed(raw):
+    path = raw / "Penn_Action" / "frames" / "0001" / "000016.jpg"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "000016.jpg: not an image, or damaged" in _reason(raw, "0001_squat")
+
+
+def test_places_may_have_spaces_and_letters_of_any_alphabet(raw, prepared, tmp_path):
+    for number, root in enumerate((raw, prepared)):
+        place = shutil.copytree(root, tmp_path / "daten für {alle} [neu] 漢字" / str(number))
+        videos = find_videos("penn", "train", place)
+        assert len(videos) == 4 and videos[0].load().shape[0] == 16
 
 
 def test_actions_without_phases_do_not_count(raw):
@@ -326,6 +362,11 @@ def _prepared(folder: Path, *changes: dict) -> Path:
         ({"video_file": None}, "entry 0", "has no video_file"),
         ({"frame_label": ["a"] * 12}, "0000_squat", "wanted one integer a frame"),
         ({"frame_label": [7] * 12}, "0000_squat", "only the phases 0 to 3"),
+        ({"frame_label": [[0], [1, 2]]}, "0000_squat", "0000_squat: its labels are no numbers"),
+        ({"frame_label": torch.zeros(12, dtype=torch.bfloat16)}, "0000_squat", "its labels are no numbers"),
+        ({"frame_label": {"a": 1}}, "0000_squat", "wanted one integer a frame"),
+        ({"frame_label": [2**70] * 12}, "0000_squat", "wanted one integer a frame"),
+        ({"video_file": "a" * 300 + ".mp4"}, "0000_squat", "File name too long"),
     ],
 )
 def test_prepared_entries_that_make_no_sense_are_named(tmp_path, change, name, reason):
@@ -335,11 +376,18 @@ def test_prepared_entries_that_make_no_sense_are_named(tmp_path, change, name, r
     assert len(videos) == 1 and videos.coverage.expected == 2
 
 
+def test_of_videos_of_one_name_the_first_that_can_be_used_is_used(tmp_path):
+    root = _prepared(tmp_path, {"name": "0007_squat", "video_file": "gone.mp4"}, {"name": "0007_squat"})
+    videos = find_videos("penn", "train", root)
+    assert _names(videos) == ["0007_squat"] and "gone.mp4 is absent" in videos.coverage.unreadable["0007_squat"]
+
+
 def test_prepared_labels_are_optional_and_fit_the_frames(tmp_path):
     changes = {"frame_label": None}, {"frame_label": [0, 0, -1, 1, 2, 3], "seq_len": 6}, {"name": "0009_strum_guitar"}
     unlabelled, resampled = find_videos("penn", "train", _prepared(tmp_path, *changes))
     assert unlabelled.phases is None
-    assert resampled.phases.tolist() == [0, 0, 0, 0, -1, -1, 1, 1, 2, 2, 3, 3]
+    assert resampled.phases.tolist() == [0, 0, -1, 1, 2, 3]
+    assert [number_of(frame) for frame in resampled.frames()] == [0, 2, 4, 6, 8, 10]
 
 
 @pytest.mark.parametrize("stored", ["videos/a.mp4", "penn_action/videos/a.mp4", r"C:\data\a.mp4", "/x/a.mp4"])

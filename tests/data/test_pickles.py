@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from mvf.data import pickles
 from mvf.data.pickles import read_pickle
 
 
@@ -21,6 +22,16 @@ class Payload:
 
     def __reduce__(self):
         return os.system, (f"touch {self.mark}",)
+
+
+class Call:
+    """Pickles as a call of a function, and then of `__setstate__` where a state is given."""
+
+    def __init__(self, *call) -> None:
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
 
 
 class PlainTensor:
@@ -54,6 +65,32 @@ def test_containers_arrays_and_tensors_are_read_in_every_protocol(tmp_path, prot
     assert lists == [[0]]
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_and_bytes_of_every_layout_are_read(tmp_path, protocol):
+    cube = np.arange(24).reshape(2, 3, 4)
+    arrays = [cube, np.asfortranarray(cube), cube.transpose(2, 0, 1), cube[::2, ::-1], np.zeros((0, 3)), np.array(5)]
+    arrays += [np.arange(3, dtype=">i4"), np.array(["a", "bc"]), np.array([b"a"]), np.array([True])]
+    *found, empty, text, big = read_pickle(
+        _write(tmp_path / "a.pkl", [*arrays, b"", np.str_("é"), np.uint16(7)], protocol)
+    )
+    assert all(np.array_equal(a, b) and a.dtype.kind == b.dtype.kind for a, b in zip(arrays, found, strict=True))
+    assert (empty, text, big) == (b"", "é", 7)
+
+
+def test_names_of_older_numpy_are_known(tmp_path):
+    data = pickle.dumps([np.arange(3), np.float64(2)], 2)
+    (tmp_path / "a.pkl").write_bytes(data.replace(b"numpy._core", b"numpy.core"))
+    values, number = read_pickle(tmp_path / "a.pkl")
+    assert b"numpy._core" in data and values.tolist() == [0, 1, 2] and number == 2
+
+
+def test_tensors_are_views_of_their_storage_whatever_their_kind(tmp_path):
+    grid = torch.arange(12).reshape(3, 4)
+    tensors = [grid.T, grid[1:, ::2], torch.tensor(3), torch.tensor(-1).expand(9), torch.ones(2, requires_grad=True)]
+    found = read_pickle(_write(tmp_path / "a.pkl", tensors, 2))
+    assert all(torch.equal(a, b) for a, b in zip(tensors, found, strict=True)) and not found[-1].requires_grad
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 5])
 @pytest.mark.parametrize("place", ["top", "entry", "tensor", "legacy tensor"])
 def test_code_is_refused_by_name_and_not_run(tmp_path, place, protocol):
@@ -72,7 +109,21 @@ def test_code_is_refused_by_name_and_not_run(tmp_path, place, protocol):
 
 
 @pytest.mark.parametrize(
-    "name", ["builtins getattr", "builtins eval", "numpy load", "torch load", "torch.hub os.system"]
+    "name",
+    [
+        "builtins getattr",
+        "builtins eval",
+        "__builtin__ eval",
+        "builtins bytearray",  # takes a size: room for any number of bytes
+        "posix system",
+        "numpy load",
+        "torch load",
+        "torch.hub os.system",
+        "functools partial",
+        "operator attrgetter",
+        "copyreg _reconstructor",
+        "numpy.core.multiarray os.system",
+    ],
 )
 def test_only_what_data_needs_is_allowed(tmp_path, name):
     module, attribute = name.split()
@@ -80,6 +131,73 @@ def test_only_what_data_needs_is_allowed(tmp_path, name):
     (tmp_path / "a.pkl").write_bytes(text + b"\x93.")
     with pytest.raises(ValueError, match=f"call {module}.{attribute}, which was refused"):
         read_pickle(tmp_path / "a.pkl")
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        ("O8", (3, "|", None, None, None, -1, -1, 0)),  # objects that claim to be plain bytes: addresses of memory
+        ("V8", (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)),
+        ("V8", (3, "|", None, ("a",), {"a": (np.dtype("i8"), 10**9)}, 8, 1, 0)),
+    ],
+)
+@pytest.mark.parametrize("maker", ["array", "scalar", "buffer"])
+def test_layouts_that_lie_about_memory_are_refused(tmp_path, layout, protocol, maker):
+    (code, state), data = layout, b"A" * 8
+    kind = Call(np.dtype, (code, False, True), state)
+    core = np._core
+    value = {
+        "array": Call(core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), (1, (1,), kind, False, data)),
+        "scalar": Call(core.multiarray.scalar, (kind, data)),
+        "buffer": Call(core.numeric._frombuffer, (data, kind, (1,), "C")),
+    }[maker]
+    with pytest.raises(ValueError, match=r"a\.pkl: damaged.*a numpy array of .+, wanted numbers or text"):
+        read_pickle(_write(tmp_path / "a.pkl", [value], protocol))
+
+
+@pytest.mark.parametrize("shape", [(10**12,), (-1,), (2**62, 4), (-1, -8), ("a",)])
+def test_arrays_of_another_shape_than_their_bytes_are_refused(tmp_path, shape):
+    kind = np.dtype("i8")
+    state = (1, shape, kind, False, bytes(8))
+    value = Call(np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), state)
+    with pytest.raises(ValueError, match="damaged"):
+        read_pickle(_write(tmp_path / "a.pkl", value))
+
+
+def test_objects_in_an_array_are_not_read_and_code_among_them_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"system, which was refused and not run"):
+        read_pickle(_write(tmp_path / "a.pkl", np.array([Payload(tmp_path / "ran")], object)))
+    with pytest.raises(ValueError, match="a numpy array of object, wanted numbers or text"):
+        read_pickle(_write(tmp_path / "a.pkl", np.array([[1], "a"], object)))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage")
+@pytest.mark.parametrize(
+    "offset, size, stride",
+    [(0, (4,), (1,)), (0, (10**9,), (1,)), (0, (10**12,), (0,)), (-1, (1,), (1,)), (3, (1,), (1,)), (2, (3,), (-1,))],
+)
+def test_tensors_that_reach_beyond_their_storage_are_refused(tmp_path, offset, size, stride):
+    storage = torch.arange(3).storage()
+    value = Call(torch._utils._rebuild_tensor_v2, (storage, offset, size, stride, False, OrderedDict()))
+    with pytest.raises(ValueError, match=r"a\.pkl: damaged"):
+        read_pickle(_write(tmp_path / "a.pkl", value))
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, torch.ones(2), None])
+def test_what_is_no_storage_makes_no_tensor(tmp_path, value):
+    with pytest.raises(ValueError, match="damaged.*the numbers of a tensor are"):
+        read_pickle(_write(tmp_path / "a.pkl", [PlainTensor(value, False)]))
+
+
+def test_a_pickle_changes_nothing_outside_itself(tmp_path):
+    # sets an attribute of the function, which pickle allows for anything that has attributes
+    code = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}X\x03\x00\x00\x00newK\x01s\x86b."
+    (tmp_path / "a.pkl").write_bytes(code)
+    with pytest.raises(ValueError, match="damaged"):
+        read_pickle(tmp_path / "a.pkl")
+    assert not any(hasattr(f, "new") for f in (torch._utils._rebuild_tensor_v2, *pickles.STAND_INS.values()))
 
 
 def test_files_that_are_no_pickles_are_named(tmp_path):

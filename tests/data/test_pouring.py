@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from mvf.data import find_videos
 from mvf.data.pouring import LAYOUT, PHASE_NAMES, SOURCE
 from mvf.data.tfrecord import crc32c, read_records
 
-from .footage import number_of
+from .footage import number_of, picture
 from .penn_disk import (
     POURING,
     bytes_feature,
@@ -122,7 +123,8 @@ def test_labels_may_be_absent_unpacked_negative_or_of_another_length(shards):
     write_tfrecord(_shard(shards), [sequence_example(f"v{i}", 12, part, packed=False) for i, part in enumerate(labels)])
     absent, empty, shorter, longer = find_videos("pouring", "train", shards)[:4]
     assert absent.phases is empty.phases is None
-    assert shorter.phases.tolist() == [-1, -1, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert shorter.phases.tolist() == [-1, 0, 1, 2, 3, 4]
+    assert [number_of(frame) for frame in shorter.frames()] == [0, 2, 4, 6, 8, 10]
     assert longer.phases.tolist() == [4] * 12
 
 
@@ -143,6 +145,16 @@ def test_of_a_shard_cut_short_the_whole_videos_are_used_and_the_cut_one_is_named
     assert name == ("pour_b" if part in ("frames", "footer") else f"{path.name}, record 1")
     assert reason == f"{path.name}, record 1: the shard is cut short there"
     assert (videos.coverage.found, videos.coverage.expected) == (2, 3)
+
+
+def test_numbers_of_more_than_64_bits_are_cut_to_64(shards):
+    wide = bytes([255] * 9 + [127])  # 70 bits: -1 of 64
+    labels = field(1, field(3, field(1, wide))) * 3
+    video = field(1, bytes_feature(cv2.imencode(".jpg", picture(1))[1].tobytes())) * 3
+    context = field(1, text_map({"name": bytes_feature(b"wide")}))
+    record = context + field(2, text_map({"video": video, "frame_labels": labels}))
+    write_tfrecord(_shard(shards, 1), [record])
+    assert find_videos("pouring", "train", shards)[-1].phases.tolist() == [-1, -1, -1]
 
 
 def test_an_empty_shard_is_named(shards):

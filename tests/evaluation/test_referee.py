@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from mvf.config import load_config
 from mvf.evaluation.referee import match, read_embeddings, read_labels, score_embeddings
 from tests.evaluation.test_scoring import TRAIN, VAL, make_videos
 
@@ -41,7 +42,7 @@ def files(tmp_path):
 def test_scores_equal_those_of_the_workbench(files, tiny):
     from mvf.evaluation import evaluate
 
-    report = score_embeddings(*files, stride=2, training_frames=8, clock_width=16)
+    report = score_embeddings(*files, load_config("penn", stride=2, num_frames=8, fusion_width=16))
     wanted = evaluate(TRAIN, VAL, tiny(stride=2))
     for key in ("scores", "per_action", "label_fractions", "controls", "verdicts", "alignment_error"):
         assert report[key] == wanted[key], key
@@ -149,3 +150,9 @@ def test_unreadable_embeddings_are_refused(tmp_path):
 def test_missing_labels_file_is_named(tmp_path):
     with pytest.raises(ValueError, match="gone.csv does not exist"):
         read_labels(tmp_path / "gone.csv")
+
+
+def test_videos_are_judged_together_when_asked(tmp_path):
+    files = write(tmp_path, TRAIN + VAL, long_rows(TRAIN + VAL))
+    report = score_embeddings(*files, load_config("penn", judge="together"))
+    assert set(report["per_action"]) == {"all actions"} and "without an order" in report["skipped"]["kendall_tau"]

@@ -42,6 +42,9 @@ def test_notes_on_spreads_hold_for_the_printed_numbers():
     one, three = cells("table3", "Multi.", "1"), cells("table3", "Multi.", "3")
     assert [c[0] for c in (one[0], three[0], one[1], three[1])] == [94.23, 94.21, 0.920, 0.931]
     assert not exceeds_spread(one[1], three[1])
+    five = cells("table3", "Multi.", "5")
+    best = [max((one, three, five), key=lambda row: row[i][0]) for i in range(4)]
+    assert [best[0], best[1], best[3]] == [one, three, five] and one[2][0] < three[2][0] == five[2][0] == 0.989
     before, after = cells("table2", "MVF", "w/o Pre.", ""), cells("table2", "MVF", "✓", "✓")
     assert not exceeds_spread(before[0], after[0]) and exceeds_spread(before[3], after[3])
     plain, single, full = (cells("table5", name) for name in ("RN50", "RN50 + LSTP-1", "RN50 + LSTP + MTF"))
@@ -52,6 +55,13 @@ def test_notes_on_spreads_hold_for_the_printed_numbers():
     assert [exceeds_spread(a, b) for a, b in zip(full, token)] == [True, False, True, True]
 
 
+def test_what_the_paper_underlines_is_second_among_its_rows(shared):
+    marked = re.findall(r"<u>([\d.]+)</u>", (shared / "paper.txt").read_text())
+    means = list(zip(*(row.means for row in paper_tables()["table4"].rows)))
+    second = [sorted({mean for mean in column if mean is not None})[-2] for column in means]
+    assert marked and set(map(float, marked)) <= set(second)
+
+
 def test_notes_on_tau_hold_for_the_printed_numbers():
     by_progress = sorted(paper_tables()["table6"].rows, key=lambda row: printed(row.paper[1]))
     taus = [printed(row.paper[2])[0] for row in by_progress]
@@ -59,6 +69,8 @@ def test_notes_on_tau_hold_for_the_printed_numbers():
     for name, weakest in (("table3", "FWB"), ("table5", "RN50"), ("table6", "DINO + MAX")):
         best = max(paper_tables()[name].rows, key=lambda row: printed(row.paper[2])[0])
         assert best.labels[0] == weakest
+    classes, _, _, retrieval = zip(*(row.means for row in paper_tables()["table3"].rows))
+    assert sorted(classes)[:2] == sorted(classes[:2]) and sorted(retrieval)[:2] == sorted(retrieval[:2])
 
 
 def test_a_row_of_another_length_is_refused():
