@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -14,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from mvf import batch
 from mvf.__main__ import main
 from mvf.notebook import run_config
+from mvf.tables import plan as plan_module
 from mvf.tables.paper import paper_tables
 from mvf.tables.plan import notebook_parameters, plan, unique_jobs
 from tests.conftest import TINY
@@ -25,7 +27,7 @@ import json, pathlib, time
 with open(pathlib.Path(run_dir).parent / "started.txt", "a") as file:
     file.write(f"{preset}-{seed}\\n")
 time.sleep(overrides.get("sleep", 0))
-assert preset != "penn_last_3", "this row always fails"
+assert not pathlib.Path(run_dir, "..", f"fail-{preset}").exists(), "this row always fails"
 pathlib.Path(run_dir, "metrics.json").write_text("{}")
 """
 
@@ -132,18 +134,20 @@ def test_bad_settings_are_refused_before_anything_runs(arguments, message):
 
 def test_a_failing_run_is_named_and_the_others_go_on(quick, tmp_path, capsys):
     out = tmp_path / "runs"
-    words = ["batch", "table6", "--trials", "1", "--out", str(out), "--workers", "2"]
+    out.mkdir()
+    (out / "fail-penn_resnet50_lstp_1").touch()
+    words = ["batch", "table5", "--trials", "1", "--out", str(out), "--workers", "2"]
     assert main(words) == 1
     captured = capsys.readouterr()
-    assert "1 runs failed: penn_last_3-1" in captured.err
-    assert "penn_last_3-1: FAILED" in captured.out and "this row always fails" in captured.out
-    assert captured.out.count("done in") == 4
+    assert "1 runs failed: penn_resnet50_lstp_1-1" in captured.err
+    assert "penn_resnet50_lstp_1-1: FAILED" in captured.out and "this row always fails" in captured.out
+    assert captured.out.count("done in") == 2
     before = started(out)
     assert main(words) == 1
-    assert started(out) == sorted([*before, "penn_last_3-1"])  # only the failed one again
-    assert capsys.readouterr().out.count("done before") == 4
+    assert started(out) == sorted([*before, "penn_resnet50_lstp_1-1"])  # only the failed one again
+    assert capsys.readouterr().out.count("done before") == 2
     manifest = json.loads((out / "batch.json").read_text())
-    assert manifest["tables"] == ["table6"] and manifest["runs"]["penn_last_1"] == {"1": "penn_last_1-1"}
+    assert manifest["tables"] == ["table5"] and manifest["runs"]["penn_resnet50"] == {"1": "penn_resnet50-1"}
 
 
 def test_killed_and_started_again_it_redoes_nothing(quick, tmp_path):
@@ -153,7 +157,7 @@ def test_killed_and_started_again_it_redoes_nothing(quick, tmp_path):
         f"b.run_batch(['table5'], 1, {str(out)!r}, {{}})"
     )
     first = subprocess.Popen([sys.executable, "-c", code])
-    while first.poll() is None and len(list(out.glob("*/metrics.json"))) < 1:
+    while first.poll() is None and not (out / "penn_resnet50-1" / "metrics.json").exists():
         time.sleep(0.01)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
@@ -162,11 +166,15 @@ def test_killed_and_started_again_it_redoes_nothing(quick, tmp_path):
     assert started(out) == ["penn_resnet50-1", "penn_resnet50_lstp_1-1", "penn_resnet50_lstp_mtf-1"]
 
 
-def test_a_folder_of_other_settings_is_refused(quick, tmp_path):
-    batch.run_batch(["table5"], 1, tmp_path / "runs")
+def test_a_folder_of_other_settings_is_refused(tmp_path):
+    def note(parameters):
+        jobs = plan(["table5"], 1, tmp_path, parameters)
+        batch.write_manifest(tmp_path, ["table5"], 1, parameters, jobs)
+
+    note({"epochs": "2"})
+    note({"epochs": 2, "device": "cpu"})  # the same, elsewhere
     with pytest.raises(ValueError, match="choose another --out"):
-        batch.run_batch(["table5"], 1, tmp_path / "runs", {"epochs": 3})
-    assert batch.run_batch(["table5"], 1, tmp_path / "runs", {"device": "cpu"}) == []  # only where it runs
+        note({"epochs": 3})
 
 
 def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys):
@@ -176,11 +184,28 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_table_runs_for_real(tmp_path, capsys):
-    text = {name: json.dumps(value) if isinstance(value, dict) else str(value) for name, value in SMALL.items()}
-    words = [word for name, value in text.items() for word in ("-p", name, value)]
-    assert main(["batch", "table5", "--trials", "1", "--out", str(tmp_path), "--workers", "2", *words]) == 0
-    for preset in ("penn_resnet50", "penn_resnet50_lstp_1", "penn_resnet50_lstp_mtf"):
-        report = json.loads((tmp_path / f"{preset}-1" / "metrics.json").read_text())
+def words_of(parameters):
+    text = {name: json.dumps(value) if isinstance(value, dict) else str(value) for name, value in parameters.items()}
+    return [word for name, value in text.items() for word in ("-p", name, value)]
+
+
+def check_table(name, out, capsys):
+    assert main(["batch", name, "--trials", "1", "--out", str(out), "--workers", "2", *words_of(SMALL)]) == 0
+    for preset in {preset for row in paper_tables()[name].rows for preset in row.presets.values()}:
+        report = json.loads((out / f"{preset}-1" / "metrics.json").read_text())
         assert report["preset"] == preset and report["dataset"] == "synthetic"
         assert report["backbone_weights"] == "random" and report["cropped"]["model"]
+
+
+def test_a_row_runs_for_real(tmp_path, capsys, monkeypatch):
+    table = paper_tables()["table3"]
+    short = {"table3": replace(table, rows=table.rows[:1], reference=table.rows[0].labels)}
+    for place in (sys.modules[__name__], plan_module):
+        monkeypatch.setattr(place, "paper_tables", lambda: short)
+    check_table("table3", tmp_path, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["table2", "table5"])
+def test_tables_run_for_real(name, tmp_path, capsys):
+    check_table(name, tmp_path, capsys)

@@ -24,11 +24,13 @@ FORMS = {
     "kinetics400-csv": gym_disk.write_kinetics_csv,
     "kinetics400-folders": gym_disk.write_kinetics_folders,
 }
-LAYERS = {"finegym99": "10,11,12", "finegym288": "10,11,12", "pouring": "12"}
 SCORES = {"penn": 4, "pouring": 4, "finegym99": 2, "finegym288": 2, "kinetics400": 0}
 
 
-@pytest.mark.parametrize("form", FORMS)
+QUICK = ("penn-raw", "penn-prepared", "pouring-tfrecords", "finegym99-raw", "kinetics400-csv")
+
+
+@pytest.mark.parametrize("form", [f if f in QUICK else pytest.param(f, marks=pytest.mark.slow) for f in FORMS])
 def test_a_dataset_is_checked_and_trained_on(form, tmp_path, capsys):
     dataset = form.partition("-")[0]
     root = FORMS[form](tmp_path / "data")
