@@ -20,10 +20,10 @@ from typing import Any
 from mvf.casting import cast
 from mvf.config import make_config
 from mvf.files import atomic
-from mvf.tables.plan import ANYWHERE, METHOD, Job, notebook_parameters, plan, same_run, unique_jobs
+from mvf.tables.plan import ANYWHERE, MANIFEST, METHOD, Job, notebook_parameters, plan, same_run, unique_jobs
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "train.ipynb"
-MANIFEST, LOGS = "batch.json", "logs"
+LOGS = "logs"
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
 # one run ------------------------------------------------------------------------------------------------------------
 
 
-def _work(job: Job, before: Future | None, children: set[subprocess.Popen], alone: bool) -> tuple[bool, str]:
+def _work(job: Job, before: Future | None, children: set[subprocess.Popen], crowded: bool) -> tuple[bool, str]:
     """Whether it succeeded, and the line that says so."""
     if before is not None and not before.result()[0]:
         return False, f"FAILED: it starts from {job.needs}-{job.config.seed}, which failed"
@@ -117,7 +117,7 @@ def _work(job: Job, before: Future | None, children: set[subprocess.Popen], alon
             return True, "done before"
         started = time.monotonic()
         try:
-            status = _papermill(job, logs, lock.fileno(), children, alone)
+            status = _papermill(job, logs, lock.fileno(), children, crowded)
         except OSError as error:
             return False, f"FAILED: {error}"
     if status == 0:
@@ -126,13 +126,13 @@ def _work(job: Job, before: Future | None, children: set[subprocess.Popen], alon
     return False, f"FAILED: {_error_line(log)} (log: {log})"
 
 
-def _papermill(job: Job, logs: Path, lock: int, children: set[subprocess.Popen], alone: bool) -> int:
+def _papermill(job: Job, logs: Path, lock: int, children: set[subprocess.Popen], crowded: bool) -> int:
     job.folder.mkdir(parents=True, exist_ok=True)
     parameters = logs / f"{job.name}.json"
     with atomic(parameters) as path:
         path.write_text(json.dumps(notebook_parameters(job)))
     command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(job.folder / "train.ipynb")]
-    threads = {"OMP_NUM_THREADS": "1"} if alone else {}  # several runs that share cores by threads crawl
+    threads = {"OMP_NUM_THREADS": "1"} if crowded else {}  # several runs that share cores by threads crawl
     with open(logs / f"{job.name}.log", "w") as log:
         child = subprocess.Popen(
             [*command, "-f", str(parameters), "--no-progress-bar"],

@@ -19,6 +19,7 @@ NAMED = ("backbone", "objective")
 # what makes a pre-training what it is
 PRE_TRAINING = ("objective_options", "overlap")
 ANYWHERE = ("preset", "device", "workers")
+MANIFEST = "batch.json"  # in the folder of a batch: which run belongs to which row and seed
 WEIGHTS = "backbone_weights."  # and a backbone's name: its weights alone
 
 logger = logging.getLogger(__name__)
@@ -139,9 +140,11 @@ def _check_weights(parameters: Mapping[str, Any], backbones: Sequence[str]) -> N
 
 def unique_jobs(jobs: Mapping[str, list[Job]]) -> list[Job]:
     """Every run once, all rows of the first seed first, so that a batch cut short still is a whole table."""
-    by_folder = {job.folder: job for seeds in zip(*jobs.values()) for job in reversed(seeds)}
-    order = dict.fromkeys(job.folder for seeds in zip(*jobs.values()) for job in seeds)
-    return [by_folder[folder] for folder in order]
+    unique: dict[Path, Job] = {}
+    for seeds in zip(*jobs.values()):
+        for job in seeds:
+            unique.setdefault(job.folder, job)
+    return list(unique.values())
 
 
 def notebook_parameters(job: Job) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from mvf.evaluation import read_report
 from mvf.evaluation.verdicts import paired_interval
 from mvf.results import REPORT, matching_folders
 from mvf.tables.paper import Column, Row
+from mvf.tables.plan import MANIFEST
 
-MANIFEST = "batch.json"
 PLACES = {"whole": "whole videos", "cropped": "cropped windows"}  # of scores, as reports and as tables call them
 FEWEST = 5  # videos an action: with fewer, the bootstrap too often finds a difference between equals
 
