@@ -20,6 +20,7 @@ from mvf.distributed import is_main_process
 from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation import read_report, score_embeddings, write_report
 from mvf.files import atomic
+from mvf.report import write_page
 from mvf.tables.plan import plan, unique_jobs
 from mvf.training import train
 from mvf.workflow import embed_splits, open_model, open_subject, report_on, summary
@@ -71,9 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_batch(commands)
 
-    command = commands.add_parser("report", help="print the report of a run")
-    command.add_argument("run")
-    command.set_defaults(command=_report)
+    _add_report(commands)
     return parser
 
 
@@ -86,6 +85,18 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--dry-run", action="store_true", help="only list the runs")
     _add_parameters(command)
     command.set_defaults(command=_batch)
+
+
+def _add_report(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("report", help="print the report of a run and write it as one HTML page")
+    command.add_argument("run")
+    command.add_argument("other", nargs="?", help="another run, judged on the same data, to compare with")
+    command.add_argument(
+        "--out",
+        default="",
+        help="the page; default: report.html in the run's folder, with two runs report-against-OTHER.html",
+    )
+    command.set_defaults(command=_report)
 
 
 def _add_parameters(command: argparse.ArgumentParser) -> None:
@@ -149,7 +160,9 @@ def _batch(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     folder = Path(options.run)
-    sys.stdout.write(summary(read_report(folder / "metrics.json"), sorted(folder.glob("figures/*.png"))) + "\n")
+    page = write_page(folder, options.other, options.out or None)
+    text = summary(read_report(folder / "metrics.json"), sorted(folder.glob("figures/*.png")))
+    sys.stdout.write(f"{text}\n  page {page}\n")
 
 
 def write_embeddings(embedded: Sequence[EmbeddedVideo], path: Path) -> None:

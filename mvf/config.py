@@ -58,6 +58,7 @@ class Config:
     entities: int = 3
     entity_width: int = 384
     entity_id: bool = True  # one-hot appended to every entity
+    entity_competition: bool = False  # softmax over entities, then over patches
 
     # fusion: Multi-entity Temporal Fusion
     token_width: int = 512
@@ -74,6 +75,7 @@ class Config:
     # objective
     objective: str = "scl"
     objective_options: dict[str, Any] = field(default_factory=dict)  # keywords of the loss
+    overlap_penalty: float = 0.0  # times the overlap of the entity maps, added to the loss
 
     # sampling and augmentation
     num_frames: int = 80
@@ -117,6 +119,15 @@ class Config:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.epochs < (0 if self.init_from else 1):
             raise ValueError(f"epochs must be at least 1, or 0 with init_from to judge it untouched; got {self.epochs}")
+        if not 0 <= self.overlap_penalty < float("inf"):
+            raise ValueError(f"overlap_penalty must be 0 (off) or more, and finite, got {self.overlap_penalty}")
+        for name in ("entity_competition", "overlap_penalty"):
+            if getattr(self, name) and self.pooling != "lstp":
+                raise ValueError(
+                    f'{name} needs entity maps, which pooling "{self.pooling}" has not: use pooling="lstp"'
+                )
+        if self.overlap_penalty and self.entities < 2:
+            raise ValueError(f"overlap_penalty compares entities: it needs at least 2 of them, got {self.entities}")
         if self.trainable_blocks < 0:
             raise ValueError(f"trainable_blocks must be 0 (frozen) or more, got {self.trainable_blocks}")
         if self.trainable_blocks and self.features == "banked":

@@ -8,88 +8,177 @@ from dataclasses import dataclass
 import numpy as np
 
 from mvf.data import VideoList, VideoRecord, find_config_videos
-from mvf.maps import attention_maps
-from mvf.models.mvformer import MVFormer
+from mvf.evaluation.choosing import best_map, choose_head
+from mvf.evaluation.regions import is_annotated, read_regions
+from mvf.maps import MappedFrames, map_frames
+from mvf.metrics import attention_overlap
 from mvf.models.per_action import model_of
 from mvf.workflow import Subject
+
+RULES = ("training", "oracle", "entity")
+STORED_SIDE = 640  # pixels: a film of a telephone is not kept at full size
 
 
 @dataclass(frozen=True)
 class LookedVideo:
-    """A video with its maps, frame by frame.
+    """A video with its maps, frame by frame, from one decoding pass.
 
     Attributes:
         name: Of the video.
-        frames: (T, H, W, 3) uint8.
+        frames: (T, H, W, 3) uint8, at most `STORED_SIDE` pixels long.
+        numbers: (T,) position of every frame in the video.
+        num_frames: Of the whole video.
         entities: (T, N, h, w), or None.
-        heads: (T, heads, h, w) of one block, or None.
-        layer: Number of that block.
-        entity_layers: Blocks that the entities read.
-        head: Which head the figure shows, from 0.
+        heads: (layers, T, K, h, w), or None.
+        layers: Numbers of those blocks, ascending; empty where `heads` is None.
+        layer: The block whose head is shown; 0 where `heads` is None.
+        head: Which of its heads is shown, from 0.
         head_rule: How it was chosen.
-        numbers: Position of every frame in the video.
+        entity_layers: Blocks that the entities read.
+        image_size: Side in pixels at which the model saw the frames.
+        backbone: Its name.
     """
 
     name: str
     frames: np.ndarray
+    numbers: np.ndarray
+    num_frames: int
     entities: np.ndarray | None
     heads: np.ndarray | None
+    layers: tuple[int, ...]
     layer: int
-    entity_layers: tuple[int, ...]
     head: int
     head_rule: str
-    numbers: np.ndarray
+    entity_layers: tuple[int, ...]
+    image_size: int
+    backbone: str
+
+    @property
+    def head_maps(self) -> np.ndarray | None:
+        """(T, h, w) of the head that is shown."""
+        return None if self.heads is None else self.heads[self.layers.index(self.layer), :, self.head]
 
     @property
     def head_names(self) -> list[str]:
-        return [] if self.heads is None else [f"head {i + 1}" for i in range(self.heads.shape[1])]
+        return [] if self.heads is None else [f"head {i + 1}" for i in range(self.heads.shape[2])]
+
+    @property
+    def layer_names(self) -> list[str]:
+        return [f"layer {layer}" for layer in self.layers]
 
     @property
     def head_name(self) -> str:
-        return "no class token" if self.heads is None else f"CLS head {self.head + 1} ({self.head_rule})"
+        if self.heads is None:
+            return f"no heads: {self.backbone} has no class token"
+        return f"CLS head {self.head + 1} of layer {self.layer} ({self.head_rule})"
+
+    @property
+    def caption(self) -> str:
+        """Layers, head and its rule, size and frames: what a figure has to say."""
+        entities = f"entities of layers {', '.join(map(str, self.entity_layers))}"
+        step = int(self.numbers[1] - self.numbers[0]) if len(self.numbers) > 1 else 1
+        shown = f"{len(self.numbers)} of {self.num_frames} frames" if step > 1 else f"{self.num_frames} frames"
+        parts = ["no entities" if self.entities is None else entities, self.head_name]
+        return "; ".join([*parts, f"{self.backbone} at {self.image_size} px", shown])
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How heads are chosen: a name in `RULES` or "number", words for a caption, and the head from 1 if one for all."""
+
+    name: str
+    words: str
+    number: int = 0
 
 
 def look_at(subject: Subject, report: Mapping, look: Mapping) -> list[LookedVideo]:
-    """Maps of validation videos (of training videos where there are none), of different actions as far as there are."""
+    """Maps of validation videos (of training videos where there are none), of different actions as far as there are.
+
+    Args:
+        subject: Model and data.
+        report: Of `mvf.evaluate`; the head that it chose is taken where it fits.
+        look: `videos`, their number; `layer`, the block whose head is shown; `layers`, all blocks whose heads are
+            kept (absent or empty: those that the entities read, and `layer`); `image_size` or None; `stored_frames`,
+            at most, a video; `head`, "training" (best AUROC on training videos), "oracle" (best on the very video),
+            "entity" (closest to entity 1) or a number from 1; absent or empty: "training" where training videos have
+            masks or boxes, else "entity".
+
+    Raises:
+        ValueError: for a layer, head, rule or image size that there is not, a rule that needs masks without any, and
+            a number of frames below 1.
+    """
+    backbone = subject.model.backbone
+    if backbone is None:
+        raise ValueError("attention maps need a model with a backbone; this one starts from patch features")
+    if look["stored_frames"] < 1:
+        raise ValueError(f"stored_frames must be at least 1, got {look['stored_frames']}")
+    (layer,) = backbone.resolve_layers((look["layer"],))
+    asked = look.get("layers") or (backbone.layers if backbone.has_cls else ())
+    layers = tuple(sorted({layer, *backbone.resolve_layers(asked)} if asked else {layer}))
+    rule = _rule(subject, report, str(look.get("head") or ""), layer)
     found = find_config_videos(subject.config, "val") or find_config_videos(subject.config, "train")
-    records = _one_an_action(found, look["videos"])
-    return [_look(subject.model, record, report, look) for record in records]
+    return [_look(subject, record, layers, layer, look, rule) for record in _one_an_action(found, look["videos"])]
 
 
-def _look(model: MVFormer, record: VideoRecord, report: Mapping, look: Mapping) -> LookedVideo:
-    model = model_of(model, record.action)
-    maps = attention_maps(model, record, (look["layer"],), look["image_size"])
-    step = -(-record.num_frames // look["stored_frames"])
-    frames = np.stack(list(record.frames(step=step)))
-    entities = None if maps.entities is None else maps.entities[::step]
-    heads = None if maps.heads is None else maps.heads[0, ::step]
-    head, rule = _choose_head(entities, heads, report, model.backbone.num_blocks in maps.layers)
-    layer = maps.layers[0] if maps.layers else 0
+def _look(
+    subject: Subject, record: VideoRecord, layers: tuple[int, ...], layer: int, look: Mapping, rule: Rule
+) -> LookedVideo:
+    backbone = model_of(subject.model, record.action).backbone
+    step = max(1, -(-record.num_frames // look["stored_frames"]))
+    seen = map_frames(subject.model, record, layers, look["image_size"], step, STORED_SIDE)
+    heads = None if seen.maps.heads is None else seen.maps.heads[layers.index(layer)]
+    head, words = (0, "") if heads is None else _choose(record, seen, heads, rule)
     return LookedVideo(
-        record.name,
-        frames,
-        entities,
-        heads,
-        layer,
-        tuple(model.backbone.layers),
-        head,
-        rule,
-        np.arange(len(frames)) * step,
+        name=record.name,
+        frames=seen.frames,
+        numbers=seen.numbers,
+        num_frames=record.num_frames,
+        entities=seen.maps.entities,
+        heads=seen.maps.heads,
+        layers=seen.maps.layers,
+        layer=layer if seen.maps.layers else 0,
+        head=head,
+        head_rule=words,
+        entity_layers=tuple(backbone.layers),
+        image_size=look["image_size"] or backbone.image_size,
+        backbone=backbone.name,
     )
 
 
-def _choose_head(entities: np.ndarray | None, heads: np.ndarray | None, report: Mapping, last: bool) -> tuple[int, str]:
-    """The head chosen on training videos; without masks or boxes the one most like entity 1."""
-    if heads is None:
-        return 0, ""
-    chosen = report.get("localization", {}).get("head_best", {}).get("index")
-    if chosen is not None and last:
-        return chosen - 1, "chosen by AUROC on training videos"
-    if entities is None:
-        return 0, "the first: nothing to choose by"
-    shares = heads / heads.sum((-1, -2), keepdims=True)
-    overlap = np.minimum(shares, entities[:, :1]).sum((-1, -2)).mean(0)  # (heads,)
-    return int(overlap.argmax()), "closest to entity 1"
+def _rule(subject: Subject, report: Mapping, asked: str, layer: int) -> Rule:
+    backbone = subject.model.backbone
+    if not backbone.has_cls:
+        return Rule("", "")
+    if asked.isdigit():
+        if not 1 <= int(asked) <= backbone.num_heads:
+            raise ValueError(f"{backbone.name} has heads 1 to {backbone.num_heads}, got head {asked}")
+        return Rule("number", "asked for", int(asked))
+    if asked and asked not in RULES:
+        raise ValueError(f'unknown head "{asked}"; choose {", ".join(RULES)}, or a number from 1')
+    if asked == "oracle":
+        return Rule(asked, "oracle: best on this very video")
+    records = find_config_videos(subject.config, "train")
+    if asked == "entity" or not (asked or any(map(is_annotated, records))):
+        return Rule("entity", "closest to entity 1" + ("" if asked else ": no masks"))
+    chosen = ((report.get("localization") or {}).get("head_best") or {}).get("index")
+    if chosen is None or layer != backbone.num_blocks:  # the report's is of the last block
+        chosen = choose_head(subject.model, records, layer)
+    return Rule("training", "chosen by AUROC on training videos", chosen)
+
+
+def _choose(record: VideoRecord, seen: MappedFrames, heads: np.ndarray, rule: Rule) -> tuple[int, str]:
+    """The head, from 0, among `heads` (T, K, h, w), and how it was chosen."""
+    if rule.number:
+        return rule.number - 1, rule.words
+    if rule.name == "oracle":
+        if not is_annotated(record):
+            raise ValueError(f'{record.name} has neither mask nor boxes: head="oracle" needs them, "entity" does not')
+        actor = read_regions(record, seen.numbers, seen.size, heads.shape[-2:], parts=False).actor
+        return best_map(list(heads.swapaxes(0, 1)), actor), rule.words
+    if seen.maps.entities is None:
+        return 0, "the first: no entities to be close to"
+    compared = np.concatenate([seen.maps.entities[:, :1], heads], axis=1)
+    return int(attention_overlap(compared)[0, 1:].argmax()), rule.words
 
 
 def _one_an_action(records: VideoList, count: int) -> list[VideoRecord]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from mvf.bank import in_chunks
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
 from mvf.embedding import evaluating
@@ -17,6 +18,8 @@ from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction, model_of
 
 FRAMES_AT_ONCE = 32
+
+Look = tuple[Tensor | None, Tensor | None]  # entity (M, N, P) and head (layers, M, heads, P) attention of M frames
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,23 @@ class AttentionMaps:
     entities: np.ndarray | None
     heads: np.ndarray | None
     layers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MappedFrames:
+    """Frames and their maps from one decoding pass: frame i is the picture that map i was made of.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8.
+        numbers: (T,) position of every frame in the video.
+        size: (H, W) of the video, which `frames` may be smaller than.
+        maps: Of these frames.
+    """
+
+    frames: np.ndarray
+    numbers: np.ndarray
+    size: tuple[int, int]
+    maps: AttentionMaps
 
 
 def attention_maps(
@@ -54,35 +74,97 @@ def attention_maps(
         ValueError: for a model without backbone, or with neither entities nor class token; a layer or an
             image size that the backbone does not have; a video without frames.
     """
-    model = model_of(model, record.action)
-    backbone = model.backbone
-    if backbone is None:
-        raise ValueError("attention maps need a model with a backbone; this one starts from patch features")
-    layers = backbone.resolve_layers(backbone_layers)
-    size = backbone.image_size if image_size is None else image_size
-    grid = backbone.grid_of(size)
-    parts = [_look(model, evaluation_view(frames, size), layers) for frames in in_chunks(record, FRAMES_AT_ONCE)]
-    if not parts:
-        raise ValueError(f"{record.name} has no frames")
-    entities, heads = (None if kind[0] is None else kind for kind in zip(*parts))
-    if entities is None and heads is None:
-        raise ValueError(
-            f'pooling "{model.architecture.pooling}" has no attention and {backbone.name} no class token: '
-            "nothing to map; use pooling=lstp or a vision transformer"
+    looker = _Looker.of(model, record, backbone_layers, image_size)
+    return looker.join([look for _, look in looker.passes(record)])
+
+
+def map_frames(
+    model: MVFormer | ModelPerAction,
+    record: VideoRecord,
+    backbone_layers: Sequence[int] = (-1,),
+    image_size: int | None = None,
+    step: int = 1,
+    longest_side: int | None = None,
+) -> MappedFrames:
+    """Every `step`-th frame with its maps, in one decoding pass; the frames between are never looked at.
+
+    Args:
+        model: As in `attention_maps`, which has the same errors; so `record`, `backbone_layers`, `image_size`.
+        record: The video.
+        backbone_layers: Blocks.
+        image_size: Side of what the model sees.
+        step: Distance of the frames.
+        longest_side: Frames are kept no larger than this, in pixels; None keeps them as they are.
+    """
+    looker = _Looker.of(model, record, backbone_layers, image_size)
+    frames, looks, size = [], [], (0, 0)
+    for pictures, look in looker.passes(record, step):
+        size = pictures[0].shape[:2]
+        frames += [_shrunk(picture, longest_side) for picture in pictures]
+        looks.append(look)
+    maps = looker.join(looks)
+    return MappedFrames(np.stack(frames), np.arange(len(frames)) * step, size, maps)
+
+
+@dataclass(frozen=True)
+class _Looker:
+    """A model with the layers and the size at which it is to look."""
+
+    model: MVFormer
+    layers: tuple[int, ...]
+    size: int
+    grid: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls, model: MVFormer | ModelPerAction, record: VideoRecord, layers: Sequence[int], size: int | None
+    ) -> _Looker:
+        """Checked before anything is decoded."""
+        model = model_of(model, record.action)
+        backbone = model.backbone
+        if backbone is None:
+            raise ValueError("attention maps need a model with a backbone; this one starts from patch features")
+        size = backbone.image_size if size is None else size
+        return cls(model, backbone.resolve_layers(layers), size, backbone.grid_of(size))
+
+    def passes(self, record: VideoRecord, step: int = 1) -> Iterator[tuple[list[np.ndarray], Look]]:
+        """Pictures (H, W, 3) and what the model makes of them, `FRAMES_AT_ONCE` at a time."""
+        frames = iter(record.frames(step=step))
+        pictures = list(islice(frames, FRAMES_AT_ONCE))
+        if not pictures:
+            raise ValueError(f"{record.name} has no frames")
+        while pictures:
+            yield pictures, self._look(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
+            pictures = list(islice(frames, FRAMES_AT_ONCE))
+
+    @torch.no_grad()
+    def _look(self, frames: Tensor) -> Look:
+        pixels = evaluation_view(frames, self.size).to(next(self.model.parameters()).device)
+        with evaluating(self.model):
+            patches, cls, heads = self.model.backbone.cls_attention(pixels, self.layers)
+            _, entities = self.model.pool(patches[None].float(), None if cls is None else cls[None].float())
+        if entities is None and heads is None:
+            raise ValueError(
+                f'pooling "{self.model.architecture.pooling}" has no attention and {self.model.backbone.name} no '
+                "class token: nothing to map; use pooling=lstp or a vision transformer"
+            )
+        entities = None if entities is None else entities[0]
+        return tuple(None if part is None else part.float().cpu() for part in (entities, heads))
+
+    def join(self, looks: list[Look]) -> AttentionMaps:
+        """Maps of all frames."""
+        entities, heads = (None if kind[0] is None else kind for kind in zip(*looks))
+        return AttentionMaps(
+            entities=None if entities is None else torch.cat(entities).unflatten(-1, self.grid).numpy(),
+            heads=None if heads is None else torch.cat(heads, dim=1).unflatten(-1, self.grid).numpy(),
+            layers=() if heads is None else self.layers,
         )
-    return AttentionMaps(
-        entities=None if entities is None else torch.cat(entities).unflatten(-1, grid).numpy(),
-        heads=None if heads is None else torch.cat(heads, dim=1).unflatten(-1, grid).numpy(),
-        layers=() if heads is None else layers,
-    )
 
 
-@torch.no_grad()
-def _look(model: MVFormer, frames: Tensor, layers: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
-    """Entity (M, N, P) and head (layers, M, heads, P) attention of frames (M, 3, S, S), float32 on the CPU."""
-    device = next(model.parameters()).device
-    with evaluating(model):
-        patches, cls, heads = model.backbone.cls_attention(frames.to(device), layers)
-        _, entities = model.pool(patches[None].float(), None if cls is None else cls[None].float())
-    entities = None if entities is None else entities[0]
-    return tuple(None if part is None else part.float().cpu() for part in (entities, heads))
+def _shrunk(picture: np.ndarray, longest_side: int | None) -> np.ndarray:
+    height, width = picture.shape[:2]
+    scale = 1.0 if longest_side is None else longest_side / max(height, width)
+    if scale >= 1:
+        return picture
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)

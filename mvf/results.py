@@ -24,6 +24,7 @@ PLACES = (
     "entity_best",
     "head_best",
     "head_oracle",
+    "untrained_entity_best",
     "mean_training_mask",
     "centre",
     "uniform",

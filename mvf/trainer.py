@@ -23,7 +23,8 @@ from mvf.data.dataset import VideoDataset, build_dataset
 from mvf.distributed import gather_batch, synchronise_batch_norm, world_size
 from mvf.losses import build_config_loss
 from mvf.models import build_model, load_weights
-from mvf.models.mvformer import MVFormer
+from mvf.models.mvformer import MVFormer, MVFormerOutput
+from mvf.models.overlap import entity_overlap
 from mvf.run_folder import initial_weights, write_epoch, write_history
 
 Row = dict[str, float]
@@ -31,28 +32,37 @@ Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
 
 
 class TrainingStep(nn.Module):
-    """Clip in, loss out: the one module that is wrapped, so that gradients, autocast and gathering all apply."""
+    """Clip in, loss out: the one module that is wrapped, so that gradients, autocast and gathering all apply.
 
-    def __init__(self, model: MVFormer, loss: nn.Module) -> None:
+    Args:
+        model: The model.
+        loss: The objective.
+        overlap_penalty: Times `mvf.models.overlap.entity_overlap`, added to the objective; 0 computes none.
+    """
+
+    def __init__(self, model: MVFormer, loss: nn.Module, overlap_penalty: float = 0.0) -> None:
         super().__init__()
-        self.model, self.loss = model, loss
+        self.model, self.loss, self.overlap_penalty = model, loss, overlap_penalty
 
     def forward(self, clip: Clip, generator: torch.Generator | None = None) -> Tensor:
         """The objective of the whole batch, over all processes."""
-        embeddings, clip = gather_batch(self._embed(clip), clip)
-        return self.loss(embeddings.float(), clip, generator=generator)
+        out = self._run(clip)
+        chosen = {"raw": out.raw_embeddings, "unit": out.embeddings, "projection": out.projections}[self.loss.reads]
+        embeddings, whole = gather_batch(chosen.unflatten(0, clip.valid.shape[:2]), clip)
+        loss = self.loss(embeddings.float(), whole, generator=generator)
+        if not self.overlap_penalty:
+            return loss
+        overlap = entity_overlap(out.attention).view(*clip.valid.shape, 1)
+        overlap, _ = gather_batch(overlap, clip)
+        return loss + self.overlap_penalty * overlap[whole.valid].mean()
 
-    def _embed(self, clip: Clip) -> Tensor:
-        videos, views = clip.frame_index.shape[:2]
+    def _run(self, clip: Clip) -> MVFormerOutput:
         valid = clip.valid.flatten(0, 1)
         project = self.loss.reads == "projection"
         if clip.patches is None:
-            out = self.model(clip.frames.flatten(0, 1), valid, project=project)
-        else:
-            cls = None if clip.cls is None else clip.cls.flatten(0, 1)
-            out = self.model.fuse(clip.patches.flatten(0, 1), valid, cls, project=project)
-        chosen = {"raw": out.raw_embeddings, "unit": out.embeddings, "projection": out.projections}[self.loss.reads]
-        return chosen.unflatten(0, (videos, views))
+            return self.model(clip.frames.flatten(0, 1), valid, project=project)
+        cls = None if clip.cls is None else clip.cls.flatten(0, 1)
+        return self.model.fuse(clip.patches.flatten(0, 1), valid, cls, project=project)
 
 
 class Trainer:
@@ -69,7 +79,8 @@ class Trainer:
         check_supervision(self.loss.labels, self.records, config)
         if world_size() > 1:
             synchronise_batch_norm(self.model)
-        step = TrainingStep(self.model.to(accelerator.device), self.loss.to(accelerator.device))
+        parts = self.model.to(accelerator.device), self.loss.to(accelerator.device)
+        step = TrainingStep(*parts, config.overlap_penalty)
         trained = [p for p in step.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.step, self.optimizer = accelerator.prepare(step, self.optimizer)

@@ -15,6 +15,8 @@ from mvf.cost import milliseconds_per_frame, model_cost
 from mvf.data import Coverage, VideoList, find_config_videos
 from mvf.embedding import EmbeddedVideo, embed, fingerprint
 from mvf.evaluation import evaluate, read_report, write_report
+from mvf.evaluation.knockouts import knock_outs
+from mvf.files import atomic
 from mvf.models import load_official_checkpoint
 from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction
@@ -151,6 +153,21 @@ def stored_or_new_report(subject: Subject, splits: Splits | None = None) -> dict
             return report
     splits = splits or embed_splits(subject.model, subject.config)
     return report_on(subject.model, subject.config, splits, subject.report)
+
+
+def stored_or_new_knock_outs(subject: Subject) -> dict:
+    """Scores with parts of what the model sees removed (`mvf.evaluation.knockouts`), kept in `knockouts.json`."""
+    path, marks = subject.figures / "knockouts.json", _marks(subject.model, subject.config)
+    if path.exists():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if marks.items() <= stored.items():
+            return stored
+    train, val = (_with_model(find_config_videos(subject.config, split), subject.model) for split in ("train", "val"))
+    cache = clean_bank(subject.model, subject.config)
+    found = knock_outs(subject.model, train, val, subject.config, cache) | marks
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return found
 
 
 def _cost(model: MVFormer | ModelPerAction, config: Config) -> dict[str, float]:

@@ -8,7 +8,7 @@ import torch
 
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
-from mvf.maps import FRAMES_AT_ONCE, attention_maps
+from mvf.maps import FRAMES_AT_ONCE, attention_maps, map_frames
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import Architecture, MVFormer
 
@@ -84,6 +84,77 @@ def test_what_a_model_lacks_is_none(record):
     assert without_entities.entities is None and without_entities.heads.shape == (1, 2, 3, 2, 2)
     with pytest.raises(ValueError, match="nothing to map"):
         attention_maps(make_model("resnet50", 64, (4,), pooling="max"), record)
+
+
+def plain_softmax(model, frames, layers):
+    """Full softmax (layers, M, heads, h, w) of timm's unfused attention: its class row, patches only."""
+    network, rows = model.backbone.model, {}
+    for number in layers:
+        attention = network.blocks[number - 1].attn
+        attention.fused_attn = False
+        hook = lambda module, args, n=number: rows.update({n: args[0]})  # noqa: E731
+        attention.attn_drop.register_forward_pre_hook(hook)
+    with torch.no_grad():
+        network.forward_features((frames - model.backbone.mean) / model.backbone.std)
+    prefix, side = network.num_prefix_tokens, model.backbone.grid_of(frames.shape[-1])
+    return torch.stack([rows[n][:, :, 0, prefix:] for n in layers]).unflatten(-1, side).numpy()
+
+
+@pytest.mark.parametrize("name, trained, size", [
+    ("vit_tiny_patch16_224", 32, 48),  # DINO's
+    ("vit_small_patch14_dinov2", 28, 42),
+    ("vit_small_patch14_reg4_dinov2", 28, 42),
+    ("vit_small_patch16_dinov3", 32, 48),  # with norms of queries and keys, and rotary positions
+])  # fmt: skip
+def test_maps_equal_a_plain_full_softmax(name, trained, size):
+    model = make_model(name, trained, (1, 2)).eval()
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.backbone.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    record = VideoRecord("noise", "none", Noise(2))
+    maps = attention_maps(model, record, (1, 3), image_size=size)
+    frames = evaluation_view(torch.from_numpy(record.load()).permute(0, 3, 1, 2), size)
+    with torch.no_grad():
+        patches, cls = model.backbone(frames)
+        scores = patches @ (model.pooling.query @ model.pooling.key.weight).T / model.pooling.width**0.5
+    plain = scores.softmax(dim=1).transpose(1, 2).unflatten(-1, (3, 3)).numpy()
+    np.testing.assert_allclose(maps.entities, plain, atol=1e-4)
+    np.testing.assert_allclose(maps.heads, plain_softmax(model, frames, (1, 3)), atol=1e-4)
+    assert maps.heads.std() > 1e-4  # no flat map could pass
+
+
+class Bright(Noise):
+    """Grey frames (60, 20) with a bright square at one place."""
+
+    def frames(self, start=0, stop=None, step=1):
+        for number in range(*slice(start, stop, step).indices(self.length)):
+            picture = np.full((60, 20, 3), 40, np.uint8)
+            picture[45:, :5] = 40 + number % 200
+            yield picture
+
+
+def test_frames_and_maps_come_from_one_pass(model):
+    record = VideoRecord("bright", "none", Bright(3 * FRAMES_AT_ONCE + 5))
+    seen = map_frames(model, record, (4,), step=2, longest_side=30)
+    every = attention_maps(model, record, (4,))
+    assert seen.frames.shape == (51, 30, 10, 3) and seen.size == (60, 20) and seen.maps.layers == (4,)
+    np.testing.assert_array_equal(seen.numbers, np.arange(0, 101, 2))
+    np.testing.assert_array_equal(seen.frames[:, -1, 0, 0], 40 + seen.numbers)
+    np.testing.assert_allclose(seen.maps.entities, every.entities[::2], atol=1e-5)
+    np.testing.assert_allclose(seen.maps.heads, every.heads[:, ::2], atol=1e-5)
+    whole = map_frames(model, record)
+    assert whole.frames.shape == (101, 60, 20, 3)
+
+
+def test_the_map_of_a_frame_that_is_not_square_lies_where_the_picture_does():
+    """A pooling that reads brightness finds the bright corner of a tall frame in the same corner of its map."""
+    model = make_model(layers=(1,))
+    one = map_frames(model, VideoRecord("bright", "none", Bright(200)), step=199)
+    pixels = evaluation_view(torch.from_numpy(one.frames).permute(0, 3, 1, 2), 32)
+    means = torch.nn.functional.avg_pool2d(pixels.mean(1), 16)[1]  # (h, w) of the bright frame
+    assert means.argmax() == 2  # the lower left one of 2 x 2
+    change = np.abs(one.maps.entities[1] - one.maps.entities[0]).max(axis=0)
+    assert change.shape == (2, 2) and change.argmax() == 2
 
 
 @pytest.mark.parametrize("wrong, message", [

@@ -1,4 +1,4 @@
-"""The four notebooks, by papermill, on tiny settings; and what they look like in the repository."""
+"""The notebooks, by papermill, on tiny settings; and what they look like in the repository."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import TINY
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-NAMES = ("train", "probe", "attention", "figures")
+NAMES = ("train", "probe", "attention", "align", "figures")
 
 
 def execute(name, output, /, **parameters):
@@ -39,7 +39,7 @@ def test_train_writes_a_run_with_its_report_and_figures(run):
 
 def test_probe_and_attention_draw_their_figures(run):
     execute("probe", run / "probe.ipynb", run_dir=str(run))
-    notebook = execute("attention", run / "attention.ipynb", run_dir=str(run), videos=2, rows=2)
+    notebook = execute("attention", run / "attention.ipynb", run_dir=str(run), videos=2, rows=2, knockouts=True)
     wanted = {
         "confusion",
         "progression",
@@ -49,11 +49,25 @@ def test_probe_and_attention_draw_their_figures(run):
         "label_fractions",
         "attention_1",
         "attention_2",
+        "attention_figure_1",
+        "attention_figure_3",
+        "localization",
+        "temporal_attention",
+        "knockouts",
     }
     assert wanted <= {p.stem for p in (run / "figures").glob("*.png")}
     pictures = [d for cell in notebook.cells if cell.id == "still" for o in cell.outputs for d in o.get("data", {})]
     assert "image/jpeg" in pictures
-    assert (run / "attention.ipynb").stat().st_size < 8e6
+    assert (run / "figures" / "attention.gif").exists() and (run / "figures" / "attention.mp4").exists()
+    assert all((run / f"{name}.ipynb").stat().st_size < 8e6 for name in ("attention", "probe"))
+
+
+def test_align_carries_phases_and_opens_the_labeler(run):
+    notebook = execute("align", run / "align.ipynb", run_dir=str(run))
+    assert {"alignment", "transfer"} <= {p.stem for p in (run / "figures").glob("*.png")}
+    texts = {cell.id: json.dumps(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"}
+    assert "position only (clock)" in texts["transfer"] and "image/jpeg" in texts["labeler"]
+    assert not (run / "figures" / "videos.csv").exists(), "nothing is written before a label is accepted"
 
 
 def test_a_run_judged_without_training_passes_through_the_notebook(run, tmp_path):
@@ -77,6 +91,7 @@ def test_unlabelled_clips_train_and_say_what_is_skipped(shared, tmp_path):
     execute("train", tmp_path / "train.ipynb", dataset="folder", data_root=str(shared / "real" / "clips"),
             run_dir=str(tmp_path), epochs=1, overrides=overrides)  # fmt: skip
     execute("probe", tmp_path / "probe.ipynb", run_dir=str(tmp_path))
+    execute("align", tmp_path / "align.ipynb", run_dir=str(tmp_path), table=str(tmp_path / "videos.csv"))
     report = json.loads((tmp_path / "metrics.json").read_text())
     assert "classification" in report["skipped"] and "localization" in report["skipped"]
 

@@ -1,6 +1,5 @@
 """Figures show what they say, fit a page, and refuse arrays that do not fit; tables miss nothing."""
 
-import av
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -213,20 +212,6 @@ def test_similarity_puts_video_a_in_rows_and_the_path_over_it():
         plotting.plot_similarity(np.zeros(8))
 
 
-def test_alignment_path_is_the_cheapest_of_all_monotone_paths():
-    def cheapest(cost, i, j):
-        if (i, j) == (0, 0):
-            return cost[0, 0]
-        steps = [(i - 1, j - 1), (i - 1, j), (i, j - 1)]
-        return cost[i, j] + min(cheapest(cost, *step) for step in steps if min(step) >= 0)
-
-    values = np.random.default_rng(0).random((5, 4))
-    path = plotting.alignment_path(values)
-    assert path[0].tolist() == [0, 0] and path[-1].tolist() == [4, 3]
-    assert set(map(tuple, np.diff(path, axis=0))) <= {(0, 1), (1, 0), (1, 1)}
-    assert (1 - values)[tuple(path.T)].sum() == pytest.approx(cheapest(1 - values, 4, 3))
-
-
 def test_ribbons_name_accuracy_over_labelled_frames_only():
     figure = plotting.plot_phase_ribbons([0, 1, 1, 0], [-1, 1, 1, 1], ["up", "down"], "squat")
     assert {"squat: accuracy 0.667", "up", "down", "unlabelled"} <= set(texts(figure))
@@ -256,102 +241,6 @@ def test_retrieval_marks_right_and_wrong_by_colour_and_by_sign():
 def test_phase_colours_differ_for_any_number_of_phases():
     for count in (2, 8, 30):
         assert len(set(plotting.phase_colours(count))) == count
-
-
-def test_overlay_brightens_what_is_attended_and_keeps_the_frames_size():
-    attention = np.zeros((4, 6))
-    attention[1, 4] = 1
-    picture = plotting.overlay(np.full((40, 60, 3), 90, np.uint8), attention)
-    brightness = picture.sum(axis=2)
-    assert picture.shape == (40, 60, 3) and picture.dtype == np.uint8
-    assert np.hypot(*(np.unravel_index(brightness.argmax(), brightness.shape) - np.array([15, 45]))) < 6
-    assert brightness[:, :30].max() < brightness.max() / 2
-
-
-def test_overlay_is_the_frame_at_opacity_0_and_does_not_stretch_flat_maps():
-    frame = frames()[0]
-    np.testing.assert_array_equal(plotting.overlay(frame, np.eye(3), opacity=0), frame)
-    flat = plotting.overlay(frame, np.ones((3, 3)), opacity=1)
-    assert (flat == flat[0, 0]).all() and flat[0, 0].min() > 150  # bright everywhere
-    assert plotting.overlay(frame, np.ones((3, 3)), opacity=1, maximum=4.0)[0, 0].sum() < flat[0, 0].sum()
-
-
-def test_contour_encloses_the_strongest_patches():
-    attention = np.full((4, 4), 0.01)
-    attention[1, 1] = 1
-    picture = plotting.overlay(np.zeros((80, 80, 3), np.uint8), attention, opacity=0, contour_mass=0.6)
-    rows, columns = np.nonzero(picture.min(axis=2) == 255)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 39, 20, 39)
-
-
-@pytest.mark.parametrize("mass", [0.1, 0.6, 1.0])
-def test_strongest_patches_are_the_fewest_that_hold_the_mass(mass):
-    attention = np.random.default_rng(0).random((5, 7))
-    kept = plotting.strongest_patches(attention, mass)
-    share = attention[kept].sum() / attention.sum()
-    weakest = attention[kept].min() / attention.sum()
-    assert share >= mass - 1e-9 and share - weakest < mass and attention[kept].min() >= attention[~kept].max(initial=0)
-
-
-@pytest.mark.parametrize(
-    ("frame", "attention", "message"),
-    [
-        (np.zeros((3, 8, 8), np.uint8), np.ones((2, 2)), r"frame must be .* got \(3, 8, 8\) uint8"),
-        (np.zeros((8, 8, 3)), np.ones((2, 2)), "float64"),
-        (np.zeros((8, 8, 3), np.uint8), np.ones((1, 2, 2)), r"attention must be .* got \(1, 2, 2\)"),
-        (np.zeros((8, 8, 3), np.uint8), -np.ones((2, 2)), "from -1.0 to -1.0"),
-        (np.zeros((8, 8, 3), np.uint8), np.full((2, 2), np.nan), "nan"),
-    ],
-)
-def test_overlay_refuses_what_does_not_fit(frame, attention, message):
-    with pytest.raises(ValueError, match=message):
-        plotting.overlay(frame, attention)
-
-
-def test_attention_grid_is_a_row_a_frame_and_keeps_the_aspect():
-    maps = np.random.default_rng(0).random((3, 2, 4, 4))
-    heads = np.stack([maps[:, 0]] * 2)
-    figure = plotting.plot_attention(
-        frames(3, 20, 40), maps, heads, ["CLS head 4", "CLS head 5"], frame_numbers=[5, 9, 30],
-        normalise="video", contour_mass=0.6, layer="Layer 12.",
-    )  # fmt: skip
-    grid = np.array(figure.axes[:-1]).reshape(3, 5)
-    assert [axes.get_title() for axes in grid[0]] == ["input", "entity 1", "entity 2", "CLS head 4", "CLS head 5"]
-    assert [row[0].get_ylabel() for row in grid] == ["frame 5", "frame 9", "frame 30"]
-    caption = " ".join(texts(figure))
-    assert "maximum over the frames shown" in caption and "60 %" in caption and "Layer 12." in caption
-    figure.draw_without_rendering()
-    box = grid[1, 1].get_window_extent()
-    assert box.width / box.height == pytest.approx(2, rel=0.02)
-
-
-def test_attention_grid_refuses_maps_of_other_videos():
-    maps = np.ones((3, 2, 4, 4))
-    with pytest.raises(ValueError, match=r"entities must be \(3, N, h, w\).*\(2, 2, 4, 4\)"):
-        plotting.plot_attention(frames(3), maps[:2])
-    with pytest.raises(ValueError, match=r"heads must be .*got \(2, 3, 4, 4\)"):
-        plotting.plot_attention(frames(3), maps, np.ones((2, 3, 4, 4)))
-    with pytest.raises(ValueError, match="both entities and heads are None"):
-        plotting.plot_attention(frames(3), None)
-    with pytest.raises(ValueError, match="'frame' or 'video', got 'clip'"):
-        plotting.plot_attention(frames(3), maps, normalise="clip")
-
-
-def test_mp4_of_odd_size_decodes_to_every_frame(tmp_path):
-    path = plotting.save_animation(frames(7, 33, 51), tmp_path / "a.mp4", fps=10)
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
-        assert (stream.width, stream.height, float(stream.average_rate)) == (52, 34, 10)
-        assert len(list(container.decode(stream))) == 7
-
-
-def test_gif_has_every_frame_and_its_tempo(tmp_path):
-    with Image.open(plotting.save_animation(frames(7), tmp_path / "a.gif", fps=10)) as picture:
-        assert (picture.n_frames, picture.info["duration"], picture.size) == (7, 100, (30, 20))
-    with pytest.raises(ValueError, match=".gif or .mp4, got 'a.avi'"):
-        plotting.save_animation(frames(), tmp_path / "a.avi")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.gif"]
 
 
 def test_report_table_has_cropped_first_beside_controls_and_verdicts():

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 import mvf
 from mvf import trainer
+from mvf.embedding import video_features
+from mvf.models.overlap import entity_overlap
 from mvf.run_folder import HISTORY, load_run, read_history
 from tests.conftest import TINY
 
@@ -101,8 +103,9 @@ def test_killed_in_an_epoch_then_resumed_equals_never_killed(tmp_path, features)
 
 
 def test_two_processes_train_as_one(tmp_path):
-    """The gathered loss, the averaged gradients and the synchronised batch norm make two processes one."""
+    """The gathered loss and overlap, the averaged gradients and the synchronised batch norm make two processes one."""
     settings = {"dropout": 0, "batch_size": 6, "epochs": 3, "features": "online", "device": "cpu"}
+    settings["overlap_penalty"] = 2.0
     one = subprocess.run(command(tmp_path / "one", **settings), capture_output=True, text=True)
     assert one.returncode == 0, one.stderr
     words = command(tmp_path / "two", **settings)[2:]
@@ -117,6 +120,88 @@ def test_two_processes_train_as_one(tmp_path):
     assert first[0]["loss"] != pytest.approx(first[-1]["loss"], rel=1e-3), (
         "nothing was learned, so nothing was compared"
     )
+
+
+def test_a_penalty_lowers_the_overlap_and_is_part_of_the_loss(tiny, tmp_path):
+    settings = {"epochs": 3, "learning_rate": 1e-2, "image_size": 64, "seed": 3}
+    runs = {p: mvf.train(tiny(**settings, overlap_penalty=p), tmp_path / str(p)) for p in (0.0, 5.0)}
+    record = mvf.data.find_config_videos(tiny(), "train")[0]
+    overlaps = []
+    for run in runs.values():
+        patches, cls = video_features(run.model, record)
+        overlaps.append(entity_overlap(run.model.pool(patches[None], cls[None])[1]).mean().item())
+    assert overlaps[1] < overlaps[0] - 0.01
+    assert runs[5.0].history[0]["loss"] > runs[0.0].history[0]["loss"] + 1
+
+
+@pytest.mark.parametrize("competition", [False, True])
+def test_the_penalty_counts_real_frames_of_all_videos_alike(tiny, competition):
+    torch.manual_seed(0)
+    config = tiny(dropout=0.0, entity_competition=competition)
+    model, loss = mvf.build_model(config), mvf.losses.build_loss("scl")
+    valid = torch.ones(2, 2, 8, dtype=torch.bool)
+    valid[1, :, 5:] = False
+    index = torch.arange(8).expand(2, 2, 8)
+    clip = mvf.Clip(index, torch.tensor([8, 5]), valid, patches=torch.randn(2, 2, 8, 4, model.architecture.channels))
+    without = trainer.TrainingStep(model, loss)(clip)
+    with_penalty = trainer.TrainingStep(model, loss, overlap_penalty=0.5)(clip)
+    attention = model.pooling(clip.patches)[1]
+    assert model.pooling.competition == competition
+    wanted = torch.stack([entity_overlap(frame) for frame in attention[valid]]).mean()
+    torch.testing.assert_close(with_penalty - without, 0.5 * wanted)
+    other = clip.map(lambda t: t.masked_fill(~valid[..., None, None], 9.0) if t.ndim == 5 else t)
+    off = trainer.TrainingStep(model, loss)(other)
+    torch.testing.assert_close(trainer.TrainingStep(model, loss, overlap_penalty=0.5)(other) - off, 0.5 * wanted)
+
+
+def test_a_penalised_run_resumes_to_the_same_weights(tiny, tmp_path):
+    config = tiny(overlap_penalty=0.5, entity_competition=True, epochs=3)
+    mvf.train(config, tmp_path / "never")
+    with pytest.raises(KeyboardInterrupt):
+        mvf.train(config, tmp_path / "stopped", on_epoch=stop_after_two)
+    assert len(read_history(tmp_path / "stopped")) == 2
+    resumed = mvf.train(config, tmp_path / "stopped")
+    assert equal_weights(tmp_path / "never", tmp_path / "stopped")
+    assert resumed.model.architecture.entity_competition
+    assert mvf.MVFormer.from_pretrained(tmp_path / "stopped").pooling.competition
+
+
+def stop_after_two(row):
+    if row["epoch"] == 2:
+        raise KeyboardInterrupt
+
+
+def test_a_run_from_before_the_new_settings_still_loads_and_starts_others(tiny, tmp_path):
+    mvf.train(tiny(), tmp_path / "old")
+    for name, path in (("config.json", ()), ("model_config.json", ("architecture",))):
+        stored = json.loads((tmp_path / "old" / name).read_text())
+        part = stored[path[0]] if path else stored
+        for field in ("entity_competition", "overlap_penalty"):
+            part.pop(field, None)
+        (tmp_path / "old" / name).write_text(json.dumps(stored))
+    assert not load_run(tmp_path / "old").model.architecture.entity_competition
+    assert len(mvf.train(tiny(), tmp_path / "old").history) == 2
+    mvf.train(tiny(init_from=str(tmp_path / "old"), epochs=0), tmp_path / "same")
+    with pytest.raises(ValueError, match="entity_competition False, this model True: they must be the same"):
+        mvf.train(tiny(init_from=str(tmp_path / "old"), entity_competition=True), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"overlap_penalty": -0.1}, "overlap_penalty must be 0 .* got -0.1"),
+        ({"overlap_penalty": "nan"}, "overlap_penalty must be 0 .* got nan"),
+        ({"overlap_penalty": 0.1, "entities": 1}, "overlap_penalty compares entities: .* at least 2 of them, got 1"),
+        (
+            {"overlap_penalty": 0.1, "pooling": "mean"},
+            'overlap_penalty needs entity maps, which pooling "mean" has not',
+        ),
+        ({"entity_competition": True, "pooling": "cls"}, 'entity_competition needs entity maps, which pooling "cls"'),
+    ],
+)
+def test_settings_of_entity_maps_without_them_are_refused(tiny, settings, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(**settings)
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_video(tiny, tmp_path, monkeypatch):

@@ -159,9 +159,15 @@ def embed_controls(
                 tokens = pool_features(network, *seen)
                 whole, shuffled = ("frozen_frame", "shuffled_order") if name == "model" else (name, f"{name}_shuffled")
                 steady = tokens[len(tokens) // 2].expand_as(tokens) if name == "model" else tokens
-                _add(controls.whole, record, whole, _fuse(network, steady[None], chunk))
+                _add(controls.whole, record, whole, fuse_batch(network, steady[None], chunk))
                 _add(controls.whole, record, shuffled, _fuse_shuffled(network, tokens, record.name, chunk))
-                _add(controls.cropped, record, name, [_fuse(network, tokens[None, c], chunk)[0] for c in crops], crops)
+                _add(
+                    controls.cropped,
+                    record,
+                    name,
+                    [fuse_batch(network, tokens[None, c], chunk)[0] for c in crops],
+                    crops,
+                )
     return controls
 
 
@@ -171,7 +177,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.maximum(norm, 1e-12)).astype(np.float32)
 
 
-def _fuse(model: MVFormer, tokens: Tensor, chunk: int) -> np.ndarray:
+def fuse_batch(model: MVFormer, tokens: Tensor, chunk: int) -> np.ndarray:
     """(B, T, N, D) tokens of videos of equal length -> (B, T, E) unit-norm embeddings."""
     bounds = chunk_bounds(tokens.shape[1], chunk, 0)
     parts = [model.fuse_tokens(tokens[:, start:stop], project=False).embeddings for start, stop, *_ in bounds]
@@ -181,7 +187,7 @@ def _fuse(model: MVFormer, tokens: Tensor, chunk: int) -> np.ndarray:
 def _fuse_shuffled(model: MVFormer, tokens: Tensor, name: str, chunk: int) -> list[np.ndarray]:
     """Embeddings of the frames fed in each of `permutations`, put back into their places."""
     orders = permutations(name, len(tokens))
-    embeddings = _fuse(model, tokens[torch.from_numpy(orders).to(tokens.device)], chunk)
+    embeddings = fuse_batch(model, tokens[torch.from_numpy(orders).to(tokens.device)], chunk)
     return [part[back] for part, back in zip(embeddings, orders.argsort(axis=1))]
 
 

@@ -18,7 +18,7 @@ from mvf.evaluation.controls import (
     position_clock,
     untrained_model,
 )
-from mvf.evaluation.localize import localization
+from mvf.evaluation.localize import localize
 from mvf.evaluation.report import add_kinds, empty_report, header, score_report, verdicts
 from mvf.evaluation.scoring import Protocol, Scored, alignment, count_phases, score_rounds, video_pieces
 from mvf.evaluation.tasks import Features, Rounds, kept_frames, standardiser
@@ -31,7 +31,8 @@ PIXEL_CONTROLS = (
     "untrained", "backbone_mean", "backbone_motion", "frozen_frame", "shuffled_order", "untrained_shuffled",
 )  # fmt: skip
 NEEDS_MODEL = (
-    *(f"controls.{name}" for name in PIXEL_CONTROLS), "cropped", "alignment_error.window", "localization", "coverage",
+    *(f"controls.{name}" for name in PIXEL_CONTROLS), "cropped", "alignment_error.window", "localization", "attention",
+    "coverage",
 )  # fmt: skip
 
 TOGETHER = "all actions"
@@ -64,7 +65,8 @@ def evaluate(
 
     Returns:
         The content of `metrics.json`: DESIGN section 5, and the keys `alignment_error_controls`, `phase_kinds`,
-        `localization_differences`, `sampling`, `features`, `warning`, `videos` (sums of every video) where they apply.
+        `localization_differences`, `attention`, `sampling`, `features`, `warning`, `videos` (sums of every video)
+        where they apply.
         What could not be computed is absent, and named with its reason in `skipped`.
     """
     train_embedded, val_embedded, protocol = grouped(train_embedded, val_embedded, config)
@@ -88,7 +90,7 @@ def evaluate(
     _add_controls(report, train, val, protocol, kinds)
     _add_cropped(report, train, val, protocol, clocks["position_only"])
     _add_alignment(report, val_embedded, train, val, protocol, clocks["position_only"])
-    _add_localization(report, model, train_records, val_records)
+    _add_localization(report, model, untrained, train_records, val_records)
     return report
 
 
@@ -191,16 +193,19 @@ def _placed(windows: Rounds, controls: Controls) -> list[tuple[EmbeddedVideo, in
     return [(video, controls.starts[video.name][i]) for i, videos in enumerate(windows) for video in videos]
 
 
-def _add_localization(report: dict, model: MVFormer, train: Sequence[VideoRecord], val: Sequence[VideoRecord]) -> None:
-    try:
-        if isinstance(model, ModelPerAction):
-            raise ValueError("every action has a model with entities of its own: evaluate the runs of single actions")
-        table, differences, skipped = localization(model, train, val)
-    except ValueError as error:
-        report["skipped"]["localization"] = str(error)
-        return
-    report |= {"localization": table, "localization_differences": differences}
-    report["skipped"] |= skipped
+def _add_localization(
+    report: dict,
+    model: MVFormer | ModelPerAction,
+    untrained: MVFormer,
+    train: Sequence[VideoRecord],
+    val: Sequence[VideoRecord],
+) -> None:
+    part = localize(model, train, val, untrained)
+    report["skipped"] |= part.pop("skipped")
+    videos = part.pop("localization_videos", None)
+    if videos:
+        report["videos"]["localization"] = videos
+    report |= part
 
 
 def _name_gaps(report: dict, group: str, scored: Mapping[str, Scored]) -> None:

@@ -5,6 +5,14 @@ A score that cannot be computed raises ValueError with the reason.
 """
 
 from mvf.metrics.alignment import alignment_error, alignment_error_pairs, event_times
+from mvf.metrics.attention import (
+    attention_entropy,
+    attention_overlap,
+    attention_steadiness,
+    density_ratio,
+    effective_share,
+    patch_shares,
+)
 from mvf.metrics.classification import count_correct, phase_classification, phase_confusion, predict_phases
 from mvf.metrics.kendall import kendall_tau, kendall_tau_pairs
 from mvf.metrics.localization import (
@@ -13,6 +21,7 @@ from mvf.metrics.localization import (
     attention_jaccard,
     attention_lift,
     attention_mass,
+    attention_set_size,
     pointing_game,
     region_area,
 )
@@ -26,14 +35,21 @@ __all__ = [
     "alignment_error_pairs",
     "attention_auroc",
     "attention_average_precision",
+    "attention_entropy",
     "attention_jaccard",
     "attention_lift",
     "attention_mass",
+    "attention_overlap",
+    "attention_set_size",
+    "attention_steadiness",
     "count_correct",
+    "density_ratio",
+    "effective_share",
     "event_times",
     "kendall_tau",
     "kendall_tau_pairs",
     "labelled_frames",
+    "patch_shares",
     "nearest_in_videos",
     "phase_classification",
     "phase_confusion",

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
+from mvf.metrics.attention import patch_shares
+
 
 def attention_mass(attention: np.ndarray, region: np.ndarray) -> float:
     """Share of the attention that lies on the region, mean over frames.
@@ -23,7 +25,7 @@ def attention_mass(attention: np.ndarray, region: np.ndarray) -> float:
         0.75
     """
     attention, region = _flatten(attention, region)
-    return float(((attention * region).sum(1) / attention.sum(1)).mean())
+    return float((attention * region).sum(1).mean())
 
 
 def region_area(region: np.ndarray) -> float:
@@ -101,16 +103,22 @@ def attention_jaccard(attention: np.ndarray, region: np.ndarray, mass: float = 0
         >>> attention_jaccard([[[3.0, 2.0, 1.0]]], [[[1.0, 0.0, 0.0]]])
         0.5
     """
-    if not 0 < mass <= 1:
-        raise ValueError(f"mass must be in (0, 1], got {mass}")
     attention, actor = _actor_frames(attention, region)
-    order = np.argsort(-attention, axis=1, kind="stable")
-    ranked = np.take_along_axis(attention, order, 1)
-    held_before = ranked.cumsum(1) - ranked
-    # rounding must not add a patch when exactly `mass` is held already
-    kept = held_before < mass * attention.sum(1, keepdims=True) * (1 - 1e-9)
+    order, kept = _strongest(attention, mass)
     actor = np.take_along_axis(actor, order, 1)
     return float(((kept & actor).sum(1) / (kept | actor).sum(1)).mean())
+
+
+def attention_set_size(attention: np.ndarray, mass: float = 0.6) -> float:
+    """Share of the patches that `attention_jaccard` compares with the actor, mean over all frames.
+
+    Range: (0, 1]; uniform attention gives `mass`.
+
+    Example:
+        >>> attention_set_size([[[3.0, 1.0, 1.0, 0.0]]])
+        0.25
+    """
+    return float(_strongest(patch_shares(attention), mass)[1].mean())
 
 
 def pointing_game(attention: np.ndarray, region: np.ndarray) -> float:
@@ -131,18 +139,13 @@ def pointing_game(attention: np.ndarray, region: np.ndarray) -> float:
 
 
 def _flatten(attention: np.ndarray, region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as checked float (T, h * w)."""
+    """Both as checked float (T, h * w), the attention as shares."""
     attention, region = np.asarray(attention, dtype=np.float64), np.asarray(region, dtype=np.float64)
     if attention.ndim != 3 or attention.shape != region.shape or attention.size == 0:
         raise ValueError(f"attention and region must both be (T, h, w), got {attention.shape} and {region.shape}")
-    attention, region = attention.reshape(len(attention), -1), region.reshape(len(region), -1)
-    if not (np.isfinite(attention).all() and (attention >= 0).all()):
-        raise ValueError(f"attention must be finite and non-negative, got {attention.min()} to {attention.max()}")
+    attention, region = patch_shares(attention), region.reshape(len(region), -1)
     if not ((region >= 0) & (region <= 1)).all():
         raise ValueError(f"region must be in [0, 1], got {region.min()} to {region.max()}")
-    empty = np.flatnonzero(attention.sum(1) == 0)
-    if len(empty):
-        raise ValueError(f"attention must be positive somewhere in every frame, frame {empty[0]} is all zero")
     return attention, region
 
 
@@ -154,3 +157,13 @@ def _actor_frames(attention: np.ndarray, region: np.ndarray) -> tuple[np.ndarray
     if not shown.any():
         raise ValueError("no frame has a patch with region >= 0.5: nothing to localize")
     return attention[shown], actor[shown]
+
+
+def _strongest(shares: np.ndarray, mass: float) -> tuple[np.ndarray, np.ndarray]:
+    """Patches from the strongest down, and whether each of these is needed to hold `mass`; both (T, patches)."""
+    if not 0 < mass <= 1:
+        raise ValueError(f"mass must be in (0, 1], got {mass}")
+    order = np.argsort(-shares, axis=1, kind="stable")
+    ranked = np.take_along_axis(shares, order, 1)
+    # rounding must not add a patch when exactly `mass` is held already
+    return order, ranked.cumsum(1) - ranked < mass * (1 - 1e-9)

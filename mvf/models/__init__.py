@@ -15,7 +15,7 @@ from mvf.models.official import load_official_checkpoint
 from mvf.models.weights import resolve_name
 
 # settings that no tensor's shape tells
-READING = ("pooling", "readout", "positions", "entity_id")
+READING = ("pooling", "readout", "positions", "entity_id", "entity_competition")
 FEATURES = ("backbone", "backbone weights", "layers")
 
 __all__ = ["Architecture", "MVFormer", "MVFormerOutput", "build_model", "load_official_checkpoint", "load_weights"]
@@ -53,7 +53,8 @@ def load_weights(model: MVFormer, source: str | Path) -> None:
     own = {name: t for name, t in model.trained_state().items() if name.startswith(pretrained.BACKBONE)}
     if Path(source).is_dir():
         stored = pretrained.read(source)
-        given, theirs = stored.trained, stored.architecture | _features_of(stored.backbone)
+        architecture = asdict(pretrained.settings(Architecture, stored.architecture, source))
+        given, theirs = stored.trained, architecture | _features_of(stored.backbone)
     else:
         other = load_official_checkpoint(source)
         if other.backbone is not None and not own:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+ROWS = 64  # frames whose attention is computed at once
+
 
 def sine_table(times: Tensor, width: int) -> Tensor:
     """Sine and cosine table of (T,) times: channel d holds sin (d even) or cos (d odd) of t / 10000^(d / width).
@@ -44,13 +46,22 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
         """tokens (B, L, W), keys (B, L) True where a token may be attended to -> (B, L, W)."""
-        query, key, value = (
-            linear(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, L, W / heads)
-            for linear in (self.query, self.key, self.value)
-        )
+        query, key, value = (self._split(linear(tokens)) for linear in (self.query, self.key, self.value))
         mask = None if keys is None else keys[:, None, None, :]
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.output(mixed.transpose(1, 2).flatten(-2))
+
+    def weights(self, asking: Tensor, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
+        """What `forward` weighs tokens (B, L, W) with for the tokens `asking` (B, R, W): (B, R, L), mean over heads."""
+        query, key = self._split(self.query(asking)), self._split(self.key(tokens))
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5  # (B, heads, R, L)
+        if keys is not None:
+            scores = scores.masked_fill(~keys[:, None, None, :], -torch.inf)
+        wide = torch.promote_types(scores.dtype, torch.float32)
+        return scores.softmax(dim=-1, dtype=wide).mean(dim=1)
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, L, W / heads)
 
 
 class FusionBlock(nn.Module):
@@ -126,13 +137,68 @@ class MultiEntityTemporalFusion(nn.Module):
 
     def forward(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
         """Adds positions and runs the blocks."""
-        frames, entities = tokens.shape[1:3]
-        positioned = tokens + self.position_table(frames)[:, None]
-        mixed = self.dropout(positioned).flatten(1, 2)  # (B, T · N, width)
-        keys = None if valid is None else key_mask(valid).repeat_interleave(entities, dim=1)
+        mixed, keys = self._enter(tokens, valid)
         for block in self.blocks:
             mixed = block(mixed, keys)
-        return mixed.unflatten(1, (frames, entities))
+        return mixed.unflatten(1, tokens.shape[1:3])
+
+    def attention_rows(
+        self,
+        tokens: Tensor,
+        valid: Tensor | None = None,
+        block: int = -1,
+        frames: Tensor | None = None,
+        asking: int = 1,
+    ) -> Tensor:
+        """How much frames look at every entity of every frame in one block.
+
+        Only the rows asked for are computed, `ROWS` frames at a time, so memory grows with T, not with T squared;
+        blocks below run as in `forward`.
+
+        Args:
+            tokens: (B, T, N, width), as for `forward`.
+            valid: (B, T) True where a frame is real.
+            block: 1-based, negative from the end.
+            frames: (F,) frames that look; all by default.
+            asking: How many entities of a frame look, from the first; their weights are averaged.
+
+        Returns:
+            (B, F, T, N) weights, mean over heads; they sum to 1 over (T, N), and are 0 from and to padded frames.
+
+        Raises:
+            ValueError: for a block that is not there.
+        """
+        chosen = self.block_index(block)
+        mixed, keys = self._enter(tokens, valid)
+        for below in self.blocks[:chosen]:
+            mixed = below(mixed, keys)
+        mixed = self.blocks[chosen].attention_norm(mixed)
+        frames = torch.arange(tokens.shape[1], device=tokens.device) if frames is None else frames
+        looking = mixed.unflatten(1, tokens.shape[1:3])[:, frames, :asking]  # (B, F, asking, width)
+        rows = [
+            self.blocks[chosen].attention.weights(part.flatten(1, 2), mixed, keys).unflatten(1, part.shape[1:3]).mean(2)
+            for part in looking.split(ROWS, dim=1)
+        ]
+        weights = torch.cat(rows, dim=1).unflatten(-1, tokens.shape[1:3])
+        return weights if valid is None else weights * valid[:, frames, None, None]
+
+    def block_index(self, block: int) -> int:
+        """Position in `blocks`, from 0, of a block numbered from 1, or from -1 at the end.
+
+        Raises:
+            ValueError: for a block that is not there.
+        """
+        count = len(self.blocks)
+        if block == 0 or not -count <= block <= count:
+            raise ValueError(f"block must be 1 to {count}, or -1 to -{count} from the end, got {block}")
+        return block - 1 if block > 0 else count + block
+
+    def _enter(self, tokens: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Positioned tokens (B, T · N, width), and which of them may be attended to."""
+        frames, entities = tokens.shape[1:3]
+        positioned = tokens + self.position_table(frames)[:, None]
+        keys = None if valid is None else key_mask(valid).repeat_interleave(entities, dim=1)
+        return self.dropout(positioned).flatten(1, 2), keys
 
 
 def key_mask(valid: Tensor) -> Tensor:

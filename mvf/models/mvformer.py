@@ -24,6 +24,7 @@ class Architecture:
     entities: int = 3
     entity_width: int = 384
     entity_id: bool = True  # one-hot appended to every entity
+    entity_competition: bool = False  # entities compete for patches
     token_width: int = 512
     fusion_width: int = 256
     fusion_blocks: int = 3
@@ -82,7 +83,9 @@ class MVFormer(nn.Module):
         if a.readout not in ("cls", "mean"):
             raise ValueError(f'unknown readout "{a.readout}"; known: cls, mean')
         self.backbone = backbone
-        self.pooling = make_pooling(a.pooling, a.channels, a.cls_channels, a.entity_width, a.entities)
+        self.pooling = make_pooling(
+            a.pooling, a.channels, a.cls_channels, a.entity_width, a.entities, a.entity_competition
+        )
         self.has_entity_id = a.entity_id and self.pooling.makes_entities
         inputs = self.pooling.width + (self.pooling.entities if self.has_entity_id else 0)
         self.token_mlp = token_mlp(inputs, a.token_width, a.fusion_width, a.dropout)
@@ -131,15 +134,36 @@ class MVFormer(nn.Module):
 
         In training, batch norm takes its statistics over all tokens, padded frames included, as published.
         """
-        if valid is not None and valid.shape != tokens.shape[:2]:
-            raise ValueError(f"valid must be (B, T) = {tuple(tokens.shape[:2])}, got {tuple(valid.shape)}")
-        tokens = self._append_entity_id(tokens)
-        tokens = _rows(self.token_mlp, tokens)  # (B, T, N, fusion width)
-        tokens = self.fusion(tokens, None if valid is None else valid.bool())
+        tokens = self.fusion(*self._map_tokens(tokens, valid))
         raw = self.embedding(self._read_out(tokens))  # (B, T, E)
         head = self.projection if project else None
         projections = None if head is None else _unit(_rows(head, raw))
         return MVFormerOutput(raw, _unit(raw), projections)
+
+    def temporal_attention(
+        self, tokens: Tensor, valid: Tensor | None = None, block: int = -1, frames: Tensor | None = None
+    ) -> Tensor:
+        """How much the readout of each frame looks at every entity of every frame, in one block of the fusion.
+
+        Of readout "mean" the entities of a frame look together: their weights are averaged.
+
+        Args:
+            tokens: (B, T, N, D) of `pool`.
+            valid: (B, T) True where a frame is real.
+            block: 1-based, negative from the end.
+            frames: (F,) frames that look; all by default.
+
+        Returns:
+            (B, F, T, N), mean over heads; sums to 1 over (T, N), and is 0 from and to padded frames.
+        """
+        asking = 1 if self.architecture.readout == "cls" else tokens.shape[2]
+        return self.fusion.attention_rows(*self._map_tokens(tokens, valid), block, frames, asking)
+
+    def _map_tokens(self, tokens: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Pooled tokens (B, T, N, D) -> what the fusion takes: (B, T, N, fusion width), and `valid` as bool."""
+        if valid is not None and valid.shape != tokens.shape[:2]:
+            raise ValueError(f"valid must be (B, T) = {tuple(tokens.shape[:2])}, got {tuple(valid.shape)}")
+        return _rows(self.token_mlp, self._append_entity_id(tokens)), None if valid is None else valid.bool()
 
     def _append_entity_id(self, entities: Tensor) -> Tensor:
         if not self.has_entity_id:

@@ -75,7 +75,9 @@ class FramePooling(nn.Module):
         return patches.mean(-2, keepdim=True, dtype=_wide(patches[:0]).dtype), None
 
 
-def make_pooling(name: str, channels: int, cls_channels: int | None, width: int, entities: int) -> nn.Module:
+def make_pooling(
+    name: str, channels: int, cls_channels: int | None, width: int, entities: int, competition: bool = False
+) -> nn.Module:
     """The pooling called `name`: a module `(patches, cls) -> (tokens (..., N, D), attention (..., N, P) or None)`.
 
     Args:
@@ -84,16 +86,20 @@ def make_pooling(name: str, channels: int, cls_channels: int | None, width: int,
         cls_channels: Channels C0 of the class token; None for a backbone without one.
         width: Channels D of an entity, where the pooling learns entities.
         entities: Number N of entities, where the pooling learns entities.
+        competition: Entities compete for patches, see `LearnableSpatialTokenPooling`.
 
     Raises:
-        ValueError: for an unknown name, or a pooling of a class token that the backbone does not have.
+        ValueError: for an unknown name, a pooling of a class token that the backbone does not have, or a competition
+            for patches in a pooling without attention.
     """
+    if competition and name in POOLINGS and name != "lstp":
+        raise ValueError(f'pooling "{name}" has no attention that entities could compete for: use lstp')
     if name in ("fixed_width", "cls") and cls_channels is None:
         raise ValueError(
             f'pooling "{name}" reads the class token, which this backbone does not have: use lstp, max or mean'
         )
     if name == "lstp":
-        return LearnableSpatialTokenPooling(channels, width, entities)
+        return LearnableSpatialTokenPooling(channels, width, entities, competition)
     if name == "fixed_width":
         return FixedWidthPooling(cls_channels, width, entities)
     if name in POOLINGS:

@@ -9,7 +9,8 @@ Example:
     3
 """
 
-from mvf.plotting.attention import overlay, plot_attention, save_animation, strongest_patches
+from mvf.plotting.alignment import plot_alignment, plot_transfer
+from mvf.plotting.attention import AttentionBlock, plot_attention, plot_attention_grid, plot_entities, plot_teaser
 from mvf.plotting.curves import (
     LivePlot,
     plot_confusion,
@@ -19,10 +20,16 @@ from mvf.plotting.curves import (
     plot_message,
 )
 from mvf.plotting.frames import RetrievalRow, plot_retrieval, plot_views
-from mvf.plotting.probe import alignment_path, plot_embeddings, plot_phase_ribbons, plot_progression, plot_similarity
-from mvf.plotting.report import actions_table, kinds_table, localization_table, report_table, scores_table
+from mvf.plotting.knockouts import knockouts_table, plot_knockouts
+from mvf.plotting.localization import localization_differences_table, localization_table, plot_localization
+from mvf.plotting.movies import attention_movie, save_animation
+from mvf.plotting.overlays import entity_contours, overlay, strongest_patches
+from mvf.plotting.phases import plot_phase_ribbons
+from mvf.plotting.probe import plot_embeddings, plot_progression, plot_similarity
+from mvf.plotting.report import actions_table, kinds_table, report_table, scores_table
 from mvf.plotting.style import COLUMN, PAGE, PaperFigure, paper_figure, phase_colours, save_figure
 from mvf.plotting.tables import MISSING, NOT_RUN, Table, cell, config_table, shapes_table
+from mvf.plotting.temporal import plot_temporal_attention
 from mvf.plotting.trials import TrialPanel, plot_trials
 
 __all__ = [
@@ -30,31 +37,43 @@ __all__ = [
     "MISSING",
     "NOT_RUN",
     "PAGE",
+    "AttentionBlock",
     "LivePlot",
     "PaperFigure",
     "RetrievalRow",
     "Table",
     "TrialPanel",
     "actions_table",
-    "alignment_path",
+    "attention_movie",
     "cell",
     "config_table",
+    "entity_contours",
     "kinds_table",
+    "localization_differences_table",
+    "knockouts_table",
     "localization_table",
     "overlay",
     "paper_figure",
     "phase_colours",
+    "plot_alignment",
     "plot_attention",
+    "plot_attention_grid",
     "plot_confusion",
     "plot_controls",
     "plot_embeddings",
+    "plot_entities",
     "plot_history",
+    "plot_knockouts",
     "plot_label_fractions",
+    "plot_localization",
     "plot_message",
     "plot_phase_ribbons",
     "plot_progression",
     "plot_retrieval",
     "plot_similarity",
+    "plot_teaser",
+    "plot_transfer",
+    "plot_temporal_attention",
     "plot_trials",
     "plot_views",
     "report_table",

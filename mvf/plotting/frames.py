@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.plotting.style import PAGE, RIGHT, WRONG, as_images, paper_figure, show_image
+from mvf.plotting.style import (
+    LINE,
+    PAGE,
+    RIGHT,
+    TALLEST,
+    UNLABELLED,
+    WRONG,
+    as_images,
+    fit_words,
+    paper_figure,
+    set_caption,
+    show_image,
+)
 
 
 def plot_views(
@@ -74,38 +87,58 @@ class RetrievalRow:
         query: (H, W, 3) uint8 picture; `query_caption` its video and phase.
         frames: The pictures found.
         captions: Their videos and phases.
-        right: Whether each has the query's phase.
+        right: Whether each has the query's phase; None where one of the two is unlabelled.
     """
 
     query: NDArray[np.uint8]
     query_caption: str
     frames: Sequence[NDArray[np.uint8]]
     captions: Sequence[str]
-    right: Sequence[bool]
+    right: Sequence[bool | None]
+
+
+# Colour and sign of a frame found: one of the two shows for every kind of colour vision, and in print.
+MARKS = MappingProxyType({True: (RIGHT, " ✓"), False: (WRONG, " ✗"), None: (UNLABELLED, "")})
 
 
 def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
-    """Query frames and their nearest frames of other videos; a tick and green is right, a cross and red is wrong."""
+    """Query frames and their nearest frames of other videos; a tick and green is right, a cross and red is wrong.
+
+    Raises:
+        ValueError: without a query, or for more rows than fit a page.
+    """
     if not rows:
         raise ValueError("rows must have at least one query, got none")
-    columns = 1 + max(len(row.frames) for row in rows)
-    pictures = [picture for row in rows for picture in (row.query, *row.frames)]
-    ratio = max(picture.shape[0] / picture.shape[1] for picture in pictures)
-    with paper_figure(PAGE, len(rows) * (PAGE / columns * ratio + 0.38) + 0.25 * bool(title)) as figure:
+    columns = max(4, 1 + max(len(row.frames) for row in rows))  # pictures of more than a quarter page say no more
+    cell = PAGE / columns - 0.06
+    words = [_captions(row, cell + 0.04) for row in rows]
+    ratios = [max(p.shape[0] / p.shape[1] for p in (row.query, *row.frames)) for row in rows]
+    heights = [cell * ratio + LINE * (1 + texts[0].count("\n")) + 0.1 for ratio, texts in zip(ratios, words)]
+    height = sum(heights) + 0.25 + 0.25 * bool(title)
+    if height > TALLEST:
+        raise ValueError(f"{len(rows)} rows are {height:.1f} in tall, a page has {TALLEST}: draw fewer queries")
+    with paper_figure(PAGE, height) as figure:
         figure.suptitle(title)
-        grid = figure.subplots(len(rows), columns, squeeze=False)
-        for axes, row in zip(grid, rows):
-            for ax in axes[1 + len(row.frames) :]:
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+        grid = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+        for axes, row, texts in zip(grid, rows, words):
+            for ax in axes[len(texts) :]:
                 ax.set_axis_off()
-            show_image(axes[0], row.query, f"query\n{row.query_caption}")
-            found = zip(axes[1:], row.frames, row.captions, row.right, strict=False)
-            for rank, (ax, frame, text, is_right) in enumerate(found, start=1):
-                _show_found(ax, frame, text, rank, is_right)
+            marks = [("black", ""), *(MARKS[right] for right in row.right)]
+            for ax, frame, text, (colour, _) in zip(axes, (row.query, *row.frames), texts, marks, strict=False):
+                show_image(ax, frame)
+                ax.set_title(text, fontsize=7, pad=3)
+                ax.spines[:].set(visible=ax is not axes[0], color=colour, linewidth=1.8)
+        set_caption(figure, "Nearest first. ✓ green: the query's phase; ✗ red: another; grey: unlabelled.")
     return figure
 
 
-def _show_found(axes: Axes, frame: NDArray[np.uint8], caption: str, rank: int, right: bool) -> None:
-    colour = RIGHT if right else WRONG
-    show_image(axes, frame)
-    axes.set_title(f"{rank} {'✓' if right else '✗'}\n{caption}", fontsize=7, pad=3, color=colour)
-    axes.spines[:].set(visible=True, color=colour, linewidth=2.2)
+def _captions(row: RetrievalRow, width: float) -> list[str]:
+    """Words above the pictures of a row, wrapped to `width` inches, of equally many lines so that ranks align."""
+    firsts = ["query", *(f"{rank}{MARKS[right][1]}" for rank, right in enumerate(row.right, start=1))]
+    texts = [
+        "\n".join((first, *(fit_words(line, width) for line in caption.split("\n"))))
+        for first, caption in zip(firsts, (row.query_caption, *row.captions), strict=True)
+    ]
+    most = max(text.count("\n") for text in texts)
+    return [text + "\n" * (most - text.count("\n")) for text in texts]

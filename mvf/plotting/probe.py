@@ -1,17 +1,18 @@
-"""Figures of embeddings: progression, similarity with an alignment path, phases over time, trajectories."""
+"""Figures of embeddings: progression, similarity with an alignment path, trajectories."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
+from mvf.plotting.phases import has_unlabelled, number_frames, phase_legend
 from mvf.plotting.style import (
     COLUMN,
     PAGE,
@@ -20,7 +21,13 @@ from mvf.plotting.style import (
     paper_figure,
     phase_colours,
     phase_names,
-    set_caption,
+)
+
+ENDS: Mapping[str, Mapping[str, object]] = MappingProxyType(
+    {
+        "start": {"marker": "o", "markersize": 5, "markerfacecolor": "white", "markeredgecolor": "black"},
+        "end": {"marker": "s", "markersize": 4, "markerfacecolor": "black", "markeredgecolor": "white"},
+    }
 )
 
 
@@ -63,36 +70,6 @@ def plot_progression(
     return figure
 
 
-def alignment_path(similarity: ArrayLike) -> NDArray[np.int64]:
-    """The best monotone alignment of two videos: dynamic time warping with 1 - similarity as cost.
-
-    Both ends are matched, and a step moves on by one frame in either video or in both.
-
-    Args:
-        similarity: (Ta, Tb).
-
-    Returns:
-        (L, 2) pairs (frame of A, frame of B), from (0, 0) to (Ta - 1, Tb - 1).
-
-    Example:
-        >>> alignment_path(np.eye(3)[:, [0, 0, 1, 2]]).tolist()
-        [[0, 0], [0, 1], [1, 2], [2, 3]]
-    """
-    cost = 1 - np.asarray(similarity, dtype=float)
-    total = np.full((cost.shape[0] + 1, cost.shape[1] + 1), np.inf)
-    total[0, 0] = 0
-    for i, row in enumerate(cost, start=1):
-        reach = np.minimum(total[i - 1, :-1], total[i - 1, 1:])  # from the row above
-        for j, value in enumerate(row, start=1):
-            total[i, j] = value + min(reach[j - 1], total[i, j - 1])
-    i, j = cost.shape
-    path = [(i, j)]
-    while (i, j) != (1, 1):
-        i, j = min(((i - 1, j - 1), (i - 1, j), (i, j - 1)), key=lambda step: total[step])
-        path.append((i, j))
-    return np.array(path[::-1]) - 1
-
-
 def plot_similarity(
     similarity: ArrayLike,
     path: ArrayLike | None = None,
@@ -117,19 +94,21 @@ def plot_similarity(
         raise ValueError(f"similarity must be (Ta, Tb), got {similarity.shape}")
     ratio = np.clip(similarity.shape[0] / similarity.shape[1], 0.4, 1.6)
     labels = phase_names(phase_labels, phases_a, phases_b)
+    outline = [effects.Stroke(linewidth=2.4, foreground="black"), effects.Normal()]
+    line = {"color": "white", "linewidth": 1.2, "path_effects": outline}
     with paper_figure(COLUMN, 2.1 * ratio + 0.9 + 0.15 * bool(labels)) as figure:
         axes = figure.subplots()
         image = axes.imshow(similarity, aspect="auto", cmap="viridis")
         if path is not None:
             steps = np.asarray(path)
-            outline = [effects.Stroke(linewidth=2.4, foreground="black"), effects.Normal()]
-            axes.plot(steps[:, 1], steps[:, 0], color="white", linewidth=1.2, path_effects=outline)
+            axes.plot(steps[:, 1], steps[:, 0], **line)
         axes.set(title=title)
         figure.colorbar(image, ax=axes, label="cosine similarity", pad=0.02)
         colours = phase_colours(len(labels))
         _side(axes, phases_a, similarity.shape[0], colours, True).set_ylabel(f"{names[0]} (frame)")
         _side(axes, phases_b, similarity.shape[1], colours, False).set_xlabel(f"{names[1]} (frame)")
-        _phase_legend(figure, labels, _has_unlabelled(phases_a, phases_b))
+        marks = [] if path is None else [Line2D([], [], label="alignment", **line)]
+        phase_legend(figure, labels, has_unlabelled(phases_a, phases_b), marks)
     return figure
 
 
@@ -142,52 +121,8 @@ def _side(axes: Axes, phases: ArrayLike | None, length: int, colours: Sequence[s
         axes.set(**{"yticks" if vertical else "xticks": []})
         side = axes.inset_axes((-0.055, 0, 0.04, 1) if vertical else (0, -0.055, 1, 0.04))
         draw_ribbon(side, phases, colours, vertical)
-    ticks = np.linspace(0, length - 1, 4).round().astype(int)
-    side.set(**{"yticks" if vertical else "xticks": ticks})
+    number_frames(side.yaxis if vertical else side.xaxis)
     return side
-
-
-def _has_unlabelled(*phases: ArrayLike | None) -> bool:
-    return any(p is not None and np.any(np.asarray(p) < 0) for p in phases)
-
-
-def _phase_legend(figure: Figure, names: Sequence[str], unlabelled: bool, where: str = "lower") -> None:
-    handles = [Patch(color=colour, label=name) for name, colour in zip(names, phase_colours(len(names)))]
-    if unlabelled:
-        handles.append(Patch(color=UNLABELLED, label="unlabelled"))
-    if handles:
-        columns = 3 if figure.get_size_inches()[0] <= COLUMN else 6
-        figure.legend(handles=handles, loc=f"outside {where} center", ncols=columns, handlelength=1)
-
-
-def plot_phase_ribbons(
-    predicted: ArrayLike, true: ArrayLike, names: Sequence[str] | None = None, title: str = ""
-) -> Figure:
-    """Predicted and true phase of every frame of a video, one ribbon above the other.
-
-    Args:
-        predicted: (T,) phases.
-        true: (T,) phases, -1 = unlabelled.
-        names: Names of the phases.
-        title: Name of the video; the accuracy over its labelled frames is added.
-    """
-    predicted, true = np.asarray(predicted), np.asarray(true)
-    if predicted.ndim != 1 or predicted.shape != true.shape:
-        raise ValueError(f"predicted and true must both be (T,), got {predicted.shape} and {true.shape}")
-    names = phase_names(names, predicted, true)
-    labelled = true >= 0
-    accuracy = f"accuracy {np.mean(predicted[labelled] == true[labelled]):.3f}" if labelled.any() else "unlabelled"
-    with paper_figure(PAGE, 1.35) as figure:
-        axes = figure.subplots(2, 1, sharex=True)
-        for ax, phases, text in zip(axes, (true, predicted), ("true", "predicted")):
-            draw_ribbon(ax, phases, phase_colours(len(names)))
-            ax.set_ylabel(text, rotation=0, ha="right", va="center")
-        axes[1].set_xticks(np.linspace(0, len(true) - 1, 6).round().astype(int))
-        axes[1].set_xlabel("frame")
-        axes[0].tick_params(bottom=False)
-        axes[0].set_title(f"{title}: {accuracy}" if title else accuracy)
-        _phase_legend(figure, names, _has_unlabelled(true, predicted))
-    return figure
 
 
 def plot_embeddings(
@@ -196,8 +131,9 @@ def plot_embeddings(
     names: Sequence[str] | None = None,
     title: str = "",
     caption: str = "",
+    lines: int = 3,
 ) -> Figure:
-    """Frames in two dimensions, coloured by phase, each video joined by its trajectory.
+    """Frames in two dimensions, coloured by phase, the first videos joined by their trajectories.
 
     Args:
         points: One (T, 2) array a video.
@@ -205,25 +141,38 @@ def plot_embeddings(
         names: Names of the phases.
         title: Printed above.
         caption: How the two dimensions were made, such as "first two principal components".
+        lines: Trajectories drawn, of the first videos: more than a few hide one another.
     """
     points = [np.asarray(p) for p in points]
     phases = list(phases) if phases is not None else [None] * len(points)
     for i, (p, phase) in enumerate(zip(points, phases, strict=True)):
-        if p.ndim != 2 or p.shape[1] != 2 or (phase is not None and np.shape(phase) != p.shape[:1]):
+        if p.ndim != 2 or p.shape[1] != 2 or not p.size or (phase is not None and np.shape(phase) != p.shape[:1]):
             shape = None if phase is None else np.shape(phase)
-            raise ValueError(f"video {i}: points must be (T, 2) and phases (T,), got {p.shape} and {shape}")
-    labels = phase_names(names, *phases)
-    colours = (*phase_colours(len(labels)), UNLABELLED)
-    with paper_figure(COLUMN, 3.2) as figure:
-        axes = figure.subplots()
-        for p, phase in zip(points, phases):
-            index = np.full(len(p), -1) if phase is None else np.asarray(phase)
-            axes.plot(*p.T, color="#9A9A9A", linewidth=0.5, zorder=1)
-            axes.scatter(*p.T, s=7, c=[colours[i if i >= 0 else -1] for i in index], linewidths=0, zorder=2)
-            axes.plot(
-                *p[0], "o", markersize=6, markerfacecolor="none", markeredgecolor="black", markeredgewidth=0.8, zorder=3
+            raise ValueError(
+                f"video {i}: points must be (T, 2), T at least 1, and phases (T,), got {p.shape} and {shape}"
             )
+    labels = phase_names(names, *phases)
+    lines = min(lines, len(points))
+    with paper_figure(COLUMN, 3.7) as figure:
+        axes = figure.subplots()
+        for i, (p, phase) in enumerate(zip(points, phases)):
+            index = np.full(len(p), -1) if phase is None else np.asarray(phase)
+            _draw_trajectory(axes, p, index, (*phase_colours(len(labels)), UNLABELLED), i < lines)
         axes.set(xlabel="dimension 1", ylabel="dimension 2", title=title, xticks=[], yticks=[])
-        set_caption(figure, f"Lines: videos, from the ringed first frame.{' ' + caption if caption else ''}")
-        _phase_legend(figure, labels, _has_unlabelled(*phases), where="upper")
+        axes.set_aspect("equal", adjustable="datalim")
+        drawn = f"Lines: {'all' if lines == len(points) else f'{lines} of the'} {len(points)} videos."
+        marks = [Line2D([], [], linestyle="none", label=label, **style) for label, style in ENDS.items()]
+        unlabelled = has_unlabelled(*phases) or any(phase is None for phase in phases)
+        phase_legend(figure, labels, unlabelled, marks if lines else (), f"{drawn} {caption}".strip())
     return figure
+
+
+def _draw_trajectory(axes: Axes, points: NDArray, index: NDArray, colours: Sequence[str], line: bool) -> None:
+    """Points by phase, unlabelled ones smaller; where wanted joined by a line from a ring to a square."""
+    size, order = np.where(index < 0, 3, 8), np.argsort(index >= 0, kind="stable")  # labelled ones on top
+    shades = [colours[i if i >= 0 else -1] for i in index[order]]
+    axes.scatter(*points[order].T, s=size[order], c=shades, linewidths=0, zorder=2)
+    if line:
+        axes.plot(*points.T, color="#606060", linewidth=0.5, zorder=1)
+        for end, style in zip((points[0], points[-1]), ENDS.values()):
+            axes.plot(*end, **style, zorder=3)

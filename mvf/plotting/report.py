@@ -33,9 +33,6 @@ CONTROLS: Mapping[str, str] = MappingProxyType(
 )
 GROUPS: Mapping[str, str] = MappingProxyType({"cropped": "cropped windows", "whole": "whole videos"})
 HEADLINE = ("model", "position_only", "untrained", "backbone_motion")
-# Entities, then what a model must beat, then the answers that look at no image.
-MAPS = ("entity_best", "head_best", "head_oracle", "backbone_pca", "mean_training_mask", "centre", "uniform")
-MEASURES = ("auroc", "lift", "average_precision", "mass", "pointing", "jaccard")
 
 
 def control_name(name: str) -> str:
@@ -173,40 +170,3 @@ def kinds_table(report: Mapping) -> Table:
     names = present(CONTROLS, kinds.values())
     rows = tuple((control_name(name), *(cell(values.get(name)) for values in kinds.values())) for name in names)
     return Table(rows, ("embedding", *kinds), "Phase classification by kind of phase, whole videos", strong=(0,))
-
-
-def localization_table(report: Mapping) -> Table:
-    """Where the attention lies: entities and heads beside the answers that look at no image.
-
-    The measures are means over frames: `auroc` 0.5 and `lift` 1 are chance; lift is the mass on the region over the
-    region's share of the frame.
-
-    Example:
-        >>> print(localization_table({"localization": {"entity_1": {"auroc": 0.9, "lift": 4.0}, "area": 0.1}}))
-        Localization (the region covers 10.0 % of the frame; chance: AUROC 0.5, lift 1)
-        <BLANKLINE>
-        | map      | auroc |  lift |
-        | -------- | ----: | ----: |
-        | entity 1 | 0.900 | 4.000 |
-    """
-    found = report.get("localization") or {}
-    entities = sorted((name for name in found if name[7:].isdigit()), key=lambda name: int(name[7:]))
-    maps = {name: found[name] for name in (*entities, *MAPS) if name in found}
-    measures = present(MEASURES, maps.values())
-    rows = tuple((_map_name(name, values), *(cell(values.get(m)) for m in measures)) for name, values in maps.items())
-    area = f"the region covers {found['area']:.1%} of the frame; ".replace("%", " %") if "area" in found else ""
-    strong = tuple(i for i, name in enumerate(maps) if name.startswith("entity_"))
-    reason = (report.get("skipped") or {}).get("localization")
-    notes = [f"localization skipped: {reason}"] if reason else []
-    for pair, row in (report.get("localization_differences") or {}).items():
-        notes += [
-            f"{pair}, {m}: {v['mean']:+.3f} [{v['interval'][0]:.3f}, {v['interval'][1]:.3f}]" for m, v in row.items()
-        ]
-    columns = ("map", *(m.replace("_", " ") for m in measures))
-    return Table(rows, columns, f"Localization ({area}chance: AUROC 0.5, lift 1)", tuple(notes), strong)
-
-
-def _map_name(name: str, values: Mapping) -> str:
-    """A map in words, with the number of the entity or head that was chosen on training videos."""
-    chosen = f": {name.partition('_')[0]} {values['index']}, chosen on training videos" if "index" in values else ""
-    return control_name(name) + chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,9 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 from mvf.files import atomic
 
 COLUMN, PAGE = 3.25, 6.75  # inches: one column and the full width of a two-column paper
+TALLEST = 9.0  # inches: height of its page
+LETTER, LINE = 0.0565, 0.125  # inches: a letter and a line of 7 point DejaVu Sans, the font of small words
 
 # Okabe and Ito's palette, in the order that keeps neighbours apart for every kind of colour vision.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+ON_PHOTOGRAPHS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00", "#0072B2")  # the same, bright first
 UNLABELLED = "#D9D9D9"
 RIGHT, WRONG = "#009E73", "#D55E00"
 
@@ -114,9 +118,42 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
 def set_caption(figure: Figure, text: str) -> None:
     """Writes a small wrapped caption below the figure."""
     if text:
-        characters_per_inch = 18  # of 7 point DejaVu Sans
-        wrapped = textwrap.fill(text, int(figure.get_size_inches()[0] * characters_per_inch))
-        figure.supxlabel(wrapped, fontsize=7, color="#404040")
+        figure.supxlabel(_wrapped(text, figure.get_size_inches()[0]), fontsize=7, color="#404040")
+
+
+def caption_lines(text: str, width: float) -> int:
+    """Lines that `set_caption` makes of a text below a figure of `width` inches."""
+    return _wrapped(text, width).count("\n") + 1
+
+
+def _wrapped(text: str, width: float) -> str:
+    return textwrap.fill(text, int(width / LETTER))
+
+
+def fit_words(text: str, inches: float) -> str:
+    """Breaks 7 point text at spaces, and at underscores where it must, into lines of at most `inches`.
+
+    Example:
+        >>> fit_words("clean_and_jerk_000", 0.7)
+        'clean_and_\\njerk_000'
+    """
+    most = max(int(inches / LETTER), 4)
+    lines = [""]
+    for part in re.findall(rf"[^\s_]{{1,{most - 1}}}[\s_]?|[\s_]", text):
+        if lines[-1] and len((lines[-1] + part).rstrip()) > most:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.strip() for line in lines)
+
+
+def entity_colours(count: int) -> list[str]:
+    """One colour an entity that shows on a photograph: Okabe and Ito's for up to seven, evenly spaced viridis beyond.
+
+    Example:
+        >>> entity_colours(2)
+        ['#E69F00', '#56B4E9']
+    """
+    return _colours(ON_PHOTOGRAPHS, count)
 
 
 def phase_colours(count: int) -> list[str]:
@@ -126,8 +163,12 @@ def phase_colours(count: int) -> list[str]:
         >>> phase_colours(2)
         ['#0072B2', '#E69F00']
     """
-    if count <= len(OKABE_ITO):
-        return list(OKABE_ITO[:count])
+    return _colours(OKABE_ITO, count)
+
+
+def _colours(first: Sequence[str], count: int) -> list[str]:
+    if count <= len(first):
+        return list(first[:count])
     return [mpl.colors.to_hex(colour) for colour in mpl.colormaps["viridis"](np.linspace(0, 1, count))]
 
 

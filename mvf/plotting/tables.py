@@ -72,18 +72,26 @@ class Table:
         return "\n".join(lines + ([""] if notes else []) + list(notes))
 
     def _repr_html_(self) -> str:
-        sides = ["right" if self._is_numeric(i) else "left" for i in range(len(self.columns))]
-        caption = f'<div style="margin-top:8px"><b>{escape(self.caption)}</b></div>' if self.caption else ""
-        head = _html_row("th", [escape(c) for c in self.columns], sides)
+        numeric = [self._is_numeric(i) for i in range(len(self.columns))]
+        # Columns of text before the first number say what a row is.
+        named = next((i for i, is_number in enumerate(numeric) if is_number), 1) or 1
+        style = "caption-side:top;text-align:left;font-weight:bold"
+        caption = f'<caption style="{style}">{escape(self.caption)}</caption>' if self.caption else ""
+        head = _html_row([escape(c) for c in self.columns], numeric, "col", len(self.columns), weight="")
         rows = enumerate(self._marked("<b>{}</b>", "<u>{}</u>", escape))
-        body = "".join(_html_row("td", row, sides, i in self.strong) for i, row in rows)
+        weights = {True: "font-weight:bold", False: "font-weight:normal"}
+        body = "".join(_html_row(row, numeric, "row", named, weights[i in self.strong]) for i, row in rows)
         notes = "".join(f'<div style="font-size:85%">{escape(note)}</div>' for note in self.notes)
-        return f"{caption}<table><thead>{head}</thead><tbody>{body}</tbody></table>{notes}"
+        return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>{notes}"
 
 
-def _html_row(tag: str, cells: list[str], sides: list[str], strong: bool = False) -> str:
-    weight = ";font-weight:bold" if strong else ""
-    inner = "".join(f'<{tag} style="text-align:{s}{weight}">{c}</{tag}>' for c, s in zip(cells, sides))
+def _html_row(cells: list[str], numeric: list[bool], scope: str, headings: int, weight: str) -> str:
+    """A row whose first cells are headings of `scope`; figures of numbers are of one width, so that digits line up."""
+    inner = ""
+    for i, (text, is_number) in enumerate(zip(cells, numeric)):
+        tag, opened = ("th", f'th scope="{scope}"') if i < headings else ("td", "td")
+        side = "text-align:right;font-variant-numeric:tabular-nums" if is_number else "text-align:left"
+        inner += f'<{opened} style="{";".join(filter(None, (side, weight)))}">{text}</{tag}>'
     return f"<tr>{inner}</tr>"
 
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from mvf.data.records import VideoList, VideoRecord
-from mvf.evaluation.localize import FRAMES, localization
-from mvf.evaluation.regions import box_region, mask_region
+from mvf.evaluation.localize import localize
+from mvf.evaluation.looks import FRAMES
+from mvf.evaluation.regions import body_parts, box_region, mask_region
 
 GRID, SIZE = 4, 32
 
@@ -25,7 +26,13 @@ class Source:
         yield from np.repeat(self.mask[start:stop:step, ..., None], 3, axis=-1).astype(np.uint8) * 255
 
 
-def make_record(name, seed, frames=20, boxes=False, labels=True):
+def localization(*arguments):
+    """Table, differences and reasons."""
+    report = localize(*arguments)
+    return report["localization"], report["localization_differences"], report["skipped"]
+
+
+def make_record(name, seed, frames=20, boxes=False, labels=True, **others):
     rng = np.random.default_rng(seed)
     mask = np.zeros((frames, SIZE, SIZE), bool)
     boxes_of = []
@@ -34,6 +41,7 @@ def make_record(name, seed, frames=20, boxes=False, labels=True):
         mask[t, y : y + 16, x : x + 8] = True
         boxes_of.append([x, y, x + 8, y + 16])
     annotations = {"actor_box": lambda: np.array(boxes_of, float)} if boxes else {"actor_mask": lambda: mask}
+    annotations |= {kind: lambda value=value: value for kind, value in others.items()}
     return VideoRecord(name, "squat", Source(mask), annotations if labels else {})
 
 
@@ -48,6 +56,9 @@ class Backbone(torch.nn.Module):
         first[:, 0] = 1
         heads = torch.stack([1 - brightness, brightness, first], dim=1) + 0.01
         return torch.stack([brightness, torch.ones_like(brightness)], dim=-1), None, heads[None]
+
+    def forward(self, frames):
+        return self.cls_attention(frames, (-1,))[:2]
 
 
 class Model(torch.nn.Module):
@@ -75,7 +86,8 @@ def records():
 
 def test_the_map_on_the_actor_is_chosen_and_scores_full(records):
     table, differences, skipped = localization(Model(), *records)
-    assert table["entity_best"]["index"] == 2 and table["head_best"]["index"] == 2 and not skipped
+    assert table["entity_best"]["index"] == 2 and table["head_best"]["index"] == 2
+    assert skipped.keys() == {"localization.limbs", "localization.object_auroc"}  # no joints, no object
     assert table["entity_best"]["auroc"] == table["entity_2"]["auroc"] == 1
     assert table["entity_best"]["jaccard"] > 0.9 and table["entity_best"]["pointing"] == 1
     assert table["uniform"]["auroc"] == 0.5 and table["uniform"]["lift"] == pytest.approx(1)
@@ -116,12 +128,36 @@ def test_what_has_no_attention_is_named(records):
     assert "entity_best" not in table and "head_oracle" not in table and "uniform" in table
 
 
-def test_without_masks_or_boxes_the_split_is_named(records):
+def test_without_masks_or_boxes_the_split_is_named_and_what_needs_none_is_there(records):
     bare = [make_record("bare", 0, labels=False)]
-    with pytest.raises(ValueError, match="no training video has an actor mask"):
-        localization(Model(), bare, records[1])
-    with pytest.raises(ValueError, match="no validation video has an actor mask"):
-        localization(Model(), records[0], bare)
+    for train, val, split in ((bare, records[1], "training"), (records[0], bare, "validation")):
+        report = localize(Model(), train, val)
+        assert "localization" not in report
+        assert f"no {split} video has an actor mask" in report["skipped"]["localization"]
+        assert report["attention"]["overlap"][0][0] == pytest.approx(1)
+
+
+def test_masked_videos_are_found_among_many_without(records):
+    bare = [make_record(f"bare{i}", i, labels=False) for i in range(200)]
+    table, *_ = localization(Model(), [*bare, records[0][0]], records[1])
+    assert table["head_best"]["index"] == 2
+
+
+@pytest.mark.parametrize("mask, message", [
+    (np.zeros((20, SIZE, SIZE), bool), "mask is empty in all 8 frames"),
+    (np.ones((20, 8, SIZE), bool), r"actor_mask has shape \(20, 8, 32\), its frames want \(20, 32, 32\)"),
+    (np.ones((9, SIZE, SIZE), bool), r"actor_mask has shape \(9, 32, 32\)"),
+])  # fmt: skip
+def test_a_mask_that_cannot_be_used_is_named_and_the_others_count(records, mask, message):
+    wrong = make_record("wrong", 3, actor_mask=mask)
+    report = localize(Model(), [*records[0], wrong], [*records[1], wrong])
+    plain = localize(Model(), *records)
+    for split in ("train", "val"):
+        with pytest.raises(ValueError, match=message):
+            raise ValueError(report["skipped"][f"localization.{split}.wrong"])
+    assert report["localization"] == plain["localization"]
+    alone = localize(Model(), records[0], [wrong])
+    assert "localization" not in alone and "wrong: its" in alone["skipped"]["localization"]
 
 
 @pytest.mark.parametrize("frames", [2, FRAMES, FRAMES + 3, 50])
@@ -141,3 +177,132 @@ def test_regions_are_shares_of_patches():
     np.testing.assert_allclose(box_region(box, (24, 36), (5, 7)), mask_region(drawn, (5, 7)), atol=1e-6)
     assert not box_region(np.array([[np.nan, 0, 5, 5]]), (24, 36), (4, 6)).any()
     np.testing.assert_allclose(box_region(np.array([[-9, -9, 99, 99]]), (24, 36), (4, 6)), 1)
+
+
+def test_every_row_has_intervals_and_videos(records):
+    report = localize(Model(), *records, Untrained(Model().backbone))
+    table, videos = report["localization"], report["localization_videos"]
+    for name, row in table.items():
+        if name == "area":
+            continue
+        for metric in ("auroc", "lift", "average_precision", "pointing", "mass", "jaccard", "jaccard_size"):
+            values = [videos[name][f"val{i}"][metric] for i in range(4)]
+            assert row[metric] == pytest.approx(np.mean(values))
+            low, high = row["interval"][metric]
+            assert min(values) - 1e-9 <= low <= row[metric] + 1e-9 and row[metric] - 1e-9 <= high <= max(values) + 1e-9
+    assert table["background"]["index"] == 1 and table["untrained_entity_best"]["index"] == 1
+    assert table["entity_best"]["jaccard_size"] == pytest.approx(2 / 16)  # the actor covers two of 16 patches
+
+
+def test_differences_are_paired_and_say_whether_zero_is_out(records):
+    report = localize(Model(), *records, Untrained(Model().backbone))
+    differences, videos = report["localization_differences"], report["localization_videos"]
+    others = ("head_best", "head_oracle", "mean_training_mask", "centre", "uniform", "backbone_pca",
+              "untrained_entity_best")  # fmt: skip
+    assert differences.keys() == {f"{a} - {b}" for a in ("entity_1", "entity_best") for b in others}
+    row = differences["entity_1 - head_best"]["auroc"]
+    pairs = [videos["entity_1"][f"val{i}"]["auroc"] - videos["head_best"][f"val{i}"]["auroc"] for i in range(4)]
+    assert row["mean"] == pytest.approx(np.mean(pairs)) and row["videos"] == 4
+    assert "entity 1 is below head 2 (chosen on training videos)" in row["verdict"]
+    assert "the interval excludes zero" in row["verdict"]
+    same = differences["entity_best - head_best"]["auroc"]
+    assert same["mean"] == pytest.approx(0) and "verdict" not in same
+    one = localize(Model(), records[0], records[1][:1])["localization_differences"]["entity_1 - head_best"]["lift"]
+    assert "interval" not in one and "one video gives no interval" in one["verdict"]
+
+
+class Untrained(Model):
+    """Entity 1 looks at the actor, entity 2 nowhere: another choice than the model's."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def pool(self, patches, cls):
+        return None, super().pool(patches, cls)[1].flip(2)
+
+
+def test_untrained_entities_are_chosen_by_the_same_rule(records):
+    table = localize(Model(), *records, Untrained(Model().backbone))["localization"]
+    assert table["untrained_entity_best"]["auroc"] == 1 and table["untrained_entity_best"]["index"] == 1
+    assert "untrained_entity_best" not in localize(Model(), *records)["localization"]
+
+
+def figure_joints(frames=20):
+    """(frames, 13, 2): a trunk in the right half, arms reaching left along the top."""
+    joints = np.full((frames, 13, 2), np.nan)
+    for number, place in {1: (20, 9), 2: (28, 9), 7: (20, 22), 8: (28, 22), 3: (12, 12), 5: (2, 12)}.items():
+        joints[:, number] = place
+    return joints
+
+
+def test_limbs_are_told_from_the_torso_and_the_object_from_both():
+    mask = np.ones((20, SIZE, SIZE), bool)
+    mask[:, 28:] = False
+    thing = np.zeros_like(mask)
+    thing[:, :3, :3] = True  # a seventh of the first patch
+    joints = figure_joints()
+
+    def records(split):
+        return [make_record(f"{split}{i}", i, actor_mask=mask, object_mask=thing, joints=joints) for i in range(3)]
+
+    drawn = torch.from_numpy(mask_region(body_parts(joints[:1], (SIZE, SIZE))[0], (GRID, GRID))).flatten()
+
+    class Limbs(Backbone):
+        def cls_attention(self, frames, layers):
+            return *super().cls_attention(frames, layers)[:2], (drawn + 0.01).expand(1, len(frames), 1, -1)
+
+    model = Model()
+    model.backbone = Limbs()
+    report = localize(model, records("t"), records("v"))
+    table = report["localization"]
+    assert table["uniform"]["limbs"] == pytest.approx(1) and table["uniform"]["object_lift"] == pytest.approx(1)
+    assert not {"localization.limbs", "localization.object_auroc"} & report["skipped"].keys()
+    assert table["head_best"]["limbs"] > 3 and table["head_best"]["object_auroc"] < 0.5
+
+
+def test_limbs_are_scored_on_boxes_too():
+    train, val = ([make_record(f"{s}{i}", i, boxes=True, joints=figure_joints()) for i in range(2)] for s in "tv")
+    for record in (*train, *val):
+        record.annotations["actor_box"] = lambda: np.tile([0.0, 4.0, 32.0, 28.0], (20, 1))
+    row = localize(Model(), train, val)["localization"]["uniform"]
+    assert row["limbs"] == pytest.approx(1) and "jaccard" not in row and "jaccard_size" not in row
+
+
+def test_parts_of_a_body_share_no_pixel_and_missing_joints_are_left_out():
+    joints = np.concatenate([figure_joints(1), figure_joints(1), figure_joints(1)])
+    joints[1, 5], joints[2, 7] = np.nan, np.nan  # no hand, no hip
+    limbs, torso = body_parts(joints, (SIZE, SIZE))
+    assert not (limbs & torso).any() and torso[0].sum() == pytest.approx(9 * 14, abs=10)
+    assert limbs[0, 12, 4] and not limbs[1, 12, 4] and limbs[1, 10, 15]
+    assert not torso[2].any() and limbs[2].any()
+    assert not body_parts(np.full((2, 13, 2), np.nan), (8, 8))[0].any()
+
+
+def test_a_head_on_the_object_is_seen_there():
+    thing = np.zeros((20, SIZE, SIZE), bool)
+    thing[:, :8, :8] = True
+    train, val = ([make_record(f"{s}{i}", i, object_mask=thing) for i in range(2)] for s in "tv")
+
+    class OnlyFirst(Backbone):
+        def cls_attention(self, frames, layers):
+            found, *_, heads = super().cls_attention(frames, layers)
+            return found, None, heads[:, :, 2:]
+
+    model = Model()
+    model.backbone = OnlyFirst()
+    row = localize(model, train, val)["localization"]["head_best"]
+    assert row["object_auroc"] == 1 and row["object_lift"] > 10
+
+
+def test_what_attention_says_without_masks(records):
+    bare = [make_record(f"b{i}", i, labels=False) for i in range(3)]
+    found = localize(Model(), bare, bare)["attention"]
+    assert found["videos"] == 3 and np.allclose(np.diag(found["overlap"]), 1)
+    assert found["entropy"]["entity_1"] == pytest.approx(1) and found["steadiness"]["entity_1"] == pytest.approx(1)
+    assert found["effective_share"]["head_3"] < 0.2 < found["effective_share"]["entity_1"]
+    assert found["steadiness"]["entity_2"] < 0.9  # the actor jumps
+    single = localize(Model(), bare, [make_record("one", 0, frames=1, labels=False)])
+    assert "steadiness" not in single["attention"] and "two frames" in single["skipped"]["attention.steadiness"]
+    nothing = localize(Model(attends=False, heads=False), bare, bare)
+    assert "attention" not in nothing and "neither pooling nor backbone" in nothing["skipped"]["attention"]

@@ -105,3 +105,54 @@ def test_bad_arguments_are_refused_by_name():
         SelfAttention(20, 8)
     with pytest.raises(ValueError, match='unknown positions "learned"'):
         small(positions="learned")
+
+
+@pytest.mark.parametrize("asking", [1, 3])
+def test_attention_rows_equal_a_plain_softmax(asking):
+    fusion = small(blocks=2).double()
+    tokens, valid = torch.randn(2, 5, 3, 16, dtype=torch.float64), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    mixed = (tokens + fusion.position_table(5)[:, None]).flatten(1, 2)
+    keys = valid.repeat_interleave(3, dim=1)
+    for number, block in enumerate(fusion.blocks, start=1):
+        normed = block.attention_norm(mixed)
+        wanted = torch.zeros(2, 15, 15, dtype=torch.float64)
+        for head in range(4):
+            part = slice(4 * head, 4 * head + 4)
+            scores = block.attention.query(normed)[..., part] @ block.attention.key(normed)[..., part].mT / 2
+            wanted += scores.masked_fill(~keys[:, None], -math.inf).softmax(-1) / 4
+        wanted = wanted.view(2, 5, 3, 5, 3)[:, :, :asking].mean(2) * valid[:, :, None, None]
+        for name in (number, number - 3):
+            found = fusion.attention_rows(tokens, valid, block=name, asking=asking)
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+        torch.testing.assert_close(found.sum((2, 3)), valid.double())
+        assert not found[1, :, 3:].any() and not found[1, 3:].any()
+        picked = fusion.attention_rows(tokens, valid, number, torch.tensor([4, 1]), asking)
+        torch.testing.assert_close(picked, wanted[:, [4, 1]], rtol=0, atol=1e-12)
+        mixed = block(mixed, keys)
+
+
+def test_attention_weights_are_those_that_the_block_uses():
+    attention, tokens = small(heads=1).blocks[0].attention, torch.randn(1, 6, 16)
+    mixed = attention.weights(tokens[:, 2:4], tokens) @ attention.value(tokens)
+    torch.testing.assert_close(attention.output(mixed), attention(tokens)[:, 2:4])
+
+
+def test_attention_rows_in_parts_are_the_same(monkeypatch):
+    fusion, tokens = small(), torch.randn(1, 7, 2, 16)
+    whole = fusion.attention_rows(tokens)
+    monkeypatch.setattr("mvf.models.fusion.ROWS", 3)
+    torch.testing.assert_close(fusion.attention_rows(tokens), whole)
+
+
+def test_attention_rows_of_a_long_video_never_hold_all_pairs():
+    fusion, tokens = small(blocks=1, heads=8), torch.randn(1, 700, 3, 16)
+    with torch.inference_mode(), torch.profiler.profile(profile_memory=True) as profile:
+        fusion.attention_rows(tokens, frames=torch.arange(0, 700, 7))
+    largest = max(event.self_cpu_memory_usage for event in profile.events())
+    assert largest <= 8 * 64 * 2100 * 4  # heads x frames at once x tokens; all pairs would be 141 MB
+
+
+def test_a_block_that_is_not_there_is_refused():
+    for block in (0, 4, -4):
+        with pytest.raises(ValueError, match=f"block must be 1 to 3, or -1 to -3 from the end, got {block}"):
+            small().attention_rows(torch.randn(1, 4, 2, 16), block=block)

@@ -126,3 +126,77 @@ def test_bad_input_is_refused_by_name():
         FramePooling("cls", 4)(torch.randn(1, 1, 2, 4))
     with pytest.raises(ValueError, match='unknown pooling "lsdp"'):
         make_pooling("lsdp", channels=8, cls_channels=None, width=4, entities=3)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_competition_equals_the_plain_form(dtype, tolerance):
+    torch.manual_seed(0)
+    pooling = LearnableSpatialTokenPooling(channels=40, width=16, entities=3, competition=True).to(dtype)
+    patches = 3 * torch.randn(2, 5, 9, 40, dtype=dtype)
+    weights = torch.randn(2, 5, 3, 16, dtype=dtype)
+
+    def plain():
+        keys, values = pooling.key(patches), pooling.value(patches)
+        share = (pooling.query @ keys.transpose(-1, -2) / 4).softmax(dim=-2)  # over entities
+        attention = share / share.sum(dim=-1, keepdim=True)
+        return attention @ values, attention
+
+    gradients = []
+    for entities, attention in (pooling(patches), plain()):
+        pooling.zero_grad()
+        ((entities * weights).sum() + attention.square().sum()).backward()
+        gradients.append({name: parameter.grad.clone() for name, parameter in pooling.named_parameters()})
+    for value, wanted in zip(pooling(patches), plain()):
+        assert _error(value, wanted) <= tolerance
+    for name, wanted in gradients[1].items():
+        assert _error(gradients[0][name], wanted) <= tolerance, name
+    torch.testing.assert_close(pooling(patches)[1].sum(-1), torch.ones(2, 5, 3, dtype=dtype))
+    assert not torch.allclose(pooling(patches)[1], LearnableSpatialTokenPooling.attend(without(pooling), patches))
+
+
+def without(pooling):
+    """The same weights, without competition."""
+    plain = LearnableSpatialTokenPooling(pooling.key.in_features, pooling.width, pooling.entities)
+    plain.load_state_dict(pooling.state_dict())
+    return plain.to(pooling.query.dtype)
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e30])
+def test_competition_survives_extreme_scores(scale):
+    """An entity that loses every patch by far still gets weights: in its own favourite places."""
+    pooling = LearnableSpatialTokenPooling(channels=2, width=1, entities=2, competition=True)
+    pooling.query.data = torch.tensor([[1.0], [0.001]])
+    pooling.key.weight.data = torch.tensor([[1.0, 0.0]])
+    patches = (scale * torch.tensor([[1.0, 0.3], [0.9, 0.1]])).expand(1, 1, 2, 2).clone().requires_grad_()
+    entities, attention = pooling(patches)
+    entities.sum().backward()
+    assert attention.isfinite().all() and patches.grad.isfinite().all() and pooling.query.grad.isfinite().all()
+    torch.testing.assert_close(attention.sum(-1), torch.ones(1, 1, 2))
+    assert attention[0, 0, 1].argmax() == 1  # it loses by less where the other's score is smaller
+
+
+def test_a_single_competing_entity_is_mean_pooling():
+    torch.manual_seed(0)
+    pooling, patches = LearnableSpatialTokenPooling(8, 4, entities=1, competition=True), torch.randn(1, 3, 7, 8)
+    entities, attention = pooling(patches)
+    torch.testing.assert_close(attention, torch.full((1, 3, 1, 7), 1 / 7))
+    torch.testing.assert_close(entities[..., 0, :], pooling.value(patches.mean(-2)))
+
+
+@pytest.mark.parametrize("competition", [False, True])
+def test_patches_left_out_get_no_weight_and_the_others_share_it(competition):
+    torch.manual_seed(0)
+    pooling = LearnableSpatialTokenPooling(8, 4, entities=2, competition=competition)
+    patches, keep = torch.randn(1, 3, 7, 8), torch.rand(1, 3, 7) < 0.6
+    keep[..., 0] = True
+    entities, attention = pooling(patches, keep=keep)
+    whole = pooling(patches)[1] * keep[..., None, :]
+    torch.testing.assert_close(attention, whole / whole.sum(-1, keepdim=True))
+    other = torch.where(keep[..., None], patches, 50.0)
+    torch.testing.assert_close(pooling(other, keep=keep)[0], entities)
+
+
+def test_competition_without_attention_is_refused():
+    for name in ("fixed_width", "max", "mean", "cls"):
+        with pytest.raises(ValueError, match=f'pooling "{name}" has no attention that entities could compete for'):
+            make_pooling(name, channels=8, cls_channels=4, width=4, entities=3, competition=True)

@@ -1,0 +1,169 @@
+"""Cameras of one take aligned pairwise, where the answer is known: frame i is the same instant in all of them.
+
+    python bench/align_views.py RUN [RUN ...] VIDEOS [--warps 5]
+
+`VIDEOS` holds `<take>_cam<N>.mp4`. For every ordered pair of cameras of a take the query and the reference are each
+cut to a window of 50 to 80 % and played at a piecewise tempo of 0.6 to 1.6 (`mvf.data.warped.random_warp`), otherwise
+the identity wins. Error of a frame: instants (frames of the take) between it and the frame it is aligned with; only
+frames whose instant lies within the reference's window count, since the others have no right answer. The median is
+over all frames of all pairs of one set of warps; the table has its mean over warps and runs, and two standard
+deviations. A warped video is embedded as if it were whole.
+
+`straight line` aligns frame t with the frame at the same share of the reference. `backbone_motion` is z-scored by each
+video's own frames, which takes the camera's look out and suits it better than one scale for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+import mvf
+from mvf.alignment import align
+from mvf.data.records import VideoRecord
+from mvf.data.video import VideoFile
+from mvf.data.warped import random_warp
+from mvf.embedding import fuse_video, pool_features, video_features
+from mvf.evaluation.controls import backbone_motion, position_clock, untrained_model
+from mvf.metrics.threads import one_thread
+from mvf.models.mvformer import MVFormer
+from mvf.plotting import Table
+from mvf.run_folder import Run
+from mvf.workflow import clean_bank
+
+NAME = re.compile(r"(?P<take>.+)_cam(?P<camera>\d+)")
+METHODS = {"nearest": ("nearest", False), "dtw, closed ends": ("dtw", False), "dtw, open ends": ("dtw", True)}
+log = logging.getLogger("bench")
+
+Errors = dict[tuple[str, str], list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What every warp of one camera is made of.
+
+    Attributes:
+        take: Cameras of one take show the same instants.
+        tokens: By network, (T, N, D) pooled tokens.
+        mean: (T, C) mean patches.
+    """
+
+    take: str
+    tokens: dict[str, torch.Tensor]
+    mean: np.ndarray
+
+
+def find_takes(folder: Path) -> dict[str, list[VideoRecord]]:
+    """The cameras of every take.
+
+    Raises:
+        ValueError: when no take has two.
+    """
+    takes = defaultdict(list)
+    for path in sorted(folder.glob("*.mp4")):
+        if match := NAME.fullmatch(path.stem):
+            takes[match["take"]].append(VideoRecord(path.stem, match["take"], VideoFile(path)))
+    takes = {take: cameras for take, cameras in takes.items() if len(cameras) > 1}
+    if not takes:
+        raise ValueError(f"{folder} needs at least two files <take>_cam<N>.mp4 of one take, got none")
+    for take, cameras in takes.items():
+        if len({camera.num_frames for camera in cameras}) > 1:
+            counts = {camera.name: camera.num_frames for camera in cameras}
+            raise ValueError(f"the cameras of {take} must have equally many frames, got {counts}")
+    return takes
+
+
+def read_cameras(run: Run, networks: dict[str, MVFormer], takes: dict[str, list[VideoRecord]]) -> list[Camera]:
+    """Backbone features of every source frame, pooled: frames are picked, so every warp is made of their rows."""
+    cache, cameras = clean_bank(run.model, run.config), []
+    records = [record for take in takes.values() for record in take]
+    if cache is not None:
+        cache.ensure(records)
+    for record in tqdm(records, unit="camera", desc="features"):
+        features = video_features(run.model, record, cache, run.config.precision)
+        with torch.inference_mode():
+            tokens = {name: pool_features(network.eval(), *features) for name, network in networks.items()}
+        cameras.append(Camera(record.action, tokens, features[0].mean(dim=1).numpy()))
+    return cameras
+
+
+def embed_warp(run: Run, networks: dict[str, MVFormer], camera: Camera, index: np.ndarray) -> dict[str, np.ndarray]:
+    """By kind of embedding, (T, E) of the camera's frames `index`."""
+    chunk = run.config.chunk
+    embedded = {name: fuse_video(network, camera.tokens[name][index], chunk) for name, network in networks.items()}
+    motion = backbone_motion(camera.mean[index])
+    width = run.config.fusion_width
+    clock = position_clock(run.config.num_frames, width, chunk, run.model)(len(index))
+    return embedded | {
+        "backbone_motion": (motion - motion.mean(0)) / np.maximum(motion.std(0), 1e-6),
+        "position_only": clock,
+    }
+
+
+def pairs(cameras: list[Camera]) -> Iterator[tuple[int, int]]:
+    """Ordered pairs of different cameras of one take."""
+    numbered = permutations(range(len(cameras)), 2)
+    return ((a, b) for a, b in numbered if cameras[a].take == cameras[b].take)
+
+
+def warp_errors(run: Run, networks: dict[str, MVFormer], cameras: list[Camera], warp: int) -> Errors:
+    """By embedding and method, the errors in frames of all pairs of one set of warps."""
+    generator, errors = np.random.default_rng(warp), defaultdict(list)
+    sides = []
+    for _ in ("query", "reference"):
+        drawn = [random_warp(len(camera.mean), generator) for camera in cameras]
+        sides.append([(index, embed_warp(run, networks, c, index)) for c, index in zip(cameras, drawn)])
+    for a, b in pairs(cameras):
+        (instants, query), (truth, reference) = sides[0][a], sides[1][b]
+        both = (instants >= truth[0]) & (instants <= truth[-1])
+        line = np.rint(np.linspace(0, len(truth) - 1, len(instants))).astype(int)
+        errors["straight line", ""].append(np.abs(truth[line] - instants)[both])
+        for name in query:
+            for label, (method, open_ends) in METHODS.items():
+                index = align(query[name], reference[name], method, open_ends)
+                errors[name, label].append(np.abs(truth[index] - instants)[both])
+    return errors
+
+
+def main() -> None:
+    """Aligns, and logs the table as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders: seeds of one setting, pooled")
+    parser.add_argument("videos", type=Path, help="folder of <take>_cam<N>.mp4")
+    parser.add_argument("--warps", type=int, default=5, help="sets of warps")
+    options = parser.parse_args()
+    takes, medians = find_takes(options.videos), defaultdict(list)
+    for folder in options.runs:
+        run = mvf.load_run(folder)
+        networks = {"model": run.model, "untrained": untrained_model(run.config, run.model)}
+        cameras = read_cameras(run, networks, takes)
+        for warp in tqdm(range(options.warps), unit="warp"):
+            with one_thread():
+                for key, errors in warp_errors(run, networks, cameras, warp).items():
+                    medians[key].append(float(np.median(np.concatenate(errors))))
+    log.info("%s", table(medians, len(options.runs), options.warps))
+
+
+def table(medians: dict[tuple[str, str], list[float]], runs: int, warps: int) -> Table:
+    """Mean of the medians and two standard deviations."""
+    rows = tuple(
+        (*key, f"{np.mean(values):.1f} ± {2 * np.std(values, ddof=min(1, len(values) - 1)):.1f}")
+        for key, values in medians.items()
+    )
+    caption = f"Median absolute error in frames, mean ± 2 sd over {warps} warps x {runs} runs"
+    return Table(rows, ("embedding", "method", "error"), caption)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main()

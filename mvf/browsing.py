@@ -1,0 +1,154 @@
+"""What the notebooks browse: widgets over embeddings and frames that are already there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+
+from mvf import pages, plotting, probing
+from mvf.alignment import align
+from mvf.data.records import VideoRecord
+from mvf.embedding import EmbeddedVideo
+from mvf.looking import LookedVideo
+from mvf.widgets import AlignmentPlayer, AttentionBrowser, EmbeddingExplorer, PhaseLabeler, RetrievalBrowser
+from mvf.workflow import Splits, Subject
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Videos at hand for a widget: of long ones every n-th frame, so that a notebook that stores it stays small.
+
+    Attributes:
+        frames: Video -> (T, H, W, 3) uint8.
+        numbers: Video -> (T,) positions of these frames in the source.
+        embeddings: Video -> (T, E) of these frames.
+        phases: Video -> (T,) of these frames, or None.
+    """
+
+    frames: dict[str, np.ndarray]
+    numbers: dict[str, np.ndarray]
+    embeddings: dict[str, np.ndarray]
+    phases: dict[str, np.ndarray | None]
+
+
+def shelve(records: Sequence[VideoRecord], videos: Sequence[EmbeddedVideo], most: int, height: int) -> Shelf:
+    """Reads the frames of embedded videos.
+
+    Args:
+        records: Where the frames are; more may be given than are wanted.
+        videos: Which, with their embeddings.
+        most: Frames kept of all videos together; every video keeps one at least.
+        height: Above which frames are made smaller, in pixels.
+    """
+    if not videos:
+        raise ValueError("there are no videos to browse: the data set has none of this action")
+    found = {record.name: record for record in records}
+    step = max(1, -(-sum(len(video.embeddings) for video in videos) // max(1, most)))
+    shelf = Shelf({}, {}, {}, {})
+    for video in videos:
+        frames = np.stack([_smaller(frame, height) for frame in found[video.name].frames(step=step)])
+        shelf.frames[video.name] = frames
+        shelf.numbers[video.name] = np.arange(len(frames)) * step
+        shelf.embeddings[video.name] = video.embeddings[::step]
+        shelf.phases[video.name] = None if video.phases is None else video.phases[::step]
+    return shelf
+
+
+def attention_browser(videos: Sequence[LookedVideo], export: str | Path = "") -> AttentionBrowser:
+    """Maps of `mvf.looking.look_at` over their frames."""
+    first = videos[0]
+    return AttentionBrowser(
+        {video.name: (video.frames, video.entities, video.heads) for video in videos},
+        numbers={video.name: video.numbers for video in videos},
+        layer_names=[f"layer {layer}" for layer in first.layers] or None,
+        head=first.head,
+        export=export,
+        max_frames=max(len(video.frames) for video in videos),
+    )
+
+
+def embedding_explorer(
+    splits: Splits, action: str = "", stored: int = 480, most: int = 8
+) -> EmbeddingExplorer | Figure:
+    """Validation videos of one action in two dimensions; hovering shows the frame."""
+    videos = pages.of_action(splits.val, action)[:most]
+    if not videos:
+        return plotting.plot_message("there are no validation videos")
+    shelf = shelve(splits.val_records, videos, stored, 160)
+    points = probing.two_dimensions(videos)
+    kept = {video.name: p[shelf.numbers[video.name]] for video, p in zip(videos, points)}
+    names = pages.phase_words(splits, videos[0].action)
+    return EmbeddingExplorer(
+        kept, shelf.frames, phases=shelf.phases, phase_names=names, numbers=shelf.numbers, height=160
+    )
+
+
+def retrieval_browser(splits: Splits, action: str = "", stored: int = 480, most: int = 8) -> RetrievalBrowser | Figure:
+    """Validation videos of one action: a frame, and its neighbours in the other videos."""
+    videos = pages.of_action(splits.val, action)[:most]
+    if len(videos) < 2:
+        return plotting.plot_message("retrieval needs two validation videos of one action")
+    shelf = shelve(splits.val_records, videos, stored, 140)
+    names = pages.phase_words(splits, videos[0].action)
+    return RetrievalBrowser(
+        shelf.frames, shelf.embeddings, phases=shelf.phases, phase_names=names, numbers=shelf.numbers, height=140
+    )
+
+
+def alignment_player(
+    splits: Splits, action: str = "", method: str = "dtw", stored: int = 480, most: int = 4
+) -> AlignmentPlayer | Figure:
+    """Validation videos of one action on the clock of the first."""
+    videos = pages.of_action(splits.val, action)[:most]
+    if len(videos) < 2:
+        return plotting.plot_message("alignment needs two validation videos of one action")
+    shelf = shelve(splits.val_records, videos, stored, 200)
+    reference, maps = videos[0], {}
+    for video in videos[1:]:
+        found = align(reference, video, method)[shelf.numbers[reference.name]]
+        maps[video.name] = np.abs(found[:, None] - shelf.numbers[video.name]).argmin(axis=1)
+    names = pages.phase_words(splits, reference.action)
+    return AlignmentPlayer(
+        shelf.frames, maps, reference.name, phases=shelf.phases, phase_names=names, numbers=shelf.numbers, height=200
+    )
+
+
+def phase_labeler(
+    subject: Subject, splits: Splits, action: str = "", path: str | Path = "", stored: int = 960, most: int = 12
+) -> PhaseLabeler:
+    """Videos of one action to label, training videos first; boundaries are proposed from those labelled so far.
+
+    Args:
+        subject: Whose data folder holds `videos.csv` when the data set is a folder.
+        splits: The videos.
+        action: Which; empty: the one with the most phases.
+        path: The table to write; empty: that of the folder, for other data sets `videos.csv` beside the figures.
+        stored: Frames kept of all videos together.
+        most: Number of videos.
+    """
+    both = [*splits.train, *splits.val]
+    videos = pages.of_action(both, action)[:most]
+    shelf = shelve([*splits.train_records, *splits.val_records], videos, stored, 240)
+    own = subject.config.dataset == "folder"
+    table = Path(path) if path else (Path(subject.config.data_root) if own else subject.figures) / "videos.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    return PhaseLabeler(
+        shelf.frames, table, embeddings=shelf.embeddings, numbers=shelf.numbers,
+        lengths={video.name: len(video.embeddings) for video in videos},
+        phase_names=pages.phase_words(splits, videos[0].action) if videos else None, height=240,
+    )  # fmt: skip
+
+
+def with_still(browser: object) -> tuple[object, ...]:
+    """A widget and its picture as an ordinary output, since reopened notebooks have lost their widgets."""
+    return (browser, browser.still()) if hasattr(browser, "still") else (browser,)
+
+
+def _smaller(frame: np.ndarray, height: int) -> np.ndarray:
+    scale = height / frame.shape[0]
+    return frame if scale >= 1 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

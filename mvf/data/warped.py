@@ -1,0 +1,128 @@
+"""Videos cut and resampled in a known way, so that an alignment has an exact answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mvf.data.records import VideoRecord
+
+
+@dataclass(frozen=True, eq=False)
+class WarpedSource:
+    """The frames of another video in a given order.
+
+    Frames come from one reading of that video for as long as the order does not go back, one frame in memory;
+    each step back starts another reading.
+
+    Attributes:
+        record: The video.
+        index: (T,) its frames, in the order in which they are shown.
+    """
+
+    record: VideoRecord
+    index: NDArray[np.int64]
+
+    @property
+    def identity(self) -> str:
+        return f"{self.record.source.identity}|frames {_digest(self.index)}"
+
+    def count(self) -> int:
+        return len(self.index)
+
+    def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
+        wanted = self.index[start:stop:step]
+        for run in np.split(wanted, np.flatnonzero(np.diff(wanted) < 0) + 1):
+            if len(run):
+                yield from self._forward(run)
+
+    def _forward(self, run: NDArray[np.int64]) -> Iterator[np.ndarray]:
+        """Frames of an order that never goes back."""
+        times = dict(zip(*np.unique(run, return_counts=True)))
+        for number, frame in enumerate(self.record.frames(int(run[0]), int(run[-1]) + 1), start=int(run[0])):
+            for _ in range(times.get(number, 0)):
+                yield frame
+
+
+def warped(record: VideoRecord, index: ArrayLike) -> VideoRecord:
+    """The video that shows frames `index` of `record`, with its labels taken along.
+
+    Args:
+        record: Any video.
+        index: (T,) frames of it, at least one, in any order.
+
+    Raises:
+        ValueError: if `index` is no list of frames of the video.
+
+    Example:
+        >>> from mvf.data import find_videos
+        >>> video = find_videos("synthetic", "val", val_videos=1)[0]
+        >>> warped(video, [5, 5, 6]).load().shape[0], warped(video, [5, 5, 6]).phases.shape
+        (3, (3,))
+    """
+    index = np.asarray(index)
+    if index.ndim != 1 or not index.size or index.dtype.kind not in "iu":
+        raise ValueError(f"index must be (T,) integers with at least one frame, got {index.shape} {index.dtype}")
+    if index.min() < 0 or index.max() >= record.num_frames:
+        raise ValueError(
+            f"index must hold frames 0 to {record.num_frames - 1} of {record.name}, got {index.min()} to {index.max()}"
+        )
+    index = index.astype(np.int64)
+    taken = {name: partial(_take, annotation, index) for name, annotation in record.annotations.items()}
+    name = f"{record.name}, warped {_digest(index)}"
+    return replace(record, name=name, source=WarpedSource(record, index), annotations=taken)
+
+
+def random_warp(
+    num_frames: int,
+    generator: np.random.Generator,
+    share: tuple[float, float] = (0.5, 0.8),
+    tempo: tuple[float, float] = (0.6, 1.6),
+    pieces: int = 4,
+) -> NDArray[np.int64]:
+    """A random window of a video, each of its equal pieces played at a tempo of its own.
+
+    Frames are picked, not interpolated: a slow piece shows frames twice and a fast one leaves some out.
+
+    Args:
+        num_frames: Of the video.
+        generator: Draws the window's share and place, and the tempos (their logarithm is uniform, so that slow and
+            fast are as likely).
+        share: Least and largest share of the video.
+        tempo: Least and largest number of source frames that pass in one frame.
+        pieces: Of the window.
+
+    Returns:
+        (T,) source frames, never going back: the truth of an alignment.
+
+    Raises:
+        ValueError: for an empty video and ranges that are none.
+
+    Example:
+        >>> index = random_warp(100, np.random.default_rng(0))
+        >>> index[[0, -1]], len(index)
+        (array([16, 83]), 80)
+    """
+    if num_frames < 1 or pieces < 1:
+        raise ValueError(f"a warp needs at least one frame and one piece, got {num_frames} and {pieces}")
+    if not 0 < share[0] <= share[1] <= 1 or not 0 < tempo[0] <= tempo[1]:
+        raise ValueError(f"share must be a range in (0, 1] and tempo one above 0, got {share} and {tempo}")
+    length = max(1, round(generator.uniform(*share) * num_frames))
+    start = int(generator.integers(num_frames - length + 1))
+    tempos = np.exp(generator.uniform(*np.log(tempo), pieces))
+    edges = np.linspace(start, start + length - 1, pieces + 1)
+    times = np.concatenate([[0], np.cumsum(np.diff(edges) / tempos)])
+    return np.rint(np.interp(np.arange(int(times[-1] + 1)), times, edges)).astype(np.int64)
+
+
+def _take(annotation, index: NDArray[np.int64]) -> np.ndarray:
+    return np.asarray(annotation())[index]
+
+
+def _digest(index: NDArray[np.int64]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(index, dtype="<i8").tobytes()).hexdigest()[:8]

@@ -1,0 +1,91 @@
+"""What `align.ipynb` shows: two videos on one clock, and phases carried from one clip to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mvf import plotting, probing
+from mvf.alignment import align, transfer_phases
+from mvf.embedding import EmbeddedVideo
+from mvf.evaluation.controls import apply_clock
+from mvf.evaluation.protocol import clocks_of
+from mvf.pages.probe import of_action, phase_words
+from mvf.workflow import Splits, Subject
+
+
+def alignment_figure(splits: Splits, action: str = "", method: str = "dtw") -> Figure:
+    """The first two validation videos of one action: the path, and frames of one over their partners."""
+    pair = probing.first_pair(of_action(splits.val, action))
+    if pair is None:
+        return plotting.plot_message("no action has two validation videos")
+    records = {record.name: record for record in splits.val_records}
+    frames = [records[video.name].load() for video in pair]
+    similarity = pair[0].embeddings @ pair[1].embeddings.T
+    return plotting.plot_alignment(
+        *frames, align(*pair, method), similarity, names=[video.name for video in pair], caption=f"Method: {method}."
+    )
+
+
+def carried(
+    splits: Splits, labelled: str = "", action: str = "", method: str = "dtw"
+) -> tuple[EmbeddedVideo, list[EmbeddedVideo], list[np.ndarray]]:
+    """The labelled clip, the other videos of its action, and the phases that it gives them.
+
+    Args:
+        splits: The videos.
+        labelled: Name of the labelled clip; empty: the first training video of `action` that has labels.
+        action: Which, where no clip is named; empty: the one with the most phases.
+        method: `dtw` or `nearest`.
+
+    Raises:
+        ValueError: when there is no such clip, or it has no labels.
+    """
+    both = [*splits.train, *splits.val]
+    clips = probing.labelled(both if labelled else of_action(both, action))
+    clip = next((video for video in clips if labelled in ("", video.name)), None)
+    if clip is None:
+        wanted = f'"{labelled}"' if labelled else "any video"
+        raise ValueError(f"{wanted} has no labelled phases: label a clip (below), or name one that has some")
+    others = [video for video in both if video.action == clip.action and video.name != clip.name]
+    return clip, others, transfer_phases(clip, others, method)
+
+
+def transfer_figure(splits: Splits, labelled: str = "", action: str = "", method: str = "dtw") -> Figure:
+    """Phases of one labelled clip carried to the other videos of its action, against the true ones."""
+    try:
+        clip, others, phases = carried(splits, labelled, action, method)
+    except ValueError as error:
+        return plotting.plot_message(str(error))
+    if not others:
+        return plotting.plot_message(f"{clip.name} is the only video of {clip.action}")
+    shown = slice(0, 52)
+    true = [v.phases if v.phases is not None else np.full(len(v.embeddings), -1) for v in others[shown]]
+    words = f"Labelled: {clip.name}; method: {method}; {len(true)} of {len(others)} videos."
+    names = [video.name for video in others[shown]]
+    return plotting.plot_transfer(phases[shown], true, names, phase_words(splits, clip.action), caption=words)
+
+
+def transfer_table(
+    subject: Subject, splits: Splits, labelled: str = "", action: str = "", method: str = "dtw"
+) -> plotting.Table:
+    """Share of labelled frames that get their right phase, beside the model's clock."""
+    columns = ("embedding", "accuracy")
+    try:
+        clip, others, phases = carried(splits, labelled, action, method)
+    except ValueError as error:
+        return plotting.Table((), columns, str(error))
+    clock = clocks_of(subject.config, subject.model)["position_only"]
+    (timed,) = apply_clock([[clip, *others]], clock)
+    rows = [("model", _accuracy(phases, others))]
+    rows.append(("position only (clock)", _accuracy(transfer_phases(timed[0], timed[1:], method), others)))
+    caption = f"Phases of {clip.name} carried to {len(others)} other videos of {clip.action} ({method}), whole videos"
+    return plotting.Table(tuple((name, plotting.cell(value)) for name, value in rows), columns, caption)
+
+
+def _accuracy(phases: Sequence[np.ndarray], videos: Sequence[EmbeddedVideo]) -> float | None:
+    known = [(got, v.phases) for got, v in zip(phases, videos) if v.phases is not None]
+    right = [got[true >= 0] == true[true >= 0] for got, true in known]
+    return float(np.concatenate(right).mean()) if any(map(len, right)) else None

@@ -1,0 +1,57 @@
+"""What `train.ipynb` shows of the data and the model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mvf import plotting
+from mvf.data import VideoList
+from mvf.data.opening import SHOWN
+from mvf.models.mvformer import MVFormer
+
+
+def coverage_table(records: VideoList) -> plotting.Table:
+    """Videos by action, and what was left out with its reason."""
+    actions = sorted({record.action for record in records})
+    chosen = [[r for r in records if r.action == action] for action in actions]
+    rows = tuple(
+        (
+            action,
+            str(len(part)),
+            str(sum(r.num_frames for r in part)),
+            " | ".join(part[0].phase_names) or plotting.cell(None),
+        )
+        for action, part in zip(actions, chosen)
+    )
+    found = records.coverage
+    left_out = list(found.unreadable.items())
+    notes = tuple(f"left out: {name}: {reason}" for name, reason in left_out[:SHOWN])
+    notes += (f"left out: {len(left_out) - SHOWN} more",) if len(left_out) > SHOWN else ()
+    caption = f"{found.found} of {found.expected} videos"
+    return plotting.Table(rows, ("action", "videos", "frames", "phases"), caption, notes)
+
+
+@torch.no_grad()
+def model_table(model: MVFormer, frames: Tensor) -> plotting.Table:
+    """Shapes on the way through a model, and the parameters of its parts; frames (B, T, 3, S, S)."""
+    out = model(frames[:, :2])  # all of them would take minutes on a CPU
+    tensors = {
+        "frames (B, T, 3, H, W)": frames,
+        "attention (B, T, N, P)": out.attention,
+        "entities (B, T, N, D)": out.entities,
+        "embeddings (B, T, E)": out.embeddings,
+        "projections (B, T, E)": out.projections,
+    }
+    shapes = {name: None if t is None else (t.shape[0], frames.shape[1], *t.shape[2:]) for name, t in tensors.items()}
+    return plotting.shapes_table(shapes, _part_sizes(model))
+
+
+def _part_sizes(model: MVFormer) -> dict[str, int]:
+    """Numbers of every part, of the backbone frozen and trained ones apart."""
+    sizes: dict[str, int] = {}
+    for name, part in model.named_children():
+        for p in part.parameters():
+            frozen = " (frozen)" if name == "backbone" and not p.requires_grad else ""
+            sizes[name + frozen] = sizes.get(name + frozen, 0) + p.numel()
+    return sizes

@@ -1,0 +1,151 @@
+// What the widgets over several videos share (mvf.widgets.frames.FrameWidget); common.js comes before.
+//
+//   Clips(model, most)   strips of the videos: await clips.load(name); clips.now(name) once loaded, else null;
+//                        clips.meta(name), clips.number(name, index), clips.phase(name, index) (-1: unlabelled),
+//                        clips.word(name, index) ("" without labels). At most `most` videos stay decoded.
+//   Panel(clips)         a picture with caption and, where the video has phases, a ribbon with a cursor
+//   runsOf(phases)       [[first, phase], ...]
+//   drawRibbon(canvas, width, height, runs, length, cursor, palette, dashed)
+//   legend(palette, unlabelled)
+
+class Clips {
+  constructor(model, most = 24) {
+    this.model = model;
+    this.most = most;
+    this.metas = new Map(model.get("strips").map((meta) => [meta.name, meta]));
+    this.names = [...this.metas.keys()];
+    this.palette = model.get("palette");
+    this.pending = new Map();
+    this.strips = new Map();
+  }
+
+  meta(name) {
+    return this.metas.get(name);
+  }
+
+  number(name, index) {
+    return this.meta(name).numbers[index];
+  }
+
+  phase(name, index) {
+    return this.meta(name).phases?.[index] ?? -1;
+  }
+
+  word(name, index) {
+    if (!this.meta(name).phases) return "";
+    return this.palette.names[this.phase(name, index)] ?? "unlabelled";
+  }
+
+  now(name) {
+    return this.strips.get(name) ?? null;
+  }
+
+  async load(name) {
+    const known = this.now(name);
+    if (known) {
+      this.strips.delete(name);
+      this.strips.set(name, known); // the latest used stands last
+      return known;
+    }
+    if (!this.pending.has(name)) {
+      const { sheets } = this.meta(name);
+      this.pending.set(name, Strip.load(this.meta(name), this.model.get("sheets").slice(...sheets)));
+    }
+    const strip = await this.pending.get(name);
+    this.pending.delete(name);
+    this.strips.set(name, strip);
+    this.forget();
+    return strip;
+  }
+
+  forget() {
+    for (const [name, strip] of this.strips) {
+      if (this.strips.size <= this.most) return;
+      this.strips.delete(name);
+      for (const sheet of strip.sheets) sheet.close();
+    }
+  }
+}
+
+class Panel {
+  constructor(clips) {
+    this.clips = clips;
+    this.canvas = element("canvas");
+    this.ribbon = element("canvas", { className: "mvf-ribbon" });
+    this.caption = element("figcaption");
+    this.element = element("figure", {}, this.canvas, this.ribbon, this.caption);
+  }
+
+  // Shows a frame in a box of width x height, keeping its aspect; nothing changes before its strip is decoded.
+  draw(name, index, width, height, caption) {
+    const strip = this.clips.now(name);
+    if (!strip) return;
+    const scale = Math.min(width / strip.width, height / strip.height);
+    const [w, h] = [Math.round(strip.width * scale), Math.round(strip.height * scale)];
+    strip.draw(fitCanvas(this.canvas, w, h), index, 0, 0, w, h);
+    const { phases, numbers } = this.clips.meta(name);
+    this.ribbon.style.display = phases ? "block" : "none";
+    if (phases) drawRibbon(this.ribbon, w, 10, runsOf(phases), phases.length, index + 0.5, this.clips.palette);
+    this.caption.textContent = caption;
+    Object.assign(this.canvas, { role: "img", ariaLabel: caption });
+    Object.assign(this.element.dataset, { video: name, number: numbers[index] });
+    this.element.style.width = `${w}px`;
+  }
+}
+
+function runsOf(phases) {
+  const runs = [];
+  for (let i = 0; i < phases.length; i++) if (i === 0 || phases[i] !== phases[i - 1]) runs.push([i, phases[i]]);
+  return runs;
+}
+
+function drawRibbon(canvas, width, height, runs, length, cursor, palette, dashed = false) {
+  const ctx = fitCanvas(canvas, width, height);
+  ctx.clearRect(0, 0, width, height);
+  ctx.fillStyle = palette.unlabelled;
+  ctx.fillRect(0, 0, width, height);
+  runs.forEach(([first, phase], i) => {
+    const [left, right] = [first, runs[i + 1]?.[0] ?? length].map((frame) => (frame * width) / length);
+    ctx.globalAlpha = dashed ? 0.45 : 1;
+    ctx.fillStyle = phase < 0 ? palette.unlabelled : palette.colours[phase];
+    ctx.fillRect(left, 0, right - left, height);
+    ctx.globalAlpha = 1;
+    if (!dashed) return;
+    ctx.setLineDash([5, 4]);
+    ctx.strokeStyle = "#000";
+    ctx.strokeRect(left + 1, 1, right - left - 2, height - 2);
+    ctx.setLineDash([]);
+  });
+  const x = Math.max(2, Math.min(width - 2, (cursor * width) / length));
+  ctx.fillStyle = "#fff"; // seen on every phase's colour
+  ctx.fillRect(x - 2, 0, 4, height);
+  ctx.fillStyle = "#000";
+  ctx.fillRect(x - 1, 0, 2, height);
+}
+
+function legend(palette, unlabelled) {
+  const entries = palette.names.map((name, i) => [name, palette.colours[i]]);
+  if (unlabelled) entries.push(["unlabelled", palette.unlabelled]);
+  const parts = entries.map(([name, colour]) => {
+    const swatch = element("span", { className: "mvf-swatch" });
+    swatch.style.background = colour;
+    return element("span", {}, swatch, name);
+  });
+  return element("div", { className: "mvf-legend" }, ...parts);
+}
+
+function hasUnlabelled(clips) {
+  return clips.names.some((name) => clips.meta(name).phases?.includes(-1) ?? true);
+}
+
+// Calls `draw` once a frame when the width changes; returns what stops it.
+function onResize(root, draw) {
+  const observer = new ResizeObserver(onePerFrame(draw));
+  observer.observe(root);
+  return () => observer.disconnect();
+}
+
+// Width inside the root's padding.
+function innerWidthOf(root) {
+  return Math.max(120, root.clientWidth - 12);
+}

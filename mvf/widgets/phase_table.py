@@ -1,0 +1,235 @@
+"""Phases in `videos.csv` of a folder of videos: read, and written so that nothing else in the table changes.
+
+A label is kept as segments: (first frame, phase) in source frames, each up to the next, unlabelled before the first.
+Phases that are 0, 1, 2, ... in order are written as `0;34;58`; any other label (a phase that repeats or is left out,
+unlabelled frames in the middle or at the end) as a file of one number a frame beside the video.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import mimetypes
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path, PurePath
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mvf.files import atomic
+
+Segments = tuple[tuple[int, int], ...]
+COLUMNS = ("path", "split", "action", "phases", "boxes", "masks")
+LABEL_FILES = (".csv", ".npy")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PhaseLabel:
+    """Phases of one video.
+
+    Attributes:
+        segments: (first frame, phase) of every segment, in source frames.
+        length: Frames of the source where a file of one number a frame says so, else None.
+    """
+
+    segments: Segments
+    length: int | None = None
+
+
+def segments_of(phases: ArrayLike, numbers: ArrayLike | None = None) -> Segments:
+    """Segments of (T,) phases whose frames have the source positions `numbers`, by default 0 to T - 1.
+
+    Example:
+        >>> segments_of([-1, 0, 0, 1, -1])
+        ((1, 0), (3, 1), (4, -1))
+    """
+    phases = np.asarray(phases)
+    numbers = np.arange(len(phases)) if numbers is None else np.asarray(numbers)
+    starts = np.flatnonzero(np.diff(phases, prepend=-1))
+    return tuple((int(numbers[t]), int(phases[t])) for t in starts)
+
+
+def phases_of(segments: Segments, numbers: ArrayLike) -> NDArray[np.int64]:
+    """(T,) phases of the source frames `numbers`, -1 = unlabelled.
+
+    Example:
+        >>> phases_of(((1, 0), (3, 1)), [0, 2, 4]).tolist()
+        [-1, 0, 1]
+    """
+    starts = np.array([start for start, _ in segments], np.int64)
+    phases = np.array([-1, *(phase for _, phase in segments)], np.int64)
+    return phases[np.searchsorted(starts, numbers, side="right")]
+
+
+class PhaseTable:
+    """The labels of one `videos.csv`, which is read again for every write.
+
+    Args:
+        path: The table; it need not exist yet.
+
+    Raises:
+        ValueError: if it is no table with a column `path`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() != ".csv":
+            raise ValueError(f'path must be a table like "videos.csv", got "{self.path}"')
+        self._load()
+
+    def read(self, name: str) -> PhaseLabel | None:
+        """The label of a video, None without one.
+
+        Raises:
+            ValueError: if it is no label, naming the video.
+        """
+        header, rows = self._load()
+        row = self._find(header, rows, name)
+        column = _column(header, "phases")
+        text = rows[row][column].strip() if row is not None and column is not None and rows[row][column:] else ""
+        if not text:
+            return None
+        if text.lower().endswith(LABEL_FILES):
+            phases = _read_frames(name, self.path.parent / text)
+            return PhaseLabel(segments_of(phases), len(phases))
+        return PhaseLabel(_read_starts(name, text))
+
+    def write(self, name: str, segments: Segments, length: int | None, names: Iterable[str] = ()) -> None:
+        """Replaces the label of one video; every other cell stays as it is.
+
+        Args:
+            name: The video.
+            segments: Its new label, at least one segment.
+            length: Frames of its source, needed only where a number a frame is written; None if unknown.
+            names: Other videos that a new table lists too, since a table hides what it does not list.
+
+        Raises:
+            ValueError: if the length is needed and unknown.
+        """
+        before = self.read(name)
+        if before is not None and before.segments == segments:
+            return
+        header, rows = self._load()
+        if not header:
+            header = list(COLUMNS)
+            rows = [_padded([path], header) for path in _videos_below(self.path.parent, {name, *names})]
+        if _column(header, "phases") is None:
+            header.append("phases")
+        row = self._find(header, rows, name)
+        if row is None:
+            logger.warning("%s did not list %s: a row is added; rows without a split may change sides", self.path, name)
+            line = _padded([], header)
+            line[_column(header, "path")] = _path_of(self.path.parent, name).as_posix()
+            rows.append(line)
+            row = len(rows) - 1
+        rows[row] = _padded(rows[row], header)
+        column = _column(header, "phases")
+        rows[row][column] = self._cell(name, segments, length, rows[row][column].strip())
+        self._save([header, *rows])
+
+    def _cell(self, name: str, segments: Segments, length: int | None, before: str) -> str:
+        phases = [phase for _, phase in segments]
+        if phases == list(range(len(phases))):
+            return ";".join(str(start) for start, _ in segments)
+        if length is None:
+            raise ValueError(
+                f"{name}: phases {phases} are not 0, 1, 2, ... in order, so a number a frame must be written; "
+                "say how many frames the video has with lengths={name: frames}"
+            )
+        relative = next(
+            path
+            for path in (f"{name}.phases{suffix}.csv" for suffix in ("", *range(2, 10_000)))
+            if path == before or not (self.path.parent / path).exists()  # another label's file is not ours
+        )
+        with atomic(self.path.parent / relative) as temporary:
+            np.savetxt(temporary, phases_of(segments, np.arange(length)), fmt="%d")
+        return relative
+
+    def _load(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows; both empty where there is no table yet."""
+        if not self.path.exists():
+            return [], []
+        with self.path.open(newline="", encoding="utf-8-sig") as file:
+            header, *rows = [*csv.reader(file, skipinitialspace=True)] or [[]]
+        if _column(header, "path") is None:
+            raise ValueError(f"{self.path} has no column path; its columns are {', '.join(header) or 'missing'}")
+        return header, rows
+
+    def _save(self, lines: Sequence[Sequence[str]]) -> None:
+        old = self.path.read_bytes() if self.path.exists() else b""
+        encoding = "utf-8-sig" if old.startswith(b"\xef\xbb\xbf") else "utf-8"
+        with atomic(self.path) as temporary, temporary.open("w", newline="", encoding=encoding) as file:
+            csv.writer(file, lineterminator="\r\n" if b"\r\n" in old else "\n").writerows(lines)
+
+    def _find(self, header: list[str], rows: list[list[str]], name: str) -> int | None:
+        """Row of the video called `name`: its path with or without extension, as the folder dataset names videos."""
+        column = _column(header, "path")
+        paths = {i: PurePath(row[column].strip()).as_posix() for i, row in enumerate(rows) if row[column or 0 :]}
+        found = [i for i, path in paths.items() if path == name]
+        found = found or [i for i, path in paths.items() if os.path.splitext(path)[0] == name]
+        if len(found) > 1:
+            raise ValueError(f'{self.path} lists "{name}" {len(found)} times: {[paths[i] for i in found]}; keep one')
+        return found[0] if found else None
+
+
+def _column(header: Sequence[str], name: str) -> int | None:
+    return next((i for i, title in enumerate(header) if title.strip() == name), None)
+
+
+def _padded(row: Sequence[str], header: Sequence[str]) -> list[str]:
+    return [*row, *[""] * (len(header) - len(row))]
+
+
+def _read_starts(name: str, text: str) -> Segments:
+    try:
+        starts = [int(part) for part in text.strip("; ").split(";")]
+    except ValueError:
+        raise ValueError(f'{name}: phases "{text}" are neither first frames like 0;34;58 nor a .csv or .npy') from None
+    if starts[0] < 0 or any(b <= a for a, b in zip(starts, starts[1:])):
+        raise ValueError(f"{name}: phases start at {starts}; every start must be later than the one before, from 0 on")
+    return tuple((start, phase) for phase, start in enumerate(starts))
+
+
+def _read_frames(name: str, path: Path) -> NDArray[np.int64]:
+    """One number a frame, of a .npy or a .csv whose first line may be a header."""
+    try:
+        if path.suffix.lower() == ".npy":
+            values = np.load(path, allow_pickle=False).astype(float).ravel()
+        else:
+            values = np.genfromtxt(path, delimiter=",", encoding="utf-8-sig").ravel()
+            values = values[int(np.isnan(values[:1]).sum()) :]
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{name}: cannot read phases from {path}: {error}") from None
+    if not len(values) or (values != np.round(values)).any() or values.min() < -1:
+        raise ValueError(f"{name}: {path} must hold a whole number a frame, -1 where unlabelled, got {values[:9]} ...")
+    return values.astype(np.int64)
+
+
+def _path_of(folder: Path, name: str) -> PurePath:
+    """Path in `folder` of a video named without its extension; the name itself where no file answers to it."""
+    if (folder / name).exists():
+        return PurePath(name)
+    files = [p for p in sorted(folder.glob(f"{escape(name)}.*")) if p.suffix.lower() not in LABEL_FILES]
+    files.sort(key=lambda path: not _is_video(path))
+    return files[0].relative_to(folder) if files else PurePath(name)
+
+
+def _videos_below(folder: Path, names: Iterable[str]) -> list[str]:
+    """The videos `names` and everything else of their kinds in `folder`: video files, folders of images."""
+    given = {folder / _path_of(folder, name) for name in names}
+    kinds = {path.suffix.lower() for path in given if path.is_file()}
+    images = {file.suffix.lower() for path in given if path.is_dir() for file in path.iterdir()}
+    files = [path for path in folder.rglob("*") if path.is_file() and ".phases" not in path.name]
+    found = {path for path in files if _is_video(path) or path.suffix.lower() in kinds}
+    found |= {path.parent for path in files if path.suffix.lower() in images and path.parent != folder}
+    relative = {path.relative_to(folder) for path in given | found}
+    return sorted(path.as_posix() for path in relative if not any(part.startswith(".") for part in path.parts))
+
+
+def _is_video(path: Path) -> bool:
+    return (mimetypes.guess_type(path.name)[0] or "").startswith("video/")

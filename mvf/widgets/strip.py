@@ -1,0 +1,135 @@
+"""Videos and attention maps as a few compact buffers, which a page gets once and then scrubs by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+SHEET_SIDE = 2048  # pixels: small enough for every browser, and the first sheet shows while the others are decoded
+BLOCK = 16  # pixels of a JPEG block with halved colour: cells of whole blocks keep neighbouring frames apart
+
+
+def encode_strip(frames: NDArray[np.uint8], height: int = 280, quality: int = 80) -> tuple[dict, list[bytes]]:
+    """A video as JPEG sprite sheets, each a grid of frames.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        height: Of a stored frame, in pixels; smaller frames are stored as they are. The aspect is kept.
+        quality: Of the JPEG, 0 to 100.
+
+    Returns:
+        What the page needs to cut the sheets ("count" frames of "width" x "height" pixels in cells of
+        "cell_width" x "cell_height", "columns" and "per_sheet" cells a sheet), and the sheets.
+
+    Raises:
+        ValueError: if frames are not (T, H, W, 3) uint8 with at least one frame.
+
+    Example:
+        >>> meta, sheets = encode_strip(np.zeros((3, 40, 80, 3), np.uint8), height=20)
+        >>> meta["count"], meta["width"], meta["height"], len(sheets)
+        (3, 40, 20, 1)
+    """
+    check_frames("frames", frames)
+    height = min(height, frames.shape[1])
+    width = max(1, round(frames.shape[2] * height / frames.shape[1]))
+    cell_height, cell_width = (-(-side // BLOCK) * BLOCK for side in (height, width))
+    columns, rows = (max(1, min(SHEET_SIDE // side, len(frames))) for side in (cell_width, cell_height))
+    per_sheet = columns * rows
+    starts = range(0, len(frames), per_sheet)
+    pad = ((0, 0), (0, cell_height - height), (0, cell_width - width), (0, 0))
+    sheets = []
+    for start in starts:
+        cells = np.stack([resize(frame, width, height) for frame in frames[start : start + per_sheet]])
+        sheets.append(encode_jpeg(_grid(np.pad(cells, pad, mode="edge"), columns), quality))
+    meta = {"count": len(frames), "width": width, "height": height, "columns": columns, "per_sheet": per_sheet}
+    return meta | {"cell_width": cell_width, "cell_height": cell_height}, sheets
+
+
+def encode_strips(
+    videos: Mapping[str, NDArray[np.uint8]], height: int = 280, quality: int = 80
+) -> tuple[list[dict], list[bytes]]:
+    """Strips of several videos with one list of sheets: a video's `meta` has its "name" and "sheets": [first, stop].
+
+    Raises:
+        ValueError: if there is no video, or one is not (T, H, W, 3) uint8 with at least one frame; the text names it.
+
+    Example:
+        >>> metas, sheets = encode_strips({"squat": np.zeros((2, 8, 8, 3), np.uint8)})
+        >>> metas[0]["name"], metas[0]["sheets"], len(sheets)
+        ('squat', [0, 1], 1)
+    """
+    if not videos:
+        raise ValueError("videos must name at least one video, got none: load some and pass {name: frames}")
+    metas, sheets = [], []
+    for name, frames in videos.items():
+        check_frames(name, frames)
+        meta, new = encode_strip(frames, height, quality)
+        metas.append(meta | {"name": name, "sheets": [len(sheets), len(sheets) + len(new)]})
+        sheets += new
+    return metas, sheets
+
+
+def encode_maps(maps: ArrayLike, mass: float = 0.6) -> tuple[dict, bytes]:
+    """Attention maps in 8 bits, each divided by its own maximum.
+
+    The maxima go along, so that a page normalises per frame or per video exactly, and so does the number of the
+    strongest patches that hold `mass` of a map, which rounded values could not tell.
+
+    Args:
+        maps: (..., h, w), non-negative.
+        mass: Share of the attention.
+
+    Returns:
+        {"shape", "maximum"} of `maps`, and the buffer: float32 maxima, uint16 numbers of patches, uint8 maps.
+
+    Raises:
+        ValueError: if a value is negative or not finite.
+
+    Example:
+        >>> meta, buffer = encode_maps(np.ones((5, 2, 4, 4)))
+        >>> meta["shape"], len(buffer) == 5 * 2 * (4 + 2 + 16)
+        ([5, 2, 4, 4], True)
+    """
+    maps = np.asarray(maps, dtype=np.float32)
+    if maps.ndim < 2 or not maps.size or not maps.min() >= 0 or not np.isfinite(maps.max()):
+        found = f" from {maps.min()} to {maps.max()}" if maps.size else ""
+        raise ValueError(f"maps must be (..., h, w), finite and non-negative, got {maps.shape}{found}")
+    flat = maps.reshape(-1, maps.shape[-2] * maps.shape[-1])
+    maxima = flat.max(1)
+    levels = np.rint(flat * (255 / np.maximum(maxima, 1e-12))[:, None]).astype(np.uint8)
+    ordered = -np.sort(-flat.astype(float), axis=1)
+    held = np.cumsum(ordered, axis=1)
+    # As `strongest_patches` of mvf.plotting: a patch is kept while those before it hold less than `mass`.
+    strongest = (held - ordered < mass * held[:, -1:]).sum(1)
+    buffer = maxima.astype("<f4").tobytes() + strongest.astype("<u2").tobytes() + levels.tobytes()
+    return {"shape": list(maps.shape), "maximum": float(maxima.max())}, buffer
+
+
+def check_frames(name: str, frames: NDArray) -> None:
+    """Raises ValueError, naming the video, unless `frames` are (T, H, W, 3) uint8 with at least one frame."""
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
+        raise ValueError(
+            f"{name}: frames must be (T, H, W, 3) uint8 with at least one frame, got {frames.shape} {frames.dtype}"
+        )
+
+
+def resize(frame: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Averages when it shrinks, so that fine texture does not flicker from frame to frame."""
+    smaller = height < frame.shape[0]
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def encode_jpeg(picture: NDArray[np.uint8], quality: int = 90) -> bytes:
+    """An RGB picture as JPEG."""
+    return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()  # OpenCV: BGR
+
+
+def _grid(cells: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+    """(T, H, W, 3) cells in reading order as one picture, the last row filled with black."""
+    count, height, width, _ = cells.shape
+    rows = -(-count // columns)
+    filled = np.pad(cells, ((0, rows * columns - count), (0, 0), (0, 0), (0, 0)))
+    return filled.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)

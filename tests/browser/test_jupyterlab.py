@@ -1,0 +1,15 @@
+"""In JupyterLab the notebooks run, and their widgets show the right frames, without an error in the page's console."""
+
+from tests.browser import checks
+
+
+def test_attention_browser_shows_the_right_frames_and_maps(run, open_notebook):
+    with open_notebook("attention", run_dir="run", videos=2, rows=2, image_size=checks.IMAGE_SIZE) as page:
+        page.run_all()
+        checks.attention_browser_follows_its_controls(page, run)
+
+
+def test_hovering_over_an_embedding_shows_its_frame(run, open_notebook):
+    with open_notebook("probe", run_dir="run") as page:
+        page.run_all()
+        checks.explorer_follows_the_mouse(page, run)

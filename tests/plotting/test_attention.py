@@ -1,0 +1,164 @@
+"""Figures of attention: the right maps in the right place, on a page, with captions that say what they are."""
+
+import contextlib
+import re
+import zlib
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from mvf import plotting
+
+
+def frames(count=6, height=20, width=30):
+    return np.random.default_rng(0).integers(0, 255, (count, height, width, 3), dtype=np.uint8)
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(mpl.text.Text) if text.get_text()]
+
+
+def block(name="squat", count=3, height=20, width=30, **options):
+    maps = np.random.default_rng(count).random((count, 3, 4, 4))
+    heads = maps[:, 0] ** 2
+    return plotting.AttentionBlock(frames(count, height, width), maps, heads, ("CLS head 4",), name=name, **options)
+
+
+def test_attention_grid_is_a_row_a_frame_and_keeps_the_aspect():
+    maps = np.random.default_rng(0).random((3, 2, 4, 4))
+    heads = np.stack([maps[:, 0]] * 2)
+    figure = plotting.plot_attention(
+        frames(3, 20, 40), maps, heads, ["CLS head 4", "CLS head 5"], frame_numbers=[5, 9, 30],
+        normalise="video", contour_mass=0.6, layer="Layer 12.",
+    )  # fmt: skip
+    grid = np.array(figure.axes[:-1]).reshape(3, 5)
+    assert [axes.get_title() for axes in grid[0]] == ["input", "entity 1", "entity 2", "CLS head 4", "CLS head 5"]
+    assert [row[0].get_ylabel() for row in grid] == ["frame 5", "frame 9", "frame 30"]
+    caption = " ".join(texts(figure))
+    assert "maximum over the frames shown" in caption and "60 %" in caption and "Layer 12." in caption
+    figure.draw_without_rendering()
+    box = grid[1, 1].get_window_extent()
+    assert box.width / box.height == pytest.approx(2, rel=0.02)
+
+
+def test_attention_grid_refuses_maps_of_other_videos():
+    maps = np.ones((3, 2, 4, 4))
+    with pytest.raises(ValueError, match=r"entities must be \(3, N, h, w\).*\(2, 2, 4, 4\)"):
+        plotting.plot_attention(frames(3), maps[:2])
+    with pytest.raises(ValueError, match=r"heads must be .*got \(2, 3, 4, 4\)"):
+        plotting.plot_attention(frames(3), maps, np.ones((2, 3, 4, 4)))
+    with pytest.raises(ValueError, match="both entities and heads are None"):
+        plotting.plot_attention(frames(3), None)
+    with pytest.raises(ValueError, match="'frame' or 'video', got 'clip'"):
+        plotting.plot_attention(frames(3), maps, normalise="clip")
+
+
+def test_several_videos_stand_side_by_side_with_names_and_their_own_frame_numbers():
+    videos = [block("squat", 2, numbers=[3, 7]), block("bowling", 2, numbers=[5, 9])]
+    figure = plotting.plot_attention_grid(videos, shown=[1, 2], layer="layer 12", head_rule="an oracle, best per video")
+    assert {"squat", "bowling", "frame 3", "frame 9"} <= set(texts(figure))
+    left, right = figure.axes[0].get_position(), figure.axes[8].get_position()
+    assert [axes.get_title() for axes in figure.axes[:4]] == ["input", "entity 1", "entity 2", "CLS head 4"]
+    assert left.y0 == pytest.approx(right.y0) and left.x1 < right.x0
+    caption = figure.get_supxlabel().replace("\n", " ")
+    assert "maximum over the frame," in caption and "Layer 12." in caption
+    assert "Head: an oracle, best per video." in caption and figure.axes[-1].get_xlabel().startswith("attention / maxi")
+
+
+def test_stacked_videos_of_other_aspects_share_columns_and_one_row_of_headings():
+    videos = [block("wide", 2, 20, 40), block("tall", 1, 40, 20)]
+    figure = plotting.plot_attention_grid(videos, stacked=True)
+    wide, tall = figure.axes[0], figure.axes[10]
+    assert tall.get_position().x0 == pytest.approx(wide.get_position().x0)
+    assert tall.get_position().y1 < figure.axes[5].get_position().y0
+    boxes = [axes.get_window_extent() for axes in (wide, tall)]
+    assert [box.width / box.height for box in boxes] == pytest.approx([2, 0.5], rel=0.01)
+    assert texts(figure).count("entity 1") == 1
+
+
+def test_opacity_1_draws_the_maps_alone_and_the_caption_claims_no_overlay():
+    black, white = (np.full((1, 20, 30, 3), shade, np.uint8) for shade in (0, 255))
+    maps = np.random.default_rng(0).random((1, 1, 4, 4))
+    figures = [plotting.plot_attention(pictures, maps, opacity=1) for pictures in (black, white)]
+    drawn = [figure.axes[1].images[0].get_array() for figure in figures]
+    assert (drawn[0] == drawn[1]).all() and "opacity" not in figures[0].get_supxlabel()
+
+
+def test_normalising_by_the_video_keeps_a_weak_frame_dark():
+    maps = np.stack([np.full((1, 4, 4), 0.1), np.full((1, 4, 4), 1.0)])
+    dark = np.zeros((2, 20, 20, 3), np.uint8)
+    weak = {
+        word: plotting.plot_attention(dark, maps, normalise=word, opacity=1).axes[1].images[0].get_array().mean()
+        for word in ("frame", "video")
+    }
+    assert weak["video"] < weak["frame"] / 4
+
+
+def test_teaser_has_maps_in_rows_and_videos_in_columns():
+    videos = [block(name, 1, numbers=[5]) for name in ("squat", "bowling", "pull-up")]
+    figure = plotting.plot_teaser(videos, entity=2, width=plotting.COLUMN)
+    assert [axes.get_ylabel() for axes in figure.axes[:3]] == ["input", "entity 2", "CLS head 4"]
+    assert figure.axes[3].get_ylabel() == "" and {"squat", "bowling", "pull-up", "frame 5"} <= set(texts(figure))
+    assert "frame 0" not in texts(plotting.plot_teaser([block(count=1)]))
+
+
+def test_entities_share_one_picture_and_one_legend():
+    figure = plotting.plot_entities([block("squat"), block("bowling")], shown=[1, 3], layer="layer 12")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["entity 1", "entity 3"]
+    assert len(figure.axes) == 6 and len(figure.legends) == 1
+    caption = figure.get_supxlabel().replace("\n", " ")
+    assert "60 % of its attention" in caption and "Layer 12." in caption
+    swatches = [patch.get_facecolor()[:3] for patch in figure.legends[0].get_patches()]
+    picture = figure.axes[0].images[0].get_array()
+    for swatch in swatches:
+        assert (picture == np.round(np.array(swatch) * 255)).all(axis=2).any()
+
+
+@pytest.mark.parametrize(
+    "count, size, layout",
+    [
+        (1, (20, 40), {}),
+        (12, (40, 20), {}),
+        (2, (40, 20), {"stacked": True}),
+        (1, (20, 30), {"transposed": True}),
+        (3, (20, 40), {"transposed": True}),
+    ],
+)
+def test_any_grid_fits_a_page_without_words_cut_off(count, size, layout):
+    figure = plotting.plot_attention_grid([block("clean_and_jerk_000", count, *size)] * 2, **layout)
+    width, height = figure.get_size_inches()
+    assert width in (plotting.COLUMN, plotting.PAGE) and height <= 9
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()
+    assert box.x0 > -0.02 and box.y0 > -0.02 and box.x1 < width + 0.02 and box.y1 < height + 0.02
+    assert min(text.get_fontsize() for text in figure.findobj(mpl.text.Text) if text.get_text()) >= 6
+
+
+def test_grids_refuse_what_cannot_be_drawn():
+    with pytest.raises(ValueError, match="at least one video to draw, got none"):
+        plotting.plot_attention_grid([])
+    with pytest.raises(ValueError, match="numbers must be 3, one a frame, or none, got 2"):
+        plotting.plot_attention_grid([block(numbers=[1, 2])])
+    with pytest.raises(ValueError, match="do not fit a page of 6.75 x 9.0 in: draw fewer"):
+        plotting.plot_attention_grid([block(count=60)])
+    with pytest.raises(ValueError, match=r"with at least one frame, got \(0, 20, 30, 3\)"):
+        plotting.plot_attention_grid([plotting.AttentionBlock(frames(0), np.ones((0, 1, 4, 4)))])
+
+
+def pdf_words(path):
+    """What the text operators of a PDF of matplotlib draw: strings of two-byte characters, between kerns."""
+    words = []
+    for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", path.read_bytes(), re.DOTALL):
+        with contextlib.suppress(zlib.error):
+            drawn = re.findall(rb"BT\n.*?ET", zlib.decompress(stream), re.DOTALL)
+            words += [b"".join(re.findall(rb"\(\x00(.)", one, re.DOTALL)).decode("latin1") for one in drawn]
+    return words
+
+
+def test_words_in_a_pdf_are_text_in_truetype(tmp_path):
+    _, pdf = plotting.save_figure(plotting.plot_attention_grid([block()], layer="layer 12"), tmp_path / "grid")
+    words = pdf_words(pdf)
+    assert {"squat", "entity 1", "CLS head 4", "frame 2"} <= set(words)
+    assert any("attention / maximum over the frame" in word for word in words)
+    assert b"/FontFile2" in pdf.read_bytes() and b"/Type3" not in pdf.read_bytes()

@@ -1,0 +1,87 @@
+"""Tables and the figure of localization, from a report with and without intervals."""
+
+import pytest
+
+from mvf import plotting
+
+
+def row(auroc, lift, **others):
+    interval = {"auroc": [auroc - 0.02, auroc + 0.01], "lift": [lift - 0.5, lift + 0.25]}
+    return {"auroc": auroc, "lift": lift, "interval": interval, **others}
+
+
+@pytest.fixture
+def report():
+    difference = {"mean": 0.02, "interval": [-0.01, 0.05], "videos": 24}
+    return {
+        "localization": {
+            "area": 0.1,
+            "uniform": row(0.5, 1.0),
+            "head_best": row(0.7, 2.0, index=6),
+            "head_oracle": row(0.72, 2.5),
+            "entity_10": row(0.3, 0.5),
+            "entity_2": row(0.9, 4.0, jaccard_size=0.05, limbs=1.2),
+            "entity_1": row(0.8, 3.0),
+            "background": {"auroc": 0.7, "index": 10},
+        },
+        "localization_differences": {
+            "entity_1 - head_best": {"auroc": difference | {"verdict": "AUROC: not distinguishable"}},
+            "entity_1 - uniform": {"auroc": difference, "lift": {"mean": 2.0, "videos": 24}},
+            "entity_best - uniform": {"auroc": difference},
+        },
+    }
+
+
+def test_the_table_has_intervals_where_they_decide_and_orders_the_maps(report):
+    table = plotting.localization_table(report)
+    assert [line[0] for line in table.rows] == [
+        "entity 1", "entity 2", "entity 10", "head best: head 6, chosen on training videos", "head oracle", "uniform",
+        "background: entity 10, chosen on training videos, scored on the rest of the frame",
+    ]  # fmt: skip
+    cells = dict(zip(table.columns, table.rows[1]))
+    assert cells["auroc"] == "0.900 [.880, .910]" and cells["lift"] == "4.000 [3.50, 4.25]"
+    assert cells["jaccard size"] == "0.050" and cells["limbs"] == "1.200" and "95 %" in table.caption
+    assert table.notes == ("AUROC: not distinguishable",)
+
+
+def test_the_reason_for_no_localization_is_said(report):
+    skipped = {"skipped": {"localization": "no masks"}}
+    assert "localization skipped: no masks" in plotting.localization_table(skipped).notes
+    figure = plotting.plot_localization(skipped)
+    assert "no masks" in figure.get_supxlabel() and not figure.axes
+
+
+def test_the_differences_table_shows_every_pair(report):
+    table = plotting.localization_differences_table(report)
+    assert table.rows[0] == ("entity 1 - head best", "+0.020 [-.010, .050]", plotting.MISSING, "24")
+    assert table.rows[1][2] == "+2.000" and len(table.rows) == 3
+    assert plotting.localization_differences_table({}).rows == ()
+
+
+def test_the_figure_draws_every_map_once_with_its_interval(report, tmp_path):
+    figure = plotting.plot_localization(report)
+    assert figure.get_size_inches()[0] == plotting.PAGE and len(figure.legends) == 1
+    auroc, lift, differences, _ = figure.axes
+    assert [text.get_text() for text in auroc.get_yticklabels()] == [
+        "entity 1", "entity 2", "entity 10", "head best (head 6)", "head oracle", "uniform",
+    ]  # fmt: skip
+    dots = [line.get_xdata()[0] for line in lift.lines if line.get_marker() == "o"]
+    assert dots == [3.0, 4.0, 0.5, 2.0, 2.5, 1.0]
+    intervals = [tuple(line.get_xdata()) for line in lift.lines if len(set(line.get_ydata())) == 1 and len(
+        line.get_xdata()) == 2 and line.get_linewidth() == 1.6]  # fmt: skip
+    assert intervals[0] == (2.5, 3.25) and len(intervals) == 6
+    assert [text.get_text() for text in differences.get_yticklabels()] == ["− head best (head 6)", "− uniform"]
+    assert auroc.lines[0].get_xdata()[0] == 0.5 and differences.lines[0].get_xdata()[0] == 0.0
+    colours = {line.get_color() for line in auroc.lines if line.get_marker() == "o"}
+    assert len(colours) == 3  # entities, heads, controls
+    plotting.save_figure(figure, tmp_path / "localization")
+    assert (tmp_path / "localization.pdf").exists()
+
+
+def test_reports_without_intervals_still_draw(report):
+    for values in report["localization"].values():
+        if isinstance(values, dict):
+            values.pop("interval", None)
+    del report["localization_differences"]
+    assert len(plotting.plot_localization(report).axes) == 2
+    assert plotting.localization_table(report).rows[0][1] == "0.800"

@@ -1,0 +1,306 @@
+"""The page of a run: complete, self-contained, safe, and right about what differs between two runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import partial
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mvf.config import load_config
+from mvf.evaluation import write_report
+from mvf.evaluation.verdicts import combine, paired_interval, verdict
+from mvf.report import comparison, media, page, sections, write_page
+from mvf.report.comparison import gaps_of
+from mvf.report.markup import Html
+from mvf.report.reading import changed_videos, judge, localization_differences, read_story
+from mvf.run_folder import HISTORY, claim_folder, write_history
+
+SCORES = {"classification": 0.5, "progression": 0.4, "kendall_tau": 0.6, "retrieval@5": 0.3, "retrieval@10": 0.2}
+VIDEOS = [f"squat_{i}" for i in range(6)]
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Seen(HTMLParser):
+    """Tags with their attributes, and the text of each kind of tag."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def of(self, *names):
+        return [attributes for tag, attributes in self.tags if tag in names]
+
+
+def pieces(right: float, jitter: int = 0) -> dict:
+    """Sums of six videos: `right` of ten frames each, give or take."""
+    noise = np.random.default_rng(jitter).normal(0, 0.2, len(VIDEOS)) if jitter else np.zeros(len(VIDEOS))
+    two = {name: [right + e, 10.0] for name, e in zip(VIDEOS, noise)}
+    four = {name: [[10.0 - right + e, 10.0, 5.0, 22.5], [4.0, 10.0, 5.0, 22.5]] for name, e in zip(VIDEOS, noise)}
+    by_score = {"classification": two, "progression": four, "kendall_tau": two, "retrieval@5": two}
+    return {place: {score: {"squat": by} for score, by in by_score.items()} for place in ("whole", "cropped")}
+
+
+def report_of(config, value=0.5, **more) -> dict:
+    scores = dict.fromkeys(SCORES, value)
+    low = dict.fromkeys(SCORES, 0.1)
+    said = {name: verdict(value, 0.1, (0.2, 0.4)) for name in SCORES}
+    return {
+        "dataset": config.dataset, "preset": config.preset, "seed": config.seed, "data_seed": 0, "epochs": 3,
+        "backbone": config.backbone, "backbone_weights": "index", "objective": "scl", "supervision": "none",
+        "scores": scores, "cropped": {"model": scores, "position_only": low, "backbone_motion": low},
+        "controls": {"position_only": low, "untrained": low}, "per_action": {"squat": scores},
+        "label_fractions": {"0.1": {"classification": 0.3}, "1.0": {"classification": 0.5}},
+        "verdicts": said | {f"cropped.{name}": text for name, text in said.items()},
+        "localization": {"entity_1": {"auroc": 0.9, "lift": 3.0}, "uniform": {"auroc": 0.5, "lift": 1.0}, "area": 0.1},
+        "coverage": {"train": {"found": 5, "expected": 6, "unreadable": {"squat_9": "cut short"}}},
+        "skipped": {"alignment_error": "one video only"}, "judged_on": "aa", "videos": pieces(10 * value),
+    } | more  # fmt: skip
+
+
+def build(parent, name="run", value=0.5, settings=None, **more):
+    """A run folder as training and evaluation leave it; `more` are fields of its report."""
+    config, folder = load_config("synthetic", **(settings or {})), parent / name
+    claim_folder(folder, config)
+    rows = [[i, 9 * i, 2.0 / i, 1e-3, 3.0, 1.0, 300.0] for i in (1, 2, 3)]
+    write_history(folder, [dict(zip(HISTORY, row)) for row in rows])
+    write_report(report_of(config, value, **more), folder / "metrics.json")
+    (folder / "model.safetensors").touch()
+    return folder
+
+
+@pytest.fixture
+def make(tmp_path):
+    return partial(build, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """Two runs and the text of the page that compares them."""
+    folder = tmp_path_factory.mktemp("compared")
+    runs = build(folder), build(folder, "other", 0.4, settings={"seed": 2})
+    (runs[0] / "figures").mkdir()
+    Image.new("RGB", (40, 30)).save(runs[0] / "figures" / "attention_1.png")
+    return runs, text_of(*runs)
+
+
+@pytest.fixture
+def uncharted(monkeypatch):
+    """Pages without charts, which take nearly all the time of writing one."""
+    for module in (sections, comparison):
+        monkeypatch.setattr(module, "chart", lambda *_: Html())
+
+
+def text_of(*arguments) -> str:
+    return write_page(*arguments).read_text(encoding="utf-8")
+
+
+def test_the_page_is_one_file_that_asks_for_nothing_and_runs_nothing(compared):
+    _, text = compared
+    seen = Seen(text)
+    targets = [
+        value for _, a in seen.tags for key, value in a.items() if key in ("src", "href", "xlink:href", "srcset")
+    ]
+    assert targets and all(target.startswith(("data:", "#")) for target in targets)
+    assert not seen.of("script", "link", "iframe", "object") and "@import" not in text
+    assert all(url.startswith("#") for url in re.findall(r"url\(([^)]*)\)", text))
+    policy = next(a["content"] for a in seen.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+    assert not any(key.startswith("on") for _, attributes in seen.tags for key in attributes)
+
+
+def test_a_screen_reader_finds_its_way(compared):
+    _, text = compared
+    seen = Seen(text)
+    levels = [int(tag[1]) for tag, _ in seen.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1 and max(np.diff(levels)) <= 1
+    assert all(a.get("scope") in ("col", "row") for a in seen.of("th")) and len(seen.of("caption")) >= 8
+    assert all(row.count('<th scope="row"') >= 1 for row in re.findall(r"<tr>.*?</tr>", text) if "<td" in row)
+    assert all(a.get("alt") for a in seen.of("img")) and all(a.get("aria-label") for a in seen.of("svg"))
+    names = [a["id"] for _, a in seen.tags if "id" in a]
+    assert len(names) == len(set(names))
+    assert {a["href"][1:] for a in seen.of("a")} == {a["id"] for a in seen.of("h2")}
+    assert "A: run<" in text and "B: other<" in text  # text of a chart is text
+    assert seen.of("html")[0]["lang"] == "en" and any(a.get("name") == "viewport" for a in seen.of("meta"))
+
+
+def test_nothing_that_a_file_says_becomes_markup(make):
+    sums = json.loads(json.dumps(pieces(4)).replace("squat_0", HOSTILE))
+    both = {"skipped": {"localization": HOSTILE}, "coverage": {"val": {"unreadable": {HOSTILE: HOSTILE}}}}
+    first = make('a"><b>', videos=sums, warning=HOSTILE, settings={"data_root": HOSTILE}, **both)
+    twin = json.loads(json.dumps(sums).replace("[4.0, 10.0]", "[5.0, 10.0]"))
+    second = make("b", videos=twin, per_action={HOSTILE: SCORES}, settings={"data_root": HOSTILE, "seed": 2}, **both)
+    text = text_of(first, second)
+    assert HOSTILE not in text and text.count("&lt;script&gt;") > 10 and 'a"><b>' not in text
+    assert not Seen(text).of("script")
+
+
+def test_warnings_come_before_every_number(make, uncharted):
+    weak = {"position_only": dict.fromkeys(SCORES, 0.9)}
+    text = text_of(make(warning="the backbone has RANDOM weights", controls=weak, supervision="video, assumed"))
+    box = text[text.index("<aside") : text.index("</aside>")]
+    assert "RANDOM weights" in box and "was assumed" in box
+    assert "On whole videos 4 of 4 scores do not beat their controls" in box and "cropped windows 4" not in box
+    assert text.index("<aside") < text.index("<dl") < text.index("On cropped windows, the test that counts")
+    assert text.index("On cropped windows, the test") < text.index(">On whole videos<")
+    assert "<aside" not in text_of(make("sound"))
+
+
+def test_a_score_is_read_against_its_strongest_control_and_the_clock():
+    report = report_of(load_config("synthetic"))
+    assert {j.reading for j in judge(report)} == {"▲ above every control"} and len(judge(report)) == 8
+    report["verdicts"]["cropped.kendall_tau"] = verdict(0.5, 0.1, (-0.1, 0.9))
+    report["cropped"]["backbone_motion"] = {"classification": 0.5}
+    readings = {(j.place, j.score): j.reading for j in judge(report)}
+    assert readings["cropped", "kendall_tau"] == "≈ not distinguishable from the clock"
+    assert readings["cropped", "classification"] == "▼ not above backbone motion, 0.500"
+
+
+def test_the_same_run_gives_the_same_bytes(compared, tmp_path):
+    runs, text = compared
+    assert write_page(*runs, tmp_path / "again.html") == tmp_path / "again.html"
+    assert (tmp_path / "again.html").read_bytes() == (runs[0] / "report.html").read_bytes() == text.encode()
+
+
+def test_settings_that_differ_from_the_preset_come_first(make, uncharted):
+    text = text_of(make(settings={"learning_rate": 0.25, "seed": 7}))
+    changed = text[text.index("Settings that differ from the preset") : text.index("settings</summary>")]
+    assert "learning_rate" in changed and "0.25" in changed and "seed" in changed and "num_frames" not in changed
+    assert "num_frames" in text[text.index("settings</summary>") :]
+
+
+def test_what_is_missing_is_named_with_what_to_run(make, tmp_path, uncharted):
+    with pytest.raises(ValueError, match="no run folder"):
+        write_page(tmp_path)
+    folder = make()
+    (folder / "model.safetensors").unlink()
+    (folder / "history.csv").unlink()
+    text = text_of(folder)
+    assert "no checkpoint (model.safetensors)" in text and "no history.csv" in text and "probe.ipynb" in text
+    assert "squat_9" in text and "cut short" in text and "one video only" in text
+    (folder / "metrics.json").unlink()
+    with pytest.raises(ValueError, match="no report .* python -m mvf train synthetic --run-dir"):
+        write_page(folder)
+    write_history(folder, [])
+    with pytest.raises(ValueError, match="no report .* python -m mvf evaluate"):
+        write_page(folder)
+
+
+def test_unlabelled_videos_still_make_a_page(make):
+    nothing = dict.fromkeys(("scores", "cropped", "controls", "per_action", "label_fractions", "verdicts"), {})
+    bare = nothing | {"localization": {}, "videos": {}, "skipped": {"classification": "no label"}}
+    text = text_of(make(**bare), make("other", **bare))
+    assert "No score could be computed" in text and "no label" in text and "no score in common" in text
+
+
+def test_a_crash_leaves_the_old_page(make, monkeypatch, uncharted):
+    path = write_page(make())
+    before = path.read_bytes()
+    monkeypatch.setattr(page, "page", lambda *_: "\ud800")  # cannot be encoded: fails in the middle of writing
+    with pytest.raises(UnicodeEncodeError):
+        write_page(path.parent)
+    assert path.read_bytes() == before and not list(path.parent.glob(".report*"))
+
+
+def test_differences_are_the_paired_bootstrap_of_the_videos():
+    config = load_config("synthetic")
+    first, second = report_of(config, 0.7, videos=pieces(7, 1)), report_of(config, 0.5, videos=pieces(5, 2))
+    gaps = gaps_of(first, second)
+    assert [gap.place for gap in gaps] == ["cropped"] * 4 + ["whole"] * 4
+    for gap in gaps:
+        sides = [
+            {"squat": np.array([r["videos"][gap.place][gap.score]["squat"][v] for v in VIDEOS])}
+            for r in (first, second)
+        ]
+        assert gap.found.interval == paired_interval(*sides) and gap.found.mean == pytest.approx(0.2)
+        assert gap.values == (0.7, 0.5)
+    swapped = gaps_of(second, first)[0].found.interval
+    assert swapped == pytest.approx(tuple(-end for end in reversed(gaps[0].found.interval)))
+
+
+def test_intervals_are_put_in_words(make, uncharted):
+    first, same = make(value=0.7, videos=pieces(7, 1)), make("same", 0.7, videos=pieces(7, 3), settings={"seed": 2})
+    low = make("low", 0.5, videos=pieces(5, 2), settings={"seed": 3})
+    assert "▲ higher: the interval excludes 0" in text_of(first, low)
+    assert "▼ lower: the interval excludes 0" in text_of(low, first)
+    text = text_of(first, same)
+    assert "≈ no difference shown" in text and "higher: the" not in text
+    few = {p: {s: {"squat": dict(list(by["squat"].items())[:3])} for s, by in scores.items()}
+           for p, scores in pieces(5, 2).items()}  # fmt: skip
+    assert "fewer than 5 videos" in text_of(first, make("few", 0.5, videos=few, settings={"seed": 4}))
+
+
+def test_videos_that_changed_most_come_first():
+    first, second = ({"videos": pieces(7, jitter)} for jitter in (1, 2))
+    rows = changed_videos(first, second, "cropped", "classification", most=3)
+    gaps = {}
+    for video in VIDEOS:
+        one, two = (r["videos"]["cropped"]["classification"]["squat"][video] for r in (first, second))
+        gaps[video] = combine(np.array(one)) - combine(np.array(two))
+    assert [row[1] for row in rows] == sorted(gaps, key=lambda video: -abs(gaps[video]))[:3]
+    assert rows[0][2] - rows[0][3] == pytest.approx(gaps[rows[0][1]])
+    first["videos"]["cropped"]["classification"]["squat"]["squat_0"] = [0.0, 0.0]  # no labelled frame: no value
+    assert "squat_0" not in [row[1] for row in changed_videos(first, second, "cropped", "classification")]
+
+
+def test_localization_is_compared_where_both_have_it(make, uncharted):
+    sides = [{"entity_1": {v: {"auroc": base + i / 100} for i, v in enumerate(VIDEOS)}} for base in (0.8, 0.7)]
+    reports = [{"videos": {"localization": side}} for side in sides]
+    ((name, metric, found),) = localization_differences(*reports)
+    assert (name, metric, found.videos) == ("entity_1", "auroc", (6,))
+    assert found.mean == pytest.approx(0.1) and found.interval == pytest.approx((0.1, 0.1)) and found.holds
+    assert localization_differences(reports[0], {"videos": {}}) == []
+    runs = [make(str(i), videos=pieces(5) | report["videos"], settings={"seed": i}) for i, report in enumerate(reports)]
+    assert "Localization, A minus B" in text_of(*runs)
+
+
+def test_runs_judged_on_different_data_are_not_compared(make):
+    first = make()
+    with pytest.raises(ValueError, match=r"different data: data_seed \(there 3, here 0\), stride \(there 5, here 2\)"):
+        write_page(first, make("b", settings={"data_seed": 3, "stride": 5}))
+    with pytest.raises(ValueError, match="judged_on do not .*python -m mvf evaluate"):
+        write_page(first, make("c", judged_on="bb"))
+    assert not (first / "report.html").exists()
+
+
+def test_runs_that_kept_no_sums_of_videos_say_so(make, uncharted):
+    first = make()
+    (first / "metrics.videos.json").unlink()
+    text = text_of(first, make("other", settings={"seed": 2}))
+    assert "No intervals: A kept no sums of videos" in text and "– no interval" in text
+    assert "changed most" not in text
+
+
+def test_pictures_and_movies_go_into_the_page_or_are_named(make, monkeypatch, uncharted):
+    folder = make() / "figures"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (400, 500, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(folder / "attention_1.png")
+    Image.new("RGB", (65, 40), "red").save(folder / "small_one.png")
+    Image.new("RGB", (8, 8)).save(folder / "controls.png")
+    Image.new("RGB", (8, 8)).save(folder / "overlay.gif")
+    (folder / "overlay.mp4").write_bytes(b"not really a movie")
+    (folder / "broken.png").write_bytes(b"no picture")
+    text = text_of(folder.parent)
+    assert text.count("data:image/webp") == 1 and text.count("data:image/png") == 1  # the large one, the small one
+    assert "data:image/gif" in text and "data:video/mp4" in text and "Small one." in text
+    assert "<li>broken.png: cannot be read" in text and "controls.png" not in text
+    size = (folder / "attention_1.png").stat().st_size
+    monkeypatch.setattr(media, "BUDGET", 1500)
+    monkeypatch.setattr(media, "LARGEST_MOVIE", 10)
+    small = text_of(folder.parent)
+    assert len(text) - len(small) > 0.1 * size and "<li>attention_1.png: the page would be too large" in small
+    assert "<li>overlay.mp4: 0.0 MB, a movie may have 0.0 MB" in small and "data:image/png" in small
+
+
+def test_a_run_of_history_alone_is_read_without_its_model(make):
+    story = read_story(make())
+    assert [row["epoch"] for row in story.history] == [1, 2, 3] and story.name == "run"

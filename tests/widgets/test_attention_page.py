@@ -1,0 +1,165 @@
+"""The attention browser in the page of a real browser: the right frame, the figures' maps, and a page that leads."""
+
+import base64
+import io
+import time
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mvf.widgets import AttentionBrowser
+from tests.widgets.test_attention import LABEL, arrays, close, still
+
+
+@pytest.fixture
+def browser():
+    return AttentionBrowser({"squat": arrays(20), "bowling": arrays(8, seed=1)}, height=80)
+
+
+def panels(page, count=2):
+    """The pictures on the canvas, without captions; (80, 120) each."""
+    return [page.pixels()[LABEL : LABEL + 80, left : left + 120, :3] for left in range(0, 130 * count, 130)]
+
+
+def test_slider_and_keys_show_the_right_frame(browser, show):
+    browser.opacity = 0
+    page = show(browser)
+    page.put("Frame", 12)
+    assert page.frame == 12 and close(panels(page)[0], 120, 2)
+    page.run("root.focus()")
+    for key, frame in (("\ue014", 13), ("\ue012", 12), ("\ue010", 19), ("\ue014", 19), ("\ue011", 0), ("\ue012", 0)):
+        page.press(key)  # right, left, end, right, home, left
+        assert page.frame == frame and close(panels(page)[0], 10 * frame, 2)
+    assert page.errors() == []
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"Entity": 1, "Head": 2},
+        {"Layer": 1, "Head": 1, "Normalise": "video", "Opacity": 0.9},
+        {"View": "side by side"},
+        {"Video": "bowling", "Normalise": "video"},
+    ],
+)
+def test_the_page_draws_what_the_figures_draw(show, chosen):
+    browser = AttentionBrowser({n: arrays(8, layers=2, seed=i) for i, n in enumerate(("squat", "bowling"))}, height=80)
+    page = show(browser)
+    page.put("Frame", 5)
+    before = page.pixels()
+    for label, value in chosen.items():
+        page.put(label, value)
+        setattr(browser, label.lower(), value)
+    browser.frame = 5
+    wanted = still(browser)
+    for drawn, figure in zip(panels(page, len(wanted)), wanted, strict=True):
+        assert close(drawn, figure, 6)
+    assert page.pixels().shape != before.shape or not close(page.pixels(), before, 1)
+    assert page.errors() == []
+
+
+def test_the_page_outlines_the_patches_that_the_figures_outline(browser, show):
+    browser.view, browser.frame = "side by side", 7
+    page = show(browser)
+    plain = [panels(page, 3), still(browser)]
+    page.put("Outline", True)
+    browser.outline = True
+    for before, after in zip(zip(*plain), zip(panels(page, 3), still(browser))):
+        drawn, figure = ((np.abs(a.astype(int) - b).max(-1) > 60).astype(np.uint8) for a, b in zip(after, before))
+        near = [cv2.dilate(line, np.ones((5, 5))) for line in (drawn, figure)]  # lines differ in thickness
+        assert (drawn <= near[1]).mean() > 0.999 and (figure <= near[0]).mean() > 0.99
+    assert drawn.any()
+
+
+def test_play_advances_and_space_pauses(browser, show):
+    page = show(browser)
+    page.control("Play").click()
+    page.wait("Number(root.dataset.frame) >= 3")
+    page.run("root.focus()")
+    page.press(" ")
+    stopped = page.frame
+    time.sleep(0.3)
+    assert page.frame == stopped and page.control("Play") is not None and page.errors() == []
+
+
+def test_the_page_tells_python_seldom_and_is_moved_by_it(browser, show):
+    page = show(browser)
+    for frame in range(1, 15):
+        page.put("Frame", frame)
+    page.wait("model.saved.some((told) => told.frame === 14)")
+    assert len(page.run("return model.saved")) < 8
+    page.run("model.fromKernel('frame', 4); model.fromKernel('entity', 1)")
+    page.settle()
+    assert page.frame == 4 and page.control("Entity").get_attribute("value") == "1"
+    page.run("model.fromKernel('video', 'bowling')")
+    page.settle()
+    page.wait("root.dataset.ready === 'true' && model.saved.length")
+    assert page.control("Frame").get_attribute("max") == "7" and page.errors() == []
+
+
+def test_an_echo_from_the_kernel_does_not_pull_the_page_back(browser, show):
+    page = show(browser)
+    page.put("Frame", 5)
+    page.wait("model.saved.some((told) => told.frame === 5)")
+    page.run(
+        "args[0].value = 9; args[0].dispatchEvent(new Event('input')); model.fromKernel('frame', 5)",
+        page.control("Frame"),
+    )
+    page.settle()
+    assert page.frame == 9
+    page.wait("model.get('frame') === 9")
+
+
+def test_a_picture_is_saved_by_the_page_and_handed_to_python_where_it_has_a_folder(show, tmp_path):
+    browser = AttentionBrowser({"squat": arrays()}, height=80, export=tmp_path)
+    page = show(browser)
+    page.run("HTMLAnchorElement.prototype.click = function () { window.saved = this.download; }")
+    page.control("Save picture").click()
+    page.wait("model.sent.length === 1")
+    data = page.run("return btoa(String.fromCharCode(...new Uint8Array(model.sent[0].buffers[0])))")
+    picture = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+    drawn = np.asarray(picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX))
+    assert page.run("return window.saved") == "squat_frame_0.png" == page.run("return model.sent[0].content.save")
+    for left, figure in zip((0, 130), still(browser), strict=True):
+        assert close(drawn[LABEL : LABEL + 80, left : left + 120], figure, 6)
+    assert page.errors() == []
+
+
+def test_frames_keep_their_aspect_and_panels_wrap_on_a_narrow_page(show):
+    wide = AttentionBrowser(
+        {"wide": (np.full((3, 60, 240, 3), 200, np.uint8), np.ones((3, 1, 4, 4)), np.ones((3, 1, 4, 4)))}
+    )
+    wide.opacity = 0
+    for width, panel in ((1000, 972), (400, 372)):
+        page = show(wide, width=width)
+        opaque = cv2.connectedComponentsWithStats((page.pixels()[..., 3] == 255).astype(np.uint8))[2][1:]
+        boxes = [(h, w) for _, _, w, h, area in opaque if area > 10000]
+        assert len(boxes) == 2 and all(abs(h / w - 1 / 4) < 0.01 and w == panel for h, w in boxes)
+        assert page.run("return document.documentElement.scrollWidth <= innerWidth") and page.errors() == []
+
+
+def test_benchmark_draws_and_ends_where_it_began(browser, show):
+    page = show(browser)
+    page.put("Frame", 6)
+    before = page.pixels()
+    assert page.run("return root.mvfBenchmark(30)") > 0
+    page.settle()
+    assert page.frame == 6 and close(page.pixels(), before, 0.01)
+
+
+def test_every_control_is_labelled_and_reached_by_the_keyboard(browser, show):
+    page = show(browser)
+    unnamed = "[...root.querySelectorAll('input, select')].filter((c) => !c.labels.length || c.tabIndex < 0)"
+    assert page.run(f"return {unnamed}.length") == 0 and page.run("return root.querySelectorAll('select').length") == 6
+    assert page.run("return [...root.querySelectorAll('button')].map((b) => b.textContent)") == ["Play", "Save picture"]
+
+
+def test_a_closed_view_leaves_nothing_running(browser, show):
+    page = show(browser)
+    page.control("Play").click()
+    page.run("window.dispose()")
+    stopped = page.frame
+    time.sleep(0.3)
+    assert page.frame == stopped and page.run("return Object.values(model.listeners).flat().length") == 0
