@@ -12,7 +12,6 @@ choice of the labelled clip (and over runs) and two standard deviations.
 from __future__ import annotations
 
 import argparse
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +38,6 @@ from mvf.run_folder import Run
 from mvf.workflow import clean_bank, with_data
 
 METHODS = {"nearest": ("nearest", False), "dtw, closed ends": ("dtw", False), "dtw, open ends": ("dtw", True)}
-log = logging.getLogger("bench")
 
 Kinds = dict[str, tuple[Rounds, Rounds]]  # by embedding: whole videos (one round), windows (three)
 
@@ -93,7 +91,7 @@ def measure(kinds: Kinds, chosen: Sequence[int]) -> dict[tuple[str, str, str], l
 
 
 def main() -> None:
-    """Carries phases, and logs the table as Markdown."""
+    """Carries phases, and prints the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders: seeds of one setting, pooled")
     parser.add_argument("--root", default="", help="folder of the videos, where the run's own path does not lead there")
@@ -107,7 +105,7 @@ def main() -> None:
             for key, values in measure(kinds, chosen).items():
                 pooled[key] += values
     videos = len(kinds["model"][0][0])
-    log.info("%s", table(pooled, f"{len(chosen)} clips in turn labelled, the other {videos - 1}: frame accuracy"))
+    print(table(pooled, f"{len(chosen)} clips in turn labelled, the other {videos - 1}: frame accuracy"))
 
 
 def table(scores: dict[tuple[str, str, str], list[float]], caption: str) -> Table:
@@ -122,5 +120,4 @@ def _cell(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     main()
