@@ -20,6 +20,7 @@ demo: $(VENV)/installed
 	cd notebooks && $(RUN) train.ipynb ../$(DEMO)/train.ipynb -p preset demo -p run_dir ../$(DEMO)
 	cd notebooks && $(RUN) probe.ipynb ../$(DEMO)/probe.ipynb -p run_dir ../$(DEMO)
 	cd notebooks && $(RUN) attention.ipynb ../$(DEMO)/attention.ipynb -p run_dir ../$(DEMO)
+	cd notebooks && $(RUN) align.ipynb ../$(DEMO)/align.ipynb -p run_dir ../$(DEMO)
 	$(BIN)/python -m mvf report $(DEMO)
 
 test: $(VENV)/installed
@@ -31,6 +32,8 @@ test-all: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python bench/bench_lstp.py
 	$(BIN)/python bench/bench_metrics.py
+	$(BIN)/python bench/bench_maps.py
+	$(BIN)/python bench/bench_widgets.py
 
 lab: $(VENV)/installed
 	cd notebooks && $(CURDIR)/$(BIN)/python -m jupyterlab

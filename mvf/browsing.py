@@ -67,6 +67,7 @@ def attention_browser(videos: Sequence[LookedVideo], export: str | Path = "") ->
         numbers={video.name: video.numbers for video in videos},
         layer_names=[f"layer {layer}" for layer in first.layers] or None,
         head=first.head,
+        height=220,
         export=export,
         max_frames=max(len(video.frames) for video in videos),
     )

@@ -182,10 +182,12 @@ def _choose(record: VideoRecord, seen: MappedFrames, heads: np.ndarray, rule: Ru
 
 
 def _one_an_action(records: VideoList, count: int) -> list[VideoRecord]:
-    """`count` records, going round the actions."""
-    turn: dict[str, int] = {}
-    order = []
+    """`count` records, going round the actions; of one action they are spread over its list, where neighbours are
+    often takes of one person."""
+    actions: dict[str, list[VideoRecord]] = {}
     for record in records:
-        turn[record.action] = turn.get(record.action, -1) + 1
-        order.append((turn[record.action], len(order)))
-    return [records[i] for _, i in sorted(order)[:count]]
+        actions.setdefault(record.action, []).append(record)
+    turns = -(-count // max(1, len(actions)))
+    spread = [np.unique(np.linspace(0, len(of) - 1, turns).round().astype(int)) for of in actions.values()]
+    order = [(turn, a, of[i]) for a, of in enumerate(actions.values()) for turn, i in enumerate(spread[a])]
+    return [record for *_, record in sorted(order, key=lambda item: item[:2])[:count]]
