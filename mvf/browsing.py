@@ -61,6 +61,8 @@ def shelve(records: Sequence[VideoRecord], videos: Sequence[EmbeddedVideo], most
 
 def attention_browser(videos: Sequence[LookedVideo], export: str | Path = "") -> AttentionBrowser:
     """Maps of `mvf.looking.look_at` over their frames."""
+    if not videos:
+        raise ValueError("there is no video to browse: look at one at least (mvf.looking.look_at)")
     first = videos[0]
     return AttentionBrowser(
         {video.name: (video.frames, video.entities, video.heads) for video in videos},

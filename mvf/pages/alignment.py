@@ -49,7 +49,7 @@ def carried(
     if clip is None:
         wanted = f'"{labelled}"' if labelled else "any video"
         raise ValueError(f"{wanted} has no labelled phases: label a clip (below), or name one that has some")
-    others = [video for video in both if video.action == clip.action and video.name != clip.name]
+    others = [video for video in both if video.action == clip.action and video is not clip]
     return clip, others, transfer_phases(clip, others, method)
 
 

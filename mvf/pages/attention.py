@@ -24,7 +24,7 @@ def attention_figure(video: LookedVideo, look: Mapping) -> Figure:
 
 def attention_grid(videos: Sequence[LookedVideo], look: Mapping) -> Figure:
     """The paper's Figure 3: two videos side by side; the input, entities 1 and 2, the chosen head."""
-    chosen = videos[:2]
+    chosen = _some(videos)[:2]
     entities = chosen[0].entities
     shown = None if entities is None else range(1, min(2, entities.shape[1]) + 1)
     return plotting.plot_attention_grid(
@@ -34,7 +34,7 @@ def attention_grid(videos: Sequence[LookedVideo], look: Mapping) -> Figure:
 
 def teaser(videos: Sequence[LookedVideo], look: Mapping) -> Figure:
     """The paper's Figure 1: one frame of several videos; the input, entity 1 and the chosen head below each other."""
-    blocks = [_block(video, 1) for video in videos[:6]]
+    blocks = [_block(video, 1) for video in _some(videos)[:6]]
     if videos[0].entities is None:
         return plotting.plot_attention_grid(blocks, transposed=True, normalise=look["normalise"], **_words(videos))
     return plotting.plot_teaser(blocks, normalise=look["normalise"], **_words(videos))
@@ -61,9 +61,17 @@ def temporal_figure(subject: Subject, video: LookedVideo, block: int = -1) -> Fi
 
 def _block(video: LookedVideo, rows: int) -> plotting.AttentionBlock:
     """Evenly spaced frames of a video, the first and the last left out."""
+    if rows < 1:
+        raise ValueError(f"rows must be at least 1 frame a figure, got {rows}")
     index = np.unique(np.linspace(0, len(video.frames) - 1, rows + 2).round().astype(int)[1:-1])
     maps = (None if part is None else part[index] for part in (video.entities, video.head_maps))
     return plotting.AttentionBlock(video.frames[index], *maps, _head_name(video), video.numbers[index], video.name)
+
+
+def _some(videos: Sequence[LookedVideo]) -> Sequence[LookedVideo]:
+    if not videos:
+        raise ValueError("there is no video to draw: look at one at least (mvf.looking.look_at)")
+    return videos
 
 
 def _head_name(video: LookedVideo) -> tuple[str, ...]:
@@ -73,6 +81,7 @@ def _head_name(video: LookedVideo) -> tuple[str, ...]:
 def _words(videos: Sequence[LookedVideo]) -> dict[str, str]:
     """Layers and rules for a caption of several videos."""
     first = videos[0]
-    layers = f"entities: layers {', '.join(map(str, first.entity_layers))}; head: layer {first.layer}"
+    layers = f"entities: layers {', '.join(map(str, first.entity_layers))}"
+    heads = f"head: layer {first.layer}" if first.layers else first.head_name
     rules = dict.fromkeys(video.head_rule for video in videos)
-    return {"layer": layers, "head_rule": "; ".join(filter(None, rules))}
+    return {"layer": f"{layers}; {heads}", "head_rule": "; ".join(filter(None, rules))}
