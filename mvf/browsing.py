@@ -47,8 +47,10 @@ def shelve(records: Sequence[VideoRecord], videos: Sequence[EmbeddedVideo], most
     """
     if not videos:
         raise ValueError("there are no videos to browse: the data set has none of this action")
+    if most < 1:
+        raise ValueError(f"stored_frames must be at least 1, got {most}")
     found = {record.name: record for record in records}
-    step = max(1, -(-sum(len(video.embeddings) for video in videos) // max(1, most)))
+    step = max(1, -(-sum(len(video.embeddings) for video in videos) // most))
     shelf = Shelf({}, {}, {}, {})
     for video in videos:
         frames = np.stack([_smaller(frame, height) for frame in found[video.name].frames(step=step)])
@@ -76,13 +78,14 @@ def attention_browser(videos: Sequence[LookedVideo], export: str | Path = "") ->
 
 
 def embedding_explorer(
-    splits: Splits, action: str = "", stored: int = 480, most: int = 8
+    splits: Splits, action: str = "", stored: int = 240, most: int = 8
 ) -> EmbeddingExplorer | Figure:
-    """Validation videos of one action in two dimensions; hovering shows the frame."""
-    videos = pages.of_action(splits.val, action)[:most]
+    """Videos of one action in two dimensions; hovering shows the frame."""
+    records, videos = splits.shown
+    videos = pages.of_action(videos, action)[:most]
     if not videos:
-        return plotting.plot_message("there are no validation videos")
-    shelf = shelve(splits.val_records, videos, stored, 160)
+        return plotting.plot_message("there are no videos")
+    shelf = shelve(records, videos, stored, 160)
     points = probing.two_dimensions(videos)
     kept = {video.name: p[shelf.numbers[video.name]] for video, p in zip(videos, points)}
     names = pages.phase_words(splits, videos[0].action)
@@ -91,12 +94,13 @@ def embedding_explorer(
     )
 
 
-def retrieval_browser(splits: Splits, action: str = "", stored: int = 480, most: int = 8) -> RetrievalBrowser | Figure:
-    """Validation videos of one action: a frame, and its neighbours in the other videos."""
-    videos = pages.of_action(splits.val, action)[:most]
+def retrieval_browser(splits: Splits, action: str = "", stored: int = 240, most: int = 8) -> RetrievalBrowser | Figure:
+    """Videos of one action: a frame, and its neighbours in the other videos."""
+    records, videos = splits.shown
+    videos = pages.of_action(videos, action)[:most]
     if len(videos) < 2:
-        return plotting.plot_message("retrieval needs two validation videos of one action")
-    shelf = shelve(splits.val_records, videos, stored, 140)
+        return plotting.plot_message("retrieval needs two videos of one action")
+    shelf = shelve(records, videos, stored, 140)
     names = pages.phase_words(splits, videos[0].action)
     return RetrievalBrowser(
         shelf.frames, shelf.embeddings, phases=shelf.phases, phase_names=names, numbers=shelf.numbers, height=140
@@ -104,25 +108,26 @@ def retrieval_browser(splits: Splits, action: str = "", stored: int = 480, most:
 
 
 def alignment_player(
-    splits: Splits, action: str = "", method: str = "dtw", stored: int = 480, most: int = 4
+    splits: Splits, action: str = "", method: str = "dtw", stored: int = 240, most: int = 4
 ) -> AlignmentPlayer | Figure:
-    """Validation videos of one action on the clock of the first."""
-    videos = pages.of_action(splits.val, action)[:most]
+    """Videos of one action on the clock of the first."""
+    records, videos = splits.shown
+    videos = pages.of_action(videos, action)[:most]
     if len(videos) < 2:
-        return plotting.plot_message("alignment needs two validation videos of one action")
-    shelf = shelve(splits.val_records, videos, stored, 200)
+        return plotting.plot_message("alignment needs two videos of one action")
+    shelf = shelve(records, videos, stored, 160)
     reference, maps = videos[0], {}
     for video in videos[1:]:
         found = align(reference, video, method)[shelf.numbers[reference.name]]
         maps[video.name] = np.abs(found[:, None] - shelf.numbers[video.name]).argmin(axis=1)
     names = pages.phase_words(splits, reference.action)
     return AlignmentPlayer(
-        shelf.frames, maps, reference.name, phases=shelf.phases, phase_names=names, numbers=shelf.numbers, height=200
+        shelf.frames, maps, reference.name, phases=shelf.phases, phase_names=names, numbers=shelf.numbers, height=160
     )
 
 
 def phase_labeler(
-    subject: Subject, splits: Splits, action: str = "", path: str | Path = "", stored: int = 960, most: int = 12
+    subject: Subject, splits: Splits, action: str = "", path: str | Path = "", stored: int = 240, most: int = 12
 ) -> PhaseLabeler:
     """Videos of one action to label, training videos first; boundaries are proposed from those labelled so far.
 
@@ -136,14 +141,13 @@ def phase_labeler(
     """
     both = [*splits.train, *splits.val]
     videos = pages.of_action(both, action)[:most]
-    shelf = shelve([*splits.train_records, *splits.val_records], videos, stored, 240)
+    shelf = shelve([*splits.train_records, *splits.val_records], videos, stored, 200)
     own = subject.config.dataset == "folder"
     table = Path(path) if path else (Path(subject.config.data_root) if own else subject.figures) / "videos.csv"
-    table.parent.mkdir(parents=True, exist_ok=True)
     return PhaseLabeler(
         shelf.frames, table, embeddings=shelf.embeddings, numbers=shelf.numbers,
         lengths={video.name: len(video.embeddings) for video in videos},
-        phase_names=pages.phase_words(splits, videos[0].action) if videos else None, height=240,
+        phase_names=pages.phase_words(splits, videos[0].action) if videos else None, height=200,
     )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ class Config:
 
     # data: the keys that belong to a dataset rather than to a method
     dataset: str = "synthetic"
-    data_root: str = ""  # empty: $MVF_DATA, else ~/mvf_data
+    data_root: str = ""  # empty: $MVF_DATA, else ~/mvf_data; kept absolute
     data_seed: int = 0  # draws another synthetic set
     data_options: dict[str, Any] = field(default_factory=dict)  # keywords of the dataset's find_videos
     fps: float = 0.0  # resample videos to this rate; 0: as recorded
@@ -111,6 +111,8 @@ class Config:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.data_root:  # a run is opened from other folders than it was trained from
+            object.__setattr__(self, "data_root", str(Path(self.data_root).expanduser().absolute()))
         if self.num_frames < 2:
             raise ValueError(f"num_frames must be at least 2, got {self.num_frames}")
         if not self.layers or any(layer < 1 for layer in self.layers):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from mvf.metrics import attention_overlap
 from mvf.models.per_action import model_of
 from mvf.workflow import Subject
 
+MOST_ROWS = 12  # of a figure a page tall
 RULES = ("training", "oracle", "entity")
 STORED_SIDE = 640  # pixels: a film of a telephone is not kept at full size
 
@@ -37,6 +38,7 @@ class LookedVideo:
         entity_layers: Blocks that the entities read.
         image_size: Side in pixels at which the model saw the frames.
         backbone: Its name.
+        training: It is a training video: there are no validation videos.
     """
 
     name: str
@@ -52,6 +54,7 @@ class LookedVideo:
     entity_layers: tuple[int, ...]
     image_size: int
     backbone: str
+    training: bool = False
 
     @property
     def head_maps(self) -> np.ndarray | None:
@@ -79,7 +82,8 @@ class LookedVideo:
         step = int(self.numbers[1] - self.numbers[0]) if len(self.numbers) > 1 else 1
         shown = f"{len(self.numbers)} of {self.num_frames} frames" if step > 1 else f"{self.num_frames} frames"
         parts = ["no entities" if self.entities is None else entities, self.head_name]
-        return "; ".join([*parts, f"{self.backbone} at {self.image_size} px", shown])
+        parts += [f"{self.backbone} at {self.image_size} px", shown]
+        return "; ".join([*parts, "these are training videos"] if self.training else parts)
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,37 @@ class Rule:
     name: str
     words: str
     number: int = 0
+
+
+def check_look(subject: Subject, look: Mapping) -> None:
+    """Refuses what `look_at` and the figures cannot show, before any long work.
+
+    Args:
+        subject: Model and data.
+        look: As in `look_at`; also `rows` (frames a figure) and `normalise`, where given.
+
+    Raises:
+        ValueError: for a number below 1, a layer, head, image size or normalisation that there is not.
+    """
+    for name in ("videos", "stored_frames", "rows"):
+        if look.get(name, 1) < 1:
+            raise ValueError(f"{name} must be at least 1, got {look[name]}")
+    if look.get("rows", 1) > MOST_ROWS:
+        raise ValueError(f"rows must be at most {MOST_ROWS} frames a figure, got {look['rows']}: a page holds no more")
+    if look.get("normalise", "frame") not in ("frame", "video"):
+        raise ValueError(f'normalise must be "frame" or "video", got "{look["normalise"]}"')
+    backbone = subject.model.backbone
+    if backbone is None:
+        raise ValueError("attention maps need a model with a backbone; this one starts from patch features")
+    backbone.resolve_layers((look["layer"],))
+    backbone.grid_of(look["image_size"] or backbone.image_size)
+    asked, heads = str(look.get("head") or ""), backbone.num_heads
+    if asked and not heads:
+        raise ValueError(f'head="{asked}": {backbone.name} has no class token, so no heads; leave head empty')
+    if asked.isdigit() and not 1 <= int(asked) <= heads:
+        raise ValueError(f"{backbone.name} has heads 1 to {heads}, got head {asked}")
+    if asked and not asked.isdigit() and asked not in RULES:
+        raise ValueError(f'unknown head "{asked}"; choose {", ".join(RULES)}, or a number from 1')
 
 
 def look_at(subject: Subject, report: Mapping, look: Mapping) -> list[LookedVideo]:
@@ -101,23 +136,22 @@ def look_at(subject: Subject, report: Mapping, look: Mapping) -> list[LookedVide
             kept (absent or empty: those that the entities read, and `layer`); `image_size` or None; `stored_frames`,
             at most, a video; `head`, "training" (best AUROC on training videos), "oracle" (best on the very video),
             "entity" (closest to entity 1) or a number from 1; absent or empty: "training" where training videos have
-            masks or boxes, else "entity".
+            masks or boxes that tell, else "entity".
 
     Raises:
         ValueError: for a layer, head, rule or image size that there is not, a rule that needs masks without any, and
-            a number of frames below 1.
+            a number of videos or frames below 1.
     """
+    check_look(subject, look)
     backbone = subject.model.backbone
-    if backbone is None:
-        raise ValueError("attention maps need a model with a backbone; this one starts from patch features")
-    if look["stored_frames"] < 1:
-        raise ValueError(f"stored_frames must be at least 1, got {look['stored_frames']}")
     (layer,) = backbone.resolve_layers((look["layer"],))
     asked = look.get("layers") or (backbone.layers if backbone.has_cls else ())
     layers = tuple(sorted({layer, *backbone.resolve_layers(asked)} if asked else {layer}))
     rule = _rule(subject, report, str(look.get("head") or ""), layer)
-    found = find_config_videos(subject.config, "val") or find_config_videos(subject.config, "train")
-    return [_look(subject, record, layers, layer, look, rule) for record in _one_an_action(found, look["videos"])]
+    found = find_config_videos(subject.config, "val")
+    training = not found
+    shown = _one_an_action(found or find_config_videos(subject.config, "train"), look["videos"])
+    return [replace(_look(subject, record, layers, layer, look, rule), training=training) for record in shown]
 
 
 def _look(
@@ -150,11 +184,7 @@ def _rule(subject: Subject, report: Mapping, asked: str, layer: int) -> Rule:
     if not backbone.has_cls:
         return Rule("", "")
     if asked.isdigit():
-        if not 1 <= int(asked) <= backbone.num_heads:
-            raise ValueError(f"{backbone.name} has heads 1 to {backbone.num_heads}, got head {asked}")
         return Rule("number", "asked for", int(asked))
-    if asked and asked not in RULES:
-        raise ValueError(f'unknown head "{asked}"; choose {", ".join(RULES)}, or a number from 1')
     if asked == "oracle":
         return Rule(asked, "oracle: best on this very video")
     records = find_config_videos(subject.config, "train")
@@ -162,7 +192,12 @@ def _rule(subject: Subject, report: Mapping, asked: str, layer: int) -> Rule:
         return Rule("entity", "closest to entity 1" + ("" if asked else ": no masks"))
     chosen = ((report.get("localization") or {}).get("head_best") or {}).get("index")
     if chosen is None or layer != backbone.num_blocks:  # the report's is of the last block
-        chosen = choose_head(subject.model, records, layer)
+        try:
+            chosen = choose_head(subject.model, records, layer)
+        except ValueError:
+            if asked:
+                raise
+            return Rule("entity", "closest to entity 1: training videos do not tell")
     return Rule("training", "chosen by AUROC on training videos", chosen)
 
 
@@ -174,7 +209,11 @@ def _choose(record: VideoRecord, seen: MappedFrames, heads: np.ndarray, rule: Ru
         if not is_annotated(record):
             raise ValueError(f'{record.name} has neither mask nor boxes: head="oracle" needs them, "entity" does not')
         actor = read_regions(record, seen.numbers, seen.size, heads.shape[-2:], parts=False).actor
-        return best_map(list(heads.swapaxes(0, 1)), actor), rule.words
+        best = best_map(list(heads.swapaxes(0, 1)), actor)
+        if best is None:
+            reason = "its actor covers half of a patch in no frame shown, or of all patches"
+            raise ValueError(f'{record.name}: {reason}: use a larger image_size, or head="entity"')
+        return best, rule.words
     if seen.maps.entities is None:
         return 0, "the first: no entities to be close to"
     compared = np.concatenate([seen.maps.entities[:, :1], heads], axis=1)

@@ -24,6 +24,8 @@ PLACES = (
     "entity_best",
     "head_best",
     "head_oracle",
+    "head_best_any_layer",
+    "head_oracle_any_layer",
     "untrained_entity_best",
     "mean_training_mask",
     "centre",

@@ -24,6 +24,7 @@ class TemporalAttention:
         weights: (F, T, N) float32: how much the readout of each asked frame looks at every entity of every frame;
             mean over heads, each row sums to 1.
         frames: (F,) the asked frames.
+        bounds: (F, 2) first frame, and the one after the last, of the chunk that MTF saw each of them in.
         block: Number of the block, from 1.
         blocks: How many blocks there are.
     """
@@ -31,6 +32,7 @@ class TemporalAttention:
     name: str
     weights: np.ndarray
     frames: np.ndarray
+    bounds: np.ndarray
     block: int
     blocks: int
 
@@ -54,7 +56,8 @@ def temporal_attention(
         model: Trained model; it is used in eval mode and left in the mode it had.
         record: The video.
         block: 1-based, negative from the end.
-        frames: Frames that look; all by default. The result holds frames x T x N numbers.
+        frames: Frames that look; all by default. The result holds F x T x N numbers, 1.2 GB for all frames of a video
+            of 10,000: ask for a few hundred evenly spaced ones of long videos.
         chunk: Frames that MTF sees at once, as in `mvf.embed`: frames of other chunks get weight 0.
         cache: Clean bank to read backbone features from.
         precision: In which the backbone computes: `auto`, `fp32`, `bf16`, `fp16`.
@@ -71,10 +74,12 @@ def temporal_attention(
     if not asked.size or asked.min() < 0 or asked.max() >= len(tokens):
         raise ValueError(f"frames must be numbers from 0 to {len(tokens) - 1} of {record.name}, got {asked.tolist()}")
     weights = np.zeros((len(asked), *tokens.shape[:2]), dtype=np.float32)
+    bounds = np.zeros((len(asked), 2), dtype=np.int64)
     with evaluating(network):
         for start, stop, *_ in chunk_bounds(len(tokens), chunk, 0):
             rows = np.flatnonzero((asked >= start) & (asked < stop))
+            bounds[rows] = start, stop
             inside = torch.from_numpy(asked[rows] - start).to(tokens.device)
             found = network.temporal_attention(tokens[None, start:stop], block=block, frames=inside)[0]
             weights[rows, start:stop] = found.float().cpu().numpy()
-    return TemporalAttention(record.name, weights, asked, number, len(network.fusion.blocks))
+    return TemporalAttention(record.name, weights, asked, bounds, number, len(network.fusion.blocks))

@@ -23,6 +23,7 @@ from mvf.models.per_action import ModelPerAction
 from mvf.precision import resolve_device
 from mvf.run_folder import default_folder, load_run, read_config
 
+PROTOCOL = "2"  # goes up when a report of the same model on the same data would say something else
 CHECKPOINTS = (".pth", ".pt", ".pyth")
 
 
@@ -35,6 +36,11 @@ class Splits:
     train: list[EmbeddedVideo]
     val: list[EmbeddedVideo]
     cache: FeatureBank | None
+
+    @property
+    def shown(self) -> tuple[VideoList, list[EmbeddedVideo]]:
+        """What is looked at: validation videos, or training videos where there are none."""
+        return (self.val_records, self.val) if self.val else (self.train_records, self.train)
 
 
 def open_model(source: str | Path, **data: Any) -> tuple[MVFormer, Config]:
@@ -113,13 +119,19 @@ def clean_bank(model: MVFormer, config: Config) -> FeatureBank | None:
     return FeatureBank(model.backbone, None, config.precision) if config.features == "banked" else None
 
 
-def embed_splits(model: MVFormer, config: Config) -> Splits:
-    """Embeds the training and validation videos of the configured data set; neither where one has no videos."""
+def embed_splits(model: MVFormer, config: Config, one_is_enough: bool = False) -> Splits:
+    """Embeds the training and validation videos of the configured data set; neither where one has no videos.
+
+    Args:
+        model: Of a run, or an official checkpoint.
+        config: Which videos.
+        one_is_enough: Embed one split where the other has no videos: to align or label needs no validation.
+    """
     cache = clean_bank(model, config)
     records = {split: _with_model(find_config_videos(config, split), model) for split in ("train", "val")}
-    both = all(records.values())
+    wanted = one_is_enough or all(records.values())
     embedded = {
-        split: embed(model, videos if both else [], chunk=config.chunk, cache=cache, precision=config.precision)
+        split: embed(model, videos if wanted else [], chunk=config.chunk, cache=cache, precision=config.precision)
         for split, videos in records.items()
     }
     return Splits(records["train"], records["val"], embedded["train"], embedded["val"], cache)
@@ -179,7 +191,7 @@ def _cost(model: MVFormer | ModelPerAction, config: Config) -> dict[str, float]:
 
 def _marks(model: MVFormer, config: Config) -> dict[str, str]:
     """What a stored report must carry to be shown for this model on these data."""
-    return {"model_sha256": fingerprint(model), "judged_on": _data_mark(config)}
+    return {"model_sha256": fingerprint(model), "judged_on": _data_mark(config), "protocol": PROTOCOL}
 
 
 def _data_mark(config: Config) -> str:

@@ -151,7 +151,32 @@ def test_a_backbone_without_class_token_says_so(look_at, config):
     ({"layer": 13}, "layers 1 to 12, got layer 13"),
     ({"image_size": 40}, "use 32 or 48"),
     ({"stored_frames": 0}, "stored_frames must be at least 1, got 0"),
+    ({"videos": 0}, "videos must be at least 1, got 0"),
+    ({"videos": -2, "layer": 13}, "videos must be at least 1, got -2"),
 ])  # fmt: skip
 def test_what_cannot_be_shown_is_refused(look_at, look, message):
     with pytest.raises(ValueError, match=message):
         look_at([record_of(3)], [record_of(3)], **look)
+
+
+def speck(length, size=(20, 30)):
+    """A record whose actor covers half of no patch."""
+    mask = np.zeros((length, *size), bool)
+    mask[:, 0, 0] = True
+    return VideoRecord("speck", "squat", Numbered(length, size), {"actor_mask": lambda: mask})
+
+
+def test_training_videos_that_do_not_tell_are_no_choice(look_at):
+    (video,) = look_at([record_of(6)], [speck(6)])
+    assert video.head_rule == "closest to entity 1: training videos do not tell"
+    with pytest.raises(ValueError, match="no training video defines AUROC"):
+        look_at([record_of(6)], [speck(6)], head="training")
+    with pytest.raises(ValueError, match='speck: its actor covers half of a patch in no frame .*head="entity"'):
+        look_at([speck(6)], head="oracle")
+
+
+def test_training_videos_are_called_so(look_at):
+    (video,) = look_at([], [record_of(5, masked=True)])
+    assert video.training and video.caption.endswith("these are training videos")
+    (other,) = look_at([record_of(5)], [record_of(5, masked=True)])
+    assert not other.training and "these are" not in other.caption

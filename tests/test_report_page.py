@@ -167,7 +167,9 @@ def test_a_score_is_read_against_its_strongest_control_and_the_clock():
 def test_the_same_run_gives_the_same_bytes(compared, tmp_path):
     runs, text = compared
     assert write_page(*runs, tmp_path / "again.html") == tmp_path / "again.html"
-    assert (tmp_path / "again.html").read_bytes() == (runs[0] / "report.html").read_bytes() == text.encode()
+    assert (
+        (tmp_path / "again.html").read_bytes() == (runs[0] / "report-against-other.html").read_bytes() == text.encode()
+    )
 
 
 def test_settings_that_differ_from_the_preset_come_first(make, uncharted):
@@ -258,8 +260,22 @@ def test_localization_is_compared_where_both_have_it(make, uncharted):
     assert (name, metric, found.videos) == ("entity_1", "auroc", (6,))
     assert found.mean == pytest.approx(0.1) and found.interval == pytest.approx((0.1, 0.1)) and found.holds
     assert localization_differences(reports[0], {"videos": {}}) == []
+    for side in sides:
+        side |= {name: {v: {"auroc": 0.5} for v in VIDEOS} for name in ("uniform", "centre", "actor_mask")}
     runs = [make(str(i), videos=pieces(5) | report["videos"], settings={"seed": i}) for i, report in enumerate(reports)]
-    assert "Localization, A minus B" in text_of(*runs)
+    text = text_of(*runs)
+    assert "These intervals pool all actions" in text
+    compared = text.rpartition("Localization, A minus B")[2].partition("</table>")[0]
+    assert "entity 1" in compared and not any(name in compared for name in ("uniform", "centre", "actor mask"))
+
+
+def test_the_page_shows_differences_attention_and_the_figure_of_localization(make, monkeypatch):
+    monkeypatch.setattr(sections, "chart", lambda figure, label, *_: Html(label))
+    row = {"mean": 0.1, "interval": [0.05, 0.15], "videos": 9}
+    attention = {"videos": 9, "overlap": [[1.0, 0.25], [0.25, 1.0]], "entropy": {"entity_1": 0.5, "entity_2": 0.7}}
+    text = text_of(make(localization_differences={"entity_1 - centre": {"auroc": row}}, attention=attention))
+    assert "paired differences over videos" in text and "+0.100 [.050, .150]" in text
+    assert "Attention without masks: means over 9 videos" in text and "Localization of run" in text
 
 
 def test_runs_judged_on_different_data_are_not_compared(make):

@@ -57,6 +57,10 @@ def test_asked_frames_are_rows_of_the_whole(model, records):
 def test_frames_of_other_chunks_are_not_looked_at(model, records):
     weights = temporal_attention(model, records[0], chunk=10).weights
     assert not weights[:10, 10:].any() and not weights[10:20, :10].any()
+    frames = records[0].num_frames
+    assert 20 < frames and frames % 10, "the last chunk should be shorter"
+    bounds = temporal_attention(model, records[0], frames=[12, frames - 1, 3], chunk=10).bounds
+    assert bounds.tolist() == [[10, 20], [frames // 10 * 10, frames], [0, 10]]
     np.testing.assert_allclose(weights.sum((1, 2)), 1, atol=1e-5)
 
 

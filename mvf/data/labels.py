@@ -109,7 +109,9 @@ def mask_files(name: str, folder: Path, source: Source) -> tuple[list[Path], tup
     """The mask image of every frame, and the (H, W) they must have; their number and the first one are checked."""
     files = image_files(folder) if folder.is_dir() else []
     if len(files) != source.num_source_frames:
-        raise ValueError(f"{name}: {len(files)} numbered masks in {folder}, wanted {source.num_source_frames}")
+        raise ValueError(
+            f"{name}: {len(files)} numbered masks in {folder}, wanted a folder of {source.num_source_frames} images"
+        )
     height, width, _ = next(source.frames()).shape
     read_masks(name, files[:1], (height, width))
     return [files[index] for index in source.source_index], (height, width)

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mvf.data.records import VideoRecord
-from mvf.evaluation.looks import Look, look
+from mvf.evaluation.looks import Candidate, Look, look, read_layers
 from mvf.evaluation.regions import Regions, is_annotated, read_regions
 from mvf.metrics import attention_auroc
 from mvf.models.mvformer import MVFormer
@@ -17,6 +17,12 @@ from mvf.models.per_action import ModelPerAction, model_of
 
 TRAINING_VIDEOS = 24  # at most, drawn with a fixed seed: enough to choose one of a dozen maps
 CENTRE_SPREAD = 0.25  # standard deviation of the `centre` answer, in image sides
+UNDEFINED = (
+    "no training video defines AUROC: its actor covers half of a patch in no frame, or of all patches; "
+    "use a finer grid (a larger image_size)"
+)
+
+Scores = Mapping[Candidate, float]  # of one video, NaN where it does not define them
 
 
 @dataclass
@@ -51,30 +57,35 @@ class Choice:
     """What training videos say.
 
     Attributes:
-        index: Number (from 1) of `entity_best`, `head_best`, `background`, `untrained_entity_best`, where they exist.
+        chosen: The map behind `entity_best`, `head_best` of the last layer, `head_best_any_layer`, `background`,
+            `untrained_entity_best`, where there are such.
         constants: (h, w) answers that have seen no image.
         component: (C,) direction of `backbone_pca`.
-        skipped: Reasons, by name, for training videos left out.
+        skipped: Reasons, by name, for what is missing.
     """
 
-    index: dict[str, int]
+    chosen: dict[str, Candidate]
     constants: dict[str, np.ndarray]
     component: np.ndarray
     skipped: dict[str, str] = field(default_factory=dict)
 
     def answers(self, seen: Look, actor: np.ndarray) -> dict[str, np.ndarray]:
-        """(n, h, w) of every row of the table; `head_oracle` alone reads where this video's actor is."""
-        maps = {name: map_ for name, map_ in seen.maps.items() if name.startswith("entity_")}
-        for name, number in self.index.items():
-            source = seen.untrained if name == "untrained_entity_best" else seen.maps
-            maps[name] = source[f"{'head' if name.startswith('head') else 'entity'}_{number}"]
-        heads = [map_ for name, map_ in seen.maps.items() if name.startswith("head_")]
-        if heads:
-            maps["head_oracle"] = heads[best_map(heads, actor)]
+        """(n, h, w) of every row of the table but the oracles."""
+        maps = {name: map_ for name, map_ in seen.named.items() if name.startswith("entity_")}
+        maps |= {name: seen.maps[candidate] for name, candidate in self.chosen.items()}
         maps |= {name: np.broadcast_to(map_, actor.shape) for name, map_ in self.constants.items()}
         projected = (seen.patches @ self.component).reshape(actor.shape)
         maps["backbone_pca"] = projected - projected.min(axis=(1, 2), keepdims=True)  # the lowest patch is zero
+        # where no actor is seen any map has the same score, and a map of zeros is none
+        maps["actor_mask"] = np.where(actor.any(axis=(1, 2), keepdims=True), actor, 1.0)
         return maps
+
+
+def oracles(seen: Look, actor: np.ndarray) -> dict[str, Candidate]:
+    """The heads with the best AUROC on this very video, of the last layer and of all; none where none is defined."""
+    scores = [_aurocs(seen, actor)]
+    found = {"head_oracle": _best(scores, "head", seen.last), "head_oracle_any_layer": _best(scores, "head")}
+    return {name: candidate for name, candidate in found.items() if candidate}
 
 
 def choose(model: MVFormer, records: Sequence[VideoRecord], untrained: MVFormer | None = None) -> Choice:
@@ -83,43 +94,56 @@ def choose(model: MVFormer, records: Sequence[VideoRecord], untrained: MVFormer 
     Raises:
         ValueError: when no training video has a usable mask or boxes.
     """
-    scores: list[dict[str, float]] = []
+    scores: list[Scores] = []
     moments, actors = Moments(), []
 
     def add(seen: Look, regions: Regions) -> None:
-        maps = seen.maps | {f"untrained_{name}": map_ for name, map_ in seen.untrained.items()}
-        scores.append({name: defined(attention_auroc, map_, regions.actor) for name, map_ in maps.items()})
+        scores.append(_aurocs(seen, regions.actor))
         moments.add(seen.patches, regions.actor)
         actors.append(regions.actor.mean(axis=0))
 
-    skipped = _look_at_training(model, records, add, untrained=untrained)
-    index = {f"{kind}_best": found for kind in ("entity", "head", "untrained_entity") if (found := _best(scores, kind))}
-    if sum(name.startswith("entity_") for name in scores[0]) > 1:
-        index["background"] = _best([{name: -s for name, s in row.items()} for row in scores], "entity")
-    return Choice(index, _constants(np.mean(actors, axis=0)), moments.component(), skipped)
+    skipped = _look_at_training(model, records, add, read_layers(model), untrained)
+    several = sum(candidate.kind == "entity" for candidate in scores[0]) > 1
+    rows = {
+        "entity_best": _best(scores, "entity"),
+        "head_best": _best(scores, "head", model.backbone.num_blocks),
+        "head_best_any_layer": _best(scores, "head"),
+        "untrained_entity_best": _best(scores, "untrained_entity"),
+        "background": _best(scores, "entity", sign=-1) if several else None,
+    }
+    kinds = {candidate.kind for candidate in scores[0]}
+    for name in ("entity", "head", "untrained_entity"):
+        if name in kinds and rows[f"{name}_best"] is None:
+            skipped[f"localization.{name}_best"] = f"no {name.replace('_', ' ')} can be chosen: {UNDEFINED}"
+    chosen = {name: candidate for name, candidate in rows.items() if candidate}
+    return Choice(chosen, _constants(np.mean(actors, axis=0)), moments.component(), skipped)
 
 
 def choose_head(model: MVFormer | ModelPerAction, records: Sequence[VideoRecord], layer: int = -1) -> int:
     """Number (from 1) of the head of a block with the best AUROC on training videos.
 
     Raises:
-        ValueError: when no training video has a usable mask or boxes, or the backbone has no class token.
+        ValueError: when no training video has a usable mask or boxes, or defines AUROC, or the backbone has no class
+            token.
     """
-    scores: list[dict[str, float]] = []
-
-    def add(seen: Look, regions: Regions) -> None:
-        scores.append({name: defined(attention_auroc, map_, regions.actor) for name, map_ in seen.maps.items()})
-
-    _look_at_training(model, records, add, layer=layer)
+    scores: list[Scores] = []
+    _look_at_training(model, records, lambda seen, regions: scores.append(_aurocs(seen, regions.actor)), (layer,))
     head = _best(scores, "head")
+    if head is None and any(candidate.kind == "head" for candidate in scores[0]):
+        raise ValueError(f"no head of {model.backbone.name} can be chosen: {UNDEFINED}")
     if head is None:
         raise ValueError(f"{model.backbone.name} has no class token: there is no head to choose")
-    return head
+    return head.number
 
 
-def best_map(maps: Sequence[np.ndarray], actor: np.ndarray) -> int:
-    """Position of the map with the best AUROC on the actor of one video; the first where none is defined."""
-    return int(np.argmax(np.nan_to_num([defined(attention_auroc, map_, actor) for map_ in maps], nan=-1.0)))
+def best_map(maps: Sequence[np.ndarray], actor: np.ndarray) -> int | None:
+    """Position of the map with the best AUROC on the actor of one video; None where none is defined."""
+    scores = np.array([defined(attention_auroc, map_, actor) for map_ in maps])
+    return int(np.nanargmax(scores)) if np.isfinite(scores).any() else None
+
+
+def _aurocs(seen: Look, actor: np.ndarray) -> Scores:
+    return {candidate: defined(attention_auroc, map_, actor) for candidate, map_ in seen.maps.items()}
 
 
 def defined(metric: Callable[..., float], map_: np.ndarray, *regions: np.ndarray) -> float:
@@ -141,7 +165,7 @@ def _look_at_training(
     model: MVFormer | ModelPerAction,
     records: Sequence[VideoRecord],
     add: Callable[[Look, Regions], None],
-    layer: int = -1,
+    layers: Sequence[int],
     untrained: MVFormer | None = None,
 ) -> dict[str, str]:
     """Calls `add` with each of the drawn videos; returns reasons for those left out."""
@@ -149,7 +173,7 @@ def _look_at_training(
     records = drawn([record for record in records if is_annotated(record)])
     for record in tqdm(records, unit="video", desc="localization, training", disable=len(records) < 2):
         network = model_of(model, record.action)
-        seen = look(network, record, layer, untrained=untrained)
+        seen = look(network, record, layers, untrained=untrained)
         try:
             regions = read_regions(record, seen.index, seen.size, network.backbone.grid, parts=False)
         except ValueError as error:
@@ -161,14 +185,14 @@ def _look_at_training(
     return skipped
 
 
-def _best(scores: Sequence[Mapping[str, float]], kind: str) -> int | None:
-    """Number of the candidate of a kind with the highest mean score."""
+def _best(scores: Sequence[Scores], kind: str, layer: int | None = None, sign: int = 1) -> Candidate | None:
+    """The candidate of a kind, and of a layer, with the highest mean score (lowest for `sign` -1), if any has one."""
     means = {}
-    for name in scores[0]:
-        if name.rpartition("_")[0] == kind:
-            finite = [row[name] for row in scores if np.isfinite(row[name])]
-            means[name] = np.mean(finite) if finite else -np.inf
-    return int(max(means, key=means.get).rpartition("_")[2]) if means else None
+    for candidate in scores[0]:
+        if candidate.kind == kind and layer in (None, candidate.layer):
+            finite = [row[candidate] for row in scores if np.isfinite(row[candidate])]
+            means |= {candidate: sign * np.mean(finite)} if finite else {}
+    return max(means, key=means.get) if means else None
 
 
 def _constants(mean_region: np.ndarray) -> dict[str, np.ndarray]:

@@ -17,10 +17,17 @@ from mvf.embedding import EmbeddedVideo, evaluating, pool_features, pool_video, 
 from mvf.evaluation.controls import apply_clock, fuse_batch, windows
 from mvf.evaluation.protocol import clocks_of, grouped
 from mvf.evaluation.regions import is_annotated
-from mvf.evaluation.removal import patch_removals, pool_without, remove_entities
+from mvf.evaluation.removal import (
+    REMOVALS,
+    actor_patches,
+    measure_removal,
+    patch_removals,
+    pool_without,
+    remove_entities,
+)
 from mvf.evaluation.scoring import KEPT, Scored, score_rounds
 from mvf.evaluation.tasks import Rounds
-from mvf.evaluation.verdicts import combine, paired_interval
+from mvf.evaluation.verdicts import FEWEST, combine, paired_interval
 from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction, model_of
 
@@ -30,11 +37,10 @@ Key = tuple[str, str]  # knock-out, and "whole" or "cropped"
 
 @dataclass
 class _Split:
-    """The videos of a split embedded with every knock-out, and how much of them each took away."""
+    """The videos of a split embedded with every knock-out, and how much of each of them a removal took away."""
 
     rounds: dict[Key, Rounds] = field(default_factory=dict)
-    removed: dict[str, list[float]] = field(default_factory=dict)  # share of the patches of each video
-    blank: dict[str, list[float]] = field(default_factory=dict)  # share of its frames that lost all patches
+    taken: dict[str, list[dict]] = field(default_factory=dict)
 
 
 def knock_outs(
@@ -50,14 +56,19 @@ def knock_outs(
     - `without_entity_i`: what was pooled for entity i is replaced by its mean over all training frames. Its token
       stays, with its id and position, so that the readout can still gather from the other entities; what varies from
       frame to frame is gone. `only_entity_i`: all other entities are replaced.
-    - `without_actor`, `without_background`: patches of which mask or box cover at least half, or all others, are left
-      out of LSTP's softmax, so that the rest share their weight. A frame that loses all patches gets the mean
-      entities. `without_random_background`: as many random background patches of every frame as its actor has, which
-      is what `without_actor` has to be compared with.
+    - `without_actor`: every patch that mask or box touch is left out of LSTP's softmax, so that the rest share its
+      weight; `without_background`: all others. A frame that loses all patches gets the mean entities.
+    - `without_random_background`: as many random background patches of every frame as its actor has. It says what
+      losing that many patches costs; these hold little attention, so it is no test of losing what is looked at.
+    - `without_strongest_background`: the most attended background patches of every frame, by the mean over entities,
+      until as much attention has gone as the actor holds. Where the background holds less, all of it goes, as in
+      `without_background`, and the control is weaker than what it controls: `reached` tells by how much.
     - `position_only`: the clock, which sees no picture at all.
 
-    The backbone saw whole frames, and in a transformer a patch beside the actor has looked at the actor: these scores
-    say from which patches the model takes what it needs, not that nothing is known elsewhere.
+    The actor matters where `without_actor` loses more than both controls. Even then it need not be because of what
+    the patches show: any removal gives LSTP sums it never met in training, and taking away the most attended patches
+    shifts them most. And the backbone saw whole frames: in a transformer a patch beside the actor has looked at the
+    actor, so a small loss does not say that the model needs no actor.
 
     Args:
         model: With its backbone.
@@ -68,32 +79,27 @@ def knock_outs(
 
     Returns:
         Plain values. `scores`: by knock-out, `whole` (videos) or `cropped` (the protocol's windows), and score;
-        `differences`: from `nothing` in the same order, each with `mean` and `interval`, a paired 95 % bootstrap over
-        validation videos (None with too few); `removed` and `blank`: by knock-out of patches, the share of patches
-        removed and of frames left without any, means over validation videos; `skipped`: reasons for what is missing.
-
-    Raises:
-        ValueError: for a video that has not one mask or box a frame.
+        `differences`: from `nothing` in the same order, each with `mean`, `interval`, a paired 95 % bootstrap over
+        validation videos, and `too_few`, True where an action has fewer than `FEWEST` of them, so that the interval
+        must not be read as a difference; by removal of patches, means over validation
+        videos: `removed`, the share of the patches, `mass`, the share of each entity's attention, `reached`, the share
+        of the actor's attention, and `blank`, of frames left without any; `skipped`: reasons for what is missing.
     """
     lacking = _lacking(model, train_records, val_records)
     if lacking:
-        return {"scores": {}, "differences": {}, "removed": {}, "blank": {}, "skipped": {"knock_outs": lacking}}
-    skipped = _skipped(model, [*train_records, *val_records])
+        return {"scores": {}, "differences": {}, **_amounts({}), "skipped": {"knock_outs": lacking}}
+    skipped = _skipped(model)
+    actors = [] if REMOVALS[0] in skipped else _actors(model, (*train_records, *val_records), skipped)
     means = _mean_tokens(model, train_records, config, cache)
-    patches = "without_actor" not in skipped
-    train, val = (_embed(model, records, means, config, cache, patches) for records in (train_records, val_records))
-    if patches and not any(val.removed["without_actor"]):
-        reason = "in no validation frame does the actor cover half of a patch: use a finer grid, or check the masks"
-        skipped |= dict.fromkeys(val.removed, reason)
-        val = _Split({key: rounds for key, rounds in val.rounds.items() if key[0] not in val.removed})
+    splits = zip((train_records, val_records), (actors[: len(train_records)], actors[len(train_records) :]))
+    train, val = (_embed(model, records, means, config, cache, half) for records, half in splits)
     scored = _score(model, train, val, config)
     for (name, group), found in scored.items():
         skipped |= {f"{group}.{name}.{score}": reason for score, reason in found.skipped().items() if score in KEPT}
     return {
         "scores": _nested({key: _kept(found) for key, found in scored.items()}),
         "differences": _nested({key: _differences(found, scored[NOTHING, key[1]]) for key, found in scored.items()}),
-        "removed": {name: float(np.mean(shares)) for name, shares in val.removed.items()},
-        "blank": {name: float(np.mean(shares)) for name, shares in val.blank.items()},
+        **_amounts(val.taken),
         "skipped": skipped,
     }
 
@@ -104,17 +110,28 @@ def _lacking(model: MVFormer | ModelPerAction, train: Sequence, val: Sequence) -
     return "" if model.backbone is not None else "the model came without a backbone"
 
 
-def _skipped(model: MVFormer | ModelPerAction, records: Sequence[VideoRecord]) -> dict[str, str]:
-    """Why knock-outs cannot be had, by name."""
+def _skipped(model: MVFormer | ModelPerAction) -> dict[str, str]:
+    """Which knock-outs this model cannot have, and why."""
     pooling, skipped = model.architecture.pooling, {}
     if pooling not in ("lstp", "fixed_width"):
         skipped["without_entity"] = f'pooling "{pooling}" makes no entities'
-    bare = sum(not is_annotated(record) for record in records)
-    reason = f"{bare} of {len(records)} videos have neither a mask nor boxes of the actor" if bare else ""
     if pooling != "lstp":
-        reason = f'pooling "{pooling}" has no attention to take patches from'
-    named = ("without_actor", "without_random_background", "without_background")
-    return skipped | (dict.fromkeys(named, reason) if reason else {})
+        skipped |= dict.fromkeys(REMOVALS, f'pooling "{pooling}" has no attention to take patches from')
+    return skipped
+
+
+def _actors(model: MVFormer | ModelPerAction, records: Sequence[VideoRecord], skipped: dict[str, str]) -> list[Tensor]:
+    """(T, P) patches of the actor of every video; none, with reasons in `skipped`, unless all videos have them."""
+    bare = sum(not is_annotated(record) for record in records)
+    reasons = [f"{bare} of {len(records)} videos have neither a mask nor boxes of the actor"] if bare else []
+    found = []
+    for record in () if bare else records:
+        try:
+            found.append(actor_patches(record, model_of(model, record.action).backbone.grid))
+        except ValueError as error:
+            reasons.append(str(error))
+    skipped |= dict.fromkeys(REMOVALS, "; ".join(reasons)) if reasons else {}
+    return [] if reasons else found
 
 
 def _owner(model: MVFormer | ModelPerAction, action: str) -> str:
@@ -143,44 +160,52 @@ def _embed(
     means: Mapping[str, Tensor],
     config: Config,
     cache: FeatureBank | None,
-    patches: bool,
+    actors: Sequence[Tensor],
 ) -> _Split:
-    """Every video with every knock-out, whole and on its windows."""
+    """Every video with every knock-out, whole and on its windows; patches are removed where there are `actors`."""
     split = _Split()
-    for record in tqdm(records, unit="video", desc="knock-outs", disable=len(records) < 2):
+    for i, record in enumerate(tqdm(records, unit="video", desc="knock-outs", disable=len(records) < 2)):
         network, mean = model_of(model, record.action), means[_owner(model, record.action)]
         with evaluating(network):
-            variants = _variants(network, record, mean, split, config, cache, patches)
+            features = video_features(network, record, cache, config.precision)
+            variants = _variants(network, features, mean)
+            if actors:
+                variants |= _without_patches(network, record.name, features[0], actors[i], mean, split.taken)
             tokens = torch.stack(list(variants.values()))  # (knock-outs, T, N, D)
             whole, cropped = [slice(None)], windows(record.name, tokens.shape[1])
             for group, crops in (("whole", whole), ("cropped", cropped)):
-                for i, crop in enumerate(crops):
+                for j, crop in enumerate(crops):
                     phases = None if record.phases is None else record.phases[crop]
                     fused = fuse_batch(network, tokens[:, crop], config.chunk)
                     for name, embeddings in zip(variants, fused, strict=True):
                         rounds = split.rounds.setdefault((name, group), [[] for _ in crops])
-                        rounds[i].append(EmbeddedVideo(record.name, record.action, embeddings, phases))
+                        rounds[j].append(EmbeddedVideo(record.name, record.action, embeddings, phases))
     return split
 
 
-def _variants(
-    model: MVFormer,
-    record: VideoRecord,
-    mean: Tensor,
-    split: _Split,
-    config: Config,
-    cache: FeatureBank | None,
-    patches: bool,
-) -> dict[str, Tensor]:
-    """Tokens (T, N, D) of one video by knock-out; counts in `split` what is removed."""
-    features = video_features(model, record, cache, config.precision)
+def _variants(model: MVFormer, features: tuple[Tensor, Tensor | None], mean: Tensor) -> dict[str, Tensor]:
+    """Tokens (T, N, D) of one video, with nothing and with entities removed."""
     tokens = pool_features(model, *features)
-    variants = {NOTHING: tokens} | dict(remove_entities(tokens, mean) if model.pooling.makes_entities else ())
-    for name, removed in (patch_removals(record, model.backbone.grid) if patches else {}).items():
-        variants[name] = pool_without(model, features[0], removed, mean)
-        split.removed.setdefault(name, []).append(removed.float().mean().item())
-        split.blank.setdefault(name, []).append(removed.all(dim=1).float().mean().item())
-    return variants
+    return {NOTHING: tokens} | dict(remove_entities(tokens, mean) if model.pooling.makes_entities else ())
+
+
+def _without_patches(
+    model: MVFormer, name: str, patches: Tensor, actor: Tensor, mean: Tensor, taken: dict[str, list[dict]]
+) -> dict[str, Tensor]:
+    """Tokens (T, N, D) of one video with patches removed; notes in `taken` how much that is."""
+    attention = model.pooling.attend(patches.to(mean.device)).cpu()
+    removals = patch_removals(actor, attention, name)
+    for removal, removed in removals.items():
+        taken.setdefault(removal, []).append(measure_removal(removed, actor, attention))
+    return {removal: pool_without(model, patches, removed, mean) for removal, removed in removals.items()}
+
+
+def _amounts(taken: Mapping[str, Sequence[Mapping]]) -> dict[str, dict]:
+    """Means over videos of what `measure_removal` gives, by quantity and removal."""
+    return {
+        amount: {name: np.mean([video[amount] for video in videos], axis=0).tolist() for name, videos in taken.items()}
+        for amount in ("removed", "mass", "reached", "blank")
+    }
 
 
 def _score(model: MVFormer | ModelPerAction, train: _Split, val: _Split, config: Config) -> dict[Key, Scored]:
@@ -211,8 +236,8 @@ def _differences(found: Scored, reference: Scored) -> dict[str, dict]:
             continue
         sides = [{action: side[action] for action in shared} for side in (ours, theirs)]
         first, second = (float(np.mean([combine(pieces.sum(axis=0)) for pieces in side.values()])) for side in sides)
-        interval = paired_interval(*sides)
-        table[score] = {"mean": first - second, "interval": None if interval is None else list(interval)}
+        interval, few = paired_interval(*sides), min(map(len, sides[0].values())) < FEWEST
+        table[score] = {"mean": first - second, "interval": interval and list(interval), "too_few": few}
     return table
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mvf.data.records import VideoRecord
-from mvf.evaluation.choosing import TRAINING_VIDEOS, Choice, choose, defined, drawn
+from mvf.evaluation.choosing import TRAINING_VIDEOS, Choice, choose, defined, drawn, oracles
 from mvf.evaluation.localization_table import Judged, assemble
-from mvf.evaluation.looks import STEP, Look, describe, look, mean_description
+from mvf.evaluation.looks import STEP, Look, describe, look, mean_description, read_layers
 from mvf.evaluation.regions import Regions, is_annotated, read_regions
 from mvf.metrics import (
     attention_auroc,
@@ -19,7 +19,7 @@ from mvf.metrics import (
     attention_lift,
     attention_mass,
     attention_set_size,
-    density_ratio,
+    density_share,
     pointing_game,
 )
 from mvf.models.mvformer import MVFormer
@@ -40,10 +40,11 @@ def localize(
     val_records: Sequence[VideoRecord],
     untrained: MVFormer | None = None,
 ) -> dict:
-    """What entities, CLS heads of the last block and constant answers look at, in a few frames of each video.
+    """What entities, CLS heads and constant answers look at, in a few frames of each video.
 
     Entity and head are chosen by one rule, AUROC on the training videos; the first principal component of the
-    patches is fitted, and given its sign, on the training videos too. `head_oracle` alone picks on the video judged.
+    patches is fitted, and given its sign, on the training videos too. Oracles alone pick on the video judged, by AUROC.
+    Heads are those of the last block and, in the rows `_any_layer`, of all blocks that the entities read.
 
     Args:
         model: With its backbone.
@@ -68,7 +69,7 @@ def localize(
     described, judged = _look_at_validation(model, val_records, choice, untrained, report["skipped"])
     report |= _described(described, report["skipped"])
     if judged:
-        report |= assemble(judged, choice.index, report["skipped"])
+        report |= assemble(judged, choice.chosen, report["skipped"])
     elif choice is not None:
         reasons = [reason for name, reason in report["skipped"].items() if name.startswith("localization.val.")]
         reason = "; ".join(["no validation video has an actor mask or actor boxes", *reasons])
@@ -88,10 +89,10 @@ def _look_at_validation(
     others = drawn([record for record in records if not is_annotated(record)], TRAINING_VIDEOS)
     records = [record for record in records if is_annotated(record)] + others
     for record in tqdm(records, unit="video", desc="localization, validation", disable=len(records) < 2):
-        seen = look(model, record, untrained=untrained)
-        if seen.maps:
+        seen = look(model, record, read_layers(model), untrained=untrained)
+        if seen.named:
             later = look(model, record, later=STEP) if record.num_frames > STEP else None
-            described.append(describe(seen, later))
+            described.append(describe(seen, later, skipped))
         if choice is None or not is_annotated(record):
             continue
         try:
@@ -105,11 +106,14 @@ def _look_at_validation(
 
 def _judge(name: str, seen: Look, regions: Regions, choice: Choice) -> Judged:
     """Every metric of every answer for one video."""
+    picked = oracles(seen, regions.actor)
+    answers = choice.answers(seen, regions.actor) | {row: seen.maps[candidate] for row, candidate in picked.items()}
     scores = {}
-    for answer, map_ in choice.answers(seen, regions.actor).items():
+    for answer, map_ in answers.items():
         behind = answer == "background"
-        scores[answer] = _scores(map_, regions, 1 - regions.actor if behind else regions.actor)
-    return Judged(name, float(regions.actor.mean()), scores)
+        found = _scores(map_, regions, 1 - regions.actor if behind else regions.actor)
+        scores |= {answer: found} if found else {}
+    return Judged(name, float(regions.actor.mean()), scores, picked)
 
 
 def _scores(map_: np.ndarray, regions: Regions, target: np.ndarray) -> dict[str, float]:
@@ -119,7 +123,7 @@ def _scores(map_: np.ndarray, regions: Regions, target: np.ndarray) -> dict[str,
         found["jaccard"] = defined(attention_jaccard, map_, target)
         found["jaccard_size"] = defined(attention_set_size, map_)
     if regions.limbs is not None:
-        found["limbs"] = defined(density_ratio, map_, regions.limbs, regions.torso)
+        found["limbs"] = defined(density_share, map_, regions.limbs, regions.torso)
     if regions.object is not None:
         found["object_auroc"] = defined(attention_auroc, map_, regions.object)
         found["object_lift"] = defined(attention_lift, map_, regions.object)
@@ -131,5 +135,5 @@ def _described(videos: list[dict], skipped: dict[str, str]) -> dict:
         skipped["attention"] = "neither pooling nor backbone has attention, or there are no validation videos"
         return {}
     if not any(video["steadiness"] for video in videos):
-        skipped["attention.steadiness"] = "no validation video has two frames"
+        skipped.setdefault("attention.steadiness", "no validation video has two frames")
     return {"attention": mean_description(videos)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
 from mvf.embedding import evaluating
+from mvf.evaluation.verdicts import mean_interval
 from mvf.metrics import (
     attention_entropy,
     attention_overlap,
@@ -24,6 +26,18 @@ FRAMES = 8  # evenly spaced, of every video: neighbouring frames say the same
 STEP = 1  # frames, between the two maps whose overlap is called steadiness
 
 
+class Candidate(NamedTuple):
+    """A map that may be chosen: an `entity`, an `untrained_entity` or a `head` by its number from 1."""
+
+    kind: str
+    number: int
+    layer: int = 0  # of a head
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}_{self.number}"
+
+
 @dataclass(frozen=True)
 class Look:
     """The sampled frames of one video, and what each candidate answers.
@@ -32,93 +46,140 @@ class Look:
         index: (n,) positions in the video.
         size: (H, W) of the frames.
         patches: (n, h * w, C) features.
-        maps: (n, h, w) by candidate: `entity_1`, ..., `head_1`, ...
-        untrained: (n, h, w) of the entities of the untrained model, `entity_1`, ...
+        maps: (n, h, w) by candidate.
+        last: Deepest layer whose heads are there; 0 without heads.
     """
 
     index: np.ndarray
     size: tuple[int, int]
     patches: np.ndarray
-    maps: dict[str, np.ndarray]
-    untrained: dict[str, np.ndarray]
+    maps: dict[Candidate, np.ndarray]
+    last: int
+
+    @property
+    def named(self) -> dict[str, np.ndarray]:
+        """Entities, and the heads of the deepest layer: `entity_1`, ..., `head_1`, ..."""
+        return {key.name: map_ for key, map_ in self.maps.items() if (key.kind, key.layer) in
+                (("entity", 0), ("head", self.last))}  # fmt: skip
 
 
 def sampled(num_frames: int) -> np.ndarray:
-    """Positions of at most `FRAMES` evenly spaced frames.
+    """Middle frames of `FRAMES` equal parts of a video; all frames of a shorter one.
+
+    In videos of four times as many frames or more they keep one distance, and lie at most 2 from the middles.
 
     Example:
-        >>> sampled(100).tolist(), sampled(2).tolist()
-        ([6, 18, 30, 42, 54, 66, 78, 90], [0, 1])
+        >>> sampled(100).tolist(), sampled(15).tolist(), sampled(2).tolist()
+        ([7, 19, 31, 43, 55, 67, 79, 91], [0, 2, 4, 6, 8, 10, 12, 14], [0, 1])
     """
-    step = max(1, num_frames // FRAMES)
-    return np.arange(step // 2, num_frames, step)[:FRAMES]
+    if num_frames >= 4 * FRAMES:
+        step = round(num_frames / FRAMES)  # without one step all frames would have to be read
+        return (num_frames - 1 - (FRAMES - 1) * step) // 2 + step * np.arange(FRAMES)
+    return np.unique((np.arange(FRAMES) + 0.5) * num_frames // FRAMES).astype(int)
+
+
+def read_layers(model: MVFormer) -> tuple[int, ...]:
+    """Layers whose heads rival the entities: those that the entities read, and the last."""
+    return tuple(sorted({*model.backbone.layers, model.backbone.num_blocks}))
 
 
 @torch.inference_mode()
 def look(
-    model: MVFormer, record: VideoRecord, layer: int = -1, later: int = 0, untrained: MVFormer | None = None
+    model: MVFormer,
+    record: VideoRecord,
+    layers: Sequence[int] = (-1,),
+    later: int = 0,
+    untrained: MVFormer | None = None,
 ) -> Look:
     """Maps of the sampled frames, or of those `later` frames after them, as far as the video goes.
 
     Args:
         model: With its backbone.
         record: At least `later` + 1 frames.
-        layer: Block of the heads.
+        layers: Blocks of the heads, ascending.
         later: Frames.
         untrained: Another model whose entities are wanted too.
     """
     index = sampled(record.num_frames)
     index = index[index + later < record.num_frames] + later
-    step = int(index[1] - index[0]) if len(index) > 1 else 1
-    frames = np.stack([frame for _, frame in zip(index, record.frames(int(index[0]), None, step))])
+    frames = _read(record, index)
     device = next(model.parameters()).device
     pixels = evaluation_view(torch.from_numpy(frames).permute(0, 3, 1, 2), model.backbone.image_size).to(device)
     grid = model.backbone.grid
     with evaluating(model):
-        patches, cls, heads = model.backbone.cls_attention(pixels, (layer,))
-        maps = _entities(model, patches, cls, grid)
-    if heads is not None:
-        maps |= _named("head", heads[0], grid)
-    before = {}
+        patches, cls, heads = model.backbone.cls_attention(pixels, layers)
+        maps = _entities(model, patches, cls, grid, "entity")
+    for layer, of in zip(layers, () if heads is None else heads):
+        maps |= _keyed("head", of, grid, layer)
     if untrained is not None:
         same = untrained.backbone is model.backbone
         with evaluating(untrained):
-            before = _entities(untrained, *((patches, cls) if same else untrained.backbone(pixels)), grid)
-    return Look(index, frames.shape[1:3], patches.float().cpu().numpy(), maps, before)
+            features = (patches, cls) if same else untrained.backbone(pixels)
+            maps |= _entities(untrained, *features, grid, "untrained_entity")
+    last = 0 if heads is None else layers[-1]
+    return Look(index, frames.shape[1:3], patches.float().cpu().numpy(), maps, last)
 
 
-def _entities(model: MVFormer, patches: Tensor, cls: Tensor | None, grid: tuple[int, int]) -> dict[str, np.ndarray]:
+def _read(record: VideoRecord, index: np.ndarray) -> np.ndarray:
+    """(n, H, W, 3) frames at ascending positions, in one pass; only they are held."""
+    step = int(np.gcd.reduce(np.diff(index))) if len(index) > 1 else 1
+    wanted = set(index.tolist())
+    passed = zip(range(index[0], index[-1] + 1, step), record.frames(int(index[0]), int(index[-1]) + 1, step))
+    return np.stack([frame for position, frame in passed if position in wanted])
+
+
+def _entities(
+    model: MVFormer, patches: Tensor, cls: Tensor | None, grid: tuple[int, int], kind: str
+) -> dict[Candidate, np.ndarray]:
     attention = model.pool(patches[None].float(), None if cls is None else cls[None].float())[1]
-    return {} if attention is None else _named("entity", attention[0], grid)
+    return {} if attention is None else _keyed(kind, attention[0], grid)
 
 
-def _named(kind: str, maps: Tensor, grid: tuple[int, int]) -> dict[str, np.ndarray]:
+def _keyed(kind: str, maps: Tensor, grid: tuple[int, int], layer: int = 0) -> dict[Candidate, np.ndarray]:
     """(n, K, P) -> K maps (n, h, w)."""
     maps = maps.float().cpu().numpy()
-    return {f"{kind}_{i + 1}": maps[:, i].reshape(len(maps), *grid) for i in range(maps.shape[1])}
+    return {Candidate(kind, i + 1, layer): maps[:, i].reshape(len(maps), *grid) for i in range(maps.shape[1])}
 
 
-def describe(seen: Look, later: Look | None) -> dict:
-    """What maps say without any mask: `overlap` (N, N) of entities; entropy, effective share, steadiness by map."""
+def describe(seen: Look, later: Look | None, skipped: dict[str, str]) -> dict:
+    """What maps say without any mask: `overlap` (N, N) of entities; entropy, effective share, steadiness by map.
+
+    What a video's maps do not define is left out, and its reason goes to `skipped`.
+    """
     found: dict = {name: {} for name in ("entropy", "effective_share", "steadiness")}
-    entities = [map_ for name, map_ in seen.maps.items() if name.startswith("entity_")]
+
+    def tell(into: dict, key: str, kind: str, measure: Callable, *maps: np.ndarray) -> None:
+        try:
+            into[key] = measure(*maps)
+        except ValueError as error:
+            skipped.setdefault(f"attention.{kind}", str(error))
+
+    entities = [map_ for name, map_ in seen.named.items() if name.startswith("entity_")]
     if entities:
-        found["overlap"] = attention_overlap(np.stack(entities, axis=1)).tolist()
-    for name, map_ in seen.maps.items():
-        found["entropy"][name] = attention_entropy(map_)
-        found["effective_share"][name] = effective_share(map_)
+        tell(found, "overlap", "overlap", attention_overlap, np.stack(entities, axis=1))
+    for name, map_ in seen.named.items():
+        tell(found["entropy"], name, "entropy", attention_entropy, map_)
+        tell(found["effective_share"], name, "effective_share", effective_share, map_)
         if later is not None:
-            found["steadiness"][name] = attention_steadiness(map_[: len(later.index)], later.maps[name])
+            pair = map_[: len(later.index)], later.named[name]
+            tell(found["steadiness"], name, "steadiness", attention_steadiness, *pair)
     return found
 
 
 def mean_description(videos: Sequence[Mapping]) -> dict:
-    """Mean over videos of what `describe` gives: `report["attention"]`."""
-    report: dict = {"videos": len(videos), "step": STEP}
-    overlaps = [video["overlap"] for video in videos if "overlap" in video]
-    report |= {"overlap": np.mean(overlaps, axis=0).tolist()} if overlaps else {}
+    """Means over videos of what `describe` gives, and under `interval` where they lie: `report["attention"]`."""
+    report: dict = {"videos": len(videos), "step": STEP, "interval": {}}
+    overlaps = np.array([video["overlap"] for video in videos if "overlap" in video])
+    if len(overlaps):
+        report["overlap"] = overlaps.mean(axis=0).tolist()
+    if len(overlaps) > 1:
+        ends = [[mean_interval(pair) for pair in row] for row in overlaps.transpose(1, 2, 0)]
+        report["interval"]["overlap"] = np.array(ends).tolist()
     for kind in ("entropy", "effective_share", "steadiness"):
         names = dict.fromkeys(name for video in videos for name in video[kind])
-        means = {name: float(np.mean([v[kind][name] for v in videos if name in v[kind]])) for name in names}
-        report |= {kind: means} if means else {}
+        values = {name: np.array([v[kind][name] for v in videos if name in v[kind]]) for name in names}
+        if values:
+            report[kind] = {name: float(of.mean()) for name, of in values.items()}
+        ends = {name: list(mean_interval(of)) for name, of in values.items() if len(of) > 1}
+        report["interval"] |= {kind: ends} if ends else {}
     return report

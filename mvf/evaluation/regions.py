@@ -61,7 +61,7 @@ def read_regions(
         actor, visible = mask_region(mask, grid), mask
     else:
         boxes = _checked(record, "actor_box", index, (4,))
-        actor, visible = box_region(boxes, size, grid), box_region(boxes, size, size) >= 0.5
+        actor, visible = box_region(boxes, size, grid), box_region(boxes, size, size) >= 0.5 if parts else None
     if not actor.any():
         kind = "boxes are" if mask is None else "mask is"
         raise ValueError(f"{record.name}: its {kind} empty in all {len(index)} frames looked at: check the annotation")

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
-from mvf.evaluation.regions import box_region, mask_region
+from mvf.evaluation.regions import read_regions
 from mvf.models.mvformer import MVFormer
 
-COVERED = 0.5  # share of a patch from which on it is the actor's
+REMOVALS = ("without_actor", "without_random_background", "without_strongest_background", "without_background")
 
 
 def remove_entities(tokens: Tensor, mean: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -30,14 +30,45 @@ def remove_entities(tokens: Tensor, mean: Tensor) -> Iterator[tuple[str, Tensor]
         yield f"only_entity_{i + 1}", torch.where(entity == i, tokens, mean)
 
 
-def patch_removals(record: VideoRecord, grid: tuple[int, int]) -> dict[str, Tensor]:
-    """(T, P) True on the patches that each knock-out takes away: the actor's, as many random others, all others."""
-    region = actor_region(record, grid)
-    actor = torch.from_numpy(region.reshape(len(region), -1) >= COVERED)
+def actor_patches(record: VideoRecord, grid: tuple[int, int]) -> Tensor:
+    """(T, P) True on every patch that the actor's mask, or else its box, touches.
+
+    Raises:
+        ValueError: for masks or boxes of another size or number than the frames, or empty in all of them.
+    """
+    size = next(iter(record.frames(0, 1))).shape[:2]
+    region = read_regions(record, np.arange(record.num_frames), size, grid, parts=False).actor
+    return torch.from_numpy(region > 0).flatten(1)
+
+
+def patch_removals(actor: Tensor, attention: Tensor, name: str) -> dict[str, Tensor]:
+    """(T, P) True on the patches that each of `REMOVALS` takes away.
+
+    Args:
+        actor: (T, P) True on the actor's patches.
+        attention: (T, N, P) weights of the entities with nothing removed.
+        name: Of the video.
+    """
+    drawn, strongest = random_background(actor, name), strongest_background(actor, attention)
+    return dict(zip(REMOVALS, (actor, drawn, strongest, ~actor), strict=True))
+
+
+def measure_removal(removed: Tensor, actor: Tensor, attention: Tensor) -> dict:
+    """How much of one video the patches `removed` (T, P) are.
+
+    Returns:
+        `removed`, the share of the patches; `blank`, the share of frames that lost all; `mass`, for each of N
+        entities the share of its attention (T, N, P); `reached`, mean attention over the entities that went, in
+        parts of what the actor (T, P) holds, counted up to that in each frame.
+    """
+    mean = attention.double().mean(dim=1)  # (T, P)
+    held, gone = ((mean * part).sum(dim=1) for part in (actor, removed))
+    total = held.sum()
     return {
-        "without_actor": actor,
-        "without_random_background": random_background(actor, record.name),
-        "without_background": ~actor,
+        "removed": removed.double().mean().item(),
+        "blank": removed.all(dim=1).double().mean().item(),
+        "mass": (attention.double() * removed[:, None]).sum(dim=-1).mean(dim=0).tolist(),
+        "reached": (gone.minimum(held).sum() / total).item() if total > 0 else 1.0,
     }
 
 
@@ -69,18 +100,20 @@ def random_background(actor: Tensor, name: str) -> Tensor:
     return (rank < actor.sum(dim=1, keepdim=True)) & ~actor
 
 
-def actor_region(record: VideoRecord, grid: tuple[int, int]) -> np.ndarray:
-    """(T, h, w) share of each patch that the actor's mask, or else its box, covers.
+def strongest_background(actor: Tensor, attention: Tensor) -> Tensor:
+    """(T, P) True on the most attended patches of each frame's background that together hold what its actor holds.
 
-    Raises:
-        ValueError: when there is not one mask or box a frame.
+    Attention (T, N, P) is averaged over the entities. Where the background holds less than the actor, all of it that
+    is attended to goes.
+
+    Example:
+        >>> actor = torch.tensor([[True, False, False, False]] * 2)
+        >>> attention = torch.tensor([[[0.3, 0.1, 0.35, 0.25]], [[0.7, 0.0, 0.1, 0.2]]])
+        >>> strongest_background(actor, attention).tolist()
+        [[False, False, True, False], [False, False, True, True]]
     """
-    mask = record.actor_mask()
-    found = record.actor_box() if mask is None else mask
-    if len(found) != record.num_frames:
-        raise ValueError(
-            f"{record.name} has {record.num_frames} frames and masks or boxes of {len(found)}: give one a frame"
-        )
-    if mask is not None:
-        return mask_region(mask, grid)
-    return box_region(found, next(iter(record.frames(0, 1))).shape[:2], grid)
+    mean = attention.double().mean(dim=1)  # (T, P)
+    held = (mean * actor).sum(dim=1, keepdim=True)
+    weight, order = mean.masked_fill(actor, 0).sort(dim=1, descending=True, stable=True)
+    before = weight.cumsum(dim=1) - weight
+    return torch.zeros_like(actor).scatter(1, order, (before < held) & (weight > 0))

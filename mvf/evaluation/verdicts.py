@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 RESAMPLES = 2000
+FEWEST = 5  # videos an action: with fewer, the bootstrap too often finds a difference between equals
 Pieces = Mapping[str, np.ndarray]  # by action: (V, ...) sums of each validation video, see `combine`
 
 

@@ -9,7 +9,7 @@ from mvf.metrics.attention import (
     attention_entropy,
     attention_overlap,
     attention_steadiness,
-    density_ratio,
+    density_share,
     effective_share,
     patch_shares,
 )
@@ -43,7 +43,7 @@ __all__ = [
     "attention_set_size",
     "attention_steadiness",
     "count_correct",
-    "density_ratio",
+    "density_share",
     "effective_share",
     "event_times",
     "kendall_tau",

@@ -104,21 +104,23 @@ def effective_share(attention: np.ndarray) -> float:
     return float((np.exp(_entropies(shares)) / shares.shape[-1]).mean())
 
 
-def density_ratio(attention: np.ndarray, region: np.ndarray, reference: np.ndarray) -> float:
-    """Attention per area of one region over attention per area of another; frames that lack either are left out.
+def density_share(attention: np.ndarray, region: np.ndarray, reference: np.ndarray) -> float:
+    """Attention per area of a region over that of the region and another together, mean over frames.
 
-    Range: [0, inf); 1 for uniform attention. With limbs and torso: above 1 the limbs draw more.
+    Frames that show only one of them, or where neither gets attention, are left out.
+
+    Range: [0, 1]; 0.5 for uniform attention. With limbs and torso: above 0.5 the limbs draw more.
 
     Args:
         attention: (T, h, w).
         region: (T, h, w) share of each patch that the region covers; `reference` likewise.
 
     Raises:
-        ValueError: when no frame shows both, or the reference gets no attention at all.
+        ValueError: when no frame is left.
 
     Example:
-        >>> density_ratio([[[3.0, 1.0]]], [[[1.0, 0.0]]], [[[0.0, 1.0]]])
-        3.0
+        >>> density_share([[[3.0, 1.0]]], [[[1.0, 0.0]]], [[[0.0, 1.0]]])
+        0.75
     """
     shares = patch_shares(attention)
     regions = [np.asarray(part, dtype=np.float64).reshape(len(part), -1) for part in (region, reference)]
@@ -128,10 +130,11 @@ def density_ratio(attention: np.ndarray, region: np.ndarray, reference: np.ndarr
     both = np.logical_and(*(part.any(axis=1) for part in regions))
     if not both.any():
         raise ValueError("no frame shows both regions")
-    first, second = ((shares * part)[both].sum() / part[both].sum() for part in regions)
-    if second == 0:
-        raise ValueError("the reference region gets no attention: the ratio is infinite")
-    return float(first / second)
+    first, second = ((shares * part)[both].sum(1) / part[both].sum(1) for part in regions)
+    seen = first + second > 0
+    if not seen.any():
+        raise ValueError("neither region gets attention in any frame that shows both")
+    return float((first[seen] / (first + second)[seen]).mean())
 
 
 def _entropies(shares: np.ndarray) -> np.ndarray:

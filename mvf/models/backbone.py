@@ -70,6 +70,7 @@ class Backbone(nn.Module):
         self.image_size = image_size
         self.num_blocks = _num_layers(self.model)
         self.layers = self.resolve_layers(layers)
+        _check_one_grid(self.model, name, self.layers)
         self.grid = self.grid_of(image_size)
         self.channels = sum(_width(self.model, layer) for layer in self.layers)
         self.has_cls = getattr(self.model, "cls_token", None) is not None
@@ -208,6 +209,14 @@ def _num_layers(model: nn.Module) -> int:
     if is_vit(model):
         return len(model.blocks)
     return len(model.feature_info) - isinstance(model, timm.models.ResNet)
+
+
+def _check_one_grid(model: nn.Module, name: str, layers: Sequence[int]) -> None:
+    """Refuses layers with different numbers of patches, such as two stages of a ResNet."""
+    first = 0 if isinstance(model, timm.models.ResNet) else 1
+    found = {layer: model.feature_info[layer - first]["reduction"] for layer in layers}
+    if len(set(found.values())) > 1:
+        raise ValueError(f"layers {tuple(layers)} of {name} have patches of {found} pixels a side; choose one layer")
 
 
 def _trained_parts(model: nn.Module, name: str, deepest: int, count: int) -> tuple[str, ...]:

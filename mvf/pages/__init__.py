@@ -1,6 +1,6 @@
 """What the notebooks show: a run's arrays, assembled into the figures and tables of `plotting`; one file a notebook."""
 
-from mvf.pages.alignment import alignment_figure, transfer_figure, transfer_table
+from mvf.pages.alignment import alignment_figure, check_alignment, transfer_figure, transfer_table
 from mvf.pages.attention import attention_figure, attention_grid, teaser, temporal_figure, write_movie
 from mvf.pages.probe import (
     confusion_figure,
@@ -17,6 +17,7 @@ __all__ = [
     "alignment_figure",
     "attention_figure",
     "attention_grid",
+    "check_alignment",
     "confusion_figure",
     "coverage_table",
     "embedding_figure",

@@ -14,6 +14,8 @@ from mvf.looking import LookedVideo
 from mvf.temporal import temporal_attention
 from mvf.workflow import Subject, clean_bank
 
+MOST_LOOKING = 400  # frames in a figure of attention over time
+
 
 def attention_figure(video: LookedVideo, look: Mapping) -> Figure:
     """One video: rows are frames; columns the input, every entity, the chosen head."""
@@ -53,10 +55,13 @@ def temporal_figure(subject: Subject, video: LookedVideo, block: int = -1) -> Fi
     records = (r for split in ("val", "train") for r in find_config_videos(subject.config, split, allow_empty=True))
     record = next(record for record in records if record.name == video.name)
     bank = clean_bank(subject.model, subject.config)
-    seen = temporal_attention(subject.model, record, block, chunk=subject.config.chunk, cache=bank)
+    looking = np.unique(np.linspace(0, record.num_frames - 1, MOST_LOOKING).round().astype(int))
+    seen = temporal_attention(subject.model, record, block, looking, chunk=subject.config.chunk, cache=bank)
     words = f"Fusion block {seen.block} of {seen.blocks}, readout tokens, mean over heads."
     names = None if seen.weights.shape[2] > 1 else ["the frame's token"]
-    return plotting.plot_temporal_attention(seen.weights, names, seen.frames, title=video.name, caption=words)
+    return plotting.plot_temporal_attention(
+        seen.weights, names, seen.frames, title=video.name, caption=words, bounds=seen.bounds
+    )
 
 
 def _block(video: LookedVideo, rows: int) -> plotting.AttentionBlock:

@@ -21,7 +21,8 @@ from mvf.plotting.curves import (
 )
 from mvf.plotting.frames import RetrievalRow, plot_retrieval, plot_views
 from mvf.plotting.knockouts import knockouts_table, plot_knockouts
-from mvf.plotting.localization import localization_differences_table, localization_table, plot_localization
+from mvf.plotting.localization import attention_table, localization_differences_table, localization_table
+from mvf.plotting.localization_figure import plot_localization
 from mvf.plotting.movies import attention_movie, save_animation
 from mvf.plotting.overlays import entity_contours, overlay, strongest_patches
 from mvf.plotting.phases import plot_phase_ribbons
@@ -44,6 +45,7 @@ __all__ = [
     "Table",
     "TrialPanel",
     "actions_table",
+    "attention_table",
     "attention_movie",
     "cell",
     "config_table",

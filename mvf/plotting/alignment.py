@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.plotting.phases import has_unlabelled, phase_legend
+from mvf.plotting.phases import has_unlabelled, number_frames, phase_legend
 from mvf.plotting.style import (
     PAGE,
     UNLABELLED,
@@ -174,6 +174,8 @@ def _draw_path(
     axes.set_xlabel(f"A: {names[0]} (frame)")
     axes.set_ylabel(fit_words(f"B: {names[1]} (frame)", MATRIX))
     axes.set(xlim=(-0.5, chosen[-1] + chosen[0] + 0.5))
+    number_frames(axes.xaxis)
+    number_frames(axes.yaxis)
 
 
 def _accuracy(transferred: Sequence[NDArray], true: Sequence[NDArray | None]) -> float | None:
@@ -202,6 +204,7 @@ def _draw_ribbons(
         if (accuracy := _accuracy([got], [phases])) is not None:
             axes.text(len(got), 5 * i + 1.5, f" {accuracy:.2f}", va="center", fontsize=6)
     axes.imshow(cells, aspect="auto")
+    number_frames(axes.xaxis)
     axes.set(xlabel="frame", yticks=5 * np.arange(len(names)) + 1.5, yticklabels=names)
     axes.tick_params(axis="y", length=0, labelsize=6)
     axes.spines[["left"]].set_visible(False)

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from mvf.plotting.report import GROUPS, SCORES, control_name, present, score_groups
-from mvf.plotting.style import COLUMN, OKABE_ITO, PAGE, paper_figure, set_caption
+from mvf.plotting.style import COLUMN, MESSAGE, OKABE_ITO, PAGE, paper_figure, set_caption
 
 CLOCKS = ("position_only", "frame_count", "frozen_frame")
 LOWEST = -0.5  # an R² far below zero would squeeze the rest of its column
@@ -162,6 +162,7 @@ def _draw_scores(axes: Axes, values: Mapping[str, float | None]) -> None:
 def plot_message(reason: str) -> Figure:
     """A figure that says why there is nothing to draw: unlabelled videos must not stop a notebook."""
     with paper_figure(PAGE, 0.35) as figure:
+        figure.set_label(MESSAGE)
         set_caption(figure, reason)
     return figure
 

@@ -109,13 +109,15 @@ def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
     """
     if not rows:
         raise ValueError("rows must have at least one query, got none")
-    columns = max(4, 1 + max(len(row.frames) for row in rows))  # pictures of more than a quarter page say no more
-    cell = PAGE / columns - 0.06
-    words = [_captions(row, cell + 0.04) for row in rows]
-    ratios = [max(p.shape[0] / p.shape[1] for p in (row.query, *row.frames)) for row in rows]
-    heights = [cell * ratio + LINE * (1 + texts[0].count("\n")) + 0.1 for ratio, texts in zip(ratios, words)]
-    height = sum(heights) + 0.25 + 0.25 * bool(title)
-    if height > TALLEST:
+    found = max(len(row.frames) for row in rows)
+    # A picture of more than a quarter of the page says no more; of portraits more columns, left empty, make small ones.
+    for columns in range(max(4, 1 + found), 20):
+        words = [_captions(row, PAGE / columns - 0.02) for row in rows]
+        heights = [_row_height(row, texts, PAGE / columns - 0.06) for row, texts in zip(rows, words)]
+        height = sum(heights) + 0.25 + 0.25 * bool(title)
+        if height <= TALLEST:
+            break
+    else:
         raise ValueError(f"{len(rows)} rows are {height:.1f} in tall, a page has {TALLEST}: draw fewer queries")
     with paper_figure(PAGE, height) as figure:
         figure.suptitle(title)
@@ -131,6 +133,12 @@ def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
                 ax.spines[:].set(visible=ax is not axes[0], color=colour, linewidth=1.8)
         set_caption(figure, "Nearest first. ✓ green: the query's phase; ✗ red: another; grey: unlabelled.")
     return figure
+
+
+def _row_height(row: RetrievalRow, texts: Sequence[str], cell: float) -> float:
+    """Inches of a row whose pictures are `cell` wide."""
+    ratio = max(picture.shape[0] / picture.shape[1] for picture in (row.query, *row.frames))
+    return cell * ratio + LINE * (1 + texts[0].count("\n")) + 0.1
 
 
 def _captions(row: RetrievalRow, width: float) -> list[str]:

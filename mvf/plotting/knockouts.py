@@ -18,10 +18,12 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "nothing": "nothing removed",
         "without_actor": "actor's patches",
         "without_random_background": "as many background patches",
+        "without_strongest_background": "as attended background",
         "without_background": "background's patches",
         "position_only": "all pixels (the clock)",
     }
 )
+TOO_FEW = "too few validation videos of an action to tell a change from chance"
 LOWEST = -0.6  # an R² far below would squeeze the rest of its column
 
 
@@ -53,31 +55,40 @@ def knockouts_table(result: Mapping, group: str = "cropped") -> Table:
         | nothing removed |         0.900 |
     """
     rows_of = {name: groups[group] for name, groups in (result.get("scores") or {}).items() if group in groups}
-    scores = present(SCORES, rows_of.values())
+    scores, masses = present(SCORES, rows_of.values()), result.get("mass") or {}
     rows = []
     for name, values in rows_of.items():
         changes = (result.get("differences") or {}).get(name, {}).get(group, {})
-        rows.append((knock_out_name(name), *(_cell(values.get(s), changes.get(s)) for s in scores)))
-    notes = [
-        f"{knock_out_name(name)}: {share:.1%} of the patches".replace("%", " %")
-        + (f", {lost:.1%} of the frames left without any".replace("%", " %") if lost else "")
-        for name, share in (result.get("removed") or {}).items()
-        for lost in [(result.get("blank") or {}).get(name, 0)]
-    ]
+        mass = [" / ".join(f"{100 * share:.0f}" for share in masses.get(name, ())) or MISSING] if masses else []
+        rows.append((knock_out_name(name), *mass, *(_cell(values.get(s), changes.get(s)) for s in scores)))
+    notes = [_amount(result, name) for name in result.get("removed") or {}]
+    changes = (by_group.get(group, {}) for by_group in (result.get("differences") or {}).values())
+    if any(not _is_judged(change) for by_score in changes for change in by_score.values()):
+        notes.append(f"?: {TOO_FEW}")
     notes += [f"{name} skipped: {reason}" for name, reason in (result.get("skipped") or {}).items()]
-    columns = ("removed", *(SCORES[score] for score in scores))
+    columns = ("removed", *(["% of attention, by entity"] if masses else []), *(SCORES[score] for score in scores))
     return Table(tuple(rows), columns, f"Knock-outs, {GROUPS[group]}", tuple(notes), strong=(0,) if rows else ())
 
 
 def _cell(value: float | None, change: Mapping | None) -> str:
     if value is None or change is None:
         return cell(value)
-    low, high = change["interval"] or (None, None)
-    return f"{value:.3f} ({change['mean']:+.3f} [{_signed(low)}, {_signed(high)}])"
+    interval = "" if change["interval"] is None else " [{:+.3f}, {:+.3f}]".format(*change["interval"])
+    return f"{value:.3f} ({change['mean']:+.3f}{interval}{'' if _is_judged(change) else ' ?'})"
 
 
-def _signed(value: float | None) -> str:
-    return MISSING if value is None else f"{value:+.3f}"
+def _is_judged(change: Mapping) -> bool:
+    """Whether enough videos stand behind the interval to say that it leaves out 0."""
+    return change["interval"] is not None and not change.get("too_few", False)
+
+
+def _amount(result: Mapping, name: str) -> str:
+    """How much a removal of patches took."""
+    share, lost, reached = ((result.get(key) or {}).get(name) for key in ("removed", "blank", "reached"))
+    text = f"{knock_out_name(name)}: {100 * share:.1f} % of the patches"
+    if reached is not None and name != "without_actor":
+        text += f", which hold {100 * reached:.0f} % of the attention that the actor's hold"
+    return text + (f", {100 * lost:.1f} % of the frames left without any" if lost else "")
 
 
 def plot_knockouts(result: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -> Figure:
@@ -106,12 +117,13 @@ def plot_knockouts(result: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -
             row[0].text(-0.03, 1.02, "removed:", transform=row[0].transAxes, ha="right", fontsize=7, style="italic")
         for axes, score in zip(grid[-1], scores):
             axes.set_xlabel({"progression": "Δ R²", "kendall_tau": "Δ tau"}.get(score, "Δ share"), labelpad=1)
-        cut = any(_is_cut(by_group.get(g, {}).get(s)) for by_group in changes.values() for g in groups for s in scores)
-        arrow = f" A triangle points to changes beyond ±{-LOWEST:g}." if cut else ""
+        drawn = [by_group.get(g, {}).get(s) for by_group in changes.values() for g in groups for s in scores]
+        words = f" A triangle points to changes beyond ±{-LOWEST:g}." if any(map(_is_cut, drawn)) else ""
+        words += f" Hollow: {TOO_FEW}." if any(change and not _is_judged(change) for change in drawn) else ""
         set_caption(
             figure,
             "Score with this removed minus score with nothing removed, which is above each panel; bars: paired 95 % "
-            f"bootstrap over videos. Vermillion: lower, and the bar leaves out 0; blue: higher.{arrow}",
+            f"bootstrap over videos. Vermillion: lower, and the bar leaves out 0; blue: higher.{words}",
         )
     return figure
 
@@ -126,10 +138,12 @@ def _draw(axes: Axes, changes: Sequence[Mapping | None]) -> None:
         if change is None:
             continue
         low, high = change["interval"] or (change["mean"], change["mean"])
-        colour = OKABE_ITO[5] if high < 0 else OKABE_ITO[0] if low > 0 else "#7F7F7F"
+        judged = _is_judged(change)
+        colour = OKABE_ITO[5] if judged and high < 0 else OKABE_ITO[0] if judged and low > 0 else "#7F7F7F"
         marker = ("<" if change["mean"] < 0 else ">") if _is_cut(change) else "o"
         axes.plot([_shown(low), _shown(high)], [y, y], color=colour, linewidth=1)
-        axes.plot(_shown(change["mean"]), y, marker, color=colour, markersize=3.5)
+        face = colour if judged else "white"
+        axes.plot(_shown(change["mean"]), y, marker, color=colour, markersize=3.5, markerfacecolor=face)
 
 
 def _shown(value: float) -> float:

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from mvf.files import atomic
 
 COLUMN, PAGE = 3.25, 6.75  # inches: one column and the full width of a two-column paper
+MESSAGE = "message"  # label of a figure that only says why there is nothing to draw
 TALLEST = 9.0  # inches: height of its page
 LETTER, LINE = 0.0565, 0.125  # inches: a letter and a line of 7 point DejaVu Sans, the font of small words
 
@@ -108,8 +109,8 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     """
     written = Path(f"{path}.png"), Path(f"{path}.pdf")
     for target in written:
-        # Without a date in it, the same figure gives the same file.
-        metadata = {"CreationDate": None} if target.suffix == ".pdf" else None
+        # Without a date in it, the same figure gives the same file; by its title a message is told from a figure.
+        metadata = {"CreationDate": None} if target.suffix == ".pdf" else {"Title": figure.get_label()}
         with atomic(target) as temporary:
             figure.savefig(temporary, dpi=200, metadata=metadata)
     return written

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from mvf.plotting.style import MESSAGE
 from mvf.report.markup import Html, bullets, element
 
 MOVIES = {".gif": "image/gif", ".mp4": "video/mp4"}
@@ -35,11 +36,19 @@ CAPTIONS = {
 
 
 def media_markup(folder: Path) -> Html:
-    """Every `.png`, `.gif` and `.mp4` of `folder` that fits in `BUDGET`, pictures first, and what was left out."""
+    """Every `.png`, `.gif` and `.mp4` of `folder` that fits in `BUDGET`, pictures first, and what was left out.
+
+    A film that is there as `.mp4` too is not taken as `.gif`, and figures that only say why there is nothing to draw
+    (`mvf.plotting.plot_message`) are no pictures.
+    """
     paths = [path for path in sorted(folder.glob("*")) if path.stem not in DRAWN]
     pictures = [path for path in paths if path.suffix == ".png"]
     shown, left_out, spent = [], [], 0
-    for path in [*pictures, *(path for path in paths if path.suffix in MOVIES)]:
+    films = [path for path in paths if path.suffix in MOVIES]
+    for path in [
+        *pictures,
+        *(film for film in films if film.suffix == ".mp4" or film.with_suffix(".mp4") not in films),
+    ]:
         markup = _embed(path)
         if isinstance(markup, Html) and spent + len(markup) <= BUDGET:
             shown.append(markup)
@@ -73,6 +82,8 @@ def _embed(path: Path) -> Html | str:
 
 def _picture(path: Path) -> Html:
     with Image.open(path) as image:
+        if image.info.get("Title") == MESSAGE:
+            return Html()
         size = image.size
         data, kind = path.read_bytes(), "image/png"
         if len(data) > LARGEST_PNG or size[0] > WIDEST:

@@ -39,11 +39,13 @@ def write_page(run: str | Path, other: str | Path | None = None, out: str | Path
         The file written.
 
     Raises:
-        ValueError: when a folder holds no run or no report, or the two were judged on different data.
+        ValueError: when a folder holds no run or no report, or the two are one run or were judged on different data.
     """
     first = read_story(run)
     second = None if other is None else read_story(other)
     if second is not None:
+        if second.folder.resolve() == first.folder.resolve():
+            raise ValueError(f"{other} and {run} are one run: name another run to compare with, or none")
         check_same_data(first, second)
     name = "report.html" if second is None else f"report-against-{second.folder.resolve().name}.html"
     path = Path(out) if out else first.folder / name

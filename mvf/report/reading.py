@@ -12,6 +12,7 @@ from mvf.config import DATA_FIELDS, Config
 from mvf.evaluation import read_report
 from mvf.evaluation.scoring import KEPT
 from mvf.evaluation.verdicts import combine, mean_interval
+from mvf.files import data_folder
 from mvf.plotting.report import control_name, score_groups
 from mvf.run_folder import read_config, read_history
 from mvf.tables.trials import FEWEST, Difference
@@ -118,19 +119,31 @@ def _judge(members: Mapping[str, Mapping], place: str, score: str, verdicts: Map
 def check_same_data(first: Story, second: Story) -> None:
     """Two runs can be compared only where they were judged on the same data.
 
+    One folder has many paths. Where `data_root` alone differs, and with it the marks, the folder counts as the same
+    if its path resolves to the same place, the marks agree, or both reports score the same validation videos.
+
     Raises:
         ValueError: naming the settings that differ.
     """
     here, there = first.config.as_dict(), second.config.as_dict()
     changed = [f"{k} (there {there[k]!r}, here {here[k]!r})" for k in DATA_FIELDS if here[k] != there[k]]
     marks = [story.report.get("judged_on") for story in (first, second)]
-    if not changed and marks[0] == marks[1]:
+    same_videos = _scored_videos(first.report) == _scored_videos(second.report) != set()
+    moved = changed and all(here[k] == there[k] for k in DATA_FIELDS if k != "data_root")
+    roots = [data_folder(settings["data_root"]).resolve() for settings in (here, there)]
+    if moved and (same_videos or roots[0] == roots[1]) or marks[0] == marks[1] and (moved or not changed):
         return
     why = ", ".join(changed) or (
         f"the settings agree and the marks judged_on do not ({marks[0]}, {marks[1]}), so one report is of other data "
         "or of an older version: python -m mvf evaluate makes it anew"
     )
     raise ValueError(f"{second.folder} and {first.folder} were judged on different data: {why}. Compare runs on one")
+
+
+def _scored_videos(report: Mapping) -> set[tuple[str, str]]:
+    """(action, name) of every validation video that a report keeps sums of."""
+    by_score = [score for place in PLACES for score in report.get("videos", {}).get(place, {}).values()]
+    return {(action, video) for actions in by_score for action, videos in actions.items() for video in videos}
 
 
 def read_difference(found: Difference) -> str:

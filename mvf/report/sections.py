@@ -110,11 +110,14 @@ def score_section(story: Story) -> Html:
 
 
 def look_section(story: Story) -> Html:
-    """Where the attention lies, in numbers."""
-    table = plotting.localization_table(story.report)
-    if not table.rows:
-        return section("Localization", *(element("p", note, class_="absent") for note in table.notes))
-    return section("Localization", table_markup(table))
+    """Where the attention lies, in numbers, and what it says without masks."""
+    report, table = story.report, plotting.localization_table(story.report)
+    body = [] if table.rows else [element("p", note, class_="absent") for note in table.notes]
+    if table.rows:
+        label = f"Localization of {story.name}: entities, heads and constant answers"
+        body += [table_markup(table), chart(plotting.plot_localization(report), label)]
+    more = (plotting.localization_differences_table(report), plotting.attention_table(report))
+    return section("Localization", *body, *(table_markup(table) for table in more if table.rows))
 
 
 def curve_section(story: Story) -> Html:

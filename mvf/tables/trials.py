@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from mvf.evaluation import read_report
-from mvf.evaluation.verdicts import paired_interval
+from mvf.evaluation.verdicts import FEWEST, paired_interval
 from mvf.results import REPORT, matching_folders
 from mvf.tables.paper import Column, Row
 from mvf.tables.plan import MANIFEST
 
 PLACES = {"whole": "whole videos", "cropped": "cropped windows"}  # of scores, as reports and as tables call them
-FEWEST = 5  # videos an action: with fewer, the bootstrap too often finds a difference between equals
 
 Reports = Sequence[Mapping]  # of the finished trials of one row, in order of seed
 Pieces = Mapping[str, Mapping[str, np.ndarray]]  # by action and video

@@ -10,6 +10,7 @@ from IPython.display import Image
 from numpy.typing import ArrayLike, NDArray
 
 from mvf.widgets.frames import FrameWidget, Videos, check_videos, grid_picture, script
+from mvf.widgets.strip import check_named
 
 
 class AlignmentPlayer(FrameWidget):
@@ -76,6 +77,7 @@ class AlignmentPlayer(FrameWidget):
 def _check_maps(videos: Videos, maps: Mapping[str, ArrayLike], reference: str) -> dict[str, NDArray[np.int64]]:
     """The frame of every video at every reference frame."""
     check_videos(videos, 2)
+    check_named("maps", maps)
     if reference not in videos:
         raise ValueError(f'reference must be one of {", ".join(videos)}, got "{reference}"')
     length = len(videos[reference])

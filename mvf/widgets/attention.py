@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from mvf.files import atomic
 from mvf.plotting import overlay
 from mvf.widgets.assets import javascript, stylesheet
-from mvf.widgets.shown import ShownVideo, common_counts, shown_video
+from mvf.widgets.shown import ShownVideo, common_counts, shown_videos
 from mvf.widgets.still import captioned_row
 from mvf.widgets.strip import encode_maps, encode_strips, resize
 
@@ -96,10 +96,7 @@ class AttentionBrowser(anywidget.AnyWidget):
         max_frames: int = 120,
     ) -> None:
         self._export = Path(export) if export else None
-        self._shown = {
-            name: shown_video(name, *arrays, None if numbers is None else numbers.get(name), max_frames)
-            for name, arrays in videos.items()
-        }
+        self._shown = shown_videos(videos, numbers, max_frames)
         metas, sheets = encode_strips({name: video.frames for name, video in self._shown.items()}, height)
         buffers: list[bytes] = []
         for meta, video in zip(metas, self._shown.values()):

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import traitlets
 from IPython.display import Image
-from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
+from mvf.plotting.phases import has_unlabelled, phase_legend
 from mvf.plotting.style import PAGE, UNLABELLED, paper_figure, show_image
 from mvf.widgets.frames import FrameWidget, Videos, as_jpeg, check_every, script
 
@@ -63,16 +63,15 @@ class EmbeddingExplorer(FrameWidget):
         """The points and the pinned frame as an ordinary picture, which stays when a notebook is reopened."""
         place = list(self._videos).index(self.video)
         shot = self._shot(self.video, self.frame)
-        with paper_figure(PAGE, 2.9) as figure:
+        labels = [self._phases.get(name, np.full(len(frames), -1)) for name, frames in self._videos.items()]
+        with paper_figure(PAGE, 3.2) as figure:
             points, picture = figure.subplots(1, 2)
-            for name, values in zip(self._videos, self._points):
-                phases = self._phases.get(name, np.full(len(values), -1))
+            for phases, values in zip(labels, self._points):
                 points.scatter(*values.T, s=6, c=[(*self.palette["colours"], UNLABELLED)[p] for p in phases])
             points.plot(*self._points[place].T, color="black", linewidth=0.9)
             points.plot(*self._points[place][self.frame], "o", markersize=9, fillstyle="none", color="black")
             points.set(xticks=[], yticks=[], aspect="equal", xlabel="dimension 1", ylabel="dimension 2")
-            swatches = [Patch(color=c, label=name) for c, name in zip(self.palette["colours"], self._names)]
-            if swatches:
-                points.legend(handles=swatches, loc="best")
             show_image(picture, shot.frame, shot.caption)
+            if self._names:
+                phase_legend(figure, self._names, has_unlabelled(*labels))
         return as_jpeg(figure, shot.caption.replace("\n", " "))

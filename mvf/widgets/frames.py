@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mvf.plotting.style import PAGE, UNLABELLED, draw_ribbon, paper_figure, phase_colours, phase_names, show_image
 from mvf.widgets.assets import FOLDER, javascript, stylesheet
-from mvf.widgets.strip import check_frames, encode_strips
+from mvf.widgets.strip import check_frames, check_named, encode_strips
 
 Videos = Mapping[str, NDArray[np.uint8]]
 
@@ -110,6 +110,7 @@ class FrameWidget(anywidget.AnyWidget):
 
 def check_videos(videos: Videos, least: int) -> None:
     """Raises ValueError unless there are `least` videos, each with frames."""
+    check_named("videos", videos)
     if len(videos) < least:
         raise ValueError(
             f"videos must name at least {least} video{'s' * (least > 1)}, got {len(videos)}: {list(videos)}"
@@ -124,9 +125,7 @@ def check_rows(kind: str, videos: Videos, arrays: Mapping[str, ArrayLike | None]
     Raises:
         ValueError: naming the array and the video that do not fit.
     """
-    for name in arrays:
-        if name not in videos:
-            raise ValueError(f'{kind} has "{name}", which is not among the videos: {", ".join(videos)}')
+    check_named(kind, arrays, videos)
     found = {name: np.asarray(values) for name, values in arrays.items() if values is not None}
     for name, values in found.items():
         if values.ndim != ndim or len(values) != len(videos[name]):

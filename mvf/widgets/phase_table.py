@@ -73,7 +73,7 @@ class PhaseTable:
         path: The table; it need not exist yet.
 
     Raises:
-        ValueError: if it is no table with a column `path`.
+        ValueError: if it is no table in UTF-8 with a column `path`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -154,8 +154,12 @@ class PhaseTable:
         """Header and rows; both empty where there is no table yet."""
         if not self.path.exists():
             return [], []
-        with self.path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = [*csv.reader(file, skipinitialspace=True)] or [[]]
+        try:
+            with self.path.open(newline="", encoding="utf-8-sig") as file:
+                header, *rows = [*csv.reader(file, skipinitialspace=True)] or [[]]
+        except UnicodeDecodeError as error:
+            found = f"byte {error.object[error.start]:#x} at {error.start}"
+            raise ValueError(f"{self.path} is not UTF-8, it has {found}: save it as UTF-8") from None
         if _column(header, "path") is None:
             raise ValueError(f"{self.path} has no column path; its columns are {', '.join(header) or 'missing'}")
         return header, rows

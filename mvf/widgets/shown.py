@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.widgets.strip import check_frames
+from mvf.widgets.strip import check_frames, check_named
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,24 @@ class ShownVideo:
     def size(self, height: int) -> tuple[int, int]:
         """Width and height, in pixels, of a frame shown `height` high."""
         return max(1, round(self.frames.shape[2] * height / self.frames.shape[1])), height
+
+
+def shown_videos(
+    videos: Mapping[str, Sequence[ArrayLike | None]], numbers: Mapping[str, ArrayLike] | None, max_frames: int
+) -> dict[str, ShownVideo]:
+    """Every video's (frames, entities, heads), checked and thinned by `shown_video`.
+
+    Raises:
+        ValueError: if a video is not three arrays, `numbers` has a name that is no video, and as `shown_video`.
+    """
+    numbers = {} if numbers is None else numbers
+    check_named("videos", videos)
+    check_named("numbers", numbers, videos)
+    for name, arrays in videos.items():
+        if not isinstance(arrays, (tuple, list)) or len(arrays) != 3:
+            found = f"{len(arrays)} of them" if isinstance(arrays, (tuple, list)) else type(arrays).__name__
+            raise ValueError(f"{name}: give (frames, entities, heads), None for what there is not; got {found}")
+    return {name: shown_video(name, *arrays, numbers.get(name), max_frames) for name, arrays in videos.items()}
 
 
 def shown_video(

@@ -25,7 +25,7 @@ def encode_strip(frames: NDArray[np.uint8], height: int = 280, quality: int = 80
         "cell_width" x "cell_height", "columns" and "per_sheet" cells a sheet), and the sheets.
 
     Raises:
-        ValueError: if frames are not (T, H, W, 3) uint8 with at least one frame.
+        ValueError: if frames are not (T, H, W, 3) uint8 with at least one frame, or the height is below 1.
 
     Example:
         >>> meta, sheets = encode_strip(np.zeros((3, 40, 80, 3), np.uint8), height=20)
@@ -33,6 +33,8 @@ def encode_strip(frames: NDArray[np.uint8], height: int = 280, quality: int = 80
         (3, 40, 20, 1)
     """
     check_frames("frames", frames)
+    if height < 1:
+        raise ValueError(f"height must be at least 1 pixel, got {height}")
     height = min(height, frames.shape[1])
     width = max(1, round(frames.shape[2] * height / frames.shape[1]))
     cell_height, cell_width = (-(-side // BLOCK) * BLOCK for side in (height, width))
@@ -54,13 +56,15 @@ def encode_strips(
     """Strips of several videos with one list of sheets: a video's `meta` has its "name" and "sheets": [first, stop].
 
     Raises:
-        ValueError: if there is no video, or one is not (T, H, W, 3) uint8 with at least one frame; the text names it.
+        ValueError: if there is no video, or one is not (T, H, W, 3) uint8 with at least one frame, naming it; or the
+            height is below 1.
 
     Example:
         >>> metas, sheets = encode_strips({"squat": np.zeros((2, 8, 8, 3), np.uint8)})
         >>> metas[0]["name"], metas[0]["sheets"], len(sheets)
         ('squat', [0, 1], 1)
     """
+    check_named("videos", videos)
     if not videos:
         raise ValueError("videos must name at least one video, got none: load some and pass {name: frames}")
     metas, sheets = [], []
@@ -110,10 +114,18 @@ def encode_maps(maps: ArrayLike, mass: float = 0.6) -> tuple[dict, bytes]:
 
 def check_frames(name: str, frames: NDArray) -> None:
     """Raises ValueError, naming the video, unless `frames` are (T, H, W, 3) uint8 with at least one frame."""
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
-        raise ValueError(
-            f"{name}: frames must be (T, H, W, 3) uint8 with at least one frame, got {frames.shape} {frames.dtype}"
-        )
+    shape, kind = np.shape(frames), getattr(frames, "dtype", type(frames).__name__)
+    if len(shape) != 4 or shape[-1] != 3 or kind != np.uint8 or 0 in shape:
+        raise ValueError(f"{name}: frames must be (T, H, W, 3) uint8 with at least one frame, got {shape} {kind}")
+
+
+def check_named(kind: str, values: object, videos: Mapping[str, object] | None = None) -> None:
+    """Raises ValueError unless `values` go by name, and only by names of `videos` where these are given."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{kind} must be a mapping from the names of videos, got {type(values).__name__}")
+    for name in values if videos is not None else ():
+        if name not in videos:
+            raise ValueError(f'{kind} has "{name}", which is not among the videos: {", ".join(videos)}')
 
 
 def resize(frame: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

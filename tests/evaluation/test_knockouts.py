@@ -9,15 +9,15 @@ import torch
 
 import mvf
 from mvf.evaluation.controls import embed_controls
-from mvf.evaluation.knockouts import knock_outs
+from mvf.evaluation.knockouts import _differences, knock_outs
 from mvf.evaluation.protocol import clocks_of, grouped
-from mvf.evaluation.removal import actor_region, patch_removals, pool_without, random_background, remove_entities
+from mvf.evaluation.removal import REMOVALS
 from mvf.evaluation.report import score_report
-from mvf.evaluation.scoring import KEPT, score_rounds
+from mvf.evaluation.scoring import KEPT, Scored, score_rounds
 from mvf.models.per_action import ModelPerAction
 
 ENTITIES = [f"{kind}_entity_{i}" for kind in ("without", "only") for i in (1, 2, 3)]
-PATCHES = ["without_actor", "without_random_background", "without_background"]
+PATCHES = list(REMOVALS)
 
 
 class Frames:
@@ -68,48 +68,24 @@ def without(annotation, records):
     ]
 
 
-def test_entities_are_replaced_by_their_mean():
-    tokens, mean = torch.randn(5, 3, 4), torch.randn(3, 4)
-    found = dict(remove_entities(tokens, mean))
-    assert list(found) == ENTITIES
-    for i in range(3):
-        others = [j for j in range(3) if j != i]
-        removed, alone = found[f"without_entity_{i + 1}"], found[f"only_entity_{i + 1}"]
-        assert torch.equal(removed[:, i], mean[i].expand(5, 4)) and torch.equal(removed[:, others], tokens[:, others])
-        assert torch.equal(alone[:, i], tokens[:, i]) and torch.equal(alone[:, others], mean[others].expand(5, 2, 4))
+def test_masks_that_do_not_fit_cost_the_patch_removals_alone(tiny, model, records):
+    train, val = records
+    mask = np.ones((val[1].num_frames, 24, 28), bool)
+    wrong = replace(val[1], annotations={**val[1].annotations, "actor_mask": lambda: mask})
+    found = knock_outs(model, train, [val[0], wrong, *val[2:]], tiny())
+    assert list(found["scores"]) == ["nothing", *ENTITIES, "position_only"]
+    for name in PATCHES:
+        assert found["skipped"][name].startswith(f"{wrong.name}: its actor_mask has shape {mask.shape}")
+    assert found["removed"] == found["mass"] == {}
 
 
-def test_removed_patches_are_not_read_and_blank_frames_get_the_mean(model):
-    patches, mean = torch.randn(3, 4, model.architecture.channels), torch.randn(3, 16)
-    removed = torch.tensor([[True, False, False, False], [False] * 4, [True] * 4])
-    with torch.no_grad():
-        tokens = pool_without(model, patches, removed, mean)
-        changed = pool_without(model, torch.where(removed[..., None], 50.0, patches), removed, mean)
-        torch.testing.assert_close(tokens, changed)
-        torch.testing.assert_close(tokens[1], model.pooling(patches[1])[0])
-        torch.testing.assert_close(tokens[0], model.pooling(patches[0, 1:])[0])
-    assert torch.equal(tokens[2], mean)
-
-
-def test_the_control_removes_as_many_patches_of_the_background(drawn):
-    removals = patch_removals(drawn[0][0], (8, 8))
-    actor, random, background = (removals[name] for name in PATCHES)
-    assert actor.any() and torch.equal(background, ~actor)
-    assert torch.equal(random.sum(1), actor.sum(1)) and not (random & actor).any()
-    assert torch.equal(random, random_background(actor, drawn[0][0].name))
-    assert not torch.equal(random, random_background(actor, "another"))
-
-
-def test_regions_come_from_masks_or_else_boxes(drawn):
-    record = drawn[0][0]
-    mask = actor_region(record, (6, 7))
-    (boxed,) = without("actor_mask", [record])
-    box = actor_region(boxed, (6, 7))
-    assert mask.shape == box.shape == (record.num_frames, 6, 7)
-    assert (box >= mask - 1e-6).all() and box.sum() > mask.sum()
-    short = replace(record, annotations={"actor_mask": lambda: np.ones((3, 48, 56), bool)})
-    with pytest.raises(ValueError, match=rf"{record.name} has {record.num_frames} frames and masks or boxes of 3"):
-        actor_region(short, (6, 7))
+@pytest.mark.parametrize("videos", [4, 5])
+def test_changes_on_few_videos_are_told_apart(videos):
+    pieces = np.stack([np.arange(videos, dtype=float), np.full(videos, 10.0)], axis=1)
+    first, second = (Scored({"classification": {"a": pieces + [[more, 0]]}}) for more in (0, 3))
+    change = _differences(first, second)["classification"]
+    assert change["mean"] == pytest.approx(-0.3)
+    assert change["interval"] == pytest.approx([-0.3, -0.3]) and change["too_few"] == (videos < 5)
 
 
 def test_every_knock_out_is_scored_whole_and_on_windows(tiny, model, records):
@@ -123,9 +99,13 @@ def test_every_knock_out_is_scored_whole_and_on_windows(tiny, model, records):
             for score in values if name != "nothing" else ():
                 change = found["differences"][name][group][score]
                 assert change["mean"] == pytest.approx(values[score] - found["scores"]["nothing"][group][score])
-                assert change["interval"] is None or change["interval"][0] <= change["interval"][1]
+                assert change["interval"][0] <= change["interval"][1] and change["too_few"], "two videos an action"
     assert "nothing" not in found["differences"]
-    assert found["removed"] == {"without_actor": 0.25, "without_random_background": 0.25, "without_background": 0.75}
+    removed, mass = found["removed"], found["mass"]
+    assert list(removed) == list(mass) == list(found["reached"]) == list(found["blank"]) == PATCHES
+    assert [removed[name] for name in PATCHES if "strongest" not in name] == [0.25, 0.25, 0.75]
+    np.testing.assert_allclose(np.add(mass["without_actor"], mass["without_background"]), 1, atol=1e-6)
+    assert found["reached"]["without_actor"] == 1 and 0 < found["reached"]["without_strongest_background"] <= 1
     assert found["skipped"] == {}
     assert found == knock_outs(model, *records, tiny()), "not the same twice"
 
@@ -203,7 +183,8 @@ def test_frames_that_are_all_actor_are_counted_as_blank(tiny, model, records):
         return replace(record, annotations={**record.annotations, "actor_mask": lambda: np.ones(shape, bool)})
 
     found = knock_outs(model, *[[everywhere(r) for r in split] for split in records], tiny())
-    assert found["blank"] == {"without_actor": 1, "without_random_background": 0, "without_background": 0}
+    assert found["blank"] == dict.fromkeys(PATCHES, 0) | {"without_actor": 1}
+    assert found["reached"]["without_strongest_background"] == 0
     assert found["scores"]["without_background"] == found["scores"]["nothing"]
 
 
@@ -221,13 +202,13 @@ def test_a_model_per_action_has_means_of_its_own(tiny, model, records):
         assert found["scores"][name]["whole"][score] == pytest.approx(mean, abs=1e-6)
 
 
-def test_an_actor_smaller_than_a_patch_is_a_reason(tiny, model, records):
+def test_empty_masks_are_a_reason(tiny, model, records):
     def nowhere(record):
         return replace(record, annotations={"actor_mask": lambda: np.zeros((record.num_frames, 48, 56), bool)})
 
     found = knock_outs(model, *[[nowhere(r) for r in split] for split in records], tiny())
     assert list(found["scores"]) == ["nothing", *ENTITIES, "position_only"]
-    assert "in no validation frame does the actor cover half of a patch" in found["skipped"]["without_actor"]
+    assert f"{records[0][0].name}: its mask is empty in all" in found["skipped"]["without_actor"]
 
 
 def test_an_empty_split_or_no_backbone_is_a_reason(tiny, model, records):

@@ -9,7 +9,7 @@ from mvf.metrics import (
     attention_overlap,
     attention_set_size,
     attention_steadiness,
-    density_ratio,
+    density_share,
     effective_share,
     patch_shares,
 )
@@ -63,20 +63,25 @@ def test_set_size_grows_with_mass_and_is_mass_for_uniform_maps():
         attention_set_size(MAPS[:, 0], 2)
 
 
-def test_density_ratio_is_attention_per_area():
+def test_density_share_is_attention_per_area_between_zero_and_one():
     limbs, torso = np.zeros((2, 2, 2)), np.zeros((2, 2, 2))
     limbs[:, 0], torso[:, 1, 0] = 0.5, 1
     attention = np.broadcast_to([[4.0, 2.0], [1.0, 9.0]], (2, 2, 2))
-    assert density_ratio(attention, limbs, torso) == pytest.approx(3)
-    assert density_ratio(np.ones((2, 2, 2)), limbs, torso) == pytest.approx(1)
+    assert density_share(attention, limbs, torso) == pytest.approx(3 / 4)
+    assert density_share(np.ones((2, 2, 2)), limbs, torso) == pytest.approx(1 / 2)
+    assert density_share(np.where(torso > 0, 0, attention + 0.0), limbs, torso) == 1
+    two = np.stack([attention[0], [[0.0, 0.0], [1.0, 0.0]]])  # the mean of frames, not of their attention
+    assert density_share(two, limbs, torso) == pytest.approx((3 / 4 + 0) / 2)
+    two[1] = [[0.0, 0.0], [0.0, 1.0]]  # neither: left out
+    assert density_share(two, limbs, torso) == pytest.approx(3 / 4)
+    with pytest.raises(ValueError, match="neither region gets attention"):
+        density_share(two[[1, 1]], limbs, torso)
     torso[1] = 0  # this frame is left out
-    assert density_ratio(np.concatenate([attention[:1], np.ones((1, 2, 2))]), limbs, torso) == pytest.approx(3)
+    assert density_share(np.concatenate([attention[:1], np.ones((1, 2, 2))]), limbs, torso) == pytest.approx(3 / 4)
     with pytest.raises(ValueError, match="no frame shows both"):
-        density_ratio(attention, limbs, np.zeros((2, 2, 2)))
-    with pytest.raises(ValueError, match="ratio is infinite"):
-        density_ratio(np.where(torso > 0, 0, attention + 0.0), limbs, torso)
+        density_share(attention, limbs, np.zeros((2, 2, 2)))
     with pytest.raises(ValueError, match="alike"):
-        density_ratio(attention, limbs[:1], torso)
+        density_share(attention, limbs[:1], torso)
 
 
 @pytest.mark.parametrize("wrong, message", [
