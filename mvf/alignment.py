@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from mvf.config import nearest
 from mvf.metrics.neighbours import nearest_in_videos
-from mvf.metrics.videos import check_embeddings, check_same_width
+from mvf.metrics.videos import check_same_width
 
 METHODS = ("nearest", "dtw")
+LARGEST = 1e140  # of an embedding: the sum of squared distances over a path stays finite
 
 Video = Any  # (T, E) array, or what has one as `.embeddings`
 Indices = NDArray[np.int64]
@@ -35,15 +36,16 @@ def align(a: Video, b: Video, method: str = "dtw", open_ends: bool = True) -> In
         (Ta,) frames of `b`.
 
     Raises:
-        ValueError: for an unknown method, and for videos without frames, with NaN, or of different widths.
+        ValueError: for an unknown method, and for what are no embeddings, without frames, with NaN, too large to
+            have distances, or of different widths. The text names the argument, or the video where it has a name.
 
     Example:
         >>> align(np.array([[0.0], [1.0], [2.0]]), np.array([[9.0], [0.0], [0.0], [0.0], [1.0], [2.0], [9.0]]))
         array([3, 4, 5])
     """
-    a, b = _pair(a, b)
     if method not in METHODS:
         raise ValueError(f'unknown method "{method}" of alignment; {nearest(method, METHODS)}')
+    a, b = _pair(a, b)
     if method == "nearest":
         return nearest_in_videos([a], [b])[0][:, 0].astype(np.int64)
     rows, columns = alignment_path(a, b, open_ends).T
@@ -72,13 +74,13 @@ def alignment_path(a: Video, b: Video, open_ends: bool = True) -> Indices:
         (L, 2) pairs (frame of A, frame of B); with closed ends from (0, 0) to (Ta - 1, Tb - 1).
 
     Raises:
-        ValueError: for videos without frames, with NaN, or of different widths.
+        ValueError: as `align`.
 
     Example:
         >>> alignment_path(np.eye(3), np.eye(3)[[0, 0, 1, 2]], open_ends=False).tolist()
         [[0, 0], [0, 1], [1, 2], [2, 3]]
     """
-    a, b = (np.ascontiguousarray(video, dtype=np.float64) for video in _pair(a, b))
+    a, b = map(np.ascontiguousarray, _pair(a, b))
     # Not `warping_path`: with free ends in the second series its compiled form returns paths that are not the
     # cheapest (dtaidistance 2.5). Its table of costs is right.
     psi = (0, 0, len(b) - 1 if open_ends else 0, 0)
@@ -98,7 +100,7 @@ def align_all(
 
     Args:
         videos: By name, or in a list.
-        reference: Name, or position, of the video whose frames are the clock.
+        reference: Name, or position, of the video whose frames are the clock; by default the first.
         method: `nearest` or `dtw`.
         open_ends: Of `dtw`: each video may begin before the reference and end after it.
 
@@ -113,21 +115,29 @@ def align_all(
         >>> align_all({"slow": np.array([[0.0], [0.0], [1.0]]), "fast": np.array([[0.0], [1.0]])}, "slow")
         {'slow': array([0, 1, 2]), 'fast': array([0, 0, 1])}
     """
+    if not isinstance(videos, Iterable):
+        raise ValueError(f"videos must be videos by name or a list of them, got {type(videos).__name__}")
     named = dict(videos) if isinstance(videos, Mapping) else dict(enumerate(videos))
     if not named:
         raise ValueError("align_all needs at least one video, got none")
+    if isinstance(reference, int) and 0 <= reference < len(named) and reference not in named:
+        reference = list(named)[reference]
     if reference not in named:
         known = nearest(reference, named)
         raise ValueError(f'reference "{reference}" is none of the {len(named)} videos; {known}')
-    clock = named[reference]
-    maps = {name: align(clock, video, method, open_ends) for name, video in named.items() if name != reference}
-    maps[reference] = np.arange(len(_frames(clock, "reference")))
-    ordered = {name: maps[name] for name in named}
-    return ordered if isinstance(videos, Mapping) else list(ordered.values())
+    frames = {name: _frames(v, name if isinstance(name, str) else f"videos[{name}]") for name, v in named.items()}
+    clock = frames[reference]
+    for name, video in frames.items():
+        check_same_width(clock, video, f"{reference} and {name}")
+    maps = {
+        name: np.arange(len(clock)) if name == reference else align(clock, video, method, open_ends)
+        for name, video in frames.items()
+    }
+    return maps if isinstance(videos, Mapping) else list(maps.values())
 
 
 def transfer_phases(
-    labelled: Any, unlabelled: Sequence[Video], method: str = "dtw", open_ends: bool = True
+    labelled: Any, unlabelled: Video | Sequence[Video], method: str = "dtw", open_ends: bool = True
 ) -> list[Indices]:
     """Phases of labelled videos carried to others: each frame gets the phase of the frame it corresponds to.
 
@@ -137,7 +147,7 @@ def transfer_phases(
 
     Args:
         labelled: A video with `.embeddings` and integer `.phases` (-1 = unlabelled, carried over too), or several.
-        unlabelled: Videos of the same action: (T, E) arrays or objects with `.embeddings`.
+        unlabelled: A video of the same action, a (T, E) array or an object with `.embeddings`, or several.
         method: `nearest` or `dtw`.
         open_ends: Of `dtw`: an unlabelled video may be a part of the labelled one.
 
@@ -154,19 +164,33 @@ def transfer_phases(
         >>> transfer_phases(clip, [np.array([[0.1], [0.9], [1.9], [2.1]])])
         [array([0, 0, 1, 1])]
     """
-    sources = [labelled] if hasattr(labelled, "embeddings") else list(labelled)
+    sources, targets = _by_name(labelled, "labelled"), _by_name(unlabelled, "unlabelled")
     if not sources:
         raise ValueError("transfer_phases needs at least one labelled video, got none")
-    phases = [_phases(video, i) for i, video in enumerate(sources)]
+    known = [(name, _frames(video, name), _phases(video, name)) for name, video in sources]
     carried = []
-    for video in unlabelled:
-        votes = [p[align(video, source, method, open_ends)] for p, source in zip(phases, sources)]
+    for name, video in targets:
+        frames, votes = _frames(video, name), []
+        for source, labelled_frames, phases in known:
+            check_same_width(frames, labelled_frames, f"{name} and {source}")
+            votes.append(phases[align(frames, labelled_frames, method, open_ends)])
         carried.append(np.sort(votes, axis=0)[(len(votes) - 1) // 2])
     return carried
 
 
-def _phases(video: Any, index: int) -> Indices:
-    name, phases = getattr(video, "name", f"labelled[{index}]"), getattr(video, "phases", None)
+def _by_name(videos: Any, argument: str) -> list[tuple[str, Video]]:
+    """One video or several, each with the name that messages call it by."""
+    if hasattr(videos, "embeddings") or getattr(videos, "ndim", 0) == 2 or not isinstance(videos, Iterable):
+        return [(_called(videos, argument), videos)]
+    return [(_called(video, f"{argument}[{i}]"), video) for i, video in enumerate(videos)]
+
+
+def _called(video: Video, otherwise: str) -> str:
+    return getattr(video, "name", None) or otherwise
+
+
+def _phases(video: Any, name: str) -> Indices:
+    phases = getattr(video, "phases", None)
     if phases is None:
         raise ValueError(f"{name} has no phases: label it, or leave it out of the labelled videos")
     phases = np.asarray(phases)
@@ -179,13 +203,25 @@ def _phases(video: Any, index: int) -> Indices:
 
 
 def _pair(a: Video, b: Video) -> tuple[np.ndarray, np.ndarray]:
-    a, b = _frames(a, "a"), _frames(b, "b")
-    check_same_width(a, b, "a and b")
-    return a, b
+    names = _called(a, "a"), _called(b, "b")
+    frames = _frames(a, names[0]), _frames(b, names[1])
+    check_same_width(*frames, " and ".join(names))
+    return frames
 
 
 def _frames(video: Video, name: str) -> np.ndarray:
-    (frames,) = check_embeddings([getattr(video, "embeddings", video)], name)
+    """(T, E) float64 of a video that messages call `name`."""
+    frames = np.asarray(getattr(video, "embeddings", video))
+    if frames.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be a (T, E) array or an object with one as .embeddings, got {video!r:.80}")
+    if frames.ndim != 2:
+        raise ValueError(f"{name} must be (T, E), got {frames.shape}")
     if not frames.size:
         raise ValueError(f"{name} must hold at least one frame of at least one channel, got {frames.shape}")
-    return frames
+    if not np.isfinite(frames).all():
+        raise ValueError(f"{name} holds NaN or infinity; embed that video again or leave it out")
+    if (largest := np.abs(frames.astype(np.float64)).max()) > LARGEST:
+        raise ValueError(
+            f"{name} must lie within ±{LARGEST:g}, or distances are infinite, got {largest:g}: scale it down"
+        )
+    return frames.astype(np.float64, copy=False)

@@ -135,7 +135,7 @@ def phase_labeler(
         subject: Whose data folder holds `videos.csv` when the data set is a folder.
         splits: The videos.
         action: Which; empty: the one with the most phases.
-        path: The table to write; empty: that of the folder, for other data sets `videos.csv` beside the figures.
+        path: The table to write; empty: that of the folder, for other data sets `labels/videos.csv` beside the figures.
         stored: Frames kept of all videos together.
         most: Number of videos.
     """
@@ -143,7 +143,8 @@ def phase_labeler(
     videos = pages.of_action(both, action)[:most]
     shelf = shelve([*splits.train_records, *splits.val_records], videos, stored, 200)
     own = subject.config.dataset == "folder"
-    table = Path(path) if path else (Path(subject.config.data_root) if own else subject.figures) / "videos.csv"
+    folder = Path(subject.config.data_root) if own else subject.figures / "labels"
+    table = Path(path) if path else folder / "videos.csv"
     return PhaseLabeler(
         shelf.frames, table, embeddings=shelf.embeddings, numbers=shelf.numbers,
         lengths={video.name: len(video.embeddings) for video in videos},

@@ -123,7 +123,12 @@ def test_several_labelled_videos_give_the_middle_of_their_phases():
         (draw(0), draw(4), r"a must hold at least one frame.*\(0, 3\)"),
         (draw(4), draw(0), "b must hold at least one frame"),
         (np.full((2, 3), np.nan), draw(4), "holds NaN"),
-        (np.zeros(3), draw(4), r"must be \(T, E\), got \(3,\)"),
+        (draw(4), np.full((2, 3), np.inf), "b holds NaN or infinity"),
+        (draw(4), np.zeros(3), r"^b must be \(T, E\), got \(3,\)"),
+        (Clip(draw(3)), Clip(np.zeros(3), name="squat"), r"^squat must be \(T, E\), got \(3,\)"),
+        ("a", "b", r"^a must be a \(T, E\) array or .*\.embeddings, got 'a'"),
+        (None, draw(4), r"^a must be a \(T, E\) array .*got None"),
+        (draw(4), 1e200 * draw(4), r"^b must lie within ±1e\+140, .*scale it down"),
     ],
 )
 def test_videos_that_do_not_fit_are_refused(a, b, message):
@@ -150,3 +155,42 @@ def test_transfer_without_labels_is_refused_by_name():
         transfer_phases(Clip(draw(3), np.zeros(2, int), "squat"), [draw(3)])
     with pytest.raises(ValueError, match="at least one labelled video, got none"):
         transfer_phases([], [draw(3)])
+
+
+def test_a_single_video_gets_phases_like_a_list_of_one():
+    source = Clip(draw(6), np.repeat([0, 1, 2], 2))
+    for target in (draw(9, seed=1), Clip(draw(9, seed=1))):
+        single, listed = transfer_phases(source, target), transfer_phases(source, [target])
+        assert len(single) == 1 and single[0].tolist() == listed[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ([draw(4), np.zeros(3)], r"^unlabelled\[1\] must be \(T, E\), got \(3,\)"),
+        (Clip(draw(0), name="lunge"), "^lunge must hold at least one frame"),
+        ([Clip(draw(4, 2), name="lunge")], "^lunge and squat must have one width, got 2 and 3"),
+        ([1e200 * draw(4)], r"^unlabelled\[0\] must lie within"),
+        (None, r"^unlabelled must be a \(T, E\) array"),
+    ],
+)
+def test_videos_without_use_for_a_transfer_are_refused_by_name(target, message):
+    with pytest.raises(ValueError, match=message):
+        transfer_phases(Clip(draw(6), np.arange(6), "squat"), target)
+
+
+def test_the_clock_is_by_default_the_first_video():
+    videos = {"slow": draw(8), "fast": draw(5, seed=1)}
+    assert [m.tolist() for m in align_all(videos).values()] == [m.tolist() for m in align_all(videos, "slow").values()]
+    assert len(align_all(videos, 1)["slow"]) == 5
+    with pytest.raises(ValueError, match=r"^fast must be \(T, E\), got \(5,\)"):
+        align_all(videos | {"fast": np.zeros(5)})
+    with pytest.raises(ValueError, match="^slow and fast must have one width, got 3 and 2"):
+        align_all(videos | {"fast": draw(5, 2)})
+    with pytest.raises(ValueError, match="videos must be videos by name or a list of them, got NoneType"):
+        align_all(None)
+
+
+def test_large_embeddings_within_the_limit_align_as_small_ones():
+    a, b = draw(12), draw(15, seed=1)
+    assert align(1e139 * a, 1e139 * b).tolist() == align(a, b).tolist()

@@ -232,10 +232,16 @@ def test_embeddings_draw_one_trajectory_a_video_coloured_by_phase():
 def test_retrieval_marks_right_and_wrong_by_colour_and_by_sign():
     row = plotting.RetrievalRow(frames()[0], "a, up", list(frames()[1:3]), ["b, up", "c, down"], [True, False])
     figure = plotting.plot_retrieval([row, row])
-    assert len(figure.axes) == 6
+    assert sum(bool(axes.images) for axes in figure.axes) == 6
     right, wrong = figure.axes[1], figure.axes[2]
     assert right.get_title() == "1 ✓\nb, up" and wrong.get_title() == "2 ✗\nc, down"
     assert right.spines["left"].get_edgecolor() != wrong.spines["left"].get_edgecolor()
+
+
+def test_retrieval_of_portraits_fits_a_page():
+    tall = np.zeros((160, 90, 3), np.uint8)
+    figure = plotting.plot_retrieval([plotting.RetrievalRow(tall, "a", [tall], ["b"], [None])] * 4)
+    assert figure.get_size_inches()[1] <= 9
 
 
 def test_phase_colours_differ_for_any_number_of_phases():

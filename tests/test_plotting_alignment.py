@@ -94,3 +94,10 @@ def test_transfers_that_do_not_fit_are_refused():
         plot_transfer([[0]], [[0], [0]])
     with pytest.raises(ValueError, match=r"a: phases must be \(T,\), got \(2,\) and true \(3,\)"):
         plot_transfer([[0, 1]], [[0, 1, 1]], ["a"])
+
+
+def test_frame_numbers_are_whole():
+    alignment = plot_alignment(frames(20), frames(3, 100), np.arange(20) // 7)
+    transfer = plot_transfer([np.zeros(4, int)])
+    for axis in (alignment.axes[0].xaxis, alignment.axes[0].yaxis, transfer.axes[0].xaxis):
+        assert all(tick == round(tick) for tick in axis.get_majorticklocs())

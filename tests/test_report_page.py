@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mvf import plotting
 from mvf.config import load_config
 from mvf.evaluation import write_report
 from mvf.evaluation.verdicts import combine, paired_interval, verdict
@@ -287,6 +288,31 @@ def test_runs_judged_on_different_data_are_not_compared(make):
     assert not (first / "report.html").exists()
 
 
+def test_a_run_is_not_compared_with_itself(make, tmp_path):
+    first = make()
+    (tmp_path / "link").symlink_to(first)
+    for other in (first, tmp_path / "link", first / ".." / first.name):
+        with pytest.raises(ValueError, match="are one run: name another run"):
+            write_page(first, other)
+
+
+def test_one_folder_of_data_has_many_paths(make, tmp_path, uncharted):
+    def against(other, **more):
+        return text_of(first, make(f"b{len(list(tmp_path.iterdir()))}", settings={"data_root": str(other)}, **more))
+
+    first = make(settings={"data_root": str(tmp_path / "data")})
+    others = {f"other_{name}": sums for name, sums in pieces(5)["whole"]["classification"]["squat"].items()}
+    apart = {"videos": {"whole": {"classification": {"squat": others}}}}
+    assert "Differences" in against(tmp_path / "x" / ".." / "data", judged_on="bb", **apart)  # the path resolves
+    assert "Differences" in against(tmp_path / "moved", **apart)  # the marks agree
+    assert "Differences" in against(tmp_path / "moved", judged_on="bb")  # the videos are the same
+    for more in (apart, {"videos": {}}):
+        with pytest.raises(ValueError, match=r"different data: data_root \(there '.*moved', here '.*data'\)"):
+            against(tmp_path / "moved", judged_on="bb", **more)
+    with pytest.raises(ValueError, match="different data: data_root .*, stride"):
+        write_page(first, make("c", settings={"data_root": str(tmp_path / "moved"), "stride": 5}))
+
+
 def test_runs_that_kept_no_sums_of_videos_say_so(make, uncharted):
     first = make()
     (first / "metrics.videos.json").unlink()
@@ -302,12 +328,15 @@ def test_pictures_and_movies_go_into_the_page_or_are_named(make, monkeypatch, un
     Image.fromarray(noise).save(folder / "attention_1.png")
     Image.new("RGB", (65, 40), "red").save(folder / "small_one.png")
     Image.new("RGB", (8, 8)).save(folder / "controls.png")
+    Image.new("RGB", (8, 8)).save(folder / "film.gif")
     Image.new("RGB", (8, 8)).save(folder / "overlay.gif")
+    plotting.save_figure(plotting.plot_message("there are no videos"), folder / "retrieval")
     (folder / "overlay.mp4").write_bytes(b"not really a movie")
     (folder / "broken.png").write_bytes(b"no picture")
     text = text_of(folder.parent)
     assert text.count("data:image/webp") == 1 and text.count("data:image/png") == 1  # the large one, the small one
-    assert "data:image/gif" in text and "data:video/mp4" in text and "Small one." in text
+    assert text.count("data:image/gif") == text.count("data:video/mp4") == 1 and "Small one." in text
+    assert "<b>film</b>" in text and "retrieval" not in text.partition("<figure")[2]  # a message is no picture
     assert "<li>broken.png: cannot be read" in text and "controls.png" not in text
     size = (folder / "attention_1.png").stat().st_size
     monkeypatch.setattr(media, "BUDGET", 1500)

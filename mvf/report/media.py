@@ -77,7 +77,7 @@ def _embed(path: Path) -> Html | str:
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         return f"cannot be read ({error})"
     caption = element("figcaption", element("b", path.stem.replace("_", " ")), f" {caption_of(path.stem)}")
-    return element("figure", drawn, caption, class_="picture") if isinstance(drawn, Html) else drawn
+    return element("figure", drawn, caption, class_="picture") if isinstance(drawn, Html) and drawn else drawn
 
 
 def _picture(path: Path) -> Html:

@@ -128,10 +128,13 @@ def check_same_data(first: Story, second: Story) -> None:
     here, there = first.config.as_dict(), second.config.as_dict()
     changed = [f"{k} (there {there[k]!r}, here {here[k]!r})" for k in DATA_FIELDS if here[k] != there[k]]
     marks = [story.report.get("judged_on") for story in (first, second)]
-    same_videos = _scored_videos(first.report) == _scored_videos(second.report) != set()
-    moved = changed and all(here[k] == there[k] for k in DATA_FIELDS if k != "data_root")
-    roots = [data_folder(settings["data_root"]).resolve() for settings in (here, there)]
-    if moved and (same_videos or roots[0] == roots[1]) or marks[0] == marks[1] and (moved or not changed):
+    if [k for k in DATA_FIELDS if here[k] != there[k]] == ["data_root"]:
+        roots = [data_folder(settings["data_root"]).resolve() for settings in (here, there)]
+        same_videos = _scored_videos(first.report) == _scored_videos(second.report) != set()
+        same = roots[0] == roots[1] or marks[0] == marks[1] is not None or same_videos
+    else:
+        same = not changed and marks[0] == marks[1]
+    if same:
         return
     why = ", ".join(changed) or (
         f"the settings agree and the marks judged_on do not ({marks[0]}, {marks[1]}), so one report is of other data "

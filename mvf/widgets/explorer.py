@@ -64,11 +64,11 @@ class EmbeddingExplorer(FrameWidget):
         place = list(self._videos).index(self.video)
         shot = self._shot(self.video, self.frame)
         labels = [self._phases.get(name, np.full(len(frames), -1)) for name, frames in self._videos.items()]
-        with paper_figure(PAGE, 3.2) as figure:
+        with paper_figure(PAGE, 3.2, layout="compressed") as figure:  # else the caption of a wide frame is cut
             points, picture = figure.subplots(1, 2)
             for phases, values in zip(labels, self._points):
                 points.scatter(*values.T, s=6, c=[(*self.palette["colours"], UNLABELLED)[p] for p in phases])
-            points.plot(*self._points[place].T, color="black", linewidth=0.9)
+            points.plot(*self._points[place].T, color="black", linewidth=0.9, zorder=0)
             points.plot(*self._points[place][self.frame], "o", markersize=9, fillstyle="none", color="black")
             points.set(xticks=[], yticks=[], aspect="equal", xlabel="dimension 1", ylabel="dimension 2")
             show_image(picture, shot.frame, shot.caption)

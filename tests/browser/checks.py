@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 from pathlib import Path
 
@@ -153,3 +154,17 @@ def saved_notebook_has_the_still(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
     assert any("image/jpeg" in o.get("data", {}) for c in cells for o in c.get("outputs", [])), f"no still in {path}"
     assert path.stat().st_size < 8e6, f"{path} has {path.stat().st_size / 1e6:.1f} MB"
+
+
+def labeler_writes_what_is_accepted(page, table: Path) -> None:
+    """Two phases set by keys; nothing is written before enter."""
+    labeler = page.widget("phase-labeler")
+    name = labeler.get_attribute("data-video")
+    page.press(labeler, "HOME", "NUMPAD1", *["ARROW_RIGHT"] * 5, "NUMPAD2")
+    page.screenshot("1-labelled")
+    assert labeler.get_attribute("data-frame") == "5" and not table.exists()
+    page.press(labeler, "ENTER")
+    wait_for(table.exists, "the table of labels")
+    page.screenshot("2-accepted")
+    rows = {row["path"]: row for row in csv.DictReader(table.read_text().splitlines())}
+    assert rows[name]["phases"] == "0;5"

@@ -1,5 +1,7 @@
 """In JupyterLab the notebooks run, and their widgets show the right frames, without an error in the page's console."""
 
+import pytest
+
 from tests.browser import checks
 
 
@@ -13,3 +15,10 @@ def test_hovering_over_an_embedding_shows_its_frame(run, open_notebook):
     with open_notebook("probe", run_dir="run") as page:
         page.run_all()
         checks.explorer_follows_the_mouse(page, run)
+
+
+@pytest.mark.slow
+def test_a_label_set_by_keyboard_is_written_when_it_is_accepted(run, open_notebook):
+    with open_notebook("align", run_dir="run") as page:
+        page.run_all()
+        checks.labeler_writes_what_is_accepted(page, run.folder / "figures" / "labels" / "videos.csv")

@@ -61,6 +61,8 @@ def test_what_does_not_fit_is_refused():
         AlignmentPlayer({"a": a}, {}, "a")
     with pytest.raises(ValueError, match='reference must be one of a, b, got "c"'):
         AlignmentPlayer({"a": a, "b": b}, {"b": [0] * 4}, "c")
+    with pytest.raises(ValueError, match="maps must be a mapping from the names of videos, got list"):
+        AlignmentPlayer({"a": a, "b": b}, [[0] * 4], "a")
     with pytest.raises(ValueError, match='"b" is missing'):
         AlignmentPlayer({"a": a, "b": b}, {}, "a")
     with pytest.raises(ValueError, match=r"b: maps must be \(4,\) integers.*got int64 \(3,\)"):

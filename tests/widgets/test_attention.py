@@ -117,6 +117,13 @@ def test_what_cannot_be_shown_is_refused():
         ("layer_names must have 1 names, got 2", {"squat": arrays()}, {"layer_names": ["4", "12"]}),
         (r"squat: numbers must be \(5,\)", {"squat": arrays()}, {"numbers": {"squat": [1, 2]}}),
         ("max_frames must be at least 1, got 0", {"squat": arrays()}, {"max_frames": 0}),
+        ("height must be at least 1 pixel, got 0", {"squat": arrays()}, {"height": 0}),
+        ("height must be at least 1 pixel, got -5", {"squat": arrays()}, {"height": -5}),
+        ("videos must be a mapping from the names of videos, got list", [arrays()], {}),
+        (r"squat: give \(frames, entities, heads\), .*got 2 of them", {"squat": (frames, entities)}, {}),
+        (r"squat: give \(frames, entities, heads\), .*got ndarray", {"squat": frames[:3]}, {}),
+        ('numbers has "golf", which is not among the videos: squat', {"squat": arrays()}, {"numbers": {"golf": [1]}}),
+        ("numbers must be a mapping", {"squat": arrays()}, {"numbers": [0, 1, 2, 3, 4]}),
     ):
         with pytest.raises(ValueError, match=match):
             AttentionBrowser(videos, **options)

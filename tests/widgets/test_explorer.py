@@ -72,6 +72,20 @@ def test_still_names_the_pinned_frame():
     assert explorer.still().alt == "left frame 4, phase 0"
 
 
+@pytest.mark.parametrize(
+    ("phases", "wanted"), [({"left": [0, 1] * 5 + [0]}, ["phase 0", "phase 1", "unlabelled"]), (None, [])]
+)
+def test_still_has_every_colour_in_a_legend_below_the_points(phases, wanted, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("mvf.widgets.explorer.as_jpeg", lambda figure, _: drawn.append(figure))
+    points, videos = arrays()
+    EmbeddingExplorer(points, {name: np.zeros((11, 90, 120, 3), np.uint8) for name in videos}, phases=phases).still()
+    assert [text.get_text() for legend in drawn[0].legends for text in legend.get_texts()] == wanted
+    assert all(axes.get_legend() is None for axes in drawn[0].axes)
+    drawn[0].draw_without_rendering()
+    assert drawn[0].axes[1].title.get_window_extent().y1 <= drawn[0].bbox.height
+
+
 def test_what_does_not_fit_is_refused():
     points, videos = arrays()
     with pytest.raises(ValueError, match="at least one video, got none"):

@@ -111,3 +111,17 @@ def test_wrong_tables_and_labels_are_refused(tmp_path):
         table.read("d")
     with pytest.raises(ValueError, match=r"d.mp4: phases \[1, 0\] are not 0, 1, 2.*lengths="):
         table.write("d.mp4", ((0, 1), (2, 0)), None)
+
+
+def test_a_table_in_another_encoding_is_refused_by_name(tmp_path):
+    path = tmp_path / "videos.csv"
+    path.write_bytes("path,phases\nkür.mp4,0;3\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"videos\.csv is not UTF-8, it has byte 0xfc at 13: save it as UTF-8"):
+        PhaseTable(path)
+
+
+def test_the_folder_is_made_by_the_first_label(tmp_path):
+    table = PhaseTable(tmp_path / "new" / "deeper" / "videos.csv")
+    assert table.read("a.mp4") is None and not (tmp_path / "new").exists()
+    table.write("a.mp4", ((0, 0), (4, 1)), 9)
+    assert table.read("a.mp4").segments == ((0, 0), (4, 1))

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mvf.plotting import strongest_patches
+from mvf.widgets import AlignmentPlayer, EmbeddingExplorer, PhaseLabeler, RetrievalBrowser
 from mvf.widgets.assets import FOLDER, javascript, stylesheet
 from mvf.widgets.strip import encode_maps, encode_strip, encode_strips
 
@@ -106,3 +107,25 @@ def test_pages_load_nothing_and_end_in_one_export():
         assert not re.search(r"https?:|\bfetch\(|\bimport\b|\beval\(|innerHTML", code), path.name
     assert javascript("overlay.js", "attention.js").count("export default") == 1
     assert not re.search(r"@import|url\(", stylesheet())
+
+
+WIDGETS = {
+    "player": lambda videos, _, **options: AlignmentPlayer(videos, {"b": [0, 1]}, "a", **options),
+    "retrieval": lambda videos, _, **options: RetrievalBrowser(videos, dict.fromkeys("ab", np.eye(2)), **options),
+    "explorer": lambda videos, _, **options: EmbeddingExplorer(dict.fromkeys("ab", np.eye(2)), videos, **options),
+    "labeler": lambda videos, folder, **options: PhaseLabeler(videos, folder / "videos.csv", **options),
+}
+
+
+@pytest.mark.parametrize("widget", WIDGETS.values(), ids=WIDGETS)
+def test_every_widget_refuses_what_is_no_height_and_no_mapping(widget, tmp_path):
+    videos = dict.fromkeys("ab", grey([1, 2]))
+    for height in (0, -5):
+        with pytest.raises(ValueError, match=f"height must be at least 1 pixel, got {height}"):
+            widget(videos, tmp_path, height=height)
+    with pytest.raises(ValueError, match="videos must be a mapping from the names of videos, got list"):
+        widget(list(videos.values()), tmp_path)
+    with pytest.raises(ValueError, match=r"a: frames must be \(T, H, W, 3\) uint8 .*got \(2, 20, 30, 3\) list"):
+        widget(videos | {"a": videos["a"].tolist()}, tmp_path)
+    with pytest.raises(ValueError, match='numbers has "golf", which is not among the videos: a, b'):
+        widget(videos, tmp_path, numbers=dict.fromkeys(("a", "b", "golf"), [0, 1]))
