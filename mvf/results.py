@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from mvf import plotting
 from mvf.config import load_config, presets
 from mvf.evaluation import read_report
+from mvf.evaluation.verdicts import FEWEST, mean_interval
 from mvf.files import atomic
 
 SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")
@@ -32,6 +33,7 @@ PLACES = (
     "uniform",
     "backbone_pca",
 )
+RIVALS = PLACES[2:]
 REPORT = "metrics.json"
 LOOKS = ("auroc", "lift", "average_precision", "jaccard", "pointing", "mass")
 
@@ -102,6 +104,8 @@ def row_name(report: Mapping) -> str:
     parts += [report["backbone"]] if report.get("backbone", own) != own else []
     parts += [f"{report['objective']} objective"] if report.get("objective", "scl") != "scl" else []
     parts.append(f"{report['sampling']} sampling")
+    parts += ["entity competition"] if report.get("entity_competition") else []
+    parts += [f"overlap penalty {report['overlap_penalty']:g}"] if report.get("overlap_penalty") else []
     named = {"hub": "", "index": "", "random": "RANDOM backbone", "file": "backbone from a file"}
     return ", ".join(filter(None, [*parts, named.get(weights, f"{weights} backbone")]))
 
@@ -124,7 +128,10 @@ def runs_table(reports: Reports) -> plotting.Table:
 
 
 def tables(reports: Reports) -> dict[str, plotting.Table]:
-    """The tables `cropped`, `scores` and `localization`: mean ± two standard deviations over the runs of a row."""
+    """The tables `cropped`, `scores` and `localization`: mean ± two standard deviations over the runs of a row.
+
+    `differences` has entity 1 minus what it must beat, video by video, with intervals over videos.
+    """
     rows = grouped(reports)
     return {
         "cropped": _table(
@@ -132,6 +139,7 @@ def tables(reports: Reports) -> dict[str, plotting.Table]:
         ),
         "scores": _table(rows, lambda r: {"model": r["scores"], **r["controls"]}, WHOLE, SCORES, "On whole videos"),
         "localization": _table(rows, lambda r: r.get("localization", {}), PLACES, LOOKS, "Where it looks"),
+        "differences": _differences(rows),
     }
 
 
@@ -180,16 +188,42 @@ def plot_results(reports: Reports) -> Figure:
 
 
 def copy_figures(folder: str | Path, out: Path) -> list[Path]:
-    """Copies a run's PNG figures.
+    """Copies a run's PNG figures and its film.
 
     Raises:
         ValueError: when the run has none.
     """
-    figures = sorted((Path(folder) / "figures").glob("*.png"))
+    figures = [path for kind in ("*.png", "*.gif") for path in sorted((Path(folder) / "figures").glob(kind))]
     if not figures:
         raise ValueError(f"{folder} has no figures: run probe.ipynb and attention.ipynb on it")
     out.mkdir(parents=True, exist_ok=True)
     return [Path(shutil.copy(path, out / path.name)) for path in figures]
+
+
+def _differences(rows: Mapping[str, list[dict]]) -> plotting.Table:
+    """Entity 1 minus other maps: mean over the runs for every video, then mean and 95 % interval over videos."""
+    lines = []
+    for row, runs in rows.items():
+        looked = [run.get("videos", {}).get("localization", {}) for run in runs]
+        for rival in RIVALS:
+            both = [maps for maps in looked if "entity_1" in maps and rival in maps]
+            cells = [_difference(both, rival, measure) for measure in LOOKS[:2]]
+            if any(cells):
+                lines.append((row, str(len(both)), rival.replace("_", " "), *(c or plotting.MISSING for c in cells)))
+    notes = ("Mean over runs for every video, then mean and 95 % bootstrap interval over videos.",)
+    return plotting.Table(tuple(lines), ("row", "runs", "entity 1 minus", *LOOKS[:2]), "What entity 1 adds", notes)
+
+
+def _difference(runs: Sequence[Mapping], rival: str, measure: str) -> str:
+    """Of one measure, over the videos that all runs have it for; empty where they are too few."""
+    sides = [[{v: s[measure] for v, s in maps[name].items() if measure in s} for name in ("entity_1", rival)]
+             for maps in runs]  # fmt: skip
+    videos = sorted(set.intersection(*(set(side) for pair in sides for side in pair))) if sides else []
+    if len(videos) < FEWEST:
+        return ""
+    values = np.mean([[own[v] - other[v] for v in videos] for own, other in sides], axis=0)
+    low, high = mean_interval(values)
+    return f"{values.mean():+.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _table(
