@@ -13,27 +13,13 @@ from matplotlib.figure import Figure
 from mvf import plotting
 from mvf.config import load_config, presets
 from mvf.evaluation import read_report
-from mvf.evaluation.verdicts import FEWEST, mean_interval
 from mvf.files import atomic
+from mvf.sights import ATTENDS, ENTITIES, PLACES, by_entity, differences_table
 
 SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")
 WHOLE = ("model", "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "frozen_frame",
          "shuffled_order", "untrained_shuffled")  # fmt: skip
 CROPPED = ("model", "position_only", "untrained", "backbone_motion")
-PLACES = (
-    "entity_1",
-    "entity_best",
-    "head_best",
-    "head_oracle",
-    "head_best_any_layer",
-    "head_oracle_any_layer",
-    "untrained_entity_best",
-    "mean_training_mask",
-    "centre",
-    "uniform",
-    "backbone_pca",
-)
-RIVALS = PLACES[2:]
 REPORT = "metrics.json"
 LOOKS = ("auroc", "lift", "average_precision", "jaccard", "pointing", "mass")
 
@@ -139,7 +125,8 @@ def tables(reports: Reports) -> dict[str, plotting.Table]:
         ),
         "scores": _table(rows, lambda r: {"model": r["scores"], **r["controls"]}, WHOLE, SCORES, "On whole videos"),
         "localization": _table(rows, lambda r: r.get("localization", {}), PLACES, LOOKS, "Where it looks"),
-        "differences": _differences(rows),
+        "differences": differences_table(rows, LOOKS[:2]),
+        "attention": _table(rows, by_entity, ENTITIES, ATTENDS, "Attention without masks; overlap: with the others"),
     }
 
 
@@ -198,32 +185,6 @@ def copy_figures(folder: str | Path, out: Path) -> list[Path]:
         raise ValueError(f"{folder} has no figures: run probe.ipynb and attention.ipynb on it")
     out.mkdir(parents=True, exist_ok=True)
     return [Path(shutil.copy(path, out / path.name)) for path in figures]
-
-
-def _differences(rows: Mapping[str, list[dict]]) -> plotting.Table:
-    """Entity 1 minus other maps: mean over the runs for every video, then mean and 95 % interval over videos."""
-    lines = []
-    for row, runs in rows.items():
-        looked = [run.get("videos", {}).get("localization", {}) for run in runs]
-        for rival in RIVALS:
-            both = [maps for maps in looked if "entity_1" in maps and rival in maps]
-            cells = [_difference(both, rival, measure) for measure in LOOKS[:2]]
-            if any(cells):
-                lines.append((row, str(len(both)), rival.replace("_", " "), *(c or plotting.MISSING for c in cells)))
-    notes = ("Mean over runs for every video, then mean and 95 % bootstrap interval over videos.",)
-    return plotting.Table(tuple(lines), ("row", "runs", "entity 1 minus", *LOOKS[:2]), "What entity 1 adds", notes)
-
-
-def _difference(runs: Sequence[Mapping], rival: str, measure: str) -> str:
-    """Of one measure, over the videos that all runs have it for; empty where they are too few."""
-    sides = [[{v: s[measure] for v, s in maps[name].items() if measure in s} for name in ("entity_1", rival)]
-             for maps in runs]  # fmt: skip
-    videos = sorted(set.intersection(*(set(side) for pair in sides for side in pair))) if sides else []
-    if len(videos) < FEWEST:
-        return ""
-    values = np.mean([[own[v] - other[v] for v in videos] for own, other in sides], axis=0)
-    low, high = mean_interval(values)
-    return f"{values.mean():+.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _table(

@@ -3,6 +3,7 @@
 import pytest
 
 from mvf.results import grouped, matching_folders, row_name
+from mvf.sights import ENTITIES, by_entity, differences_table
 
 RUN = {
     "dataset": "synthetic", "data_seed": 11, "preset": "synthetic", "objective": "scl", "sampling": "content",
@@ -35,3 +36,29 @@ def test_a_folder_that_matches_twice_counts_once(tmp_path):
     (tmp_path / "run" / "metrics.json").write_text("{}")
     patterns = f"{tmp_path}/*, {tmp_path}/run, {tmp_path}/run/../run"
     assert matching_folders(patterns, "metrics.json") == [tmp_path / "run"]
+
+
+def looked(entity, head, seed):
+    videos = {f"v{i}": {"auroc": entity + 0.01 * i, "lift": 2.0} for i in range(6)}
+    rivals = {f"v{i}": {"auroc": head + 0.01 * i, "lift": 3.0} for i in range(6)}
+    overlap = [[1.0, 0.5, 0.1], [0.5, 1.0, 0.3], [0.1, 0.3, 1.0]]
+    return {"videos": {"localization": {"entity_1": videos, "head_best": rivals}}, "attention": {"overlap": overlap}}
+
+
+def test_what_entity_1_adds_is_paired_by_video_over_runs():
+    rows = {"row": [looked(0.9, 0.8, 1), looked(0.9, 0.7, 2)]}
+    (line,) = differences_table(rows, ("auroc", "lift")).rows
+    assert line == ("row", "2", "head best", "+0.150 [0.150, 0.150]", "-1.000 [-1.000, -1.000]")
+    few = [{"videos": {"localization": {name: {"v0": {"auroc": 1.0}} for name in ("entity_1", "head_best")}}}]
+    assert differences_table({"row": few}, ("auroc",)).rows == (), "one video has no interval"
+
+
+def test_an_entitys_overlap_is_its_mean_with_the_others():
+    assert by_entity(looked(1, 1, 1))["entity_2"]["overlap"] == pytest.approx(0.4)
+    assert by_entity({}) == {name: {} for name in ENTITIES}
+
+
+def test_runs_with_competition_or_a_penalty_are_rows_of_their_own():
+    plain = {"dataset": "penn", "preset": "penn", "sampling": "published", "backbone_weights": "hub"}
+    names = {row_name(plain | more) for more in ({}, {"entity_competition": True}, {"overlap_penalty": 0.5})}
+    assert len(names) == 3
