@@ -39,8 +39,8 @@ def test_the_table_has_intervals_where_they_decide_and_orders_the_maps(report):
     table = plotting.localization_table(report)
     assert [line[0] for line in table.rows] == [
         "entity 1", "entity 2", "entity 10", "head best, last layer: head 6, chosen on training videos",
-        "head oracle by AUROC, last layer", "head best, any layer read: head 2 of layer 8, chosen on training videos",
-        "head oracle by AUROC, any layer read: most often head 3 of layer 4", "uniform", "the region itself",
+        "head oracle by AUROC, last layer", "head best, any layer: head 2 of layer 8, chosen on training videos",
+        "head oracle by AUROC, any layer: most often head 3 of layer 4", "uniform", "the region itself",
         "background: entity 10, chosen on training videos, scored on the rest of the frame",
     ]  # fmt: skip
     cells = dict(zip(table.columns, table.rows[1]))
@@ -70,7 +70,7 @@ def test_the_figure_draws_every_map_once_with_its_interval(report, tmp_path):
     auroc, lift, differences, _ = figure.axes
     assert [text.get_text() for text in auroc.get_yticklabels()] == [
         "entity 1", "entity 2", "entity 10", "head best, last layer (head 6)", "head oracle by AUROC, last layer",
-        "head best, any layer read (8.2)", "head oracle by AUROC, any layer read", "uniform",
+        "head best, any layer (8.2)", "head oracle by AUROC, any layer", "uniform",
     ]  # fmt: skip
     dots = [line.get_xdata()[0] for line in lift.lines if line.get_marker() == "o"]
     assert dots == [3.0, 4.0, 0.5, 2.0, 2.5, 2.6, 2.7, 1.0]

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mvf.data.records import VideoRecord
-from mvf.evaluation.looks import Candidate, Look, look, read_layers
+from mvf.evaluation.looks import Candidate, Look, look, rival_layers
 from mvf.evaluation.regions import Regions, is_annotated, read_regions
 from mvf.metrics import attention_auroc
 from mvf.models.mvformer import MVFormer
@@ -102,7 +102,7 @@ def choose(model: MVFormer, records: Sequence[VideoRecord], untrained: MVFormer 
         moments.add(seen.patches, regions.actor)
         actors.append(regions.actor.mean(axis=0))
 
-    skipped = _look_at_training(model, records, add, read_layers(model), untrained)
+    skipped = _look_at_training(model, records, add, rival_layers(model), untrained)
     several = sum(candidate.kind == "entity" for candidate in scores[0]) > 1
     rows = {
         "entity_best": _best(scores, "entity"),

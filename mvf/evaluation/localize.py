@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from mvf.data.records import VideoRecord
 from mvf.evaluation.choosing import TRAINING_VIDEOS, Choice, choose, defined, drawn, oracles
 from mvf.evaluation.localization_table import Judged, assemble
-from mvf.evaluation.looks import STEP, Look, describe, look, mean_description, read_layers
+from mvf.evaluation.looks import STEP, Look, describe, look, mean_description, rival_layers
 from mvf.evaluation.regions import Regions, is_annotated, read_regions
 from mvf.metrics import (
     attention_auroc,
@@ -44,7 +44,7 @@ def localize(
 
     Entity and head are chosen by one rule, AUROC on the training videos; the first principal component of the
     patches is fitted, and given its sign, on the training videos too. Oracles alone pick on the video judged, by AUROC.
-    Heads are those of the last block and, in the rows `_any_layer`, of all blocks that the entities read.
+    Heads are those of the last block and, in the rows `_any_layer`, of all blocks.
 
     Args:
         model: With its backbone.
@@ -89,7 +89,7 @@ def _look_at_validation(
     others = drawn([record for record in records if not is_annotated(record)], TRAINING_VIDEOS)
     records = [record for record in records if is_annotated(record)] + others
     for record in tqdm(records, unit="video", desc="localization, validation", disable=len(records) < 2):
-        seen = look(model, record, read_layers(model), untrained=untrained)
+        seen = look(model, record, rival_layers(model), untrained=untrained)
         if seen.named:
             later = look(model, record, later=STEP) if record.num_frames > STEP else None
             described.append(describe(seen, later, skipped))

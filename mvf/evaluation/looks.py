@@ -78,9 +78,9 @@ def sampled(num_frames: int) -> np.ndarray:
     return np.unique((np.arange(FRAMES) + 0.5) * num_frames // FRAMES).astype(int)
 
 
-def read_layers(model: MVFormer) -> tuple[int, ...]:
-    """Layers whose heads rival the entities: those that the entities read, and the last."""
-    return tuple(sorted({*model.backbone.layers, model.backbone.num_blocks}))
+def rival_layers(model: MVFormer) -> tuple[int, ...]:
+    """Layers whose heads rival the entities: all of them."""
+    return tuple(range(1, model.backbone.num_blocks + 1))
 
 
 @torch.inference_mode()

@@ -21,8 +21,8 @@ NAMES: Mapping[str, str] = MappingProxyType(
     {
         "head_best": "head best, last layer",
         "head_oracle": "head oracle by AUROC, last layer",
-        "head_best_any_layer": "head best, any layer read",
-        "head_oracle_any_layer": "head oracle by AUROC, any layer read",
+        "head_best_any_layer": "head best, any layer",
+        "head_oracle_any_layer": "head oracle by AUROC, any layer",
         "actor_mask": "the region itself",
     }
 )
@@ -132,7 +132,7 @@ def map_name(name: str, values: Mapping = MappingProxyType({}), short: bool = Fa
 
     Example:
         >>> map_name("head_best_any_layer", {"index": 3, "layer": 8}, short=True)
-        'head best, any layer read (8.3)'
+        'head best, any layer (8.3)'
     """
     words = NAMES.get(name, control_name(name))
     if "index" not in values:

@@ -102,6 +102,6 @@ def _caption(report: Mapping, differences: Sequence[Mapping]) -> str:
     few = " Too few videos to say: no intervals of differences." if few else ""
     return (
         "Means over videos with 95 % bootstrap intervals. Entity best, head best and untrained entity best are chosen "
-        f"by AUROC on training videos; head oracles are the best head of each video by AUROC on its own mask. Any "
-        f"layer read: of those that the entities read (layer.head).{counted}{covered}{few}"
+        f"by AUROC on training videos; head oracles are the best head of each video by AUROC on its own mask. In "
+        f"brackets the entity, the head, or layer.head.{counted}{covered}{few}"
     )

@@ -48,7 +48,7 @@ def make_record(name, seed, frames=20, boxes=False, labels=True, **others):
 class Backbone(torch.nn.Module):
     """Patches are (brightness, 1); head 1 looks away from the actor, head 2 at it, head 3 at the first patch."""
 
-    image_size, grid, layers, num_blocks = SIZE, (GRID, GRID), (4,), 4
+    image_size, grid, layers, num_blocks = SIZE, (GRID, GRID), (1,), 1
     name = "vit"
 
     def cls_attention(self, frames, layers):

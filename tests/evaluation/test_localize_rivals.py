@@ -1,4 +1,4 @@
-"""Rivals of the entities: heads of every layer read, the region itself; and what cannot be chosen or told."""
+"""Rivals of the entities: heads of every layer, the region itself; and what cannot be chosen or told."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def deep():
     return model
 
 
-def test_heads_of_every_layer_that_the_entities_read_are_rivals(records):
+def test_heads_of_every_layer_are_rivals(records):
     report = localize(deep(), *records)
     table, differences = report["localization"], report["localization_differences"]
     last, rival = table["head_best"], table["head_best_any_layer"]
