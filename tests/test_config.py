@@ -68,3 +68,11 @@ def test_every_preset_loads_and_survives_json():
         config = load_config(preset)
         assert isinstance(config, Config)
         assert make_config(config.as_dict()) == config
+
+
+def test_a_relative_data_root_is_kept_absolute(monkeypatch, tmp_path):
+    """A run is opened from the notebooks' folder, and trained from another."""
+    monkeypatch.chdir(tmp_path)
+    config = load_config("folder", data_root="clips")
+    monkeypatch.chdir("/")
+    assert config.data_root == str(tmp_path / "clips")

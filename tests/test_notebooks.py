@@ -91,9 +91,18 @@ def test_unlabelled_clips_train_and_say_what_is_skipped(shared, tmp_path):
     execute("train", tmp_path / "train.ipynb", dataset="folder", data_root=str(shared / "real" / "clips"),
             run_dir=str(tmp_path), epochs=1, overrides=overrides)  # fmt: skip
     execute("probe", tmp_path / "probe.ipynb", run_dir=str(tmp_path))
-    execute("align", tmp_path / "align.ipynb", run_dir=str(tmp_path), table=str(tmp_path / "videos.csv"))
     report = json.loads((tmp_path / "metrics.json").read_text())
     assert "classification" in report["skipped"] and "localization" in report["skipped"]
+
+
+@pytest.mark.slow
+def test_unlabelled_clips_can_be_aligned_and_labelled(shared, tmp_path):
+    overrides = {name: value for name, value in TINY.items() if name not in ("epochs", "data_options")}
+    execute("train", tmp_path / "train.ipynb", dataset="folder", data_root=str(shared / "real" / "clips"),
+            run_dir=str(tmp_path), epochs=1, overrides=overrides)  # fmt: skip
+    notebook = execute("align", tmp_path / "align.ipynb", run_dir=str(tmp_path), table=str(tmp_path / "videos.csv"))
+    texts = {cell.id: json.dumps(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"}
+    assert "no video has labelled phases" in texts["transfer"] and "image/jpeg" in texts["labeler"]
 
 
 def test_a_misspelt_parameter_stops_the_batch(tmp_path):

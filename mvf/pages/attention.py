@@ -24,11 +24,15 @@ def attention_figure(video: LookedVideo, look: Mapping) -> Figure:
     )
 
 
-def attention_grid(videos: Sequence[LookedVideo], look: Mapping) -> Figure:
-    """The paper's Figure 3: two videos side by side; the input, entities 1 and 2, the chosen head."""
+def attention_grid(videos: Sequence[LookedVideo], look: Mapping, report: Mapping) -> Figure:
+    """The paper's Figure 3: two videos side by side; the input, entity 1, the background's, and the chosen head.
+
+    The background's entity is the one that `report` names on training videos; without masks the second, as there.
+    """
     chosen = _some(videos)[:2]
     entities = chosen[0].entities
-    shown = None if entities is None else range(1, min(2, entities.shape[1]) + 1)
+    background = ((report.get("localization") or {}).get("background") or {}).get("index", 2)
+    shown = None if entities is None else sorted({1, min(background, entities.shape[1])})
     return plotting.plot_attention_grid(
         [_block(video, look["rows"]) for video in chosen], shown=shown, normalise=look["normalise"], **_words(chosen)
     )

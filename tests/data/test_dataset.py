@@ -225,8 +225,8 @@ def test_a_new_dataset_is_one_new_file(tmp_path, monkeypatch):
     monkeypatch.setattr(mvf.data, "__path__", [*mvf.data.__path__, str(tmp_path)])
     assert "toy" in mvf.data.datasets() and "sampling" not in mvf.data.datasets()
     assert mvf.data.find_videos("toy", "train", "here", size=3).args == ("train", "here", 0, 3)
-    config = load_config("penn", dataset="toy", data_seed=4, data_root="there", data_options={"size": 2})
-    assert mvf.data.find_config_videos(config, "dev").args == ("dev", "there", 4, 2)
+    config = load_config("penn", dataset="toy", data_seed=4, data_root=str(tmp_path), data_options={"size": 2})
+    assert mvf.data.find_config_videos(config, "dev").args == ("dev", str(tmp_path), 4, 2)
 
 
 def test_a_setting_that_a_dataset_does_not_have_is_said(tmp_path, caplog):

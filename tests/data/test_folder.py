@@ -306,7 +306,7 @@ def test_boxes_that_do_not_fit_are_an_error(tmp_path, boxes, message):
 @pytest.mark.parametrize(
     "count, width, message",
     [
-        (9, 64, "a: 9 numbered masks in .*masks, wanted 10"),
+        (9, 64, "a: 9 numbered masks in .*masks, wanted a folder of 10"),
         (0, 64, "a: 0 numbered masks"),
         (10, 60, r"a: mask .*0.png has \(height, width\) \(48, 60\), its video \(48, 64\)"),
     ],
