@@ -168,7 +168,7 @@ def plot_results(reports: Reports) -> Figure:
                 fontsize=6,
                 va="center",
                 fontweight="bold",
-            )
+            ).set_in_layout(False)  # long names run over the gap between the panels
             place += len(CROPPED) + 1
         panels[0].set_ylim(place, -1.4)
     return figure
