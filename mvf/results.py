@@ -168,9 +168,11 @@ def plot_results(reports: Reports) -> Figure:
                 fontsize=6,
                 va="center",
                 fontweight="bold",
-            ).set_in_layout(False)  # long names run over the gap between the panels
+            ).set_in_layout(False)  # long names run on over the next panel
             place += len(CROPPED) + 1
         panels[0].set_ylim(place, -1.4)
+        panels[0].set_zorder(1)
+        panels[0].patch.set_visible(False)
     return figure
 
 
