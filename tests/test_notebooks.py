@@ -79,7 +79,6 @@ def test_a_run_judged_without_training_passes_through_the_notebook(run, tmp_path
 
 
 def test_figures_gathers_runs(run, tmp_path):
-    execute("probe", tmp_path / "probe.ipynb", run_dir=str(run))
     execute("figures", tmp_path / "figures.ipynb", runs=str(run), out=str(tmp_path / "figures"))
     text = (tmp_path / "figures" / "results.md").read_text()
     assert "position only" in text and "synthetic" in text
@@ -90,16 +89,16 @@ def test_unlabelled_clips_train_and_say_what_is_skipped(shared, tmp_path):
     overrides = {name: value for name, value in TINY.items() if name not in ("epochs", "data_options")}
     execute("train", tmp_path / "train.ipynb", dataset="folder", data_root=str(shared / "real" / "clips"),
             run_dir=str(tmp_path), epochs=1, overrides=overrides)  # fmt: skip
-    execute("probe", tmp_path / "probe.ipynb", run_dir=str(tmp_path))
     report = json.loads((tmp_path / "metrics.json").read_text())
     assert "classification" in report["skipped"] and "localization" in report["skipped"]
 
 
 @pytest.mark.slow
-def test_unlabelled_clips_can_be_aligned_and_labelled(shared, tmp_path):
+def test_unlabelled_clips_can_be_probed_aligned_and_labelled(shared, tmp_path):
     overrides = {name: value for name, value in TINY.items() if name not in ("epochs", "data_options")}
     execute("train", tmp_path / "train.ipynb", dataset="folder", data_root=str(shared / "real" / "clips"),
             run_dir=str(tmp_path), epochs=1, overrides=overrides)  # fmt: skip
+    execute("probe", tmp_path / "probe.ipynb", run_dir=str(tmp_path))
     notebook = execute("align", tmp_path / "align.ipynb", run_dir=str(tmp_path), table=str(tmp_path / "videos.csv"))
     texts = {cell.id: json.dumps(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"}
     assert "no video has labelled phases" in texts["transfer"] and "image/jpeg" in texts["labeler"]
