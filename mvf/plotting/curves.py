@@ -210,14 +210,14 @@ def plot_confusion(matrix: ArrayLike, names: Sequence[str], title: str = "Phase 
     if counts.shape != (len(names), len(names)):
         raise ValueError(f"matrix must be ({len(names)}, {len(names)}), one row a name, got {counts.shape}")
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with paper_figure(COLUMN, 2.9, layout="compressed") as figure:
+    with paper_figure(COLUMN, 3.0, layout="compressed") as figure:
         axes = figure.subplots()
         image = axes.imshow(share, vmin=0, vmax=1)
         tilt, va = (40, "top") if len(names) <= 10 else (90, "center")
         axes.set_xticks(range(len(names)), names, rotation=tilt, ha="right", va=va, rotation_mode="anchor")
         axes.set_yticks(range(len(names)), [f"{name} ({int(n):,})" for name, n in zip(names, counts.sum(axis=1))])
         axes.set(xlabel="predicted phase", ylabel="true phase (frames)")
-        figure.suptitle(f"{title}: accuracy {np.trace(counts) / max(counts.sum(), 1):.3f}")
+        figure.suptitle(f"{title}\naccuracy {np.trace(counts) / max(counts.sum(), 1):.3f}")
         if len(names) > 10:
             figure.colorbar(image, ax=axes, label="share of the row's frames")
         else:
