@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -15,6 +14,7 @@ from mvf.alignment import align
 from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo
 from mvf.looking import LookedVideo
+from mvf.plotting.overlays import resized
 from mvf.widgets import AlignmentPlayer, AttentionBrowser, EmbeddingExplorer, PhaseLabeler, RetrievalBrowser
 from mvf.workflow import Splits, Subject
 
@@ -158,5 +158,4 @@ def with_still(browser: object) -> tuple[object, ...]:
 
 
 def _smaller(frame: np.ndarray, height: int) -> np.ndarray:
-    scale = height / frame.shape[0]
-    return frame if scale >= 1 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return resized(frame, height) if frame.shape[0] > height else frame

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -15,6 +14,7 @@ from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.controls import apply_clock
 from mvf.evaluation.protocol import clocks_of
 from mvf.pages.probe import of_action, phase_words
+from mvf.plotting.alignment import transferred_accuracy
 from mvf.workflow import Splits, Subject
 
 METHODS = MappingProxyType({"dtw": "Dynamic time warping, open ends", "nearest": "Nearest frame, each alone"})
@@ -96,13 +96,8 @@ def transfer_table(
     clip, others, phases = found
     clock = clocks_of(subject.config, subject.model)["position_only"]
     (timed,) = apply_clock([[clip, *others]], clock)
-    rows = [("model", _accuracy(phases, others))]
-    rows.append(("position only (clock)", _accuracy(transfer_phases(timed[0], timed[1:], method), others)))
+    true = [video.phases for video in others]
+    rows = [("model", transferred_accuracy(phases, true))]
+    rows.append(("position only (clock)", transferred_accuracy(transfer_phases(timed[0], timed[1:], method), true)))
     caption = f"Phases of {clip.name} carried to {len(others)} other videos of {clip.action} ({method}), whole videos"
     return plotting.Table(tuple((name, plotting.cell(value)) for name, value in rows), columns, caption)
-
-
-def _accuracy(phases: Sequence[np.ndarray], videos: Sequence[EmbeddedVideo]) -> float | None:
-    known = [(got, v.phases) for got, v in zip(phases, videos) if v.phases is not None]
-    right = [got[true >= 0] == true[true >= 0] for got, true in known]
-    return float(np.concatenate(right).mean()) if any(map(len, right)) else None

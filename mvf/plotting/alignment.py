@@ -112,7 +112,7 @@ def plot_transfer(
     labels = phase_names(phase_labels, *transferred, *truths)
     columns = -(-len(names) // ROWS)
     rows = -(-len(names) // columns)
-    accuracy = _accuracy(transferred, truths)
+    accuracy = transferred_accuracy(transferred, truths)
     above = "" if accuracy is None else f"accuracy {accuracy:.3f} over labelled frames"
     below = "" if true is None else "Upper half of a ribbon: true; lower: transferred; at its end the accuracy."
     with paper_figure(PAGE, rows * ROW + 1.25) as figure:
@@ -178,8 +178,8 @@ def _draw_path(
     number_frames(axes.yaxis)
 
 
-def _accuracy(transferred: Sequence[NDArray], true: Sequence[NDArray | None]) -> float | None:
-    """Over the labelled frames of all videos; None where there are none."""
+def transferred_accuracy(transferred: Sequence[NDArray], true: Sequence[NDArray | None]) -> float | None:
+    """Share of the labelled frames of all videos that got their phase; None where there are none."""
     pairs = [(got[phases >= 0], phases[phases >= 0]) for got, phases in zip(transferred, true) if phases is not None]
     right = [got == phases for got, phases in pairs if len(phases)]
     return float(np.concatenate(right).mean()) if right else None
@@ -201,7 +201,7 @@ def _draw_ribbons(
         upper = got if phases is None else phases
         for line, ribbon in ((0, upper), (1, upper), (2, got), (3, got)):
             cells[5 * i + line, : len(got)] = table[np.maximum(ribbon, -1)]
-        if (accuracy := _accuracy([got], [phases])) is not None:
+        if (accuracy := transferred_accuracy([got], [phases])) is not None:
             axes.text(len(got), 5 * i + 1.5, f" {accuracy:.2f}", va="center", fontsize=6)
     axes.imshow(cells, aspect="auto")
     number_frames(axes.xaxis)

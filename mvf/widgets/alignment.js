@@ -1,8 +1,8 @@
 // Videos played on the clock of one of them; frames.js comes before.
 
-class AlignmentView {
+class AlignmentView extends FrameView {
   constructor(model, el) {
-    this.model = model;
+    super(model);
     this.clips = new Clips(model, Infinity); // all are on display
     this.reference = model.get("video");
     this.root = createRoot(el, "alignment-player", "Alignment player");
@@ -60,17 +60,6 @@ class AlignmentView {
     this.root.dataset.frame = number;
     this.player.describe(`${number} of ${this.clips.meta(this.reference).numbers.at(-1)}`);
   }
-
-  dispose() {
-    this.stopResize();
-    this.player.dispose();
-    this.state.dispose();
-  }
 }
 
-function render({ model, el }) {
-  const view = new AlignmentView(model, el);
-  return () => view.dispose();
-}
-
-export default { render };
+export default widget(AlignmentView);

@@ -9,7 +9,8 @@ import traitlets
 from IPython.display import Image
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.widgets.frames import FrameWidget, Videos, check_videos, grid_picture, script
+from mvf.widgets.assets import javascript
+from mvf.widgets.frames import FrameWidget, Videos, check_videos, grid_picture
 from mvf.widgets.strip import check_named
 
 
@@ -42,7 +43,7 @@ class AlignmentPlayer(FrameWidget):
         {'slow': 2, 'fast': 1}
     """
 
-    _esm = script("alignment.js")
+    _esm = javascript("frames.js", "alignment.js")
     warped = traitlets.Bool(True).tag(sync=True)
 
     def __init__(

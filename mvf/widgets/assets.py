@@ -8,7 +8,7 @@ FOLDER = Path(__file__).parent
 
 
 def javascript(*names: str) -> str:
-    """The module of one widget: what all share, then its own files; the last ends in `export default { render }`.
+    """The module of one widget: what all share, then its own files; the last ends in `export default widget(View)`.
 
     Example:
         >>> "class Strip" in javascript("overlay.js", "attention.js")

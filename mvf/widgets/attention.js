@@ -217,9 +217,4 @@ class AttentionView {
   }
 }
 
-function render({ model, el }) {
-  const view = new AttentionView(model, el);
-  return () => view.dispose();
-}
-
-export default { render };
+export default widget(AttentionView);

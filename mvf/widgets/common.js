@@ -188,6 +188,15 @@ function fitCanvas(canvas, width, height) {
   return ctx;
 }
 
+// What a widget's file exports: a view of class `View` in `el`, until it is taken off the page.
+function widget(View) {
+  const render = ({ model, el }) => {
+    const view = new View(model, el);
+    return () => view.dispose();
+  };
+  return { render };
+}
+
 // JupyterLab and Notebook 7 take arrow keys in command mode for themselves, unless what has the focus asks them not to.
 function createRoot(el, name, label) {
   const root = element("div", { className: "mvf", tabIndex: 0, role: "group", ariaLabel: label });

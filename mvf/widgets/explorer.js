@@ -3,9 +3,9 @@
 const MARGIN = 14; // CSS pixels between the points and the edge
 const REACH = 24; // how far from a point it still counts as pointed at
 
-class ExplorerView {
+class ExplorerView extends FrameView {
   constructor(model, el) {
-    this.model = model;
+    super(model);
     this.clips = new Clips(model);
     this.readPoints();
     this.root = createRoot(el, "embedding-explorer", "Embedding explorer");
@@ -59,12 +59,7 @@ class ExplorerView {
   }
 
   pin(name, index) {
-    this.name = name;
-    this.video.control.value = name;
-    this.player.setCount(this.clips.meta(name).count);
-    this.player.show(index);
-    this.state.set("video", name);
-    this.state.set("frame", this.player.index);
+    this.turnTo(name, index);
     this.pinned = this.firstOf.get(name) + this.player.index;
     this.draw();
   }
@@ -179,17 +174,6 @@ class ExplorerView {
     const last = this.clips.meta(this.name).numbers.at(-1);
     this.player.describe(`${this.clips.number(this.name, this.player.index)} of ${last}`);
   }
-
-  dispose() {
-    this.stopResize();
-    this.player.dispose();
-    this.state.dispose();
-  }
 }
 
-function render({ model, el }) {
-  const view = new ExplorerView(model, el);
-  return () => view.dispose();
-}
-
-export default { render };
+export default widget(ExplorerView);

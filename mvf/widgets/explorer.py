@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from mvf.plotting.phases import has_unlabelled, phase_legend
 from mvf.plotting.style import PAGE, UNLABELLED, paper_figure, show_image
-from mvf.widgets.frames import FrameWidget, Videos, as_jpeg, check_every, script
+from mvf.widgets.assets import javascript
+from mvf.widgets.frames import FrameWidget, Videos, as_jpeg, check_every
 
 
 class EmbeddingExplorer(FrameWidget):
@@ -38,7 +39,7 @@ class EmbeddingExplorer(FrameWidget):
         ['phase 0', 'phase 1']
     """
 
-    _esm = script("explorer.js")
+    _esm = javascript("frames.js", "explorer.js")
     points = traitlets.Bytes().tag(sync=True)  # float32 (frames of all videos, 2), in the order of the videos
 
     def __init__(

@@ -3,6 +3,7 @@
 //   Clips(model, most)   strips of the videos: await clips.load(name); clips.now(name) once loaded, else null;
 //                        clips.meta(name), clips.number(name, index), clips.phase(name, index) (-1: unlabelled),
 //                        clips.word(name, index) ("" without labels). At most `most` videos stay decoded.
+//   FrameView(model)     what such widgets' views are made of: view.turnTo(name, index), view.dispose()
 //   Panel(clips)         a picture with caption and, where the video has phases, a ribbon with a cursor
 //   runsOf(phases)       [[first, phase], ...]
 //   drawRibbon(canvas, width, height, runs, length, cursor, palette, dashed)
@@ -64,6 +65,28 @@ class Clips {
       this.strips.delete(name);
       for (const sheet of strip.sheets) sheet.close();
     }
+  }
+}
+
+// A view that has `clips`, `player`, `state` and `stopResize`, and `video` where a dropdown chooses what is shown.
+class FrameView {
+  constructor(model) {
+    this.model = model;
+  }
+
+  turnTo(name, index) {
+    this.name = name;
+    this.video.control.value = name;
+    this.player.setCount(this.clips.meta(name).count);
+    this.player.show(index);
+    this.state.set("video", name);
+    this.state.set("frame", this.player.index);
+  }
+
+  dispose() {
+    this.stopResize();
+    this.player.dispose();
+    this.state.dispose();
   }
 }
 

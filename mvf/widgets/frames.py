@@ -15,15 +15,10 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from mvf.plotting.style import PAGE, UNLABELLED, draw_ribbon, paper_figure, phase_colours, phase_names, show_image
-from mvf.widgets.assets import FOLDER, javascript, stylesheet
+from mvf.widgets.assets import FOLDER, stylesheet
 from mvf.widgets.strip import check_frames, check_named, encode_strips
 
 Videos = Mapping[str, NDArray[np.uint8]]
-
-
-def script(name: str) -> str:
-    """The module of a widget over several videos: `frames.js`, which they share, and its own file."""
-    return f"{javascript('frames.js')}\n{(FOLDER / name).read_text('utf-8')}"
 
 
 class FrameWidget(anywidget.AnyWidget):

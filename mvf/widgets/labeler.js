@@ -1,8 +1,8 @@
 // Phases of videos, labelled by keyboard; frames.js comes before. Segments are [[first source frame, phase], ...].
 
-class LabelerView {
+class LabelerView extends FrameView {
   constructor(model, el) {
-    this.model = model;
+    super(model);
     this.clips = new Clips(model, 8);
     this.drafts = new Map(); // name -> { segments, kind }: "saved", "edited", "proposed" or "empty"
     this.names = this.clips.palette.names;
@@ -78,12 +78,7 @@ class LabelerView {
 
   go(name, index) {
     const arrived = name !== this.name;
-    this.name = name;
-    this.video.control.value = name;
-    this.player.setCount(this.clips.meta(name).count);
-    this.player.show(index);
-    this.state.set("video", name);
-    this.state.set("frame", this.player.index);
+    this.turnTo(name, index);
     if (arrived) this.arrive();
     this.draw();
   }
@@ -222,15 +217,8 @@ class LabelerView {
     this.model.off("msg:custom", this.onMessage);
     this.model.off("change:labels", this.onLabels);
     this.root.removeEventListener("keydown", this.onKey);
-    this.stopResize();
-    this.player.dispose();
-    this.state.dispose();
+    super.dispose();
   }
 }
 
-function render({ model, el }) {
-  const view = new LabelerView(model, el);
-  return () => view.dispose();
-}
-
-export default { render };
+export default widget(LabelerView);

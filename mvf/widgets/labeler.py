@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mvf.plotting.style import COLUMN
 from mvf.plotting.style import phase_names as name_phases
-from mvf.widgets.frames import FrameWidget, Videos, check_every, check_numbers, check_videos, grid_picture, script
+from mvf.widgets.assets import javascript
+from mvf.widgets.frames import FrameWidget, Videos, check_every, check_numbers, check_videos, grid_picture
 from mvf.widgets.phase_table import PhaseTable, Segments, phases_of, segments_of
 
 Propose = Callable[[dict[str, NDArray[np.int64]], str], ArrayLike]
@@ -56,7 +57,7 @@ class PhaseLabeler(FrameWidget):
         ValueError: if there is no video, or the table, a label in it or an array does not fit, naming it.
     """
 
-    _esm = script("labeler.js")
+    _esm = javascript("frames.js", "labeler.js")
     labels = traitlets.Dict().tag(sync=True)
     proposes = traitlets.Bool().tag(sync=True)
 

@@ -2,9 +2,9 @@
 
 const THUMBNAIL = 44; // height of a frame in the film strip, CSS pixels
 
-class RetrievalView {
+class RetrievalView extends FrameView {
   constructor(model, el) {
-    this.model = model;
+    super(model);
     this.k = model.get("k");
     this.clips = new Clips(model, Math.max(24, 3 * (this.k + 1)));
     this.history = [];
@@ -84,12 +84,7 @@ class RetrievalView {
   }
 
   go(name, index) {
-    this.name = name;
-    this.video.control.value = name;
-    this.player.setCount(this.clips.meta(name).count);
-    this.player.show(index);
-    this.state.set("video", name);
-    this.state.set("frame", this.player.index);
+    this.turnTo(name, index);
     this.show();
   }
 
@@ -143,12 +138,6 @@ class RetrievalView {
     const frame = this.thumbnails[Math.min(this.thumbnails.length - 1, Math.floor(share * this.thumbnails.length))];
     this.ask(this.name, frame);
   }
-
-  dispose() {
-    this.stopResize();
-    this.player.dispose();
-    this.state.dispose();
-  }
 }
 
 class Neighbour {
@@ -172,9 +161,4 @@ class Neighbour {
   }
 }
 
-function render({ model, el }) {
-  const view = new RetrievalView(model, el);
-  return () => view.dispose();
-}
-
-export default { render };
+export default widget(RetrievalView);

@@ -9,7 +9,8 @@ import traitlets
 from IPython.display import Image
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.widgets.frames import FrameWidget, Videos, check_every, check_videos, grid_picture, script
+from mvf.widgets.assets import javascript
+from mvf.widgets.frames import FrameWidget, Videos, check_every, check_videos, grid_picture
 
 
 class RetrievalBrowser(FrameWidget):
@@ -39,7 +40,7 @@ class RetrievalBrowser(FrameWidget):
         [('lunge', 2, 0.0)]
     """
 
-    _esm = script("retrieval.js")
+    _esm = javascript("frames.js", "retrieval.js")
     # (frames of all videos, k), in the order of the videos: uint16 video, uint32 frame, float32 distance.
     neighbour_videos = traitlets.Bytes().tag(sync=True)
     neighbour_frames = traitlets.Bytes().tag(sync=True)
