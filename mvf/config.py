@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mvf.casting import cast
+from mvf.preset_files import preset_values, stored_presets
 
-PRESET_FOLDER = Path(__file__).parent / "presets"
 CHOICES = {
     "pooling": ("lstp", "fixed_width", "max", "mean", "cls"),
     "readout": ("cls", "mean"),
@@ -45,6 +43,7 @@ class Config:
     probe: str = "logistic"  # classification probe: logistic regression, or FineGym's linear layer by SGD
     judge: str = "action"  # every action alone; "together": one task, whose labels are classes without an order
     action: str = ""  # only the videos of this action
+    localization: bool = True  # judge attention maps too: half of the time that a small run takes
 
     # backbone, frozen but for its last blocks where that is asked for
     backbone: str = "dino_vitb8"
@@ -145,11 +144,12 @@ _POSITIVE = (
     "embedding_size projection_width bank_views batch_size stride chunk"
 ).split()
 DATA_FIELDS = tuple("dataset data_root data_seed data_options fps stride chunk probe judge action".split())
+BASE_FIELDS = (*DATA_FIELDS, "num_frames", "batch_size")
 
 
 def presets() -> tuple[str, ...]:
-    """Names of all presets."""
-    return tuple(sorted(path.stem for path in PRESET_FOLDER.glob("*.toml")))
+    """Names of all presets: those with a file, and those made for each objective (`mvf.preset_files`)."""
+    return tuple(stored_presets())
 
 
 def load_config(preset: str = "synthetic", base: str = "", /, **overrides: Any) -> Config:
@@ -160,7 +160,8 @@ def load_config(preset: str = "synthetic", base: str = "", /, **overrides: Any) 
 
     Args:
         preset: Name of a preset.
-        base: Put the differences of `preset` on the data and size of this one: an ablation on another data set.
+        base: Put the differences of `preset` on the data and size (`BASE_FIELDS`) of this one: an ablation on
+            another data set.
         **overrides: Values by field name. Text is cast to the field's type, as papermill passes text.
 
     Raises:
@@ -176,13 +177,6 @@ def load_config(preset: str = "synthetic", base: str = "", /, **overrides: Any) 
         keys = {name: _default(name) for name in DATA_FIELDS} | _read_preset(dataset)
         values |= {name: keys[name] for name in DATA_FIELDS}
     return make_config({**values, **overrides})
-
-
-def own_settings(preset: str) -> dict[str, Any]:
-    """What a preset and those it extends say, without the last one: what it is about."""
-    values = tomllib.loads(_preset_text(preset))
-    parent = values.pop("extends", "")
-    return own_settings(parent) | values if parent else {}
 
 
 def make_config(values: Mapping[str, Any]) -> Config:
@@ -205,20 +199,10 @@ def _check_choice(kind: str, value: Any, allowed: Iterable[str]) -> None:
         raise ValueError(f'unknown {kind} "{value}"; {nearest(value, allowed)}')
 
 
-@cache
-def _preset_text(preset: str) -> str:
-    _check_choice("preset", preset, presets())
-    return (PRESET_FOLDER / f"{preset}.toml").read_text()
-
-
 def _read_preset(preset: str, base: str = "") -> dict[str, Any]:
-    """Values of a preset on top of those of the preset that it `extends`; of `base`, its data keys stay as they are."""
-    values = tomllib.loads(_preset_text(preset))
-    parent = values.pop("extends", "")
-    if parent:
-        below = _read_preset(parent, base)
-        return below | {name: value for name, value in values.items() if not (base and name in DATA_FIELDS)}
-    return _read_preset(base) if base else values
+    for name in filter(None, (preset, base)):
+        _check_choice("preset", name, presets())
+    return preset_values(preset, base, BASE_FIELDS)
 
 
 def _default(name: str) -> Any:

@@ -53,7 +53,7 @@ def model_cost(config: Config) -> Cost:
     """
     backbone = _shape(config.backbone, config.image_size, config.layers, config.trainable_blocks)
     with torch.random.fork_rng(devices=[]):
-        model = build_model(config, backbone, project=build_config_loss(config).reads == "projection").eval()
+        model = build_model(config, backbone, project="projection" in build_config_loss(config).reads).eval()
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     return Cost(trained, frozen, _operations(model))

@@ -14,7 +14,8 @@ from mvf import plotting
 from mvf.config import load_config, presets
 from mvf.evaluation import read_report
 from mvf.files import atomic
-from mvf.sights import ATTENDS, ENTITIES, PLACES, by_entity, differences_table
+from mvf.plotting import cell
+from mvf.sights import ATTENDS, ENTITIES, LABELS, PLACES, by_entity, differences_table, supervision
 
 SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")
 WHOLE = ("model", "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "frozen_frame",
@@ -107,10 +108,10 @@ def grouped(reports: Reports) -> dict[str, list[dict]]:
 def runs_table(reports: Reports) -> plotting.Table:
     """Every run with its scores."""
     rows = tuple(
-        (Path(folder).name, row_name(r), str(r["seed"]), *(plotting.cell(r["scores"].get(s)) for s in SCORES))
+        (Path(folder).name, row_name(r), supervision([r]), str(r["seed"]), *(cell(r["scores"].get(s)) for s in SCORES))
         for folder, r in reports.items()
     )
-    return plotting.Table(rows, ("run", "row", "seed", *SCORES))
+    return plotting.Table(rows, ("run", "row", LABELS, "seed", *SCORES))
 
 
 def tables(reports: Reports) -> dict[str, plotting.Table]:
@@ -198,6 +199,7 @@ def _table(
             found = [part(run).get(member, {}) for run in runs]
             if any(found):
                 cells = (spread([f[score] for f in found if score in f]) for score in scores)
-                lines.append((row, str(sum(map(bool, found))), member.replace("_", " "), *cells))
+                consumed = supervision(runs, member)
+                lines.append((row, consumed, str(sum(map(bool, found))), member.replace("_", " "), *cells))
     notes = ("Mean ± two standard deviations (ddof 1) over runs.",)
-    return plotting.Table(tuple(lines), ("row", "runs", "embedding", *scores), caption, notes)
+    return plotting.Table(tuple(lines), ("row", LABELS, "runs", "embedding", *scores), caption, notes)

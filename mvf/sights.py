@@ -25,6 +25,20 @@ PLACES = (
 RIVALS = PLACES[2:]
 ENTITIES = tuple(f"entity_{i}" for i in range(1, 7))
 ATTENDS = ("overlap", "steadiness", "entropy", "effective_share")
+TRAINED = ("model", "frozen_frame", "shuffled_order", "entity_best", *ENTITIES)  # what the objective has had a part in
+LABELS = "training labels"
+
+
+def supervision(runs: Sequence[Mapping], member: str = "model") -> str:
+    """Which labels the training of runs consumed; a dash for what they did not train.
+
+    Example:
+        >>> supervision([{"supervision": "video"}]), supervision([{"supervision": "video"}], "untrained")
+        ('video', '–')
+    """
+    if member not in TRAINED:
+        return plotting.MISSING
+    return " or ".join(dict.fromkeys(run.get("supervision", "unknown") for run in runs))
 
 
 def by_entity(report: Mapping) -> dict[str, dict[str, float]]:
@@ -48,9 +62,12 @@ def differences_table(rows: Mapping[str, list[dict]], measures: Sequence[str]) -
             both = [maps for maps in looked if "entity_1" in maps and rival in maps]
             cells = [_difference(both, rival, measure) for measure in measures]
             if any(cells):
-                lines.append((row, str(len(both)), rival.replace("_", " "), *(c or plotting.MISSING for c in cells)))
+                shown = (c or plotting.MISSING for c in cells)
+                lines.append((row, supervision(runs), str(len(both)), rival.replace("_", " "), *shown))
     notes = ("Mean over runs for every video, then mean and 95 % bootstrap interval over videos.",)
-    return plotting.Table(tuple(lines), ("row", "runs", "entity 1 minus", *measures), "What entity 1 adds", notes)
+    return plotting.Table(
+        tuple(lines), ("row", LABELS, "runs", "entity 1 minus", *measures), "What entity 1 adds", notes
+    )
 
 
 def _difference(runs: Sequence[Mapping], rival: str, measure: str) -> str:

@@ -20,6 +20,7 @@ from mvf.config import Config
 from mvf.data import VideoList, find_config_videos
 from mvf.data.augment import build_augmentation, derive_seed
 from mvf.data.dataset import VideoDataset, build_dataset
+from mvf.data.samplers import action_batches, find_sampler, phase_runs, random_batches
 from mvf.distributed import gather_batch, synchronise_batch_norm, world_size
 from mvf.losses import build_config_loss
 from mvf.models import build_model, load_weights
@@ -47,9 +48,11 @@ class TrainingStep(nn.Module):
     def forward(self, clip: Clip, generator: torch.Generator | None = None) -> Tensor:
         """The objective of the whole batch, over all processes."""
         out = self._run(clip)
-        chosen = {"raw": out.raw_embeddings, "unit": out.embeddings, "projection": out.projections}[self.loss.reads]
-        embeddings, whole = gather_batch(chosen.unflatten(0, clip.valid.shape[:2]), clip)
-        loss = self.loss(embeddings.float(), whole, generator=generator)
+        made = {"raw": out.raw_embeddings, "unit": out.embeddings, "projection": out.projections}
+        read = {kind: made[kind].unflatten(0, clip.valid.shape[:2]) for kind in self.loss.reads.split("+")}
+        embeddings, whole = gather_batch(torch.cat([*read.values()], dim=-1), clip)
+        embeddings = dict(zip(read, embeddings.float().chunk(len(read), dim=-1)))
+        loss = self.loss(embeddings if len(read) > 1 else embeddings[self.loss.reads], whole, generator=generator)
         if not self.overlap_penalty:
             return loss
         overlap = entity_overlap(out.attention).view(*clip.valid.shape, 1)
@@ -58,7 +61,7 @@ class TrainingStep(nn.Module):
 
     def _run(self, clip: Clip) -> MVFormerOutput:
         valid = clip.valid.flatten(0, 1)
-        project = self.loss.reads == "projection"
+        project = "projection" in self.loss.reads
         if clip.patches is None:
             return self.model(clip.frames.flatten(0, 1), valid, project=project)
         cls = None if clip.cls is None else clip.cls.flatten(0, 1)
@@ -71,12 +74,13 @@ class Trainer:
     def __init__(self, config: Config, folder: Path, accelerator: Accelerator, start: Path | None = None) -> None:
         self.config, self.folder, self.accelerator = config, folder, accelerator
         self.records = find_config_videos(config, "train")
+        torch.manual_seed(derive_seed(config.seed, "loss"))
         self.loss = build_config_loss(config)
         torch.manual_seed(config.seed)
-        self.model = build_model(config, project=self.loss.reads == "projection")
+        self.model = build_model(config, project="projection" in self.loss.reads)
         if config.init_from:
             load_weights(self.model, start or initial_weights(config, folder))
-        check_supervision(self.loss.labels, self.records, config)
+        check_supervision(self.loss, self.records, config)
         if world_size() > 1:
             synchronise_batch_norm(self.model)
         parts = self.model.to(accelerator.device), self.loss.to(accelerator.device)
@@ -140,7 +144,7 @@ class Trainer:
         # dropout starts afresh every epoch, so that an epoch is the same after a resume
         torch.manual_seed(derive_seed(self.config.seed, "dropout", self.epoch, self.accelerator.process_index))
         started, losses, norms, frames = time.perf_counter(), [], [], 0
-        count = len(epoch_batches(self.config, len(self.records), self.epoch, self.accelerator.num_processes))
+        count = len(self._epoch_batches(self.epoch))
         with tqdm(
             total=count,
             unit="step",
@@ -182,6 +186,7 @@ class Trainer:
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.step.parameters(), self.config.clip_norm)
         self.optimizer.step()
+        self.loss.advance()
         return loss.item(), float(norm)
 
     def _learning_rate(self, epoch: int) -> float:
@@ -195,7 +200,7 @@ class Trainer:
         if self.config.features == "banked":
             bank = FeatureBank(self.model.backbone, build_augmentation(self.config), self.config.precision)
             store = BankStore(bank, self.records, self.config.bank_views)
-        return build_dataset(self.config, self.records, self.loss.views, store)
+        return build_dataset(self.config, self.records, self.loss, store)
 
     def _batches(self, dataset: VideoDataset) -> Iterator[tuple[Plan, Clip]]:
         """This process's share of every batch of all epochs that are left, workers reading ahead."""
@@ -203,31 +208,38 @@ class Trainer:
         wanted = [
             [(epoch, video) for video in batch[rank::world]]
             for epoch in range(self.epoch + 1, self.config.epochs + 1)
-            for batch in epoch_batches(self.config, len(self.records), epoch, world)
+            for batch in self._epoch_batches(epoch)
         ]
         loader = DataLoader(dataset, batch_sampler=wanted, collate_fn=Clip.stack, num_workers=self.config.workers)
         return zip(wanted, loader)
 
+    def _epoch_batches(self, epoch: int) -> list[list[int]]:
+        return epoch_batches(self.config, self.records, epoch, self.loss.sampler, self.accelerator.num_processes)
 
-def epoch_batches(config: Config, videos: int, epoch: int, world: int = 1) -> list[list[int]]:
-    """Videos of every batch of an epoch: a function of seed and epoch alone.
 
-    The last batch may be smaller; with several processes it is cut to a multiple of them.
-    """
+def epoch_batches(
+    config: Config, records: VideoList, epoch: int, sampler: str = "views", world: int = 1
+) -> list[list[int]]:
+    """Videos of every batch of an epoch, of all processes: a function of seed, epoch and the videos' actions alone."""
     generator = torch.Generator().manual_seed(derive_seed(config.seed, "order", epoch))
-    order = torch.randperm(videos, generator=generator).tolist()
-    batches = [order[start : start + config.batch_size] for start in range(0, videos, config.batch_size)]
-    batches[-1] = batches[-1][: len(batches[-1]) // world * world]
-    batches = [batch for batch in batches if batch]
-    if not batches:
-        raise ValueError(f"{videos} videos cannot feed {world} processes: use fewer processes or more videos")
-    return batches
+    if find_sampler(sampler).one_action:
+        return action_batches([record.action for record in records], config.batch_size, generator, world)
+    return random_batches(len(records), config.batch_size, generator, world)
 
 
-def check_supervision(labels: str, records: VideoList, config: Config) -> None:
-    """Refuses an objective whose labels the data do not have."""
-    if labels in ("phase", "frame") and any(record.phases is None for record in records):
+def check_supervision(loss: nn.Module, records: VideoList, config: Config) -> None:
+    """Refuses data that do not have the labels or the pairs that an objective needs, and odd numbers of frames."""
+    if "phase" in loss.labels or "frame" in loss.labels:
+        without = [record.name for record in records if not phase_runs(record.phases)]
+        if without:
+            raise ValueError(
+                f'objective "{config.objective}" needs {loss.labels} labels, and {len(without)} of {len(records)} '
+                f"training videos of {config.dataset} have no labelled phase of 3 frames or more ({without[0]}, ...): "
+                'add phases, leave these videos out, or choose an objective without labels such as "scl"'
+            )
+    epoch_batches(config, records, 1, loss.sampler, world_size())  # an action without a pair is named now
+    if loss.sampler == "anchors" and config.num_frames % 2:
         raise ValueError(
-            f'objective "{config.objective}" needs {labels} labels and {config.dataset} has videos without: '
-            'add phases, or choose an objective without labels such as "scl"'
+            f'num_frames must be even for objective "{config.objective}", half anchors and half positives, '
+            f"got {config.num_frames}"
         )

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from mvf.bank import FeatureBank
@@ -21,7 +22,7 @@ from mvf.models import load_official_checkpoint
 from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction
 from mvf.precision import resolve_device
-from mvf.run_folder import default_folder, load_run, read_config
+from mvf.run_folder import default_folder, load_run, read_config, read_history
 
 PROTOCOL = "3"  # goes up when a report of the same model on the same data would say something else
 CHECKPOINTS = (".pth", ".pt", ".pyth")
@@ -153,6 +154,7 @@ def report_on(model: MVFormer, config: Config, splits: Splits, path: str | Path 
     )
     report |= _marks(model, config) | {"cost": _cost(model, config)}
     if path is not None:
+        report["cost"] |= _epoch_cost(Path(path).parent)
         write_report(report, path)
     return report
 
@@ -189,6 +191,12 @@ def _cost(model: MVFormer | ModelPerAction, config: Config) -> dict[str, float]:
     return asdict(model_cost(config)) | timed
 
 
+def _epoch_cost(folder: Path) -> dict[str, float]:
+    """Median seconds of the epochs that a run folder's history has."""
+    rows = read_history(folder) if (folder / "history.csv").exists() else []
+    return {"seconds_per_epoch": median(row["seconds"] for row in rows)} if rows else {}
+
+
 def _marks(model: MVFormer, config: Config) -> dict[str, str]:
     """What a stored report must carry to be shown for this model on these data."""
     return {"model_sha256": fingerprint(model), "judged_on": _data_mark(config), "protocol": PROTOCOL}
@@ -202,7 +210,8 @@ def _data_mark(config: Config) -> str:
 def summary(report: dict, figures: Sequence[Path] = ()) -> str:
     """The report as text: scores with verdicts, cropped first, and where the figures are."""
     weights = f"{report['backbone']} ({report['backbone_weights']} weights)"
-    lines = [f"{report['preset']} on {report['dataset']}, seed {report['seed']}, {weights}"]
+    labels = f"labels used in training: {report['supervision']}"
+    lines = [f"{report['preset']} on {report['dataset']}, seed {report['seed']}, {weights}, {labels}"]
     verdicts = report.get("verdicts", {})
     for name in sorted(verdicts, key=lambda name: not name.startswith("cropped")):
         lines.append(f"  {name:28s} {verdicts[name]}")

@@ -1,6 +1,6 @@
 import pytest
 
-from mvf.config import DATA_FIELDS, Config, load_config, make_config, presets
+from mvf.config import BASE_FIELDS, DATA_FIELDS, Config, load_config, make_config, presets
 
 
 def test_penn_is_the_papers_row():
@@ -54,6 +54,27 @@ def test_bad_values_are_refused_with_the_nearest_valid_one(overrides, message):
 def test_unknown_preset_names_the_nearest():
     with pytest.raises(ValueError, match='unknown preset "syntetic"; did you mean "synthetic"'):
         load_config("syntetic")
+
+
+@pytest.mark.parametrize(
+    ("name", "close"), [("penn_tccc", "penn_tcc"), ("penn_vsp_publish", "penn_vsp_published"), ("penn_gt", "penn_gta")]
+)
+def test_presets_made_for_objectives_are_named_too(name, close):
+    assert close in presets()
+    with pytest.raises(ValueError, match=f'did you mean "{close}"'):
+        load_config(name)
+
+
+def test_a_preset_can_be_changed_without_changing_the_next_one():
+    load_config("penn_vsp_published").objective_options["variant"] = "corrected"
+    assert load_config("penn_vsp_published").objective_options == {"variant": "reference"}
+
+
+def test_on_another_base_a_preset_has_the_bases_data_and_size_and_its_own_objective():
+    config, base = load_config("penn_vsp_published", "pouring"), load_config("pouring")
+    assert all(getattr(config, name) == getattr(base, name) for name in BASE_FIELDS)
+    assert (config.objective, config.objective_options) == ("vsp", {"variant": "reference"})
+    assert config.backbone == "resnet50" and config.epochs == base.epochs
 
 
 def test_another_dataset_brings_its_data_keys_and_nothing_else():

@@ -67,7 +67,7 @@ def one_of_each():
     row = plotting.RetrievalRow(frames()[0], "a, up", list(frames()[1:6]), list("bcdef"), [True, False] * 2 + [True])
     maps = np.random.default_rng(1).random((6, 2, 4, 4))
     yield "history", plotting.plot_history(history())
-    yield "views", plotting.plot_views(frames(), frames() / 255, np.arange(6), np.arange(6) + 4)
+    yield "views", plotting.plot_views((frames(), frames() / 255), (np.arange(6), np.arange(6) + 4))
     yield "controls", plotting.plot_controls(report())
     yield "fractions", plotting.plot_label_fractions(report()["label_fractions"])
     yield "confusion", plotting.plot_confusion([[8, 2], [0, 10]], ["up", "down"])
@@ -144,15 +144,15 @@ def test_live_plot_replaces_one_output_and_always_draws_the_last_epoch(monkeypat
 
 
 def test_views_show_both_strips_with_their_frame_numbers():
-    figure = plotting.plot_views(frames(), frames(), np.arange(6) + 10, np.arange(6) + 50, shown=3, title="squat")
+    figure = plotting.plot_views((frames(), frames()), (np.arange(6) + 10, np.arange(6) + 50), shown=3, title="squat")
     assert len(figure.axes) == 2 * 3 + 1
     assert {"10", "15", "50", "55", "view 1", "view 2", "squat"} <= set(texts(figure))
-    with pytest.raises(ValueError, match=r"index_b must be \(6,\), one a frame, got \(5,\)"):
-        plotting.plot_views(frames(), frames(), np.arange(6), np.arange(5))
-    with pytest.raises(ValueError, match=r"frames_a must be \(T, H, W, 3\).*\(6, 3, 4, 5\)"):
-        plotting.plot_views(np.zeros((6, 3, 4, 5)), frames(), np.arange(6), np.arange(6))
+    with pytest.raises(ValueError, match=r"indices\[1\] must be \(6,\), one a frame, got \(5,\)"):
+        plotting.plot_views((frames(), frames()), (np.arange(6), np.arange(5)))
+    with pytest.raises(ValueError, match=r"views\[0\] must be \(T, H, W, 3\).*\(6, 3, 4, 5\)"):
+        plotting.plot_views((np.zeros((6, 3, 4, 5)), frames()), (np.arange(6), np.arange(6)))
     with pytest.raises(ValueError, match=r"float in \[0, 1\], got float64 from 0.0 to 255"):
-        plotting.plot_views(frames() * 0.0 + [0, 0, 255], frames(), np.arange(6), np.arange(6))
+        plotting.plot_views((frames() * 0.0 + [0, 0, 255], frames()), (np.arange(6), np.arange(6)))
 
 
 def test_controls_show_cropped_above_whole_with_the_clocks_line():

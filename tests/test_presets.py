@@ -1,7 +1,7 @@
 """Every preset: the numbers that the paper states, and its model at full size."""
 
 import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 
 import pytest
@@ -9,12 +9,14 @@ import torch
 
 from mvf.clip import example_clip
 from mvf.config import load_config, presets
-from mvf.losses import build_config_loss
+from mvf.losses import OBJECTIVES, build_config_loss
 from mvf.models import backbone, build_model
+from mvf.preset_files import STUDY, own_settings, stored_presets
 from mvf.trainer import TrainingStep
 
-OWN = ("demo", "folder", "synthetic")  # not of the paper
-PAPER = tuple(name for name in presets() if name not in OWN)
+OWN = ("demo", "folder", "synthetic", *STUDY)  # not of the paper
+FAMILIES = {name: stored.objective for name, stored in stored_presets().items() if stored.objective}
+PAPER = tuple(name for name in presets() if name not in (*OWN, *FAMILIES))
 CARL = {"backbone": "resnet50", "layers": (4,), "pooling": "max", "trainable_blocks": 1}
 DATA = {
     "penn": {"layers": (4, 8, 12), "entities": 3, "readout": "cls", "epochs": 500, "batch_size": 4},
@@ -47,6 +49,32 @@ OF_PENN = {
     **{f"penn_multi_{n}": {"entities": n} for n in (1, 5)},
     **{f"penn_dino_{kind}": {"pooling": kind, "layers": (12,), "entities": 1} for kind in ("max", "mean", "cls")},
 }
+VSP_ON = {"penn", "finegym99", "finegym288", "pouring", "kinetics400"}
+ROWS = {  # data sets of the paper's rows
+    **dict.fromkeys(("tcc", "tcn", "sal", "vsp_p", "vsp_f"), {"penn", "finegym99", "finegym288"}),
+    **dict.fromkeys(("lav", "gta", "vava", "lrprop"), {"penn"}),
+    "vsp": VSP_ON,
+}
+REFERENCE = {"variant": "reference"}
+PUBLISHED = {  # frames, videos a batch, options; None: the data set's
+    "tcc": (20, 4, {}),
+    "tcn": (40, None, {}),
+    "sal": (20, None, {}),
+    "lav": (20, 2, {}),
+    "gta": (20, 4, REFERENCE),
+    "vava": (20, 2, REFERENCE),
+    "lrprop": (80, None, {}),
+    "vsp": (12, 128, REFERENCE),
+    "vsp_p": (12, 128, REFERENCE),
+    "vsp_f": (12, 128, {"variance_power": 2}),
+}
+FORMS = ("", "_published")
+ADDED = {  # one step from a preset made for an objective
+    "penn_tcc_port": ("penn_tcc_published", {"objective_options": REFERENCE}),
+    **{f"penn_{o}{p}_per_action": (f"penn_{o}{p}", {"per_action": True}) for o in ("tcc", "lav") for p in FORMS},
+    **{f"penn_vsp{p}_from_kinetics": (f"penn_vsp{p}", {"init_from": f"kinetics400_vsp{p}"}) for p in FORMS},
+    **{f"penn_vsp{p}_zero_shot_kinetics": (f"penn_vsp{p}_from_kinetics", {"epochs": 0}) for p in FORMS},
+}
 
 
 def differences(one, other):
@@ -77,7 +105,70 @@ def test_ablations_differ_from_penn_in_what_they_ablate_alone(name):
 
 
 def test_no_preset_is_left_out():
-    assert set(PAPER) == {*DATA, *(f"{name}_carl" for name in DATA), *OF_PENN}
+    assert set(PAPER) == {*DATA, *(f"{name}_carl" for name in DATA), *OF_PENN, *ADDED}
+    own = {f"{base}_{name}" for name, bases in ROWS.items() for base in (*bases, *STUDY)}
+    assert set(FAMILIES) == own | {f"{base}_{name}_published" for name, bases in ROWS.items() for base in bases}
+    assert set(OBJECTIVES) == {*FAMILIES.values(), "scl"}
+
+
+# objectives ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_on_mvformers_own_settings_the_objective_alone_differs(name):
+    for base in (*ROWS[name], *STUDY):
+        options = {"objective_options": {}} if load_config(base).objective_options else {}
+        options = {"objective_options": {"segments": 5}} if name == "vsp" else options  # few videos a batch
+        assert differences(f"{base}_{name}", base) == {"objective": name} | options
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_published_settings_are_on_the_model_of_carl(name):
+    for base in ROWS[name]:
+        frames, batch, options = PUBLISHED[name]
+        if base in ("pouring", "kinetics400"):  # the released sampler needs as many for 5 bridges
+            frames, batch, options = {"pouring": 240, "kinetics400": 80}[base], None, {**options, "segments": 5}
+        carl, config = load_config(f"{base}_carl"), load_config(f"{base}_{name}_published")
+        wanted = {"num_frames": frames, "batch_size": batch or carl.batch_size, "objective_options": options}
+        assert config == replace(carl, objective=name, preset=config.preset, **wanted)
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_starred_and_pre_trained_rows_are_one_step_from_the_objectives_preset(name):
+    below, values = ADDED[name]
+    assert differences(name, below) == values
+    assert load_config(name).init_from in ("", *presets())
+    assert own_settings(name)["objective"] == load_config(below).objective
+
+
+def test_overrides_reach_presets_made_for_objectives():
+    config = load_config("penn_tcc_published", entities=1)
+    assert (config.preset, config.num_frames, config.backbone) == ("penn_tcc_published", 20, "resnet50")
+
+
+OPTIONS = {(c.objective, str(c.objective_options)): name for name in presets() if (c := load_config(name))}
+
+
+@pytest.mark.parametrize("name", OPTIONS.values())
+def test_the_objective_of_every_preset_can_be_learned_from(name):
+    config = load_config(name)
+    torch.manual_seed(1)
+    loss = build_config_loss(config)
+    # two phases of 6 frames, but one where clips show one phase; frames that an interleaving objective can pair
+    phase = torch.arange(12).ge(6).long() * (loss.sampler != "phase")
+    clip = example_clip(3, loss.views, 12)
+    shape = clip.frame_index.shape
+    clip = replace(clip, action=torch.zeros(3, dtype=torch.long), phase=phase.expand(shape).clone())
+    z = torch.nn.functional.normalize(torch.randn(*shape, config.embedding_size), dim=-1).requires_grad_()
+    value = loss(z, clip, generator=torch.Generator().manual_seed(1))
+    value.backward()
+    assert value.isfinite() and z.grad.isfinite().all() and z.grad.any()
+
+
+def test_supervision_is_what_table_4_says():
+    labels = {name: build_config_loss(load_config(f"penn_{name}")).labels for name in ROWS}
+    video = dict.fromkeys(("tcc", "lav", "gta", "vava", "lrprop"), "video")
+    assert labels == video | dict.fromkeys(("tcn", "sal", "vsp"), "none") | {"vsp_p": "phase", "vsp_f": "frame"}
 
 
 # at full size -------------------------------------------------------------------------------------------------------
@@ -97,7 +188,8 @@ def copied(name, weights, image_size):
 
 
 ORDINARY = "penn"
-FULL_SIZE = [name if name == ORDINARY else pytest.param(name, marks=pytest.mark.slow) for name in presets()]
+MODELS = [name for name in presets() if load_config(name).objective == "scl"]  # objectives are on these models
+FULL_SIZE = [name if name == ORDINARY else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 
 
 @pytest.mark.parametrize("name", FULL_SIZE)

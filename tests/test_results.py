@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvf.results import grouped, matching_folders, row_name
+from mvf.results import grouped, matching_folders, row_name, runs_table, tables
 from mvf.sights import ENTITIES, by_entity, differences_table
 
 RUN = {
@@ -42,13 +42,14 @@ def looked(entity, head, seed):
     videos = {f"v{i}": {"auroc": entity + 0.01 * i, "lift": 2.0} for i in range(6)}
     rivals = {f"v{i}": {"auroc": head + 0.01 * i, "lift": 3.0} for i in range(6)}
     overlap = [[1.0, 0.5, 0.1], [0.5, 1.0, 0.3], [0.1, 0.3, 1.0]]
-    return {"videos": {"localization": {"entity_1": videos, "head_best": rivals}}, "attention": {"overlap": overlap}}
+    found = {"videos": {"localization": {"entity_1": videos, "head_best": rivals}}, "attention": {"overlap": overlap}}
+    return found | {"supervision": "video"}
 
 
 def test_what_entity_1_adds_is_paired_by_video_over_runs():
     rows = {"row": [looked(0.9, 0.8, 1), looked(0.9, 0.7, 2)]}
     (line,) = differences_table(rows, ("auroc", "lift")).rows
-    assert line == ("row", "2", "head best", "+0.150 [0.150, 0.150]", "-1.000 [-1.000, -1.000]")
+    assert line == ("row", "video", "2", "head best", "+0.150 [0.150, 0.150]", "-1.000 [-1.000, -1.000]")
     few = [{"videos": {"localization": {name: {"v0": {"auroc": 1.0}} for name in ("entity_1", "head_best")}}}]
     assert differences_table({"row": few}, ("auroc",)).rows == (), "one video has no interval"
 
@@ -62,3 +63,16 @@ def test_runs_with_competition_or_a_penalty_are_rows_of_their_own():
     plain = {"dataset": "penn", "preset": "penn", "sampling": "published", "backbone_weights": "hub"}
     names = {row_name(plain | more) for more in ({}, {"entity_competition": True}, {"overlap_penalty": 0.5})}
     assert len(names) == 3
+
+
+def test_every_table_says_which_labels_training_consumed():
+    def run(objective, labels, seed):
+        scores = {"model": {"classification": 0.5}, "untrained": {"classification": 0.3}}
+        return RUN | {"objective": objective, "supervision": labels, "seed": seed, "scores": scores["model"],
+                      "controls": {"untrained": scores["untrained"]}, "cropped": scores}  # fmt: skip
+
+    reports = {f"{o}-{s}": run(o, labels, s) for o, labels in (("scl", "none"), ("lav", "video")) for s in (1, 2)}
+    assert [row[2] for row in runs_table(reports).rows] == ["none", "none", "video", "video"]
+    for table in (tables(reports)[name] for name in ("cropped", "scores")):
+        labels = {(row[0].count("lav"), row[3]): row[1] for row in table.rows}
+        assert labels == {(0, "model"): "none", (0, "untrained"): "–", (1, "model"): "video", (1, "untrained"): "–"}

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import mvf
 from mvf import trainer
+from mvf.data.records import VideoRecord
 from mvf.embedding import video_features
 from mvf.models.overlap import entity_overlap
 from mvf.run_folder import HISTORY, load_run, read_history
@@ -252,12 +253,12 @@ def training_accelerator():
 
 
 def test_batches_hold_every_video_once_and_depend_on_seed_and_epoch_only(tiny):
-    config = tiny(batch_size=4)
-    batches = trainer.epoch_batches(config, 10, epoch=3)
+    config, ten = tiny(batch_size=4), [VideoRecord(str(i), "squat", None) for i in range(10)]
+    batches = trainer.epoch_batches(config, ten, epoch=3)
     assert sorted(sum(batches, [])) == list(range(10))
-    assert batches == trainer.epoch_batches(dataclasses.replace(config, epochs=99), 10, epoch=3)
-    assert batches != trainer.epoch_batches(config, 10, epoch=4)
-    assert [len(batch) for batch in trainer.epoch_batches(config, 9, epoch=1, world=2)] == [4, 4]
+    assert batches == trainer.epoch_batches(dataclasses.replace(config, epochs=99), ten, epoch=3)
+    assert batches != trainer.epoch_batches(config, ten, epoch=4)
+    assert [len(batch) for batch in trainer.epoch_batches(config, ten[:9], epoch=1, world=2)] == [4, 4]
 
 
 def test_no_write_permission_is_said(tiny, tmp_path):

@@ -14,7 +14,7 @@ from mvf.clip import Clip
 from mvf.config import Config
 from mvf.data.augment import build_augmentation, derive_seed
 from mvf.data.records import VideoRecord
-from mvf.data.sampling import sample_views
+from mvf.data.samplers import Settings, find_sampler
 from mvf.data.video import VideoError
 
 CHUNK = 16  # source frames in memory at once
@@ -31,6 +31,14 @@ class FeatureStore(Protocol):
         """Patches (T, P, C) and class tokens (T, C0), or None, of the given frames of one stored view."""
 
 
+class Needs(Protocol):
+    """What an objective asks of its clips."""
+
+    views: int
+    sampler: str
+    fewest: int
+
+
 class VideoDataset(Dataset):
     """Clips of one video in V views, each a pure function of (seed, epoch, video, view).
 
@@ -41,10 +49,12 @@ class VideoDataset(Dataset):
         records: The videos.
         length: T, frames of a view.
         views: V.
+        sampler: Name in `mvf.data.samplers.SAMPLERS`.
+        fewest: Frames that a video must have.
         seed: Of the run.
         augmentation: Function of (uint8 frames (T, 3, H, W), seed) -> float (T, 3, S, S); needed without a store.
         store: Stored features, in the order of `records`.
-        **sampling: Further keywords of `sample_views`.
+        **sampling: Further fields of `mvf.data.samplers.Settings`.
 
     Attributes:
         actions: Sorted names of the videos' actions; `Clip.action` holds positions in it.
@@ -59,6 +69,8 @@ class VideoDataset(Dataset):
         length: int,
         *,
         views: int = 2,
+        sampler: str = "views",
+        fewest: int = 1,
         seed: int = 1,
         augmentation: Callable[[Tensor, int], Tensor] | None = None,
         store: FeatureStore | None = None,
@@ -69,7 +81,9 @@ class VideoDataset(Dataset):
         if store is not None and store.views < views:
             raise ValueError(f"{views} different views are needed, the store holds {store.views}; raise bank_views")
         self.records, self.length, self.views, self.seed = records, length, views, seed
-        self.augmentation, self.store, self.sampling = augmentation, store, sampling
+        self.settings = Settings(views, **sampling)
+        self.sampler, self.fewest = find_sampler(sampler), fewest
+        self.augmentation, self.store = augmentation, store
         self.actions = sorted({record.action for record in records})
         self.has_phases = any("phases" in record.annotations for record in records)
 
@@ -80,7 +94,7 @@ class VideoDataset(Dataset):
         epoch, index = item
         record = self.records[index]
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch, record.name, "sampling"))
-        frame_index, valid = sample_views(record.num_frames, self.length, generator, views=self.views, **self.sampling)
+        frame_index, valid = self._draw(record, generator)
         if self.store is None:
             content = self._pixels(epoch, record, frame_index)
         else:
@@ -93,6 +107,17 @@ class VideoDataset(Dataset):
             action=torch.tensor([self.actions.index(record.action)]),
             **content,
         )
+
+    def _draw(self, record: VideoRecord, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if record.num_frames < self.fewest:
+            raise ValueError(
+                f"{record.name} has {record.num_frames} frames and the objective needs {self.fewest}: leave the video "
+                "out, or choose another objective"
+            )
+        try:
+            return self.sampler.draw(record.num_frames, self.length, generator, self.settings, record.phases)
+        except ValueError as error:
+            raise ValueError(f"{record.name}: {error}") from None
 
     def _pixels(self, epoch: int, record: VideoRecord, frame_index: Tensor) -> dict[str, Tensor]:
         seeds = [derive_seed(self.seed, epoch, record.name, view) for view in range(len(frame_index))]
@@ -116,13 +141,15 @@ class VideoDataset(Dataset):
 
 
 def build_dataset(
-    config: Config, records: Sequence[VideoRecord], loss_views: int = 2, store: FeatureStore | None = None
+    config: Config, records: Sequence[VideoRecord], needs: Needs, store: FeatureStore | None = None
 ) -> VideoDataset:
-    """The training clips that `config` describes; pixels, or features when there is a store."""
+    """The training clips of a configuration, as the objective `needs` them; pixels, or features from a store."""
     return VideoDataset(
         records,
         config.num_frames,
-        views=loss_views,
+        views=needs.views,
+        sampler=needs.sampler,
+        fewest=needs.fewest,
         seed=config.seed,
         augmentation=None if store is not None else build_augmentation(config),
         store=store,

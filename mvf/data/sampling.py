@@ -1,8 +1,9 @@
-"""Which frames a view shows: one sampler, a pure function of the video's length and a generator."""
+"""Which frames the views of a video show, as pure functions of its length and a generator."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -51,18 +52,19 @@ def sample_views(
         >>> index.shape, valid.all().item()
         (torch.Size([2, 4]), True)
     """
-    _check(num_frames, length, views, region, overlap)
+    check_lengths(num_frames=num_frames, length=length, views=views, region=region)
+    if not 0 <= overlap <= 1:
+        raise ValueError(f"overlap must be in [0, 1], got {overlap}")
     if sampling == "published":
         drawn = _published_views(num_frames, length, generator, views, block_rule, region, overlap)
     elif sampling == "content":
         drawn = [
-            _distinct(start, size, min(length, size), generator)
-            for start, size in _content_windows(num_frames, views, generator)
+            distinct(start, size, min(length, size), generator)
+            for start, size in content_windows(num_frames, views, generator)
         ]
     else:
         raise ValueError(f'sampling must be "published" or "content", got "{sampling}"')
-    index = torch.stack([_padded(view, length, num_frames) for view in drawn])
-    return index.clamp(max=num_frames - 1), index < num_frames
+    return padded(drawn, length, num_frames)
 
 
 def _published_views(
@@ -88,7 +90,7 @@ def _published_views(
             low, high = max(0, min(last, first - reach)), max(1, min(last + 1, first + reach + 1))
         else:
             low, high = 0, max(last, 1)
-        drawn.append(_some_inside(_whole(low, high, generator), block, count, num_frames, generator))
+        drawn.append(_some_inside(whole(low, high, generator), block, count, num_frames, generator))
     return drawn
 
 
@@ -99,19 +101,19 @@ def _some_inside(offset: int, block: int, count: int, num_frames: int, generator
     very short (T below about 8) or `window` blocks much longer than the video: there is nothing to attend to.
     """
     while True:
-        frames = _distinct(offset, block, count, generator)
+        frames = distinct(offset, block, count, generator)
         if frames[0] < num_frames:
             return frames
 
 
-def _content_windows(num_frames: int, views: int, generator: torch.Generator) -> list[tuple[int, int]]:
+def content_windows(num_frames: int, views: int, generator: torch.Generator) -> list[tuple[int, int]]:
     """Start and size of every view's window; drawn together until all overlap, so that no view is special."""
     while True:
         windows = []
         for _ in range(views):
             share = SHORTEST_WINDOW + (1 - SHORTEST_WINDOW) * _uniform(generator)
             size = math.ceil(share * num_frames)
-            windows.append((_whole(0, num_frames - size + 1, generator), size))
+            windows.append((whole(0, num_frames - size + 1, generator), size))
         if all(_overlapping(one, other) for one in windows for other in windows):
             return windows
 
@@ -121,26 +123,28 @@ def _overlapping(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return shared >= SMALLEST_OVERLAP * min(one[1], other[1])
 
 
-def _distinct(start: int, size: int, count: int, generator: torch.Generator) -> Tensor:
+def distinct(start: int, size: int, count: int, generator: torch.Generator) -> Tensor:
     """`count` distinct integers of [start, start + size), sorted."""
     return start + torch.randperm(size, generator=generator)[:count].sort().values
 
 
-def _padded(frames: Tensor, length: int, value: int) -> Tensor:
-    return torch.cat([frames, frames.new_full((length - len(frames),), value)])
+def padded(drawn: Sequence[Tensor], length: int, num_frames: int) -> tuple[Tensor, Tensor]:
+    """Frames of each view, at most `length`, as frame_index and valid (V, `length`); padding repeats the last frame."""
+    index = torch.stack([torch.cat([view, view.new_full((length - len(view),), num_frames)]) for view in drawn])
+    return index.clamp(max=num_frames - 1), index < num_frames
 
 
 def _uniform(generator: torch.Generator) -> float:
     return torch.rand((), generator=generator, dtype=torch.float64).item()
 
 
-def _whole(low: int, high: int, generator: torch.Generator) -> int:
+def whole(low: int, high: int, generator: torch.Generator) -> int:
+    """A whole number of [low, high)."""
     return int(torch.randint(low, high, (), generator=generator))
 
 
-def _check(num_frames: int, length: int, views: int, region: float, overlap: float) -> None:
-    for name, value in (("num_frames", num_frames), ("length", length), ("views", views), ("region", region)):
+def check_lengths(**values: float) -> None:
+    """Refuses values below 1, by name."""
+    for name, value in values.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    if not 0 <= overlap <= 1:
-        raise ValueError(f"overlap must be in [0, 1], got {overlap}")

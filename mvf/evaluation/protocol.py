@@ -90,7 +90,10 @@ def evaluate(
     _add_controls(report, train, val, protocol, kinds)
     _add_cropped(report, train, val, protocol, clocks["position_only"])
     _add_alignment(report, val_embedded, train, val, protocol, clocks["position_only"])
-    _add_localization(report, model, untrained, train_records, val_records)
+    if config.localization:
+        _add_localization(report, model, untrained, train_records, val_records)
+    else:
+        report["skipped"] |= dict.fromkeys(("localization", "attention"), "switched off by localization=false")
     return report
 
 

@@ -3,50 +3,109 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from mvf.config import Config, nearest
+from mvf.losses.combined import CombinedObjective, parse_objective
+from mvf.losses.gta import GlobalTemporalAlignmentLoss
+from mvf.losses.lav import LearningByAligningVideosLoss
+from mvf.losses.lrprop import PositionPropagationLoss
+from mvf.losses.objective import Objective
+from mvf.losses.sal import ShuffleAndLearnLoss
 from mvf.losses.scl import SequenceContrastiveLoss
+from mvf.losses.tcc import TemporalCycleConsistencyLoss
+from mvf.losses.tcn import TimeContrastiveLoss
+from mvf.losses.vava import VideoAlignmentByOptimalTransportLoss
+from mvf.losses.vsp import ProcessContrastiveLoss
+from mvf.losses.vsp_f import FrameProcessContrastiveLoss
+from mvf.losses.vsp_p import PhaseProcessContrastiveLoss
 
-__all__ = ["OBJECTIVES", "SequenceContrastiveLoss", "build_config_loss", "build_loss"]
-
-OBJECTIVES = {"scl": SequenceContrastiveLoss}
+OBJECTIVES: Mapping[str, type[Objective]] = {
+    "scl": SequenceContrastiveLoss,
+    "tcc": TemporalCycleConsistencyLoss,
+    "tcn": TimeContrastiveLoss,
+    "sal": ShuffleAndLearnLoss,
+    "lav": LearningByAligningVideosLoss,
+    "gta": GlobalTemporalAlignmentLoss,
+    "vava": VideoAlignmentByOptimalTransportLoss,
+    "lrprop": PositionPropagationLoss,
+    "vsp": ProcessContrastiveLoss,
+    "vsp_p": PhaseProcessContrastiveLoss,
+    "vsp_f": FrameProcessContrastiveLoss,
+}
 COUNTERPART = 5.0  # frames within which `content` sampling wants a counterpart in the other view
+
+__all__ = [
+    "OBJECTIVES",
+    "CombinedObjective",
+    "build_config_loss",
+    "build_loss",
+    *(c.__name__ for c in OBJECTIVES.values()),
+]
 
 
 def build_loss(name: str, embedding_size: int | None = None, **options: Any) -> nn.Module:
-    """The objective called `name`.
+    """The objective called `name`, or a weighted sum of several.
 
     Args:
-        name: One of `OBJECTIVES`.
+        name: One of `OBJECTIVES`, or a sum like `scl+0.1*lav`.
         embedding_size: Channels E of an embedding, for objectives that have parameters of that size.
-        **options: Arguments of the objective.
+        **options: Arguments of the objective; of a sum, a mapping of arguments by the member's name.
 
     Raises:
-        ValueError: for an unknown objective or option; the nearest valid one is named.
+        ValueError: for an unknown objective or option (the nearest valid one is named), or members of a sum whose
+            samplers exclude each other.
 
     Example:
         >>> build_loss("scl", temperature=0.2).reads
         'projection'
+        >>> build_loss("scl+0.1*lav", lav={"gamma": 0.2}).labels
+        'video'
     """
-    if name not in OBJECTIVES:
-        raise ValueError(f'unknown objective "{name}"; {nearest(name, OBJECTIVES)}')
-    known = inspect.signature(OBJECTIVES[name]).parameters
-    allowed = [option for option in known if option != "embedding_size"]
-    for option in options:
-        if option not in allowed:
-            raise ValueError(f'unknown option "{option}" of objective "{name}"; {nearest(option, allowed)}')
-    if "embedding_size" in known:
-        options["embedding_size"] = embedding_size
-    return OBJECTIVES[name](**options)
+    if "+" not in name and "*" not in name:
+        return _build_one(name, embedding_size, options)
+    weights = parse_objective(name)
+    for member, given in options.items():
+        if member not in weights:
+            raise ValueError(f'unknown member "{member}" of objective "{name}"; {nearest(member, weights)}')
+        if not isinstance(given, Mapping):
+            raise ValueError(f'options of "{name}" are mappings by member, like {member}={{...}}, got {given!r}')
+    members = {member: _build_one(member, embedding_size, options.get(member, {})) for member in weights}
+    return CombinedObjective(members, weights)
 
 
 def build_config_loss(config: Config) -> nn.Module:
     """The objective of a configuration; windows that share only a part of the video drop rows without a counterpart."""
     options = dict(config.objective_options)
-    known = inspect.signature(OBJECTIVES.get(config.objective, build_loss)).parameters
-    if config.sampling == "content" and "max_distance" in known:
-        options.setdefault("max_distance", COUNTERPART)
+    if config.sampling == "content":
+        combined = "+" in config.objective or "*" in config.objective
+        for member in parse_objective(config.objective):
+            if "max_distance" in _arguments(member):
+                options = _with_default(options, member if combined else "", "max_distance", COUNTERPART)
     return build_loss(config.objective, config.embedding_size, **options)
+
+
+def _build_one(name: str, embedding_size: int | None, options: Mapping[str, Any]) -> Objective:
+    known = _arguments(name)
+    allowed = [option for option in known if option != "embedding_size"]
+    for option in options:
+        if option not in allowed:
+            raise ValueError(f'unknown option "{option}" of objective "{name}"; {nearest(option, allowed)}')
+    sized = {"embedding_size": embedding_size} if "embedding_size" in known else {}
+    return OBJECTIVES[name](**options, **sized)
+
+
+def _arguments(name: str) -> Mapping[str, inspect.Parameter]:
+    if name not in OBJECTIVES:
+        raise ValueError(f'unknown objective "{name}"; {nearest(name, OBJECTIVES)}')
+    return inspect.signature(OBJECTIVES[name]).parameters
+
+
+def _with_default(options: Mapping[str, Any], member: str, name: str, value: Any) -> dict[str, Any]:
+    """`options` with a value where there is none; of a sum, among those of `member`."""
+    if not member:
+        return {name: value, **options}
+    return {**options, member: {name: value, **options.get(member, {})}}

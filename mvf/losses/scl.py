@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mvf.clip import Clip
+from mvf.losses.objective import VARIANTS, Objective, require_choice, require_positive
 
 NEGATIVES = ("single", "single_noself", "batch", "batch_noself")
-VARIANTS = ("reference", "corrected")
 EPSILON = 1e-6  # of the reference: inside its log, and the weight that padding keeps in its denominator
 
 
-class SequenceContrastiveLoss(nn.Module):
+class SequenceContrastiveLoss(Objective):
     """Pulls together frames of two views of a video that are close in time.
 
     For every frame the target is a Gaussian over the frames of the other view, centred on its own time; the
@@ -49,7 +49,7 @@ class SequenceContrastiveLoss(nn.Module):
         torch.Size([])
     """
 
-    reads, views, sampler, labels = "projection", 2, "views", "none"
+    reads, views, sampler, labels, fewest = "projection", 2, "views", "none", 0
 
     def __init__(
         self,
@@ -60,25 +60,23 @@ class SequenceContrastiveLoss(nn.Module):
         max_distance: float | None = None,
     ) -> None:
         super().__init__()
-        if temperature <= 0 or variance <= 0:
-            raise ValueError(f"temperature and variance must be above 0, got {temperature} and {variance}")
-        for name, value, allowed in (("negatives", negatives, NEGATIVES), ("variant", variant, VARIANTS)):
-            if value not in allowed:
-                raise ValueError(f'unknown {name} "{value}"; known: {", ".join(allowed)}')
+        require_positive(temperature=temperature, variance=variance)
+        require_choice("negatives", negatives, NEGATIVES)
+        require_choice("variant", variant, VARIANTS)
         self.temperature, self.variance, self.max_distance = temperature, variance, max_distance
         self.negatives, self.variant = negatives, variant
 
-    def forward(self, embeddings: Tensor, clip: Clip, generator: torch.Generator | None = None) -> Tensor:
+    def masked(self, z: Tensor, valid: Tensor) -> Tensor:
+        """Padding leaks into the denominator of the reference, so there it stays."""
+        return z if self.variant == "reference" else super().masked(z, valid)
+
+    def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None) -> Tensor:
         """The loss of a batch; nothing in it is random."""
-        _check(embeddings, clip)
-        with torch.autocast(embeddings.device.type, enabled=False):
-            z = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-            target, counted = self._target(clip, z.dtype)
-            if self.variant == "corrected":
-                z = torch.where(clip.valid[..., None], z, 0)
-                counted = counted & (target.sum(-1) > 0)
-            divergence = self._divergence(z, clip.valid, target)  # (B, 2, T)
-            return divergence.masked_fill(~counted, 0).sum() / counted.sum().clamp(min=1)
+        target, counted = self._target(clip, z.dtype)
+        if self.variant == "corrected":
+            counted = counted & (target.sum(-1) > 0)
+        divergence = self._divergence(z, clip.valid, target)  # (B, 2, T)
+        return divergence.masked_fill(~counted, 0).sum() / counted.sum().clamp(min=1)
 
     def _target(self, clip: Clip, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Gaussian over the other view (B, 2, T, T), zero where it has no frame near; frames that count (B, 2, T)."""
@@ -125,11 +123,3 @@ class SequenceContrastiveLoss(nn.Module):
     def _similarity(self, z: Tensor, frames: Tensor) -> Tensor:
         """Logits (B, 2, T, K) of all frames to `frames` (K, E)."""
         return z @ frames.T / self.temperature
-
-
-def _check(embeddings: Tensor, clip: Clip) -> None:
-    if embeddings.ndim != 4 or embeddings.shape[1] != 2:
-        raise ValueError(f"embeddings must be (B, 2, T, E), two views of every video; got {tuple(embeddings.shape)}")
-    if clip.frame_index.shape != embeddings.shape[:3]:
-        wanted, found = tuple(embeddings.shape[:3]), tuple(clip.frame_index.shape)
-        raise ValueError(f"clip.frame_index must be (B, 2, T) = {wanted}, got {found}")

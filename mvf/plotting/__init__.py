@@ -28,6 +28,7 @@ from mvf.plotting.overlays import entity_contours, overlay, strongest_patches
 from mvf.plotting.phases import plot_phase_ribbons
 from mvf.plotting.probe import plot_embeddings, plot_progression, plot_similarity
 from mvf.plotting.report import actions_table, kinds_table, report_table, scores_table
+from mvf.plotting.study import StudyPanel, plot_study
 from mvf.plotting.style import COLUMN, PAGE, PaperFigure, paper_figure, phase_colours, save_figure
 from mvf.plotting.tables import MISSING, NOT_RUN, Table, cell, config_table, shapes_table
 from mvf.plotting.temporal import plot_temporal_attention
@@ -42,6 +43,7 @@ __all__ = [
     "LivePlot",
     "PaperFigure",
     "RetrievalRow",
+    "StudyPanel",
     "Table",
     "TrialPanel",
     "actions_table",
@@ -73,6 +75,7 @@ __all__ = [
     "plot_progression",
     "plot_retrieval",
     "plot_similarity",
+    "plot_study",
     "plot_teaser",
     "plot_transfer",
     "plot_temporal_attention",

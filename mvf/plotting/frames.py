@@ -27,42 +27,37 @@ from mvf.plotting.style import (
 
 
 def plot_views(
-    frames_a: ArrayLike,
-    frames_b: ArrayLike,
-    index_a: ArrayLike,
-    index_b: ArrayLike,
+    views: Sequence[ArrayLike],
+    indices: Sequence[ArrayLike],
     num_frames: int | None = None,
     shown: int = 8,
     title: str = "",
 ) -> Figure:
-    """Two augmented views of a clip as strips with frame numbers, and where in the video each was sampled.
+    """Augmented views of a clip as strips with frame numbers, and where in the video each was sampled.
 
     Args:
-        frames_a: (T, H, W, 3) uint8 or float in [0, 1]: the first view; `frames_b` the second.
-        index_a: (T,) positions of its frames in the video, 0-based; `index_b` the second's.
+        views: (T, H, W, 3) uint8 or float in [0, 1], one a view.
+        indices: (T,) positions of the frames of each view in the video, 0-based.
         num_frames: Length of the video, in frames; by default up to the last sampled frame.
         shown: Pictures a strip, evenly spaced over the view.
         title: Name of the video.
     """
-    views = [
-        (as_images(f, n), np.asarray(i))
-        for f, i, n in ((frames_a, index_a, "frames_a"), (frames_b, index_b, "frames_b"))
-    ]
-    for (frames, index), name in zip(views, "ab"):
+    views = [(as_images(f, f"views[{n}]"), np.asarray(i)) for n, (f, i) in enumerate(zip(views, indices, strict=True))]
+    for n, (frames, index) in enumerate(views):
         if index.shape != frames.shape[:1]:
-            raise ValueError(f"index_{name} must be ({len(frames)},), one a frame, got {index.shape}")
+            raise ValueError(f"indices[{n}] must be ({len(frames)},), one a frame, got {index.shape}")
     shown = min(shown, *(len(index) for _, index in views))
     height = PAGE / (shown + 0.5) * max(f.shape[1] / f.shape[2] for f, _ in views)
-    with paper_figure(PAGE, 2 * height + 1.2) as figure:
+    with paper_figure(PAGE, len(views) * height + 1.2) as figure:
         figure.suptitle(title)
-        grid = figure.add_gridspec(3, shown, height_ratios=(height, height, 0.35))
+        grid = figure.add_gridspec(len(views) + 1, shown, height_ratios=(*[height] * len(views), 0.35))
         for row, (frames, index) in enumerate(views):
             for column, t in enumerate(np.linspace(0, len(index) - 1, shown).round().astype(int)):
                 axes = figure.add_subplot(grid[row, column])
                 show_image(axes, frames[t], f"{index[t]}")
                 if column == 0:
                     axes.set_ylabel(f"view {row + 1}")
-        _draw_positions(figure.add_subplot(grid[2, :]), [index for _, index in views], num_frames)
+        _draw_positions(figure.add_subplot(grid[-1, :]), [index for _, index in views], num_frames)
     return figure
 
 

@@ -5,23 +5,34 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from mvf import plotting
-from mvf.config import PRESET_FOLDER, load_config, presets
+from mvf.config import Config, load_config, make_config
 from mvf.cost import model_cost
 from mvf.files import atomic
+from mvf.losses import build_config_loss, build_loss
+from mvf.models import Architecture
+from mvf.preset_files import stored_presets
 from mvf.run_folder import REPOSITORY
 from mvf.tables.paper import NOT_RERUN, PaperTable, Row, paper_tables
 
 PATH = REPOSITORY / "figures" / "report_card.md"
 BASE = "penn"  # settings are shown as differences from it
 TRIALS = 3
+MODEL = (  # what the cost of a model depends on
+    *"backbone image_size layers trainable_blocks".split(),
+    *(f.name for f in fields(Architecture) if hasattr(Config, f.name)),
+)
 INTRODUCTION = f"""# Report card
 
 Every row of the paper's Tables 1 to 6, the preset that reproduces it, what it sets otherwise than `{BASE}`, and what
-its model costs at full size. Rows that no preset reproduces are other people's methods: "{NOT_RERUN}".
+its model costs at full size. Rows of other people's methods have their objective with its settings, as far as those
+are known, on CARL's model, not their own frame encoders (section "Objectives").
+LRProp is our reading of it: only the abstract was readable, and no code was found.
 Printed numbers: accuracy and retrieval in percent, mean ± two standard deviations over three trials where there is a ±.
 Trained parameters include the training-only head. Operations are floating-point operations to embed a frame, a
 multiplication and an addition counted as two. The notes say what the paper's own numbers say; "spread" is the sum of
@@ -31,7 +42,7 @@ COSTS = ("trained, 10⁶", "frozen, 10⁶", "operations a frame, 10⁹")
 
 def card_text() -> str:
     """The report card as Markdown."""
-    tables = (*map(table_card, paper_tables().values()), other_presets())
+    tables = (*map(table_card, paper_tables().values()), objectives(), other_presets())
     return "\n\n".join([INTRODUCTION, *map(str, tables)]) + "\n"
 
 
@@ -39,8 +50,8 @@ def table_card(table: PaperTable) -> plotting.Table:
     """Rows and presets of one table; a row has a line for every data set that it is of.
 
     Example:
-        >>> table_card(paper_tables()["table1"]).rows[4][:3]
-        ('VSP [54]', 'all', 'reported by the paper, not rerun')
+        >>> table_card(paper_tables()["table5"]).rows[0][:3]
+        ('RN50', 'penn', 'penn_resnet50')
     """
     lines = [line for row in table.rows for line in _lines(table, row)]
     command = f"python -m mvf batch {table.name} --trials {TRIALS} --out runs/{table.name}"
@@ -50,13 +61,34 @@ def table_card(table: PaperTable) -> plotting.Table:
     return plotting.Table(tuple(lines), columns, f"## Table {table.number}. {table.title}", notes)
 
 
+def objectives() -> plotting.Table:
+    """Presets made for each objective, the labels that it consumes, and what is known of its published settings.
+
+    Example:
+        >>> [row[:3] for row in objectives().rows if row[0] == "gta"]
+        [('gta', 'video', 'penn_gta, study_gta, study_late_gta, study_pullups_gta, study_pullups_late_gta')]
+    """
+    families: dict[str, list[str]] = {}
+    for preset, stored in stored_presets().items():
+        if stored.objective:
+            families.setdefault(stored.objective, []).append(preset)
+    lines = []
+    for name, members in sorted(families.items()):
+        published = [preset for preset in members if preset.endswith("_published")]
+        own = [preset for preset in members if preset not in published]
+        known = stored_presets()[own[0]].purpose
+        lines.append((name, build_loss(name, embedding_size=1).labels, ", ".join(own), ", ".join(published), known))
+    columns = ("objective", "labels", "presets, the base's own settings", "presets, as published", "what is published")
+    return plotting.Table(tuple(lines), columns, "## Objectives")
+
+
 def other_presets() -> plotting.Table:
-    """Presets that are of no row: what others start from, and what the tables have not."""
+    """Presets of no row and no objective's family: what others start from, and what the tables have not."""
     of_rows = {preset for table in paper_tables().values() for row in table.rows for preset in row.presets.values()}
     lines = [
-        (load_config(preset).dataset, preset, _differences(preset), *_costs(preset), _purpose(preset))
-        for preset in presets()
-        if preset not in of_rows
+        (load_config(preset).dataset, preset, _differences(preset), *_costs(preset), stored.purpose)
+        for preset, stored in stored_presets().items()
+        if preset not in of_rows and not stored.objective
     ]
     columns = ("data set", "preset", f"differs from {BASE}", *COSTS, "purpose")
     return plotting.Table(tuple(lines), columns, "## Presets of no row")
@@ -92,21 +124,17 @@ def _short(value: object) -> str:
     return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-@cache
 def _costs(preset: str) -> tuple[str, ...]:
-    cost = model_cost(load_config(preset))
+    config = load_config(preset)
+    head = "projection" in build_config_loss(config).reads
+    return _model_costs(tuple((name, getattr(config, name)) for name in MODEL), "scl" if head else "vsp")
+
+
+@cache
+def _model_costs(model: tuple[tuple[str, Any], ...], objective: str) -> tuple[str, ...]:
+    """Costs of what many presets share: of the objective it matters only whether it reads the training-only head."""
+    cost = model_cost(make_config({**dict(model), "objective": objective}))
     return f"{cost.parameters / 1e6:.2f}", f"{cost.backbone_parameters / 1e6:.2f}", f"{cost.operations / 1e9:.2f}"
-
-
-def _purpose(preset: str) -> str:
-    """The comment that a preset's file begins with."""
-    text = (PRESET_FOLDER / f"{preset}.toml").read_text(encoding="utf-8")
-    lines = []
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.lstrip("# "))
-    return " ".join(lines)
 
 
 if __name__ == "__main__":

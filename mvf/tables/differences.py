@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mvf import plotting
+from mvf.sights import LABELS
 from mvf.tables.notes import heading
 from mvf.tables.paper import Column, PaperTable
 from mvf.tables.trials import FEWEST, PLACES, Batch, Difference, compare
@@ -27,15 +28,16 @@ def differences(table: PaperTable, batch: Batch) -> plotting.Table:
         for row, place in places
     ]
     lines = [
-        (*row.labels, PLACES[place], *map(_cell, table.columns, compared))
+        (*row.labels, PLACES[place], *map(difference_cell, table.columns, compared), batch.labels_of(row))
         for (row, place), compared in zip(places, found)
     ]
     caption = f"{heading(table, batch)}. Differences from {table.row_name(reference)}, in the table's units"
-    notes = (*NOTES, *_video_notes(table, found))
-    return plotting.Table(tuple(lines), (*table.labels, "on", *table.headings), caption, notes)
+    notes = (*NOTES, *video_notes(table.headings, found))
+    return plotting.Table(tuple(lines), (*table.labels, "on", *table.headings, LABELS), caption, notes)
 
 
-def _cell(column: Column, found: Difference | None) -> str:
+def difference_cell(column: Column, found: Difference | None) -> str:
+    """A difference with its marks and interval, as `NOTES` explain them."""
     if found is None:
         return plotting.MISSING
     (mean,) = column.in_units([found.mean])
@@ -46,10 +48,10 @@ def _cell(column: Column, found: Difference | None) -> str:
     return f"{text} [{low:+.{column.decimals}f}, {high:+.{column.decimals}f}]"
 
 
-def _video_notes(table: PaperTable, found: Sequence[Sequence[Difference | None]]) -> tuple[str, ...]:
+def video_notes(headings: Sequence[str], found: Sequence[Sequence[Difference | None]]) -> tuple[str, ...]:
     """How many validation videos and actions the intervals are over, and in which columns."""
     columns: dict[str, list[str]] = {}
-    for name, compared in zip(table.headings, zip(*found)):
+    for name, compared in zip(headings, zip(*found)):
         for videos in {each.videos for each in compared if each and each.interval}:
             several = f"{len(videos)} actions, at least {min(videos)} in each"
             counted = f"{sum(videos)} in {several if len(videos) > 1 else '1 action'}"

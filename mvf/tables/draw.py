@@ -1,9 +1,9 @@
-"""The paper's tables beside the runs of a batch: numbers, costs, sensitivity to the seed, differences, a figure."""
+"""Tables of batches: the paper's beside the runs (numbers, costs, sensitivity to the seed, differences); studies."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mvf import plotting
 from mvf.config import nearest
 from mvf.files import atomic
 from mvf.results import spread
+from mvf.sights import LABELS, supervision
 from mvf.tables.differences import differences
 from mvf.tables.notes import (
     COST_NOTES,
@@ -28,18 +29,20 @@ from mvf.tables.notes import (
     warnings,
 )
 from mvf.tables.paper import NOT_RERUN, Column, PaperTable, Row, paper_tables, printed
-from mvf.tables.trials import PLACES, Batch, Reports, read_batches, sensitivity, trial_values
+from mvf.tables.study import studies
+from mvf.tables.study_tables import study_figure, study_tables
+from mvf.tables.trials import PLACES, Batch, Reports, ranked, read_batches, sensitivity, trial_values
 
 UNITS = {"classification": "accuracy, %", "progression": "R²", "kendall_tau": "tau-b", "retrieval@5": "AP@5, %"}
 
 
 @dataclass(frozen=True)
 class DrawnTable:
-    """One of the paper's tables beside its runs.
+    """One of the paper's tables beside its runs, or a study.
 
     Attributes:
         name: Of its files.
-        tables: Scores on whole videos and cropped windows, differences, sensitivity to the seed, costs.
+        tables: Scores on whole videos and cropped windows, differences, costs; of the paper's, sensitivity to the seed.
         figure: Every trial of every row.
     """
 
@@ -60,9 +63,9 @@ def draw_tables(patterns: str) -> list[DrawnTable]:
     A table that several batches ran is named after its folder too.
 
     Raises:
-        ValueError: when there is no batch, or it names a table that the paper has not.
+        ValueError: when there is no batch, or it names a table that there is not.
     """
-    known = paper_tables()
+    known = paper_tables() | studies()
     pairs = [(batch, name) for batch in read_batches(patterns) for name in batch.tables]
     for batch, name in pairs:
         if name not in known:
@@ -72,6 +75,8 @@ def draw_tables(patterns: str) -> list[DrawnTable]:
 
 def draw_table(table: PaperTable, batch: Batch, name: str = "") -> DrawnTable:
     """One table and the runs of one batch."""
+    if table.name in studies():
+        return DrawnTable(name or table.name, study_tables(table, batch), study_figure(table, batch))
     made = [scores(table, batch, place) for place in PLACES]
     made += [make(table, batch) for make in (differences, seed_sensitivity, costs)]
     return DrawnTable(name or table.name, tuple(made), trials_figure(table, batch))
@@ -84,7 +89,7 @@ def scores(table: PaperTable, batch: Batch, place: str) -> plotting.Table:
         if place == "whole":
             paper[len(lines)] = row.means
             cells = (plotting.MISSING if cell == "-" else cell for cell in row.paper)
-            lines.append((*row.labels, "paper", *cells, "" if row.presets else NOT_RERUN))
+            lines.append((*row.labels, "paper", *cells, plotting.MISSING, "" if row.presets else NOT_RERUN))
         if row.presets:
             runs[len(lines)] = _run_means(table, row, batch, place)
             lines.append(_run_line(table, row, batch, place))
@@ -95,8 +100,8 @@ def scores(table: PaperTable, batch: Batch, place: str) -> plotting.Table:
     else:
         notes += ("The test that counts: a clock does not know where a window starts. The paper has none.",)
     caption = f"{heading(table, batch)}, {PLACES[place]}. {paper_title(table, batch)}. {subject(table, batch)}"
-    columns = (*table.labels, "numbers", *table.headings, "runs")
-    marks = _ranked(len(table.labels) + 1, paper, runs)
+    columns = (*table.labels, "numbers", *table.headings, LABELS, "runs")
+    marks = ranked(len(table.labels) + 1, paper, runs)
     return plotting.Table(tuple(lines), columns, caption, notes, **marks)
 
 
@@ -105,25 +110,29 @@ def seed_sensitivity(table: PaperTable, batch: Batch) -> plotting.Table:
     lines, notes = [], []
     for source in ("paper", "run"):
         rows = {row.labels: _sensitivities(table, row, batch, source) for row in table.reproduced}
-        lines += [(*labels, source, *map(_share, values)) for labels, values in rows.items() if any(values)]
+        consumed = {
+            row.labels: batch.labels_of(row) if source == "run" else plotting.MISSING for row in table.reproduced
+        }
+        lines += [(*row, source, *map(_share, found), consumed[row]) for row, found in rows.items() if any(found)]
         means = [_mean(values) for values in zip(*rows.values())]
-        lines.append(("mean of rows", *[""] * (len(table.labels) - 1), source, *map(_share, means)))
+        lines.append(("mean of rows", *[""] * (len(table.labels) - 1), source, *map(_share, means), ""))
         if any(means):
             worst = max(range(len(means)), key=lambda i: means[i] or 0)
             notes.append(f"Most sensitive to the seed: {table.headings[worst]} ({source}).")
     measure = "standard deviation / |mean| in percent, whole videos"
     caption = f"{heading(table, batch)}. Sensitivity to the seed: {measure}"
-    return plotting.Table(tuple(lines), (*table.labels, "numbers", *table.headings), caption, tuple(notes))
+    return plotting.Table(tuple(lines), (*table.labels, "numbers", *table.headings, LABELS), caption, tuple(notes))
 
 
 def costs(table: PaperTable, batch: Batch) -> plotting.Table:
     """Parameters, operations and time of every row, as it was run."""
     lines = [
-        (*row.labels, preset, *_cost_cells(batch.reports.get(preset, ())))
+        (*row.labels, preset, *_cost_cells(reports), supervision(reports) or plotting.NOT_RUN)
         for row in table.reproduced
         for preset in dict.fromkeys(row.presets.values())
+        for reports in [batch.reports.get(preset, ())]
     ]
-    columns = (*table.labels, "preset", "trained, 10⁶", "frozen, 10⁶", "operations a frame, 10⁹", "ms a frame")
+    columns = (*table.labels, "preset", "trained, 10⁶", "frozen, 10⁶", "operations a frame, 10⁹", "ms a frame", LABELS)
     caption = f"{heading(table, batch)}. Parameters, operations and time, as run"
     return plotting.Table(tuple(lines), columns, caption, COST_NOTES)
 
@@ -142,7 +151,7 @@ def trials_figure(table: PaperTable, batch: Batch) -> Figure:
         for place in PLACES
     ]
     title = f"{heading(table, batch)}. {paper_title(table, batch)}"
-    caption = " ".join((f"{subject(table, batch)}.", *warnings(table, batch)))
+    caption = " ".join((f"{subject(table, batch)}.", *_labels_sentence(table, batch), *warnings(table, batch)))
     return plotting.plot_trials(panels, [table.row_name(row) for row in table.reproduced], title, caption)
 
 
@@ -164,11 +173,7 @@ def _file_names(pairs: Sequence[tuple[Batch, str]]) -> list[str]:
 
 def _run_line(table: PaperTable, row: Row, batch: Batch, place: str) -> tuple[str, ...]:
     cells = [_run_cell(row, column, batch, place) for column in table.columns]
-    counts = {dataset: len(batch.reports.get(preset, ())) for dataset, preset in row.presets.items()}
-    words = [f"{count} of {batch.trials} trials" if count else plotting.NOT_RUN for count in counts.values()]
-    same = len(set(words)) == 1
-    done = words[0] if same else ", ".join(f"{dataset} {word}" for dataset, word in zip(counts, words))
-    return (*row.labels, "run", *cells, done)
+    return (*row.labels, "run", *cells, batch.labels_of(row), batch.progress_of(row))
 
 
 def _run_cell(row: Row, column: Column, batch: Batch, place: str) -> str:
@@ -184,7 +189,7 @@ def _clock_line(table: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
     for column in table.columns:
         value = clock_of(table, batch, column, place)
         cells.append(spread([] if value is None else [value], column.decimals))
-    return ("clock alone", *[""] * (len(table.labels) - 1), "run", *cells, "")
+    return ("clock alone", *[""] * (len(table.labels) - 1), "run", *cells, "", "")
 
 
 def _run_means(table: PaperTable, row: Row, batch: Batch, place: str) -> tuple[float | None, ...]:
@@ -196,16 +201,16 @@ def _run_means(table: PaperTable, row: Row, batch: Batch, place: str) -> tuple[f
     return tuple(means)
 
 
-def _ranked(start: int, *groups: Mapping[int, Sequence[float | None]]) -> dict[str, tuple[tuple[int, int], ...]]:
-    """Cells of the best and of the second score of each group of lines, columns from `start`; equals share a place."""
-    marks: dict[str, list[tuple[int, int]]] = {"best": [], "second": []}
-    for group in groups:
-        for column, values in enumerate(zip(*group.values()), start=start):
-            known = {line: value for line, value in zip(group, values) if value is not None}
-            for mark, value in zip(marks, sorted(set(known.values()), reverse=True)):
-                cells = [(line, column) for line, mean in known.items() if mean == value]
-                marks[mark] += cells if len(known) > 1 else []
-    return {mark: tuple(cells) for mark, cells in marks.items()}
+def _labels_sentence(table: PaperTable, batch: Batch) -> tuple[str, ...]:
+    """Which labels training consumed, by rows that were run."""
+    rows: dict[str, list[str]] = {}
+    for row in table.reproduced:
+        rows.setdefault(batch.labels_of(row), []).append(table.row_name(row))
+    rows.pop(plotting.MISSING, None)
+    found = [f"{labels} ({', '.join(dict.fromkeys(names))})" for labels, names in rows.items()]
+    if len(found) == 1:  # every row that was run: no need to name them
+        found = [*rows]
+    return (f"Training labels: {'; '.join(found)}.",) * bool(found)
 
 
 def _cost_cells(reports: Reports) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a batch runs: rows of the paper's tables times seeds, as configurations with a folder each."""
+"""What a batch runs: rows of tables, the paper's or a study's, times seeds, as configurations with a folder each."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mvf.config import Config, load_config, nearest, own_settings, presets
+from mvf.config import Config, load_config, nearest, presets
+from mvf.preset_files import own_settings
 from mvf.tables.paper import paper_tables
+from mvf.tables.study import studies
 
 # what the tables compare: a row keeps its own, wherever it is run
 METHOD = "layers pooling entities readout trainable_blocks per_action init_from".split()
 # a row's own where it names one
-NAMED = ("backbone", "objective")
+NAMED = ("backbone", "objective", "objective_options")
 # what makes a pre-training what it is
 PRE_TRAINING = ("objective_options", "overlap")
 ANYWHERE = ("preset", "device", "workers")
@@ -62,17 +64,17 @@ def plan(tables: Sequence[str], trials: int, out: str | Path, parameters: Mappin
     Rows that coincide share their runs. A row that starts from another row brings that row's runs along.
 
     Args:
-        tables: Names like `table3`.
+        tables: Names like `table3` or `study`.
         trials: Number of seeds, from 1 on.
         out: Folder of the run folders.
         parameters: Settings for all rows, by name, as `train.ipynb` takes them. `preset` (empty: that of `dataset`) is
             what the rows are put on: their data, size and schedule; what the tables compare (`METHOD`) stays a row's
-            own. `backbone_weights.NAME` are the weights of one backbone only.
+            own, as does what a row names of `NAMED`. `backbone_weights.NAME` are the weights of one backbone only.
 
     Raises:
         ValueError: for an unknown table or setting, or none to run.
     """
-    known = paper_tables()
+    known = paper_tables() | studies()
     for name in tables:
         if name not in known:
             raise ValueError(f'unknown table "{name}"; {nearest(name, known)}')

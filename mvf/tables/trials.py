@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mvf import plotting
 from mvf.evaluation import read_report
 from mvf.evaluation.verdicts import FEWEST, paired_interval
 from mvf.results import REPORT, matching_folders
+from mvf.sights import supervision
 from mvf.tables.paper import Column, Row
 from mvf.tables.plan import MANIFEST
 
@@ -27,7 +29,7 @@ class Batch:
 
     Attributes:
         folder: Where.
-        tables: Names of the paper's tables that it runs.
+        tables: Names of the tables that it runs.
         trials: Seeds a row.
         parameters: Settings changed for all rows.
         reports: By preset, the reports of its finished runs, in order of seed.
@@ -42,6 +44,17 @@ class Batch:
     def of(self, row: Row, column: Column) -> Reports:
         """Reports of the trials that give a cell; empty where it was not run."""
         return self.reports.get(row.presets.get(column.dataset, ""), ())
+
+    def progress_of(self, row: Row) -> str:
+        """How many trials of a row have ended; by data set where that differs."""
+        counts = {dataset: len(self.reports.get(preset, ())) for dataset, preset in row.presets.items()}
+        words = {name: f"{n} of {self.trials} trials" if n else plotting.NOT_RUN for name, n in counts.items()}
+        return _by_dataset(words)
+
+    def labels_of(self, row: Row) -> str:
+        """Which labels the training of a row consumed, by data set where that differs; a dash for what was not run."""
+        found = {dataset: self.reports.get(preset, ()) for dataset, preset in row.presets.items()}
+        return _by_dataset({dataset: supervision(r) for dataset, r in found.items() if r}, "; ") or plotting.MISSING
 
 
 @dataclass(frozen=True)
@@ -127,6 +140,18 @@ def compare(first: Reports, second: Reports, place: str, score: str) -> Differen
     )
 
 
+def ranked(start: int, *groups: Mapping[int, Sequence[float | None]]) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Cells of the best and of the second score of each group of lines, columns from `start`; equals share a place."""
+    marks: dict[str, list[tuple[int, int]]] = {"best": [], "second": []}
+    for group in groups:
+        for column, values in enumerate(zip(*group.values()), start=start):
+            known = {line: value for line, value in zip(group, values) if value is not None}
+            for mark, value in zip(marks, sorted(set(known.values()), reverse=True)):
+                cells = [(line, column) for line, mean in known.items() if mean == value]
+                marks[mark] += cells if len(known) > 1 else []
+    return {mark: tuple(cells) for mark, cells in marks.items()}
+
+
 def _read_batch(folder: Path) -> Batch:
     path = folder / MANIFEST
     try:
@@ -143,6 +168,12 @@ def _read_batch(folder: Path) -> Batch:
         for preset, found in runs.items()
     }
     return Batch(folder, tables, trials, parameters, reports)
+
+
+def _by_dataset(words: Mapping[str, str], mark: str = ", ") -> str:
+    if len(set(words.values())) > 1:
+        return mark.join(f"{dataset} {word}" for dataset, word in words.items())
+    return next(iter(words.values()), "")
 
 
 def _pooled_pieces(reports: Reports, place: str, score: str) -> Pieces:

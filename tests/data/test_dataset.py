@@ -12,7 +12,9 @@ from mvf.config import load_config
 from mvf.data.augment import Augmentation, evaluation_view
 from mvf.data.dataset import VideoDataset, build_dataset, collate
 from mvf.data.records import VideoRecord
+from mvf.data.samplers import Settings
 from mvf.data.video import VideoError
+from mvf.losses import build_loss
 
 from .footage import STEP, picture
 
@@ -76,7 +78,7 @@ def test_clips_show_the_frames_they_name():
 
 def test_frames_come_from_the_one_sampler():
     options = {"sampling": "content", "block_rule": "window", "region": 1.1, "overlap": 0.5}
-    assert VideoDataset(_records(), 4, augmentation=_clean, **options).sampling == options
+    assert VideoDataset(_records(), 4, augmentation=_clean, **options).settings == Settings(**options)
     for change in [
         {},
         {"sampling": "content"},
@@ -89,7 +91,7 @@ def test_frames_come_from_the_one_sampler():
         index = VideoDataset(_records(), 12, augmentation=_clean, **options)[0, 1].frame_index
         assert index.shape == (1, change.get("views", 2), 12)
     with pytest.raises(TypeError, match="regions"):
-        VideoDataset(_records(), 4, augmentation=_clean, regions=2)[0, 0]
+        VideoDataset(_records(), 4, augmentation=_clean, regions=2)
 
 
 def test_a_clip_depends_on_seed_epoch_and_video_only():
@@ -193,10 +195,10 @@ def test_pixels_or_features_but_not_both_or_neither():
 def test_a_config_gives_every_setting():
     settings = {"sampling": "content", "block_rule": "window", "region": 1.2, "overlap": 0.4}
     config = load_config("penn", num_frames=6, seed=9, image_size=28, **settings)
-    dataset = build_dataset(config, _records(), loss_views=1)
-    assert (dataset.length, dataset.views, dataset.seed, dataset.sampling) == (6, 1, 9, settings)
+    dataset = build_dataset(config, _records(), build_loss("tcc"))
+    assert (dataset.length, dataset.views, dataset.seed, dataset.settings) == (6, 1, 9, Settings(1, **settings))
     assert dataset[0, 0].frames.shape == (1, 1, 6, 3, 28, 28)
-    assert build_dataset(config, _records(), store=Store()).augmentation is None
+    assert build_dataset(config, _records(), build_loss("scl"), Store()).augmentation is None
 
 
 # finding ------------------------------------------------------------------------------------------------------------

@@ -96,8 +96,8 @@ def test_published_views_equal_a_plain_copy_of_the_rule(monkeypatch):
 
 def test_offset_is_always_zero_when_the_block_is_longer_than_the_video(monkeypatch):
     """Penn Action and Kinetics: the block starts at 0 whatever is drawn."""
-    offsets, distinct = [], sampling._distinct
-    monkeypatch.setattr(sampling, "_distinct", lambda start, *rest: offsets.append(start) or distinct(start, *rest))
+    offsets, distinct = [], sampling.distinct
+    monkeypatch.setattr(sampling, "distinct", lambda start, *rest: offsets.append(start) or distinct(start, *rest))
     for seed in range(200):
         _draw(seed, 100, 80)
     assert set(offsets) == {0}
@@ -142,10 +142,10 @@ def test_a_view_of_nothing_but_padding_is_drawn_again():
 
 
 @pytest.mark.parametrize("num_frames", [2, 7, 60, 333])
-def test_content_windows_are_as_promised(num_frames):
+def testcontent_windows_are_as_promised(num_frames):
     starts, shares, overlaps = set(), [], []
     for seed in range(400):
-        one, other = windows = sampling._content_windows(num_frames, 2, torch.Generator().manual_seed(seed))
+        one, other = windows = sampling.content_windows(num_frames, 2, torch.Generator().manual_seed(seed))
         for start, size in windows:
             assert 0.4 * num_frames <= size <= num_frames and 0 <= start <= num_frames - size
             starts.add(start)
@@ -166,7 +166,7 @@ def test_no_content_view_is_special():
 def test_content_views_hold_as_many_frames_as_their_window():
     for seed in range(100):
         generator = torch.Generator().manual_seed(seed)
-        windows = sampling._content_windows(50, 2, generator)
+        windows = sampling.content_windows(50, 2, generator)
         index, valid = _draw(seed, 50, 32, sampling="content")
         for (start, size), frames, real in zip(windows, index, valid):
             assert real.sum() == min(32, size)

@@ -208,8 +208,6 @@ def test_bad_input_is_refused_by_name():
         SequenceContrastiveLoss()(torch.randn(2, 2, 8, 4), example_clip(2, 2, 7))
     with pytest.raises(ValueError, match='unknown objective "slc".*"scl"'):
         build_loss("slc")
-    with pytest.raises(ValueError, match='unknown objective "tcc"'):
-        build_loss("tcc")
     with pytest.raises(ValueError, match='unknown option "temprature".*"temperature"'):
         build_loss("scl", temprature=0.1)
     with pytest.raises(ValueError, match="sngle"):

@@ -1,6 +1,7 @@
 """Tables of fabricated batches: what stands beside the paper's numbers, and what never does."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from mvf import plotting
 from mvf.evaluation import write_report
 from mvf.evaluation.verdicts import paired_interval
+from mvf.tables import draw
 from mvf.tables.draw import draw_tables, scores
 from mvf.tables.paper import paper_tables
 from mvf.tables.trials import compare, read_batches, sensitivity, trial_values
@@ -27,6 +29,7 @@ def report(level, seed, dataset="synthetic", weights="index", videos=7):
     part = {"found": 3, "expected": 4, "unreadable": {"squat_7": "cut short"}}
     return {
         "dataset": dataset, "data_seed": 0, "seed": seed, "backbone": "vits", "backbone_weights": weights,
+        "supervision": "none",
         "scores": whole, "controls": {"position_only": clock}, "coverage": {"val": part}, "skipped": {},
         "cropped": {"model": windows, "position_only": dict.fromkeys(SCORES, 0.2)},
         "videos": {"whole": pieces, "cropped": pieces},
@@ -66,7 +69,7 @@ def test_a_row_shows_mean_and_two_deviations_in_the_papers_units(drawn):
     whole, cropped = drawn[0].tables[:2]
     assert lines(whole, "Multi.", "3", numbers="paper")[0][0] == "94.21 ± 0.04"
     assert lines(whole, "Multi.", "3") == [
-        ("52.00 ± 2.00", "0.520 ± 0.020", "0.520 ± 0.020", "52.00 ± 2.00", "3 of 3 trials")
+        ("52.00 ± 2.00", "0.520 ± 0.020", "0.520 ± 0.020", "52.00 ± 2.00", "none", "3 of 3 trials")
     ]
     assert lines(cropped, "Multi.", "3")[0][0] == "42.00 ± 2.00"
     assert lines(whole, "Last", "3")[0][-1] == "2 of 3 trials"
@@ -76,7 +79,7 @@ def test_a_row_shows_mean_and_two_deviations_in_the_papers_units(drawn):
 def test_a_row_that_was_not_run_has_no_number(drawn):
     whole, cropped, gaps, _, costs = drawn[0].tables
     for labels in (("FWB", "3*"), ("Multi.", "5")):
-        assert lines(whole, *labels) == lines(cropped, *labels) == [("not run",) * 5]
+        assert lines(whole, *labels) == lines(cropped, *labels) == [(*["not run"] * 4, plotting.MISSING, "not run")]
         assert all(set(row[3:]) == {plotting.MISSING} for row in gaps.rows if row[:2] == labels)
         assert all(set(row[3:]) == {"not run"} for row in costs.rows if row[:2] == labels)
 
@@ -131,10 +134,11 @@ def test_intervals_equal_the_bootstrap_of_pooled_videos(drawn):
 def test_sensitivity_and_costs_are_by_row(drawn):
     _, _, _, seeds, costs = drawn[0].tables
     assert sensitivity([0.51, 0.52, 0.53]) == pytest.approx(0.01 / 0.52)
-    assert lines(seeds, "Multi.", "3")[0] == ("1.92",) * 4
-    assert lines(seeds, "Multi.", "3", numbers="paper")[0] == ("0.02", "0.32", "0.10", "0.03")
+    assert lines(seeds, "Multi.", "3")[0] == (*["1.92"] * 4, "none")
+    assert lines(seeds, "Multi.", "3", numbers="paper")[0] == ("0.02", "0.32", "0.10", "0.03", "–")
     assert "Most sensitive to the seed: Progress (paper)." in seeds.notes
-    assert [row[2:] for row in costs.rows if row[:2] == ("Multi.", "3")] == [("penn", "5.00", "0.00", "2.00", "3.00")]
+    (cost,) = (row[2:] for row in costs.rows if row[:2] == ("Multi.", "3"))
+    assert cost == ("penn", "5.00", "0.00", "2.00", "3.00", "none")
 
 
 def test_random_weights_and_skipped_scores_are_said(tmp_path):
@@ -153,16 +157,50 @@ def test_random_weights_and_skipped_scores_are_said(tmp_path):
     assert any("RN50, Progress, whole: skipped in 3 of 3 trials: no action has two phases" in n for n in whole.notes)
 
 
-def test_other_peoples_rows_are_reported_not_rerun(tmp_path):
+def test_rows_without_preset_are_reported_not_rerun(tmp_path, monkeypatch):
+    tables = paper_tables()
+    rows = [replace(row, presets={}) if row.labels[0] == "VSP-F [54]" else row for row in tables["table4"].rows]
+    changed = tables | {"table4": replace(tables["table4"], rows=tuple(rows))}
+    monkeypatch.setattr(draw, "paper_tables", lambda: changed)
     folder = write_batch(tmp_path / "b", {"penn": 0.9}, tables=["table4", "table1"], dataset="penn")
     fourth, first = draw_tables(str(folder))
     assert "Labels" in fourth.tables[0].columns and "Pretrain" in fourth.tables[0].columns
     (line,) = lines(fourth.tables[0], "VSP-F [54]", "Frame", "-", numbers="paper")
-    assert line == ("94.24", "–", "–", "94.89", "45.66", "39.48", "reported by the paper, not rerun")
+    assert line == ("94.24", "–", "–", "94.89", "45.66", "39.48", "–", "reported by the paper, not rerun")
+    assert not lines(fourth.tables[0], "VSP-F [54]", "Frame", "-")
+    (line,) = lines(fourth.tables[0], "VSP-P [54]", "Phase", "-")
+    assert line[-1] == "not run"
     (line,) = lines(first.tables[0], "MVF (ours)")
     assert line[0] == "92.00 ± 2.00" and line[4] == "not run" and line[-1].startswith("penn 3 of 3 trials, pouring not")
     assert not any("NOT COMPARABLE" in note for note in fourth.tables[0].notes)
     assert {first.tables[0].rows[line][1] for line, _ in first.tables[0].best} == {"paper"}
+
+
+def test_every_table_and_the_figure_say_which_labels_training_consumed(tmp_path):
+    def change(preset, made):
+        return made | {"supervision": "video" if "tcc" in preset else "none"}
+
+    rows = dict.fromkeys(("penn", "penn_tcc_published", "finegym99_tcc_published"), 0.5)
+    (made,) = draw_tables(str(write_batch(tmp_path / "b", rows, tables=["table4"], change=change)))
+    for table in made.tables:
+        place = table.columns.index("training labels")
+        of = {row[0]: row[place] for row in table.rows if "paper" not in row and row[place] not in ("", "not run", "–")}
+        assert of == {"TCC [12]": "video", "TCC† [9, 12]": "video", "MVF (ours)": "none"} or table is made.tables[2]
+    assert {row[-1] for row in made.tables[2].rows if row[0] == "TCC [12]"} == {"video"}
+    clock = next(row for row in made.tables[0].rows if row[0] == "clock alone")
+    assert clock[-2:] == ("", "")
+    assert "Training labels: video (TCC" in made.figure._supxlabel.get_text().replace("\n", " ")
+
+
+def test_other_peoples_rows_say_that_the_encoder_is_not_theirs(tmp_path):
+    rows = {"penn_tcn_published": 0.5, "penn_lrprop_published": 0.6}
+    (made,) = draw_tables(str(write_batch(tmp_path / "b", rows, trials=1, tables=["table4"], dataset="penn")))
+    whole = made.tables[0]
+    (original,), (port,) = (lines(whole, name, "None", "-") for name in ("TCN [40]", "TCN† [9, 40]"))
+    assert original[:4] == port[:4] == ("51.00", "0.510", "0.510", "51.00")
+    assert lines(whole, "LRProp [4]", "Video", "-")[0][0] == "61.00"
+    notes = "\n".join(whole.notes)
+    assert "had other frame encoders" in notes and "LRProp is our reading of it" in notes
 
 
 def test_files_are_written_and_the_figure_shows_every_trial(drawn):

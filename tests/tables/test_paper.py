@@ -1,10 +1,12 @@
 """The paper's numbers are the paper's, and what the notes say of them is so."""
 
 import re
+from collections import Counter
 
 import pytest
 
-from mvf.config import presets
+from mvf.config import load_config, presets
+from mvf.losses import OBJECTIVES
 from mvf.tables.paper import Column, PaperTable, Row, paper_tables, printed
 
 
@@ -27,15 +29,32 @@ def test_every_row_of_the_paper_is_here_as_printed(shared):
     assert [len(table.rows) for table in paper_tables().values()] == [3, 9, 8, 19, 3, 5]
 
 
-def test_rows_name_presets_that_exist_and_every_paper_row_of_our_methods_has_one():
+def test_every_row_has_presets_that_exist_where_the_paper_has_numbers():
     for table in paper_tables().values():
         for row in table.rows:
             assert set(row.presets.values()) <= set(presets())
-            ours = row.labels[0].split()[0] in ("CARL", "MVF", "FWB", "Last", "Multi.", "RN50", "DINO")
-            assert bool(row.presets) == ours, row.labels
-            for column, cell in zip(table.columns, row.paper):
-                assert not ours or column.dataset in row.presets or cell == "-"
+            printed_on = {column.dataset for column, cell in zip(table.columns, row.paper) if cell != "-"}
+            assert set(row.presets) == printed_on, row.labels
+            assert all(load_config(preset).dataset == dataset for dataset, preset in row.presets.items())
         assert table.reference_row in table.reproduced
+
+
+def test_the_rows_of_table_4_have_the_objective_and_the_labels_that_they_name():
+    for row in paper_tables()["table4"].rows:
+        method = row.labels[0].split()[0]
+        name = {"CARL": "scl", "MVF": "scl"}.get(method, method.rstrip("*†").lower().replace("-", "_"))
+        for preset in row.presets.values():
+            config = load_config(preset)
+            assert config.objective == name and OBJECTIVES[name].labels == row.labels[1].lower()
+            assert config.per_action == (method.endswith("*") and config.dataset == "penn")
+            assert bool(config.init_from) == (row.labels[2] == "K-400")
+            assert (config.backbone == "resnet50") == (method != "MVF")
+
+
+def test_rows_of_table_4_coincide_where_the_notes_say_so():
+    of_penn = Counter(row.presets["penn"] for row in paper_tables()["table4"].rows)
+    assert {preset for preset, count in of_penn.items() if count > 1} == {"penn_tcn_published"}
+    assert any("two rows of TCN share their runs" in note for note in paper_tables()["table4"].notes)
 
 
 def test_notes_on_spreads_hold_for_the_printed_numbers():

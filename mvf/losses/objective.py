@@ -1,0 +1,203 @@
+"""What all objectives share: the contract of DESIGN, section 4, its checks, and pairs of videos of one action."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mvf.clip import Clip
+
+VARIANTS = ("reference", "corrected")
+
+
+class Objective(nn.Module):
+    """A training objective: `loss(embeddings (B, V, T, E), clip, generator)` -> scalar, in float32 or wider.
+
+    A subclass says what it needs in class attributes and computes its value in `compute`, which gets checked
+    embeddings with zeros in place of padding.
+
+    Attributes:
+        reads: What of the model it compares: `raw`, `unit` or `projection`.
+        views: Views of every video, 1 or 2.
+        sampler: Name in `mvf.data.sampling.SAMPLERS` of how clips and batches are drawn.
+        labels: What training consumes: `none`, `video` (the action), `phase` (boundaries) or `frame`.
+        fewest: Valid frames that every view must have.
+        any_views: True for objectives that also take other numbers of views than `views`.
+        parts: Terms of the last value, without gradient, for logging.
+    """
+
+    reads: str = "unit"
+    views: int = 1
+    sampler: str = "frames"
+    labels: str = "none"
+    fewest: int = 1
+    any_views: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: dict[str, Tensor] = {}
+
+    def forward(self, embeddings: Tensor, clip: Clip, generator: torch.Generator | None = None, **given: Any) -> Tensor:
+        """The value of a batch.
+
+        Args:
+            embeddings: (B, V, T, E).
+            clip: Of the same frames; padding changes nothing, but for the leaks that `reference` variants keep.
+            generator: Of whatever the objective draws; without one torch's own.
+            **given: What an objective may be given instead of drawing it.
+
+        Raises:
+            ValueError: for shapes, labels or numbers of frames that the objective cannot use.
+        """
+        self.check(embeddings, clip)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            z = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+            return self.compute(self.masked(z, clip.valid), clip, generator, **given)
+
+    def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None, **given: Any) -> Tensor:
+        """The value of checked embeddings (B, V, T, E)."""
+        raise NotImplementedError
+
+    def masked(self, z: Tensor, valid: Tensor) -> Tensor:
+        """Embeddings with zeros in place of padding: then nothing that lies there can matter, not even infinity."""
+        return torch.where(valid[..., None], z, 0)
+
+    def advance(self) -> None:
+        """Called after every step of training; for objectives that change with time."""
+
+    def check(self, embeddings: Tensor, clip: Clip) -> None:
+        """Refuses what the objective cannot use, naming it."""
+        views = "V" if self.any_views else self.views
+        several = "two views of every video" if self.views == 2 else "one view of every video"
+        if embeddings.ndim != 4 or not (self.any_views or embeddings.shape[1] == self.views):
+            raise ValueError(f"embeddings must be (B, {views}, T, E), {several}; got {tuple(embeddings.shape)}")
+        if clip.frame_index.shape != embeddings.shape[:3]:
+            wanted, found = tuple(embeddings.shape[:3]), tuple(clip.frame_index.shape)
+            raise ValueError(f"clip.frame_index must be (B, {views}, T) = {wanted}, got {found}")
+        counts = clip.valid.sum(-1)
+        if (counts < self.fewest).any():
+            video, view = (counts < self.fewest).nonzero()[0].tolist()
+            raise ValueError(
+                f"video {video}, view {view} has {int(counts[video, view])} valid frames, at least {self.fewest} are "
+                "needed: use longer videos, more num_frames, or another objective"
+            )
+        for name, needed in (
+            ("action", self.labels in ("video", "frame")),
+            ("phase", self.labels in ("phase", "frame")),
+        ):
+            if needed and getattr(clip, name) is None:
+                raise ValueError(
+                    f"clip.{name} is None, and this objective needs {name} labels: add them, or use one without labels"
+                )
+
+
+@dataclass(frozen=True)
+class Side:
+    """One member of every pair: P videos, their valid frames first.
+
+    Attributes:
+        z: (P, T, E) embeddings, zero in padding.
+        valid: (P, T), True in the first `counts` frames.
+        frame_index: (P, T) positions in the source video.
+        num_frames: (P,) lengths of the source videos.
+        item: (P,) which of the B * V clips it is.
+    """
+
+    z: Tensor
+    valid: Tensor
+    frame_index: Tensor
+    num_frames: Tensor
+    item: Tensor
+
+    @property
+    def counts(self) -> Tensor:
+        """(P,) numbers of valid frames."""
+        return self.valid.sum(-1)
+
+
+class PairObjective(Objective):
+    """An objective over pairs of different videos of one action; two views of one video are never a pair.
+
+    Attributes:
+        pairs: Which: `all` ordered pairs, each `once`, or the `first` video of an action with each other one.
+    """
+
+    labels = "video"
+    sampler = "action_frames"
+    any_views = True
+    pairs: ClassVar[str] = "once"
+
+    def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None, **given: Any) -> Tensor:
+        """The value of the pairs of a batch."""
+        first, second = video_pairs(clip, self.pairs)
+        return self.compute_pairs(take(z, clip, first), take(z, clip, second))
+
+    def compute_pairs(self, x: Side, y: Side) -> Tensor:
+        """The value of P pairs."""
+        raise NotImplementedError
+
+
+def video_pairs(clip: Clip, pairs: str = "once") -> tuple[Tensor, Tensor]:
+    """Positions (P,), (P,) among the B * V clips of the two members of every pair; see `PairObjective`.
+
+    Raises:
+        ValueError: when there is no pair.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from mvf.clip import example_clip
+        >>> video_pairs(replace(example_clip(3, 1, 4), action=torch.tensor([0, 1, 0])))
+        (tensor([0]), tensor([2]))
+    """
+    views = clip.valid.shape[1]
+    video = torch.arange(len(clip.valid), device=clip.valid.device).repeat_interleave(views)
+    action = clip.action.repeat_interleave(views)
+    fits = (action[:, None] == action) & (video[:, None] != video)
+    if pairs != "all":
+        fits &= video[:, None] < video
+    if pairs == "first":
+        earliest = (action[:, None] == action).int().argmax(dim=1)  # of the first clip of the same action
+        fits &= torch.arange(len(video), device=video.device)[:, None] == earliest[:, None]
+    first, second = fits.nonzero(as_tuple=True)
+    if not len(first):
+        raise ValueError(
+            f"pairs of videos of one action are needed, the batch has actions {clip.action.tolist()} and no pair: "
+            "use a batch_size of 2 or more, and actions with several videos"
+        )
+    return first, second
+
+
+def take(z: Tensor, clip: Clip, items: Tensor) -> Side:
+    """Clips `items` (P,) of the B * V ones, valid frames moved to the front."""
+    valid, views = clip.valid.flatten(0, 1)[items], clip.valid.shape[1]
+    order = (~valid).int().argsort(dim=-1, stable=True)
+    return Side(
+        z=z.flatten(0, 1)[items].gather(1, order[..., None].expand(-1, -1, z.shape[-1])),
+        valid=valid.gather(1, order),
+        frame_index=clip.frame_index.flatten(0, 1)[items].gather(1, order),
+        num_frames=clip.num_frames.repeat_interleave(views)[items],
+        item=items,
+    )
+
+
+def masked_mean(values: Tensor, valid: Tensor, dim: int = -1) -> Tensor:
+    """Mean along `dim` of what is valid; 0 where nothing is."""
+    return torch.where(valid, values, 0).sum(dim) / valid.sum(dim).clamp(min=1)
+
+
+def require_positive(**values: float) -> None:
+    """Refuses arguments that are not positive numbers, by name."""
+    for name, value in values.items():
+        if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a number above 0, got {value}")
+
+
+def require_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Refuses a value that is not among `allowed`."""
+    if value not in allowed:
+        raise ValueError(f'unknown {name} "{value}"; known: {", ".join(map(str, allowed))}')
