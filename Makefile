@@ -31,6 +31,7 @@ test-all: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python bench/bench_lstp.py
+	$(BIN)/python bench/bench_losses.py
 	$(BIN)/python bench/bench_metrics.py
 	$(BIN)/python bench/bench_maps.py
 	$(BIN)/python bench/bench_widgets.py

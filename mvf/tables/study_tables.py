@@ -81,16 +81,16 @@ def objectives_compared(study: PaperTable, batch: Batch) -> plotting.Table:
 
 
 def study_costs(study: PaperTable, batch: Batch) -> plotting.Table:
-    """Seconds an epoch and steps on each data set, parameters and milliseconds a frame."""
+    """Seconds an epoch on each data set, parameters and milliseconds a frame."""
     datasets = tuple(study.rows[0].presets)
     lines = []
     for row in study.rows:
         runs = {dataset: batch.reports.get(row.presets[dataset], ()) for dataset in datasets}
-        cells = [cell for dataset in datasets for cell in _time_cells(runs[dataset])]
+        cells = [_cost_cell(runs[dataset], "seconds_per_epoch", 2) for dataset in datasets]
         every = [report for reports in runs.values() for report in reports]
         cells += [_cost_cell(every, "parameters", 2, 1e6), _cost_cell(every, "ms_per_frame", 2)]
         lines.append((*_labels(row, batch), *cells, batch.progress_of(row)))
-    timed = (f"{dataset} {what}" for dataset in datasets for what in ("seconds an epoch", "steps"))
+    timed = (f"{dataset} seconds an epoch" for dataset in datasets)
     columns = (*study.labels, *timed, "trained, 10⁶", "ms a frame", "runs")
     caption = f"Study of objectives. Time and size, as run. {subject(study, batch)}"
     return plotting.Table(tuple(lines), columns, caption, COST_NOTES)
@@ -167,10 +167,6 @@ def _differences(
     headings = tuple(f"{column.dataset} {column.heading}" for column in columns)
     caption = f"Study of objectives, cropped windows. {title}, in the units of the scores"
     return plotting.Table(tuple(lines), (*labels, *headings), caption, (*NOTES, *video_notes(headings, found)))
-
-
-def _time_cells(reports: Reports) -> tuple[str, str]:
-    return _cost_cell(reports, "seconds_per_epoch", 2), _cost_cell(reports, "steps", 0)
 
 
 def _cost_cell(reports: Reports, name: str, decimals: int, unit: float = 1.0) -> str:
