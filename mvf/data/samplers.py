@@ -199,7 +199,7 @@ def action_batches(actions: Sequence[str], size: int, generator: torch.Generator
     """Every video once, in batches of `size` of one action each, actions in random order.
 
     The last batch of an action may be smaller; where it is no pair, or no multiple of `world`, it is filled with
-    other videos of its action.
+    other videos of its action, or cut where there are none.
 
     Raises:
         ValueError: for a size below 2, or an action with too few videos.
@@ -219,7 +219,10 @@ def action_batches(actions: Sequence[str], size: int, generator: torch.Generator
         order = [members[i] for i in torch.randperm(len(members), generator=generator)]
         parts = [order[start : start + size] for start in range(0, len(order), size)]
         missing = max(least - len(parts[-1]), -len(parts[-1]) % world)
-        parts[-1] += order[:missing]  # from the first batch: it is full, so none comes twice
+        if missing <= len(order) - len(parts[-1]):
+            parts[-1] += order[:missing]
+        else:  # no others are left to fill it with: none comes twice
+            parts[-1] = parts[-1][: len(parts[-1]) // world * world]
         batches += parts
     return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
 

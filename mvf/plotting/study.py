@@ -78,7 +78,8 @@ def plot_study(panels: Sequence[StudyPanel], groups: Mapping[str, Sequence[str]]
             if name in groups:
                 label.set(fontweight="bold", color=MARK)
         handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
-        figure.legend(handles.values(), handles, loc="outside upper center", ncols=3)
+        if handles:
+            figure.legend(handles.values(), handles, loc="outside upper center", ncols=3)
         set_caption(figure, caption)
     return figure
 

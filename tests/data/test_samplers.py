@@ -133,6 +133,12 @@ def test_action_batches_hold_one_action_and_every_video(world):
     assert len(orders) > 3, "actions come in random order"
 
 
+def test_a_batch_that_cannot_be_filled_is_cut():
+    for seed in range(10):
+        (batch,) = action_batches(["squat"] * 3, 6, generator(seed), world=2)
+        assert len(batch) == len(set(batch)) == 2
+
+
 def test_an_action_without_a_pair_is_named():
     with pytest.raises(ValueError, match='"bowl" has 1 training video'):
         action_batches(["squat", "squat", "bowl"], 4, generator())
