@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_batch(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("batch", help="every row and seed of tables of the paper, by papermill")
-    command.add_argument("tables", nargs="+", metavar="TABLE", help="table1 ... table6, study, study_synthetic, study_folder")
+    command.add_argument("tables", nargs="+", metavar="TABLE", help="table1 ... table6, study, study_synthetic, ...")
     command.add_argument("--trials", type=int, default=3, help="seeds 1 to N (default 3, as the paper)")
     command.add_argument("--out", default="", help="folder of the run folders; default: runs/<first table>")
     command.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time")
