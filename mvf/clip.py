@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
+
+SHORTEST_RUN = 3  # frames of a phase that can be learned from: a start, an inside and an end
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,22 @@ class Clip:
         """Joins single-video clips, each with B = 1, into one batch."""
         present = [f.name for f in fields(Clip) if getattr(clips[0], f.name) is not None]
         return Clip(**{name: torch.cat([getattr(c, name) for c in clips]) for name in present})
+
+
+def phase_runs(phases: Sequence[int]) -> list[tuple[int, int]]:
+    """First frame and end (exclusive) of every run of one phase from 0 up that has at least `SHORTEST_RUN` frames.
+
+    Example:
+        >>> phase_runs([-1, 0, 0, 0, 1, 1, 2, 2, 2, 2])
+        [(1, 4), (6, 10)]
+    """
+    runs, start = [], 0
+    for phase, members in groupby(phases):
+        stop = start + len(list(members))
+        if phase >= 0 and stop - start >= SHORTEST_RUN:
+            runs.append((start, stop))
+        start = stop
+    return runs
 
 
 def example_clip(videos: int, views: int, frames: int) -> Clip:

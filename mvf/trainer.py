@@ -15,12 +15,12 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from mvf.bank import BankStore, FeatureBank
-from mvf.clip import Clip
+from mvf.clip import Clip, phase_runs
 from mvf.config import Config
 from mvf.data import VideoList, find_config_videos
 from mvf.data.augment import build_augmentation, derive_seed
 from mvf.data.dataset import VideoDataset, build_dataset
-from mvf.data.samplers import action_batches, find_sampler, phase_runs, random_batches
+from mvf.data.samplers import Settings, action_batches, find_sampler, random_batches
 from mvf.distributed import gather_batch, synchronise_batch_norm, world_size
 from mvf.losses import build_config_loss
 from mvf.models import build_model, load_weights
@@ -228,9 +228,9 @@ def epoch_batches(
 
 
 def check_supervision(loss: nn.Module, records: VideoList, config: Config) -> None:
-    """Refuses data that do not have the labels or the pairs that an objective needs, and odd numbers of frames."""
+    """Refuses data that do not have what an objective needs: labels, pairs, numbers of frames."""
     if "phase" in loss.labels or "frame" in loss.labels:
-        without = [record.name for record in records if not phase_runs(record.phases)]
+        without = [record.name for record in records if record.phases is None or not phase_runs(record.phases)]
         if without:
             raise ValueError(
                 f'objective "{config.objective}" needs {loss.labels} labels, and {len(without)} of {len(records)} '
@@ -238,8 +238,7 @@ def check_supervision(loss: nn.Module, records: VideoList, config: Config) -> No
                 'add phases, leave these videos out, or choose an objective without labels such as "scl"'
             )
     epoch_batches(config, records, 1, loss.sampler, world_size())  # an action without a pair is named now
-    if loss.sampler == "anchors" and config.num_frames % 2:
-        raise ValueError(
-            f'num_frames must be even for objective "{config.objective}", half anchors and half positives, '
-            f"got {config.num_frames}"
-        )
+    settings = Settings(loss.views, config.sampling)
+    for record in records[:1]:  # a number of frames that the sampler cannot draw
+        draw = find_sampler(loss.sampler).draw
+        draw(record.num_frames, config.num_frames, torch.Generator(), settings, record.phases)

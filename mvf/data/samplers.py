@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mvf.clip import SHORTEST_RUN, phase_runs
 from mvf.config import nearest
 from mvf.data.sampling import check_lengths, content_windows, distinct, padded, sample_views, whole
 
 FARTHEST_POSITIVE = 5  # frames before its anchor
-SHORTEST_PHASE = 3  # frames: a start, an inside and an end
 
 Drawn = tuple[Tensor, Tensor]  # frame_index (V, T) long, valid (V, T) bool
 
@@ -129,11 +129,11 @@ def draw_phase(
         ValueError: without phases of at least 3 frames.
     """
     check_lengths(num_frames=num_frames, length=length)
-    runs = phase_runs(phases)
-    if not runs or length < SHORTEST_PHASE:
+    runs = [] if phases is None else phase_runs(phases)
+    if not runs or length < SHORTEST_RUN:
         found = "no labels" if phases is None else f"{len(runs)} such phases"
         raise ValueError(
-            f"a phase of at least {SHORTEST_PHASE} frames and num_frames of at least {SHORTEST_PHASE} are needed, "
+            f"a phase of at least {SHORTEST_RUN} frames and num_frames of at least {SHORTEST_RUN} are needed, "
             f"got {found} and num_frames {length}: label the phases, or choose another objective"
         )
     first, stop = runs[whole(0, len(runs), generator)]
@@ -165,19 +165,6 @@ def find_sampler(name: str) -> Sampler:
     if name not in SAMPLERS:
         raise ValueError(f'unknown sampler "{name}"; {nearest(name, SAMPLERS)}')
     return SAMPLERS[name]
-
-
-def phase_runs(phases: np.ndarray | None) -> list[tuple[int, int]]:
-    """First frame and end (exclusive) of every run of one label from 0 up that is at least 3 frames long.
-
-    Example:
-        >>> phase_runs(np.array([-1, 0, 0, 0, 1, 1, 2, 2, 2, 2]))
-        [(1, 4), (6, 10)]
-    """
-    if phases is None:
-        return []
-    edges = [0, *(np.flatnonzero(np.diff(phases)) + 1).tolist(), len(phases)]
-    return [(a, b) for a, b in zip(edges, edges[1:]) if b - a >= SHORTEST_PHASE and phases[a] >= 0]
 
 
 def random_batches(videos: int, size: int, generator: torch.Generator, world: int = 1) -> list[list[int]]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor
 
+from mvf.clip import SHORTEST_RUN as SHORTEST
 from mvf.clip import Clip
+from mvf.clip import phase_runs as runs_of_phases
 
-SHORTEST = 3  # frames of a bridge: head, point, tail
 Positions = tuple[int, int, int]
 
 
@@ -75,13 +75,7 @@ def phase_runs(phases: Sequence[int]) -> list[tuple[int, int]]:
         >>> phase_runs([0, 0, 0, 1, 1, -1, -1, -1, 1, 1, 1, 1])
         [(0, 2), (8, 11)]
     """
-    runs, start = [], 0
-    for phase, members in groupby(phases):
-        length = len(list(members))
-        if phase >= 0 and length >= SHORTEST:
-            runs.append((start, start + length - 1))
-        start += length
-    return runs
+    return [(first, stop - 1) for first, stop in runs_of_phases(phases)]
 
 
 def phase_bridges(
@@ -141,15 +135,3 @@ def given_bridges(bridges: Tensor, counts: Tensor) -> Bridges:
 def valid_phases(clip: Clip) -> list[list[int]]:
     """Phases of the valid frames of every video of a clip of one view."""
     return [phase[valid].tolist() for phase, valid in zip(clip.phase[:, 0].cpu(), clip.valid[:, 0].cpu(), strict=True)]
-
-
-def pick(values: Tensor, valid: Tensor, video: Tensor, positions: Tensor) -> Tensor:
-    """Values (N, K, ...) of (B, 1, T, ...) at `positions` (N, K) among the valid frames of videos (N,).
-
-    Example:
-        >>> valid = torch.tensor([[[True, False, True, True]]])
-        >>> pick(torch.arange(4)[None, None], valid, torch.tensor([0]), torch.tensor([[0, 1, 2]]))
-        tensor([[0, 2, 3]])
-    """
-    frame = (~valid[:, 0]).int().argsort(dim=-1, stable=True)  # (B, T): valid frames first
-    return values[video[:, None], 0, frame[video[:, None], positions]]

@@ -68,8 +68,7 @@ class GlobalTemporalAlignmentLoss(PairObjective):
     ) -> None:
         super().__init__()
         require_positive(gamma_table=gamma_table, gamma_softmin=gamma_softmin)
-        if consistency_weight:
-            require_positive(consistency_weight=consistency_weight)
+        require_positive(or_zero=True, consistency_weight=consistency_weight)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}")
         require_choice("contrast", contrast, CONTRASTS)

@@ -56,8 +56,7 @@ class LearningByAligningVideosLoss(PairObjective):
     ) -> None:
         super().__init__()
         require_positive(gamma=gamma, window=window, margin=margin)
-        if alpha:
-            require_positive(alpha=alpha)
+        require_positive(or_zero=True, alpha=alpha)
         require_choice("idm_weights", idm_weights, IDM_WEIGHTS)
         self.gamma, self.alpha, self.debiased = gamma, alpha, debiased
         self.window, self.margin, self.idm_weights = window, margin, idm_weights
@@ -83,7 +82,7 @@ def alignment_cost(x: Side, y: Side, gamma: float, debiased: bool = False) -> Te
     Example:
         >>> import torch
         >>> z, one = torch.zeros(1, 3, 2), torch.ones(1, 3)
-        >>> still = Side(z, valid=one > 0, frame_index=torch.arange(3)[None], num_frames=one[0, :1], item=one[0, :1])
+        >>> still = Side(z, valid=one > 0, frame_index=torch.arange(3)[None], num_frames=one[0, :1])
         >>> round(alignment_cost(still, still, gamma=0.1).item(), 4)  # 13 paths
         -0.2565
     """
@@ -108,7 +107,7 @@ def inverse_difference(side: Side, window: float = 10.0, margin: float = 2.0, we
     Example:
         >>> import torch
         >>> z, valid, length = torch.zeros(1, 20, 2), torch.ones(1, 20) > 0, torch.tensor([20])
-        >>> still = Side(z, valid, frame_index=torch.arange(20)[None], num_frames=length, item=length)
+        >>> still = Side(z, valid, frame_index=torch.arange(20)[None], num_frames=length)
         >>> inverse_difference(still)
         tensor([266.2500])
     """

@@ -63,8 +63,7 @@ class PositionPropagationLoss(PairObjective):
     ) -> None:
         super().__init__()
         require_positive(variance=variance, temperature=temperature)
-        if alignment_weight:
-            require_positive(alignment_weight=alignment_weight)
+        require_positive(or_zero=True, alignment_weight=alignment_weight)
         require_choice("regulariser", regulariser, REGULARISERS)
         require_choice("mode", mode, MODES)
         self.variance, self.temperature, self.mode = variance, temperature, mode

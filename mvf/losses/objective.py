@@ -24,7 +24,7 @@ class Objective(nn.Module):
     Attributes:
         reads: What of the model it compares: `raw`, `unit` or `projection`.
         views: Views of every video, 1 or 2.
-        sampler: Name in `mvf.data.sampling.SAMPLERS` of how clips and batches are drawn.
+        sampler: Name in `mvf.data.samplers.SAMPLERS` of how clips and batches are drawn.
         labels: What training consumes: `none`, `video` (the action), `phase` (boundaries) or `frame`.
         fewest: Valid frames that every view must have.
         any_views: True for objectives that also take other numbers of views than `views`.
@@ -105,14 +105,12 @@ class Side:
         valid: (P, T), True in the first `counts` frames.
         frame_index: (P, T) positions in the source video.
         num_frames: (P,) lengths of the source videos.
-        item: (P,) which of the B * V clips it is.
     """
 
     z: Tensor
     valid: Tensor
     frame_index: Tensor
     num_frames: Tensor
-    item: Tensor
 
     @property
     def counts(self) -> Tensor:
@@ -175,14 +173,29 @@ def video_pairs(clip: Clip, pairs: str = "once") -> tuple[Tensor, Tensor]:
 def take(z: Tensor, clip: Clip, items: Tensor) -> Side:
     """Clips `items` (P,) of the B * V ones, valid frames moved to the front."""
     valid, views = clip.valid.flatten(0, 1)[items], clip.valid.shape[1]
-    order = (~valid).int().argsort(dim=-1, stable=True)
+    order = valid_first(valid)
     return Side(
         z=z.flatten(0, 1)[items].gather(1, order[..., None].expand(-1, -1, z.shape[-1])),
         valid=valid.gather(1, order),
         frame_index=clip.frame_index.flatten(0, 1)[items].gather(1, order),
         num_frames=clip.num_frames.repeat_interleave(views)[items],
-        item=items,
     )
+
+
+def pick(values: Tensor, valid: Tensor, video: Tensor, positions: Tensor) -> Tensor:
+    """Values (N, K, ...) of (B, 1, T, ...) at `positions` (N, K) among the valid frames of videos (N,).
+
+    Example:
+        >>> valid = torch.tensor([[[True, False, True, True]]])
+        >>> pick(torch.arange(4)[None, None], valid, torch.tensor([0]), torch.tensor([[0, 1, 2]]))
+        tensor([[0, 2, 3]])
+    """
+    return values[video[:, None], 0, valid_first(valid[:, 0])[video[:, None], positions]]
+
+
+def valid_first(valid: Tensor) -> Tensor:
+    """Order (..., T) of frames that puts the valid ones first, otherwise as they are."""
+    return (~valid).int().argsort(dim=-1, stable=True)
 
 
 def masked_mean(values: Tensor, valid: Tensor, dim: int = -1) -> Tensor:
@@ -190,11 +203,13 @@ def masked_mean(values: Tensor, valid: Tensor, dim: int = -1) -> Tensor:
     return torch.where(valid, values, 0).sum(dim) / valid.sum(dim).clamp(min=1)
 
 
-def require_positive(**values: float) -> None:
-    """Refuses arguments that are not positive numbers, by name."""
+def require_positive(or_zero: bool = False, **values: float) -> None:
+    """Refuses arguments that are not numbers above 0, or from 0 up, by name."""
+    wanted = "of at least 0" if or_zero else "above 0"
     for name, value in values.items():
-        if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a number above 0, got {value}")
+        number = isinstance(value, int | float) and math.isfinite(value)
+        if not number or value < 0 or (value == 0 and not or_zero):
+            raise ValueError(f"{name} must be a number {wanted}, got {value}")
 
 
 def require_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:

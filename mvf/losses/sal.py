@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvf.clip import Clip
-from mvf.losses.bridges import pick
-from mvf.losses.objective import Objective, require_positive
+from mvf.losses.objective import Objective, pick, require_positive
 
 DRAWN = 5  # positions behind a triplet: three in order, and one on either side that takes the middle's place
 ORDERED, SHUFFLED = 0, 1

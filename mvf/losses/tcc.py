@@ -73,8 +73,7 @@ class TemporalCycleConsistencyLoss(PairObjective):
         require_choice("similarity", similarity, SIMILARITIES)
         require_choice("variant", variant, VARIANTS)
         require_positive(temperature=temperature)
-        if not 0 <= variance_weight < math.inf:
-            raise ValueError(f"variance_weight must be a number of at least 0, got {variance_weight}")
+        require_positive(or_zero=True, variance_weight=variance_weight)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}")
         self.form, self.similarity, self.variant = form, similarity, variant

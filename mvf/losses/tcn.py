@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mvf.clip import Clip
-from mvf.losses.objective import VARIANTS, Objective, masked_mean, require_choice
+from mvf.losses.objective import VARIANTS, Objective, masked_mean, require_choice, require_positive
 
 
 class TimeContrastiveLoss(Objective):
@@ -45,8 +45,7 @@ class TimeContrastiveLoss(Objective):
     def __init__(self, regularization: float = 0.002, variant: str = "reference") -> None:
         super().__init__()
         require_choice("variant", variant, VARIANTS)
-        if not 0 <= regularization < math.inf:
-            raise ValueError(f"regularization must be a number of at least 0, got {regularization}")
+        require_positive(or_zero=True, regularization=regularization)
         self.regularization, self.variant = regularization, variant
 
     def check(self, embeddings: Tensor, clip: Clip) -> None:

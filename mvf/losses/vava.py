@@ -210,8 +210,7 @@ class VideoAlignmentByOptimalTransportLoss(PairObjective):
         options = {"lambda1": lambda1, "lambda2": lambda2, "virtual_cost": virtual_cost}
         self.transport_options = options | {"neighbourhood": neighbourhood, "variance": variance}
         require_positive(**self.transport_options)
-        if transport_weight:
-            require_positive(transport_weight=transport_weight)
+        require_positive(or_zero=True, transport_weight=transport_weight)
         require_choice("variant", variant, VARIANTS)
         self.transport_weight, self.variant, self.step = transport_weight, variant, 0
 

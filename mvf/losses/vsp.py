@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from mvf.clip import Clip
-from mvf.losses.bridges import Bridges, given_bridges, join_bridges, pick, segment_bridges
+from mvf.losses.bridges import Bridges, given_bridges, join_bridges, segment_bridges
 from mvf.losses.dtw import squared_distances
-from mvf.losses.objective import VARIANTS, Objective, require_choice, require_positive
+from mvf.losses.objective import VARIANTS, Objective, pick, require_choice, require_positive
 
 
 class ProcessContrastiveLoss(Objective):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from mvf.clip import Clip
-from mvf.losses.bridges import Bridges, pick
+from mvf.losses.bridges import Bridges
+from mvf.losses.objective import pick
 from mvf.losses.vsp_p import PhaseProcessContrastiveLoss
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cache
 
 from mvf.losses import OBJECTIVES
+from mvf.losses.combined import SUPERVISION
 from mvf.preset_files import stored_presets
 from mvf.sights import LABELS
 from mvf.tables.paper import Column, PaperTable, Row
 
 DATASETS = {"synthetic": "study", "folder": "study_pullups"}  # the preset that puts scl on each
 MODELS = {"LSTP + MTF": "", "late fusion": "_late"}  # endings of presets
-SUPERVISION = ("none", "video", "phase", "frame")  # from the least of labels to the most
 REFERENCE = "scl"  # which the base presets train with
 ALIGNMENT = "alignment_error"
 READINGS = {"lrprop": "lrprop (our reading)"}  # objectives of which no code and no formula could be read

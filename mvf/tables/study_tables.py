@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mvf import plotting
+from mvf.losses.combined import SUPERVISION
 from mvf.results import spread
 from mvf.tables.differences import NOTES, difference_cell, video_notes
 from mvf.tables.paper import PaperTable, Row
-from mvf.tables.study import ALIGNMENT, REFERENCE, SUPERVISION
+from mvf.tables.study import ALIGNMENT, REFERENCE
 from mvf.tables.study_fields import Field, fields
 from mvf.tables.study_notes import COST_NOTES, gain_notes, score_notes, subject, warnings
 from mvf.tables.trials import PLACES, Batch, Reports, compare, ranked

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mvf.clip import phase_runs
 from mvf.data.samplers import (
     SAMPLERS,
     Settings,
@@ -15,7 +16,6 @@ from mvf.data.samplers import (
     draw_phase,
     draw_segments,
     find_sampler,
-    phase_runs,
     random_batches,
 )
 from mvf.data.sampling import SHORTEST_WINDOW

@@ -39,7 +39,7 @@ def one_action(frames, videos=2, views=1):
 def still_side(z, length=20):
     """All frames of one video."""
     frames = torch.arange(len(z))[None]
-    return Side(z[None], frames >= 0, frames, torch.tensor([length]), torch.tensor([0]))
+    return Side(z[None], frames >= 0, frames, torch.tensor([length]))
 
 
 def naive(z, clip, gamma=0.1, alpha=0.5, window=10.0, margin=2.0, debiased=False, idm_weights="released"):
