@@ -147,6 +147,7 @@ def test_views_show_both_strips_with_their_frame_numbers():
     figure = plotting.plot_views((frames(), frames()), (np.arange(6) + 10, np.arange(6) + 50), shown=3, title="squat")
     assert len(figure.axes) == 2 * 3 + 1
     assert {"10", "15", "50", "55", "view 1", "view 2", "squat"} <= set(texts(figure))
+    assert "view 2" not in texts(plotting.plot_views((frames(),), (np.arange(6),), shown=3))
     with pytest.raises(ValueError, match=r"indices\[1\] must be \(6,\), one a frame, got \(5,\)"):
         plotting.plot_views((frames(), frames()), (np.arange(6), np.arange(5)))
     with pytest.raises(ValueError, match=r"views\[0\] must be \(T, H, W, 3\).*\(6, 3, 4, 5\)"):

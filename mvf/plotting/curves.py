@@ -113,8 +113,6 @@ def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) ->
             axes.set_title(SCORES.get(score, score), fontsize=7.5, pad=4)
         for axes, score in zip(grid[-1], scores):
             axes.set_xlabel({"progression": "R²", "kendall_tau": "tau"}.get(score, "share"), labelpad=1)
-        for axes in grid.flat:
-            axes.locator_params(axis="x", nbins=4)
         figure.align_ylabels(grid[:, 0])
         set_caption(
             figure,

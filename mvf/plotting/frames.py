@@ -67,9 +67,9 @@ def _draw_positions(axes: Axes, indices: Sequence[NDArray], num_frames: int | No
     length = num_frames or int(max(index.max() for index in indices)) + 1
     axes.set(
         xlim=(-0.5, length - 0.5),
-        ylim=(1.6, -0.6),
-        yticks=(0, 1),
-        yticklabels=("view 1", "view 2"),
+        ylim=(len(indices) - 0.4, -0.6),
+        yticks=range(len(indices)),
+        yticklabels=[f"view {row + 1}" for row in range(len(indices))],
         xlabel="frame of the video",
     )
 
