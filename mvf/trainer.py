@@ -19,7 +19,7 @@ from mvf.clip import Clip, phase_runs
 from mvf.config import Config
 from mvf.data import VideoList, find_config_videos
 from mvf.data.augment import build_augmentation, derive_seed
-from mvf.data.dataset import VideoDataset, build_dataset
+from mvf.data.dataset import VideoDataset, build_dataset, draw_clip
 from mvf.data.samplers import Settings, action_batches, find_sampler, random_batches
 from mvf.distributed import gather_batch, synchronise_batch_norm, world_size
 from mvf.losses import build_config_loss
@@ -160,6 +160,11 @@ class Trainer:
                 bar.set_postfix(loss=f"{loss:.4f}", frames_per_second=f"{frames / (time.perf_counter() - started):.0f}")
                 bar.update()
         seconds = time.perf_counter() - started
+        if not sum(norms):
+            raise ValueError(
+                f'no step of epoch {self.epoch} had a gradient: objective "{self.config.objective}" finds nothing to '
+                f"compare in batches of {self.config.batch_size}: raise batch_size, or see its options"
+            )
         return {
             "epoch": self.epoch,
             "step": self.steps,
@@ -238,7 +243,8 @@ def check_supervision(loss: nn.Module, records: VideoList, config: Config) -> No
                 'add phases, leave these videos out, or choose an objective without labels such as "scl"'
             )
     epoch_batches(config, records, 1, loss.sampler, world_size())  # an action without a pair is named now
-    settings = Settings(loss.views, config.sampling)
-    for record in records[:1]:  # a number of frames that the sampler cannot draw
-        draw = find_sampler(loss.sampler).draw
-        draw(record.num_frames, config.num_frames, torch.Generator(), settings, record.phases)
+    shortest = min(records, key=lambda record: record.num_frames)
+    settings = Settings(loss.views, config.sampling, config.block_rule, config.region, config.overlap)
+    draw_clip(
+        find_sampler(loss.sampler), shortest, config.num_frames, torch.Generator(), settings, loss.fewest
+    )  # a clip that cannot be drawn is named now

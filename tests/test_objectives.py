@@ -104,6 +104,35 @@ def test_an_odd_number_of_frames_is_refused_for_tcn(tiny, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_too_few_frames_are_refused_before_anything_is_written(tiny, tmp_path):
+    for objective, options in (("sal", {}), ("vsp", {"segments": 2}), ("scl+sal", {})):
+        config = tiny(objective=objective, objective_options=options, num_frames=2)
+        with pytest.raises(ValueError, match="num_frames is 2, and the objective needs"):
+            mvf.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_clips_with_too_little_in_a_view_are_drawn_again(tiny):
+    """Published views of 8 frames hold 3 or fewer valid ones now and then, and sal needs 5."""
+    config = tiny(objective="scl+sal", num_frames=8)
+    records, loss = mvf.data.find_config_videos(config, "train"), mvf.losses.build_config_loss(config)
+    counts = {False: [], True: []}
+    for needs in (False, True):
+        loss.fewest = 5 if needs else 0
+        dataset = mvf.data.dataset.build_dataset(config, records, loss)
+        for epoch in range(30):
+            generator = torch.Generator().manual_seed(epoch)
+            sampler, settings = dataset.sampler, dataset.settings
+            valid = mvf.data.dataset.draw_clip(sampler, records[0], 8, generator, settings, loss.fewest)[1]
+            counts[needs].append(int(valid.sum(-1).min()))
+    assert min(counts[False]) < 5 <= min(counts[True])
+
+
+def test_an_objective_without_a_gradient_is_refused(tiny, tmp_path):
+    with pytest.raises(ValueError, match='no step of epoch 1 had a gradient: objective "vsp".*batches of 1'):
+        mvf.train(tiny(objective="vsp", batch_size=1, num_frames=12), tmp_path / "run")
+
+
 def test_unknown_objectives_and_sums_are_refused(tiny, tmp_path):
     for objective, message in (("tccc", 'did you mean "tcc"'), ("scl+tcn", "cannot be combined")):
         with pytest.raises(ValueError, match=message):

@@ -14,10 +14,11 @@ from mvf.clip import Clip
 from mvf.config import Config
 from mvf.data.augment import build_augmentation, derive_seed
 from mvf.data.records import VideoRecord
-from mvf.data.samplers import Settings, find_sampler
+from mvf.data.samplers import Drawn, Sampler, Settings, find_sampler
 from mvf.data.video import VideoError
 
 CHUNK = 16  # source frames in memory at once
+DRAWS = 100  # of frames, until enough of every view are valid
 
 collate = Clip.stack
 
@@ -94,7 +95,7 @@ class VideoDataset(Dataset):
         epoch, index = item
         record = self.records[index]
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch, record.name, "sampling"))
-        frame_index, valid = self._draw(record, generator)
+        frame_index, valid = draw_clip(self.sampler, record, self.length, generator, self.settings, self.fewest)
         if self.store is None:
             content = self._pixels(epoch, record, frame_index)
         else:
@@ -107,17 +108,6 @@ class VideoDataset(Dataset):
             action=torch.tensor([self.actions.index(record.action)]),
             **content,
         )
-
-    def _draw(self, record: VideoRecord, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        if record.num_frames < self.fewest:
-            raise ValueError(
-                f"{record.name} has {record.num_frames} frames and the objective needs {self.fewest}: leave the video "
-                "out, or choose another objective"
-            )
-        try:
-            return self.sampler.draw(record.num_frames, self.length, generator, self.settings, record.phases)
-        except ValueError as error:
-            raise ValueError(f"{record.name}: {error}") from None
 
     def _pixels(self, epoch: int, record: VideoRecord, frame_index: Tensor) -> dict[str, Tensor]:
         seeds = [derive_seed(self.seed, epoch, record.name, view) for view in range(len(frame_index))]
@@ -157,6 +147,28 @@ def build_dataset(
         block_rule=config.block_rule,
         region=config.region,
         overlap=config.overlap,
+    )
+
+
+def draw_clip(
+    sampler: Sampler, record: VideoRecord, length: int, generator: torch.Generator, settings: Settings, fewest: int
+) -> Drawn:
+    """Frames of a clip of which every view has `fewest` valid ones: it is drawn again, with the same generator, if not.
+
+    Raises:
+        ValueError: naming the video that can give no such clip.
+    """
+    if min(record.num_frames, length) >= fewest:
+        try:
+            for _ in range(DRAWS):
+                frame_index, valid = sampler.draw(record.num_frames, length, generator, settings, record.phases)
+                if valid.sum(-1).min() >= fewest:
+                    return frame_index, valid
+        except ValueError as error:
+            raise ValueError(f"{record.name}: {error}") from None
+    raise ValueError(
+        f"{record.name} has {record.num_frames} frames, num_frames is {length}, and the objective needs {fewest} in "
+        "every view: leave the video out, raise num_frames, or choose another objective"
     )
 
 

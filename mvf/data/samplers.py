@@ -81,14 +81,12 @@ def draw_segments(
 ) -> Drawn:
     """One random frame of each of `length` equal parts of the video, or of a window of it (LAV).
 
-    A departure from the published code where a video has fewer frames: it shows them all, and padding, instead of
-    starting over.
+    A part shorter than a frame shows the frame it lies in, so short videos repeat frames in order. A departure from
+    the published code, which starts such videos over.
     """
     start, size = _span(num_frames, length, settings.sampling, generator)
-    if size <= length:
-        return padded([torch.arange(start, start + size)], length, num_frames)
     edges = [start + size * part // length for part in range(length + 1)]
-    frames = [whole(low, high, generator) for low, high in zip(edges, edges[1:])]
+    frames = [whole(low, max(high, low + 1), generator) for low, high in zip(edges, edges[1:])]
     return padded([torch.tensor(frames)], length, num_frames)
 
 
@@ -171,8 +169,9 @@ def random_batches(videos: int, size: int, generator: torch.Generator, world: in
     """Every video once, in batches of `size`; the last may be smaller, and is cut to a multiple of `world`.
 
     Raises:
-        ValueError: when there are fewer videos than processes.
+        ValueError: when there are fewer videos than processes, or `size` cannot be shared among them.
     """
+    _check_shares(size, world)
     order = torch.randperm(videos, generator=generator).tolist()
     batches = [order[start : start + size] for start in range(0, videos, size)]
     batches[-1] = batches[-1][: len(batches[-1]) // world * world]
@@ -189,8 +188,9 @@ def action_batches(actions: Sequence[str], size: int, generator: torch.Generator
     other videos of its action, or cut where there are none.
 
     Raises:
-        ValueError: for a size below 2, or an action with too few videos.
+        ValueError: for a size below 2 or one that cannot be shared among processes, or an action with too few videos.
     """
+    _check_shares(size, world)
     least = max(2, world)
     if size < least:
         raise ValueError(f"batch_size must be at least {least} for pairs of videos, got {size}")
@@ -212,6 +212,11 @@ def action_batches(actions: Sequence[str], size: int, generator: torch.Generator
             parts[-1] = parts[-1][: len(parts[-1]) // world * world]
         batches += parts
     return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+
+
+def _check_shares(size: int, world: int) -> None:
+    if size % world:
+        raise ValueError(f"batch_size must be a multiple of the {world} processes, got {size}")
 
 
 def _span(num_frames: int, length: int, sampling: str, generator: torch.Generator) -> tuple[int, int]:

@@ -10,16 +10,18 @@ from torch import nn
 
 from mvf.config import Config, nearest
 from mvf.losses.combined import CombinedObjective, parse_objective
-from mvf.losses.gta import GlobalTemporalAlignmentLoss
-from mvf.losses.lav import LearningByAligningVideosLoss
+from mvf.losses.dtw import dtw_path, soft_dtw, soft_dtw_alignment
+from mvf.losses.gta import GlobalTemporalAlignmentLoss, accumulated_cost, contrastive_cost
+from mvf.losses.lav import LearningByAligningVideosLoss, inverse_difference
 from mvf.losses.lrprop import PositionPropagationLoss
 from mvf.losses.objective import Objective
+from mvf.losses.optimal_transport import sinkhorn
 from mvf.losses.sal import ShuffleAndLearnLoss
 from mvf.losses.scl import SequenceContrastiveLoss
 from mvf.losses.tcc import TemporalCycleConsistencyLoss
 from mvf.losses.tcn import TimeContrastiveLoss
-from mvf.losses.vava import VideoAlignmentByOptimalTransportLoss
-from mvf.losses.vsp import ProcessContrastiveLoss
+from mvf.losses.vava import VideoAlignmentByOptimalTransportLoss, temporal_transport
+from mvf.losses.vsp import ProcessContrastiveLoss, process_contrast
 from mvf.losses.vsp_f import FrameProcessContrastiveLoss
 from mvf.losses.vsp_p import PhaseProcessContrastiveLoss
 
@@ -41,8 +43,17 @@ COUNTERPART = 5.0  # frames within which `content` sampling wants a counterpart 
 __all__ = [
     "OBJECTIVES",
     "CombinedObjective",
+    "accumulated_cost",
     "build_config_loss",
     "build_loss",
+    "contrastive_cost",
+    "dtw_path",
+    "inverse_difference",
+    "process_contrast",
+    "sinkhorn",
+    "soft_dtw",
+    "soft_dtw_alignment",
+    "temporal_transport",
     *(c.__name__ for c in OBJECTIVES.values()),
 ]
 

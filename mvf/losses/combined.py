@@ -89,10 +89,10 @@ def parse_objective(text: str) -> dict[str, float]:
     """
     weights: dict[str, float] = {}
     for term in text.split("+"):
-        weight, _, name = term.rpartition("*")
+        weight, times, name = term.rpartition("*")
         name = name.strip()
         try:
-            value = float(weight) if weight.strip() else 1.0
+            value = float(weight) if times else 1.0
         except ValueError:
             value = math.nan
         if not name or not (math.isfinite(value) and value > 0):

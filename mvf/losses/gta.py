@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from mvf.losses.dtw import Combine, accumulate, hardest, read_corner, softest, weighted
-from mvf.losses.objective import VARIANTS, PairObjective, Side, masked_mean, require_choice, require_positive
+from mvf.losses.objective import (
+    VARIANTS,
+    PairObjective,
+    Side,
+    masked_mean,
+    require_choice,
+    require_positive,
+    require_share,
+)
 
 CONTRASTS = ("dtw_prob", "dtw_minGamma", "dtw")
 DIRECTIONS = ("both", "one")
@@ -69,8 +77,7 @@ class GlobalTemporalAlignmentLoss(PairObjective):
         super().__init__()
         require_positive(gamma_table=gamma_table, gamma_softmin=gamma_softmin)
         require_positive(or_zero=True, consistency_weight=consistency_weight)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}")
+        require_share(label_smoothing=label_smoothing)
         require_choice("contrast", contrast, CONTRASTS)
         require_choice("directions", directions, DIRECTIONS)
         require_choice("variant", variant, VARIANTS)

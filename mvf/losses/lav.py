@@ -57,6 +57,7 @@ class LearningByAligningVideosLoss(PairObjective):
         super().__init__()
         require_positive(gamma=gamma, window=window, margin=margin)
         require_positive(or_zero=True, alpha=alpha)
+        require_choice("debiased", debiased, (True, False))
         require_choice("idm_weights", idm_weights, IDM_WEIGHTS)
         self.gamma, self.alpha, self.debiased = gamma, alpha, debiased
         self.window, self.margin, self.idm_weights = window, margin, idm_weights

@@ -76,6 +76,8 @@ class Objective(nn.Module):
         several = "two views of every video" if self.views == 2 else "one view of every video"
         if embeddings.ndim != 4 or not (self.any_views or embeddings.shape[1] == self.views):
             raise ValueError(f"embeddings must be (B, {views}, T, E), {several}; got {tuple(embeddings.shape)}")
+        if not embeddings.numel():
+            raise ValueError(f"embeddings (B, {views}, T, E) = {tuple(embeddings.shape)} are empty: give it a video")
         if clip.frame_index.shape != embeddings.shape[:3]:
             wanted, found = tuple(embeddings.shape[:3]), tuple(clip.frame_index.shape)
             raise ValueError(f"clip.frame_index must be (B, {views}, T) = {wanted}, got {found}")
@@ -209,7 +211,22 @@ def require_positive(or_zero: bool = False, **values: float) -> None:
     for name, value in values.items():
         number = isinstance(value, int | float) and math.isfinite(value)
         if not number or value < 0 or (value == 0 and not or_zero):
-            raise ValueError(f"{name} must be a number {wanted}, got {value}")
+            raise ValueError(f"{name} must be a number {wanted}, got {value!r}")
+
+
+def require_whole(**values: int) -> None:
+    """Refuses arguments that are not whole numbers from 1 up, by name."""
+    for name, value in values.items():
+        if not (isinstance(value, int) and value >= 1):
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def require_share(or_one: bool = False, **values: float) -> None:
+    """Refuses arguments that are not numbers from 0 to 1, by name; 1 itself is refused unless `or_one`."""
+    wanted = "between 0 and 1" if or_one else "at least 0 and below 1"
+    for name, value in values.items():
+        if not (isinstance(value, int | float) and 0 <= value <= 1) or (value == 1 and not or_one):
+            raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 def require_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:

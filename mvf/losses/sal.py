@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvf.clip import Clip
-from mvf.losses.objective import Objective, pick, require_positive
+from mvf.losses.objective import Objective, pick, require_share, require_whole
 
 DRAWN = 5  # positions behind a triplet: three in order, and one on either side that takes the middle's place
 ORDERED, SHUFFLED = 0, 1
@@ -61,12 +61,11 @@ class ShuffleAndLearnLoss(Objective):
         super().__init__()
         if embedding_size is None:
             raise ValueError("embedding_size is None: pass the channels of an embedding, as config.embedding_size")
+        if not isinstance(hidden, Sequence):
+            raise ValueError(f"hidden must be the widths of the hidden layers, like (128, 64), got {hidden!r}")
         widths = {f"hidden[{i}]": width for i, width in enumerate(hidden)}
-        require_positive(embedding_size=embedding_size, triplets=triplets, **widths)
-        if not isinstance(triplets, int):
-            raise ValueError(f"triplets must be a whole number, got {triplets}")
-        if not 0 <= shuffled_share <= 1:
-            raise ValueError(f"shuffled_share must be between 0 and 1, got {shuffled_share}")
+        require_whole(embedding_size=embedding_size, triplets=triplets, **widths)
+        require_share(or_one=True, shuffled_share=shuffled_share)
         self.embedding_size, self.triplets, self.shuffled_share = embedding_size, triplets, shuffled_share
         layers = [(nn.Linear(*sizes), nn.ReLU()) for sizes in pairwise((3 * embedding_size, *hidden, 2))]
         self.classifier = nn.Sequential(*sum(layers, ())[:-1])

@@ -61,6 +61,8 @@ class SequenceContrastiveLoss(Objective):
     ) -> None:
         super().__init__()
         require_positive(temperature=temperature, variance=variance)
+        if max_distance is not None:
+            require_positive(or_zero=True, max_distance=max_distance)
         require_choice("negatives", negatives, NEGATIVES)
         require_choice("variant", variant, VARIANTS)
         self.temperature, self.variance, self.max_distance = temperature, variance, max_distance

@@ -9,7 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mvf.losses.dtw import squared_distances
-from mvf.losses.objective import VARIANTS, PairObjective, Side, masked_mean, require_choice, require_positive
+from mvf.losses.objective import (
+    VARIANTS,
+    PairObjective,
+    Side,
+    masked_mean,
+    require_choice,
+    require_positive,
+    require_share,
+)
 
 FORMS = ("regression_mse_var", "regression_mse", "regression_huber", "classification")
 SIMILARITIES = ("l2", "cosine")
@@ -74,8 +82,8 @@ class TemporalCycleConsistencyLoss(PairObjective):
         require_choice("variant", variant, VARIANTS)
         require_positive(temperature=temperature)
         require_positive(or_zero=True, variance_weight=variance_weight)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}")
+        require_share(label_smoothing=label_smoothing)
+        require_choice("normalize_indices", normalize_indices, (True, False))
         self.form, self.similarity, self.variant = form, similarity, variant
         self.temperature, self.variance_weight = temperature, variance_weight
         self.label_smoothing, self.normalize_indices = label_smoothing, normalize_indices

@@ -12,7 +12,7 @@ from torch.nn.functional import pad, softplus
 
 from mvf.losses.dtw import squared_distances
 from mvf.losses.objective import VARIANTS, PairObjective, Side, masked_mean, require_choice, require_positive
-from mvf.losses.sinkhorn import sinkhorn
+from mvf.losses.optimal_transport import sinkhorn
 
 FLOOR, CEILING = math.log(1e-15), math.log(1e20)  # of the logarithm of the kernel
 WINDOW, MARGIN = 15, 2.0  # positions within which frames of a video are drawn together; distance sought beyond
@@ -126,7 +126,8 @@ def temporal_transport(
 def position_contrast(z: Tensor, valid: Tensor) -> Tensor:
     """(P,) mean over pairs of frames of a video: near ones cost their distance, far ones what they lack of the margin.
 
-    Keeps frames from falling together. Distances are means over channels, nearness is in positions of the sample.
+    Distances are means over channels, so between unit vectors of E channels at most 4 / E: the term then hardly keeps
+    frames from falling together. Nearness is in positions of the sample.
     """
     position = torch.arange(z.shape[1], device=z.device)
     apart = (position[:, None] - position).abs()

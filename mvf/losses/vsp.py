@@ -10,7 +10,15 @@ from torch import Tensor
 from mvf.clip import Clip
 from mvf.losses.bridges import Bridges, given_bridges, join_bridges, segment_bridges
 from mvf.losses.dtw import squared_distances
-from mvf.losses.objective import VARIANTS, Objective, pick, require_choice, require_positive
+from mvf.losses.objective import (
+    VARIANTS,
+    Objective,
+    pick,
+    require_choice,
+    require_positive,
+    require_share,
+    require_whole,
+)
 
 
 class ProcessContrastiveLoss(Objective):
@@ -65,11 +73,9 @@ class ProcessContrastiveLoss(Objective):
         require_choice("variant", variant, VARIANTS)
         if variance_power is None:
             variance_power = 2.0 if variant == "reference" else 1.0
-        require_positive(variance_power=variance_power, segments=segments, temperature=temperature)
-        if not isinstance(segments, int):
-            raise ValueError(f"segments must be a whole number, got {segments}")
-        if not 0 <= overlap < 1:
-            raise ValueError(f"overlap must be at least 0 and below 1, got {overlap}")
+        require_positive(variance_power=variance_power, temperature=temperature)
+        require_whole(segments=segments)
+        require_share(overlap=overlap)
         self.variance_power, self.segments, self.overlap = variance_power, segments, overlap
         self.temperature, self.variant = temperature, variant
 

@@ -27,7 +27,7 @@ def random_batch(videos=3, frames=6, width=5, padded=True, seed=0):
     return z, Clip(frame_index=index, num_frames=torch.full((videos,), 20), valid=valid)
 
 
-def naive(z, clip, temperature, variance, negatives, variant, max_distance=None):
+def naive(z, clip, temperature, variance, negatives, variant, max_distance=None, leak=1e-6):
     """The formula of objectives.md, one pair of frames at a time."""
     frames = list(np.ndindex(*z.shape[:3]))
     total, divisor = 0.0, 0
@@ -43,7 +43,7 @@ def naive(z, clip, temperature, variance, negatives, variant, max_distance=None)
             if negatives.endswith("noself") and same_view:
                 weight = 0.0
             if not both:
-                weight = 1e-6 if variant == "reference" else 0.0
+                weight = leak if variant == "reference" else 0.0
             denominator = denominator + weight * torch.exp(z[a] @ z[c] / temperature)
             if same_video and not same_view and both:
                 distance = abs(int(clip.frame_index[a]) - int(clip.frame_index[c]))
@@ -73,6 +73,14 @@ def test_equals_naive_loop(negatives, variant, max_distance):
     torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-9, atol=1e-15)
 
 
+def golden_clip(golden):
+    return Clip(
+        frame_index=torch.from_numpy(golden["steps"]),
+        num_frames=torch.from_numpy(golden["seq_lens"])[:, 0],
+        valid=torch.from_numpy(golden["masks"]) > 0,
+    )
+
+
 @pytest.mark.parametrize(
     "file",
     sorted(GOLDEN.glob("scl_*.npz")) or [pytest.param(None, marks=pytest.mark.skip("no golden files here"))],
@@ -80,11 +88,7 @@ def test_equals_naive_loop(negatives, variant, max_distance):
 )
 def test_equals_the_published_code(file):
     golden = np.load(file)
-    clip = Clip(
-        frame_index=torch.from_numpy(golden["steps"]),
-        num_frames=torch.from_numpy(golden["seq_lens"])[:, 0],
-        valid=torch.from_numpy(golden["masks"]) > 0,
-    )
+    clip = golden_clip(golden)
     negatives = next(n for n in sorted(NEGATIVES, key=len, reverse=True) if file.stem.startswith(f"scl_{n}"))
     loss = build_loss(
         "scl", temperature=float(golden["temperature"]), variance=float(golden["label_variance"]), negatives=negatives
@@ -95,6 +99,23 @@ def test_equals_the_published_code(file):
     assert value.item() == pytest.approx(float(golden["loss"]), rel=1e-6)
     error = (z.grad - torch.from_numpy(golden["grad"])).abs().max()
     assert error <= 1e-6 * np.abs(golden["grad"]).max()
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="no golden files here")
+def test_the_leak_of_padding_is_what_parts_reference_from_the_formula():  # section 2 (iii)
+    golden = np.load(GOLDEN / "scl_single_noself_padded.npz")
+    z, clip = torch.from_numpy(golden["embs"]), golden_clip(golden)
+    options = {"temperature": 0.1, "variance": 10.0, "negatives": "single_noself", "variant": "reference"}
+    assert naive(z, clip, **options).item() == pytest.approx(3.402941, abs=1e-6)
+    assert naive(z, clip, **options, leak=0.0).item() == pytest.approx(3.402863, abs=1e-6)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_collapse_costs_more_than_order(variant):  # section 11, 3
+    angle = torch.linspace(0, 2, 20, dtype=torch.float64)
+    arc = torch.stack([angle.cos(), angle.sin()], dim=-1).expand(1, 2, -1, -1)
+    loss, clip = SequenceContrastiveLoss(variant=variant), example_clip(1, 2, 20)
+    assert loss(torch.ones_like(arc) / 2**0.5, clip) > loss(arc, clip)
 
 
 def test_equal_embeddings_give_the_closed_forms():  # S1, S2, S3

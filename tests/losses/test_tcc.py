@@ -17,6 +17,7 @@ from mvf.losses.tcc import (
     TemporalCycleConsistencyLoss,
     cycle_back,
     released_classification,
+    similarities,
     smoothed_cross_entropy,
     smoothed_labels,
 )
@@ -185,6 +186,8 @@ def test_equal_embeddings_give_the_closed_form():  # T1
 def test_one_hot_frames_give_the_closed_form():  # T2
     frames = torch.eye(4, dtype=torch.float64)
     z, clip = frames.expand(2, 1, 4, 4), one_action(example_clip(2, 1, 4))
+    there = similarities(frames[None], frames[None], "l2", 0.1).softmax(-1)
+    torch.testing.assert_close(there.diagonal(0, 1, 2), torch.full_like(z[:1, 0, 0], 0.98018666))
     there_and_back = cycle_back(frames[None], frames[None], torch.ones(1, 4, dtype=torch.bool)).softmax(-1)
     torch.testing.assert_close(there_and_back.diagonal(0, 1, 2), torch.full_like(z[:1, 0, 0], 0.97745191))
     assert TemporalCycleConsistencyLoss()(z, clip).item() == pytest.approx(6.911705e-3, abs=1e-9)

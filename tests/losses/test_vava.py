@@ -280,13 +280,19 @@ def test_step_advances_and_lives_in_the_state_dict():
     assert torch.equal(fresh(z, clip), loss(z, clip))
 
 
-def test_regulariser_resists_collapse():
-    """Equal embeddings move for nothing, but frames far apart pay the whole margin."""
+def test_equal_embeddings_pay_the_whole_margin():
+    """They move for nothing; frames far apart pay. In many channels that is not enough: order pays nearly as much."""
     clip = replace(example_clip(2, 1, 20), action=torch.zeros(2))
     loss = Loss()
     loss(torch.ones(2, 1, 20, 4, dtype=torch.float64) / 2, clip)
     assert loss.parts["positions"].item() == pytest.approx(2 * 20 / 400)  # 20 of 400 ordered pairs are over 15 apart
     assert loss.parts["partners"].item() == pytest.approx(math.log(2))
+    loss, z = Loss(), torch.zeros(2, 1, 20, 128, dtype=torch.float64)
+    angle = torch.linspace(0, math.pi, 20, dtype=torch.float64)
+    z[..., 0], z[..., 1] = angle.cos(), angle.sin()
+    arc = loss(z, clip), loss.parts["positions"]
+    equal = loss(z[:, :, :1].expand_as(z), clip), loss.parts["positions"]
+    assert arc[1] < equal[1] < arc[1] + 4 / 128 and equal[0] < arc[0], "collapse wins, as seen in training"
 
 
 def test_parts_sum_to_the_value():

@@ -94,6 +94,13 @@ def test_equals_the_published_code(file, dtype):
         torch.testing.assert_close(positive, torch.from_numpy(golden["positive_log_density"]), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_collapse_costs_more_than_bridges_of_their_own(variant):  # section 11, 3
+    apart = torch.eye(3, dtype=torch.float64)[:, None, None].expand(3, 1, 9, 3)  # every video a straight bridge
+    loss, clip = ProcessContrastiveLoss(variant=variant), example_clip(3, 1, 9)
+    assert loss(torch.ones_like(apart) / 3**0.5, clip, bridges=BRIDGES) > loss(apart, clip, bridges=BRIDGES) + 0.1
+
+
 def test_equal_embeddings_cost_the_log_of_their_number():  # B1, B2
     same = torch.ones(3, 1, 9, 4, dtype=torch.float64)
     for power in (0.5, 1, 2):
