@@ -158,14 +158,24 @@ class FeatureBank:
         """(num_frames, P or 1, C) memory-mapped bfloat16, checked against its checksum when first opened."""
         path = self._video_folder(record) / f"view{view}.{name}"
         if path not in self._maps:
-            if not path.exists():
-                self.ensure([record], view + 1)
-            if _checksum(path) != path.with_name(path.name + ".sha256").read_text():
-                raise OSError(f"{path} does not match its checksum: delete it and run again")
+            mark = path.with_name(path.name + ".sha256")
+            if mark.exists() and not _is_whole(path):
+                logger.warning("%s does not match its checksum: it is made again from %s", path, record.name)
+                mark.unlink(missing_ok=True)  # what has no checksum counts as missing
+            if not mark.exists():
+                self._remake(record, view, path)
             data = np.memmap(path, dtype=np.int16, mode="c")
             shape = (record.num_frames, 1 if name.startswith("cls") else -1, data.size // self._rows(record, name))
             self._maps[path] = torch.from_numpy(data).view(torch.bfloat16).view(shape)
         return self._maps[path]
+
+    def _remake(self, record: VideoRecord, view: int, path: Path) -> None:
+        try:
+            self.ensure([record], view + 1)
+        except (OSError, ValueError) as error:
+            raise OSError(f"{path} is missing or damaged and cannot be made again: {error}") from error
+        if not _is_whole(path):
+            raise OSError(f"{path} was made again and does not match its checksum: see to the disc that it lies on")
 
     def _rows(self, record: VideoRecord, name: str) -> int:
         patches = self.backbone.grid[0] * self.backbone.grid[1]
@@ -205,6 +215,11 @@ def _write_checked(path: Path, tensor: Tensor) -> None:
         tensor.contiguous().view(torch.int16).numpy().tofile(temporary)
     with atomic(path.with_name(path.name + ".sha256")) as temporary:
         temporary.write_text(_checksum(path))
+
+
+def _is_whole(path: Path) -> bool:
+    mark = path.with_name(path.name + ".sha256")
+    return path.exists() and _checksum(path) == mark.read_text()
 
 
 def _checksum(path: Path) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from mvf.casting import cast
 from mvf.config import make_config
+from mvf.config_file import stored_config
 from mvf.files import atomic
 from mvf.tables.plan import ANYWHERE, MANIFEST, METHOD, Job, notebook_parameters, plan, same_run, unique_jobs
 
@@ -170,5 +171,5 @@ def _error_line(log: Path) -> str:
 
 def _check_same(job: Job) -> None:
     stored = job.folder / "config.json"
-    if stored.exists() and same_run(make_config(json.loads(stored.read_text()))) != same_run(job.config):
+    if stored.exists() and same_run(stored_config(stored)) != same_run(job.config):
         raise ValueError(f"{job.folder} holds a run of another configuration: choose another --out, or delete it")

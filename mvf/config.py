@@ -180,7 +180,7 @@ def load_config(preset: str = "synthetic", base: str = "", /, **overrides: Any) 
 
 
 def make_config(values: Mapping[str, Any]) -> Config:
-    """A configuration from plain values, as read from `config.json`; unknown names are refused."""
+    """A configuration from plain values; unknown names are refused."""
     known = [f.name for f in fields(Config)]
     for name in values:
         _check_choice("setting", name, known)

@@ -26,6 +26,7 @@ from mvf.losses import build_config_loss
 from mvf.models import build_model, load_weights
 from mvf.models.mvformer import MVFormer, MVFormerOutput
 from mvf.models.overlap import entity_overlap
+from mvf.precision import check_finite
 from mvf.run_folder import initial_weights, write_epoch, write_history
 
 Row = dict[str, float]
@@ -180,16 +181,14 @@ class Trainer:
         self.steps += 1
         generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "loss", self.steps))
         loss = self.step(clip.to(self.accelerator.device), generator)
-        if not math.isfinite(loss.item()):
-            names = [self.records[video].name for _, video in plan]
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {self.steps} (epoch {self.epoch}), videos {', '.join(names)}: "
-                f'try a lower learning_rate (now {self.config.learning_rate}) or precision="fp32"; '
-                f"{self.folder} keeps the last complete epoch"
-            )
+        names = ", ".join(self.records[video].name for _, video in plan)
+        where = f"step {self.steps} (epoch {self.epoch}), videos {names}; {self.folder} keeps the last complete epoch"
+        check_finite("loss", loss.item(), where)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.step.parameters(), self.config.clip_norm)
+        if self.accelerator.scaler is None:  # with one, a step that overflows is left out
+            check_finite("gradient norm", float(norm), where)
         self.optimizer.step()
         self.loss.advance()
         return loss.item(), float(norm)

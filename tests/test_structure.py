@@ -10,7 +10,7 @@ import mvf
 PACKAGE = Path(mvf.__file__).parent
 ALLOWED = {
     "metrics": {"metrics"},
-    "config": {"casting", "preset"},
+    "config": {"casting", "config", "preset"},
     "casting": set(),
     "batch": {"tables", "casting", "config", "files"},
     "clip": set(),

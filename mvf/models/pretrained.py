@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -10,13 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import safetensors.torch
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mvf.files import atomic
 from mvf.models.backbone import Backbone
 
 TENSORS, SETTINGS = "model.safetensors", "model_config.json"
+CHECKSUM = "tensors_sha256"  # key in the file's metadata
 BACKBONE = "backbone."  # prefix of its tensors
 CHECKPOINT = "checkpoint"  # weights source of a backbone that came inside a checkpoint: its tensors are stored too
 
@@ -50,10 +53,20 @@ def save(
     if backbone is not None and backbone.weights_source == CHECKPOINT:
         tensors |= {BACKBONE + name: tensor for name, tensor in backbone.state_dict().items()}
     described = {"architecture": dict(architecture), "backbone": None if backbone is None else describe(backbone)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(Path(folder) / TENSORS) as path:
-        path.write_bytes(safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
+        path.write_bytes(safetensors.torch.save(tensors, {CHECKSUM: checksum(tensors)}))
     with atomic(Path(folder) / SETTINGS) as path:
         path.write_text(json.dumps(described, indent=1) + "\n")
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 of names, types, shapes and values; kept in the file of the tensors, so that both change at once."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
@@ -90,17 +103,38 @@ def read(folder: str | Path) -> StoredModel:
     missing = [name for name in (TENSORS, SETTINGS) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{folder} holds no model: {' and '.join(missing)} not found; give a run folder")
+    tensors = _read_tensors(folder / TENSORS)
     try:
-        tensors = safetensors.torch.load_file(folder / TENSORS)
         described = json.loads((folder / SETTINGS).read_text())
         architecture, backbone = dict(described["architecture"]), described["backbone"]
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder} holds no readable model ({error}): save it again, or give another folder"
         ) from error
     came_inside = backbone is not None and backbone["source"] == CHECKPOINT  # then nothing of it was trained here
     frozen = {name: tensors.pop(name) for name in list(tensors) if came_inside and name.startswith(BACKBONE)}
     return StoredModel(architecture, backbone, tensors, {k.removeprefix(BACKBONE): v for k, v in frozen.items()})
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            noted = file.metadata()  # None: a file from before there were checksums
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        whole = noted is None or noted.get(CHECKSUM) == checksum(tensors)
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        raise ValueError(damaged(path, error)) from error
+    if not whole:
+        raise ValueError(damaged(path, "its tensors do not match their checksum"))
+    return tensors
+
+
+def damaged(path: Path, reason: object) -> str:
+    """What to say of a model file that cannot be used."""
+    return (
+        f"{path} is damaged ({reason}): in a run folder the same training command writes it anew from state.pt; "
+        "elsewhere copy or save it again"
+    )
 
 
 def settings(kind: type[Settings], values: Mapping[str, Any], folder: str | Path) -> Settings:
