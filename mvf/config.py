@@ -67,6 +67,7 @@ class Config:
     fusion_feedforward: int = 1024
     dropout: float = 0.1
     positions: str = "sine"
+    token_merge: float = 0.0  # share of the tokens merged along time in the fusion; 0: off
     readout: str = "cls"
     embedding_size: int = 128
     projection_width: int = 128
@@ -116,8 +117,9 @@ class Config:
             raise ValueError(f"num_frames must be at least 2, got {self.num_frames}")
         if not self.layers or any(layer < 1 for layer in self.layers):
             raise ValueError(f"layers must be numbers from 1 up, like 4,8,12; got {self.layers}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        for name in ("dropout", "token_merge"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if self.epochs < (0 if self.init_from else 1):
             raise ValueError(f"epochs must be at least 1, or 0 with init_from to judge it untouched; got {self.epochs}")
         if not 0 <= self.overlap_penalty < float("inf"):

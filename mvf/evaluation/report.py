@@ -116,7 +116,7 @@ def header(config: Config, model: MVFormer | None, records: Sequence[VideoRecord
     if supervision == "video" and getattr(records, "action_assumed", False):
         supervision = "video, assumed"
     names = ("dataset", "preset", "seed", "data_seed", "epochs", "backbone", "objective", "sampling", "features")
-    names += ("entity_competition", "overlap_penalty")
+    names += ("entity_competition", "overlap_penalty", "token_merge")
     found = {name: getattr(config, name) for name in names}
     found |= {"backbone_weights": weights, "supervision": supervision}
     if weights in WARNINGS:

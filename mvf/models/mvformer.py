@@ -32,6 +32,7 @@ class Architecture:
     fusion_feedforward: int = 1024
     dropout: float = 0.1
     positions: str = "sine"
+    token_merge: float = 0.0  # share of the tokens merged along time in the fusion
     readout: str = "cls"  # the token of entity 1, or the mean over entities
     embedding_size: int = 128
     projection_width: int = 128  # hidden width of the training-only head; 0: no head
@@ -97,6 +98,7 @@ class MVFormer(nn.Module):
             dropout=a.dropout,
             positions=a.positions,
             num_frames=a.num_frames,
+            token_merge=a.token_merge,
         )
         self.embedding = nn.Linear(a.fusion_width, a.embedding_size)
         self.projection = _projection(a.embedding_size, a.projection_width) if a.projection_width else None
