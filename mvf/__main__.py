@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from mvf.batch import run_batch
 from mvf.config import load_config
 from mvf.data import find_config_videos
 from mvf.data.checking import check_lines
 from mvf.distributed import is_main_process
-from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation import read_report, score_embeddings, write_report
-from mvf.files import atomic
+from mvf.exporting import embed_to_file
 from mvf.report import write_page
+from mvf.streaming import Chunking, seam_summary
 from mvf.tables.plan import plan, unique_jobs
 from mvf.training import train
 from mvf.workflow import embed_splits, open_model, open_subject, report_on, summary
@@ -52,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", help="run folder or checkpoint.pth")
     command.add_argument("videos", help="folder of videos")
     command.add_argument("--out", required=True, help=".npz (one array a video) or .csv (one row a frame)")
+    _add_chunking(command)
     _add_parameters(command)
     command.set_defaults(command=_embed)
 
@@ -74,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_report(commands)
     return parser
+
+
+def _add_chunking(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--chunk", type=int, default=0, help="frames embedded at once; default: the run's chunk")
+    command.add_argument("--overlap", type=int, default=0, help="frames that neighbouring chunks share (default 0)")
+    command.add_argument("--fade", action="store_true", help="pass gradually from chunk to chunk over these frames")
 
 
 def _add_batch(commands: argparse._SubParsersAction) -> None:
@@ -116,9 +119,10 @@ def _embed(options: argparse.Namespace) -> None:
     records = [r for split in ("train", "val") for r in find_config_videos(config, split, allow_empty=True)]
     if not records:
         raise ValueError(f"none of the videos in {options.videos} can be used: python -m mvf check folder says why")
-    embedded = embed(model, records, chunk=config.chunk, precision=config.precision)
-    write_embeddings(embedded, Path(options.out))
-    sys.stdout.write(f"{len(embedded)} videos -> {options.out}\n")
+    chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade)
+    seams = embed_to_file(model, records, Path(options.out), chunking, config.precision)
+    sys.stdout.writelines(f"{name}: {seam_summary(found)}\n" for name, found in seams.items())
+    sys.stdout.write(f"{len(records)} videos -> {options.out}\n")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -163,24 +167,6 @@ def _report(options: argparse.Namespace) -> None:
     page = write_page(folder, options.other, options.out or None)
     text = summary(read_report(folder / "metrics.json"), sorted(folder.glob("figures/*.png")))
     sys.stdout.write(f"{text}\n  page {page}\n")
-
-
-def write_embeddings(embedded: Sequence[EmbeddedVideo], path: Path) -> None:
-    """Writes `.npz` (one (T, E) array a video) or `.csv` (name, frame, then one column a channel)."""
-    if path.suffix not in (".npz", ".csv"):
-        raise ValueError(f"--out must end in .npz or .csv, got {path}")
-    with atomic(path) as temporary:
-        if path.suffix == ".npz":
-            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:  # savez refuses some names
-                for video in embedded:
-                    with archive.open(f"{video.name}.npy", "w", force_zip64=True) as file:
-                        np.lib.format.write_array(file, video.embeddings)
-            return
-        with open(temporary, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["name", "frame", *(f"e{i}" for i in range(embedded[0].embeddings.shape[1]))])
-            for video in embedded:
-                writer.writerows([video.name, t, *row] for t, row in enumerate(video.embeddings.tolist()))
 
 
 if __name__ == "__main__":

@@ -194,10 +194,10 @@ class BankStore:
         return self.bank.read(self.records[index], view, frame_index)
 
 
-def in_chunks(record: VideoRecord, size: int) -> Iterator[Tensor]:
-    """uint8 (n, 3, H, W) frames of a video, `size` at a time."""
+def in_chunks(record: VideoRecord, size: int, start: int = 0) -> Iterator[Tensor]:
+    """uint8 (n, 3, H, W) frames of a video from frame `start` on, `size` at a time."""
     frames: list[np.ndarray] = []
-    for frame in record.frames():
+    for frame in record.frames(start):
         frames.append(frame)
         if len(frames) == size:
             yield _to_tensor(frames)

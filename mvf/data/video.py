@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import av
@@ -15,12 +15,10 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from mvf.data.images import VideoError, image_files, read_image
+from mvf.data.seeking import DecodedFrame, numbered
 from mvf.files import atomic, cache_folder
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .mts .m2ts .3gp .ogv".split())
-
-# a frame, the width of its pixels over their height, and when it is shown: seconds from the start of its file or NaN
-DecodedFrame = tuple[av.VideoFrame, float, float]
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +41,7 @@ class VideoFile:
     def __init__(self, path: str | Path, fps: float = 0.0) -> None:
         if not (math.isfinite(fps) and fps >= 0):
             raise ValueError(f"fps must be 0 (as recorded) or a positive rate, got {fps}")
-        # absolute, because FFmpeg reads "name:rest" as a protocol
-        self.path = Path(path).absolute()
+        self.path = Path(path).absolute()  # FFmpeg reads "name:rest" as a protocol
         self.fps = float(fps)
 
     @property
@@ -70,7 +67,8 @@ class VideoFile:
         wanted = self.source_index[frame_slice(start, stop, step)]
         reformatter = VideoReformatter()  # reused: setting up a colour conversion costs more than doing it
         position = 0
-        for number, (frame, aspect, _) in enumerate(self._decoded() if len(wanted) else ()):
+        found = numbered(self._decoded, partial(_decode, self.path), self._times, wanted[0]) if len(wanted) else ()
+        for number, (frame, aspect, _) in found:
             if number == wanted[position]:
                 picture = _upright(frame, aspect, reformatter)
             while number == wanted[position]:
