@@ -14,6 +14,7 @@ from mvf.data import find_config_videos
 from mvf.data.checking import check_lines
 from mvf.distributed import is_main_process
 from mvf.evaluation import read_report, score_embeddings, write_report
+from mvf.executors import EXECUTORS, parse_options
 from mvf.exporting import embed_to_file
 from mvf.report import write_page
 from mvf.streaming import Chunking, seam_summary
@@ -85,6 +86,11 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--trials", type=int, default=3, help="seeds 1 to N (default 3, as the paper)")
     command.add_argument("--out", default="", help="folder of the run folders; default: runs/<first table>")
     command.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time")
+    command.add_argument("--executor", choices=EXECUTORS, default="", help="runs as jobs of submitit, here or on Slurm")
+    command.add_argument(
+        "--slurm", action="append", default=[], metavar="NAME=VALUE,...",
+        help="of the jobs: partition, time or timeout (minutes), gpus_per_node, cpus_per_task, mem_gb, ...",
+    )  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="only list the runs")
     _add_parameters(command)
     command.set_defaults(command=_batch)
@@ -156,7 +162,15 @@ def _batch(options: argparse.Namespace) -> None:
             sys.stdout.write(f"{job.folder}: {'done' if job.finished else 'to do'}{start}\n")
         sys.stdout.write(f"{len(jobs)} runs\n")
         return
-    failed = run_batch(*settings, options.workers, lambda line: (sys.stdout.write(line + "\n"), sys.stdout.flush()))
+    if options.slurm and not options.executor:
+        raise ValueError("--slurm is about jobs: add --executor slurm (or local)")
+    failed = run_batch(
+        *settings,
+        options.workers,
+        lambda line: (sys.stdout.write(line + "\n"), sys.stdout.flush()),
+        options.executor,
+        parse_options(options.slurm),
+    )
     if failed:
         raise ValueError(f"{len(failed)} runs failed: {', '.join(failed)}; the same command tries them again")
     sys.stdout.write(f"tables: papermill figures.ipynb OUT.ipynb -p tables {out} (in notebooks/)\n")

@@ -52,12 +52,12 @@ class TrainingStep(nn.Module):
         made = {"raw": out.raw_embeddings, "unit": out.embeddings, "projection": out.projections}
         read = {kind: made[kind].unflatten(0, clip.valid.shape[:2]) for kind in self.loss.reads.split("+")}
         embeddings, whole = gather_batch(torch.cat([*read.values()], dim=-1), clip)
-        embeddings = dict(zip(read, embeddings.float().chunk(len(read), dim=-1)))
+        dtype = torch.promote_types(embeddings.dtype, torch.float32)
+        embeddings = dict(zip(read, embeddings.to(dtype).chunk(len(read), dim=-1)))
         loss = self.loss(embeddings if len(read) > 1 else embeddings[self.loss.reads], whole, generator=generator)
         if not self.overlap_penalty:
             return loss
-        overlap = entity_overlap(out.attention).view(*clip.valid.shape, 1)
-        overlap, _ = gather_batch(overlap, clip)
+        overlap, _ = gather_batch(entity_overlap(out.attention).view(*clip.valid.shape, 1), clip)
         return loss + self.overlap_penalty * overlap[whole.valid].mean()
 
     def _run(self, clip: Clip) -> MVFormerOutput:
