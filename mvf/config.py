@@ -20,6 +20,7 @@ CHOICES = {
     "block_rule": ("length", "sampled", "window"),
     "features": ("online", "banked"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
+    "bank_dtype": ("bf16", "int8"),
     "probe": ("logistic", "sgd"),
     "judge": ("action", "together"),
 }
@@ -92,6 +93,9 @@ class Config:
     # optimisation
     features: str = "online"  # "banked": patch features of augmented views computed once
     bank_views: int = 4
+    bank_dtype: str = "bf16"  # "int8": half of the bytes, one scale a frame and channel
+    bank_channels: int = 0  # keep this many directions of the patches (PCA); 0: all channels as they are
+    bank_renew: int = 0  # epochs after which the oldest view is computed anew; 0: never
     epochs: int = 500
     batch_size: int = 4
     learning_rate: float = 1e-4
@@ -101,7 +105,8 @@ class Config:
     per_action: bool = False  # one model an action
     precision: str = "auto"
     device: str = "auto"
-    workers: int = 0
+    workers: int = 0  # processes that make batches; 0: a thread does
+    compile: bool = False  # torch.compile of the frozen backbone: pays in long runs
     seed: int = 1
     preset: str = "penn"  # the preset this configuration started from
 
@@ -131,6 +136,9 @@ class Config:
                 )
         if self.overlap_penalty and self.entities < 2:
             raise ValueError(f"overlap_penalty compares entities: it needs at least 2 of them, got {self.entities}")
+        for name in ("bank_channels", "bank_renew"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 (off) or more, got {getattr(self, name)}")
         if self.trainable_blocks < 0:
             raise ValueError(f"trainable_blocks must be 0 (frozen) or more, got {self.trainable_blocks}")
         if self.trainable_blocks and self.features == "banked":

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from mvf.bank import BankStore, FeatureBank
@@ -20,8 +20,10 @@ from mvf.config import Config
 from mvf.data import VideoList, find_config_videos
 from mvf.data.augment import build_augmentation, derive_seed
 from mvf.data.dataset import VideoDataset, build_dataset, draw_clip
-from mvf.data.samplers import Settings, action_batches, find_sampler, random_batches
+from mvf.data.raw import RawClip
+from mvf.data.samplers import Settings, find_sampler
 from mvf.distributed import gather_batch, synchronise_batch_norm, world_size
+from mvf.loading import Plan, epoch_batches, load_batches
 from mvf.losses import build_config_loss
 from mvf.models import build_model, load_weights
 from mvf.models.mvformer import MVFormer, MVFormerOutput
@@ -30,7 +32,6 @@ from mvf.precision import check_finite
 from mvf.run_folder import initial_weights, write_epoch, write_history
 
 Row = dict[str, float]
-Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
 
 
 class TrainingStep(nn.Module):
@@ -100,15 +101,15 @@ class Trainer:
             return
         with self.accelerator.main_process_first():
             dataset = self._dataset()
-        batches = self._batches(dataset)
-        while self.epoch < self.config.epochs:
-            self.epoch += 1
-            row = self._run_epoch(batches)
-            self.history.append(row)
-            if self.accelerator.is_main_process:
-                write_epoch(self.folder, self.model, self.history, self.state())
-            if on_epoch is not None and self.accelerator.is_main_process:
-                on_epoch(row)
+        with closing(self._batches(dataset)) as batches:
+            while self.epoch < self.config.epochs:
+                self.epoch += 1
+                row = self._run_epoch(batches)
+                self.history.append(row)
+                if self.accelerator.is_main_process:
+                    write_epoch(self.folder, self.model, self.history, self.state())
+                if on_epoch is not None and self.accelerator.is_main_process:
+                    on_epoch(row)
         self.model.eval()
 
     def state(self) -> dict[str, Any]:
@@ -137,7 +138,7 @@ class Trainer:
 
     # one epoch --------------------------------------------------------------------------------------------------
 
-    def _run_epoch(self, batches: Iterator[tuple[Plan, Clip]]) -> Row:
+    def _run_epoch(self, batches: Iterator[tuple[Plan, Clip | RawClip]]) -> Row:
         self.step.train()
         rate = self._learning_rate(self.epoch - 1)
         for group in self.optimizer.param_groups:
@@ -176,7 +177,7 @@ class Trainer:
             "frames_per_second": frames / seconds,
         }
 
-    def _update(self, plan: Plan, clip: Clip) -> tuple[float, float]:
+    def _update(self, plan: Plan, clip: Clip | RawClip) -> tuple[float, float]:
         """One step of the optimiser: the loss and the gradient norm before clipping."""
         self.steps += 1
         generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "loss", self.steps))
@@ -200,35 +201,24 @@ class Trainer:
     # batches ----------------------------------------------------------------------------------------------------
 
     def _dataset(self) -> VideoDataset:
-        store = None
+        store, raw = None, self.accelerator.device.type == "cuda"  # a GPU augments, a CPU has to either way
         if self.config.features == "banked":
             bank = FeatureBank(self.model.backbone, build_augmentation(self.config), self.config.precision)
             store = BankStore(bank, self.records, self.config.bank_views)
-        return build_dataset(self.config, self.records, self.loss, store)
+        return build_dataset(self.config, self.records, self.loss, store, raw)
 
-    def _batches(self, dataset: VideoDataset) -> Iterator[tuple[Plan, Clip]]:
-        """This process's share of every batch of all epochs that are left, workers reading ahead."""
+    def _batches(self, dataset: VideoDataset) -> Iterator[tuple[Plan, Clip | RawClip]]:
+        """This process's share of every batch of all epochs that are left, made ahead."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         wanted = [
             [(epoch, video) for video in batch[rank::world]]
             for epoch in range(self.epoch + 1, self.config.epochs + 1)
             for batch in self._epoch_batches(epoch)
         ]
-        loader = DataLoader(dataset, batch_sampler=wanted, collate_fn=Clip.stack, num_workers=self.config.workers)
-        return zip(wanted, loader)
+        return load_batches(dataset, wanted, self.config.workers, self.accelerator.device)
 
     def _epoch_batches(self, epoch: int) -> list[list[int]]:
         return epoch_batches(self.config, self.records, epoch, self.loss.sampler, self.accelerator.num_processes)
-
-
-def epoch_batches(
-    config: Config, records: VideoList, epoch: int, sampler: str = "views", world: int = 1
-) -> list[list[int]]:
-    """Videos of every batch of an epoch, of all processes: a function of seed, epoch and the videos' actions alone."""
-    generator = torch.Generator().manual_seed(derive_seed(config.seed, "order", epoch))
-    if find_sampler(sampler).one_action:
-        return action_batches([record.action for record in records], config.batch_size, generator, world)
-    return random_batches(len(records), config.batch_size, generator, world)
 
 
 def check_supervision(loss: nn.Module, records: VideoList, config: Config) -> None:
