@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from mvf.bank import FRAMES_AT_ONCE, FeatureBank, in_chunks
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
-from mvf.files import atomic
+from mvf.files import atomic, save_array
 from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction, model_of
 from mvf.precision import autocast
@@ -204,7 +204,7 @@ class Shards:
     def save(self, name: str, embeddings: np.ndarray) -> np.ndarray:
         """Stores and gives back as a memory map."""
         with atomic(self._path(name)) as path:
-            np.save(path, embeddings)
+            save_array(path, embeddings)
         return self.load(name)
 
 

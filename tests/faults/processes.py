@@ -33,29 +33,32 @@ def warm_up() -> None:
     child.join()
 
 
-def start(name: str, home: Path, **overrides) -> multiprocessing.Process:
-    child = CONTEXT.Process(target=jobs.run, args=(name, home), kwargs=overrides)
+def start(name: str, home: Path, log: Path | None = None, **overrides) -> multiprocessing.Process:
+    child = CONTEXT.Process(target=jobs.run, args=(name, home, log or log_of(home)), kwargs=overrides)
     child.start()
     return child
 
 
-def finish(name: str, home: Path, **overrides) -> float:
+def log_of(home: Path) -> Path:
+    return home.with_name(f"{home.name}.log")
+
+
+def finish(name: str, home: Path, log: Path | None = None, **overrides) -> float:
     """Runs a job to its end; the seconds that it took."""
     started = time.monotonic()
-    child = start(name, home, **overrides)
+    child = start(name, home, log, **overrides)
     child.join()
-    assert child.exitcode == 0, home.with_name(f"{home.name}.log").read_text()
+    assert child.exitcode == 0, (log or log_of(home)).read_text()
     return time.monotonic() - started
 
 
-def fail(name: str, home: Path, **overrides) -> str:
-    """Runs a job that must end with an error; what it said."""
-    log = home.with_name(f"{home.name}.log")
-    log.unlink(missing_ok=True)
-    child = start(name, home, **overrides)
+def fail(name: str, home: Path, log: Path | None = None, **overrides) -> str:
+    """Runs a job that must end with an error that it names; the error."""
+    child = start(name, home, log, **overrides)
     child.join()
-    assert child.exitcode == 1, log.read_text()
-    return log.read_text()
+    said = (log or log_of(home)).read_text()
+    assert child.exitcode == 1, said
+    return [line for line in said.splitlines() if "Error: " in line][-1]
 
 
 def kill_within(name: str, home: Path, life: float, draw: Random, attempts: int = 20) -> float:
@@ -71,7 +74,7 @@ def kill_within(name: str, home: Path, life: float, draw: Random, attempts: int 
         child.join()
         if child.exitcode == -signal.SIGKILL:
             return moment
-        assert child.exitcode == 0, home.with_name(f"{home.name}.log").read_text()
+        assert child.exitcode == 0, log_of(home).read_text()
         os.rename(home, home.with_name(f"{home.name}-ended-{attempt}"))
     raise AssertionError(f"{name} ended before it could be killed, {attempts} times")
 
