@@ -211,10 +211,11 @@ def _to_tensor(frames: list[np.ndarray]) -> Tensor:
 
 
 def _write_checked(path: Path, tensor: Tensor) -> None:
+    data = tensor.contiguous().view(torch.int16).numpy()
     with atomic(path) as temporary:
-        tensor.contiguous().view(torch.int16).numpy().tofile(temporary)
+        temporary.write_bytes(data)  # tofile says nothing of a full disc
     with atomic(path.with_name(path.name + ".sha256")) as temporary:
-        temporary.write_text(_checksum(path))
+        temporary.write_text(hashlib.sha256(data).hexdigest())  # of what was meant, not of what is on the disc
 
 
 def _is_whole(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import platform
 import re
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+
+import numpy as np
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PROBE = 2**16  # bytes that a disc with room takes
@@ -74,6 +77,13 @@ def explained(path: Path, temporary: Path | None = None) -> Iterator[None]:
                 "and run the same again: what was complete before is kept"
             ) from error
         raise
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """`np.save`, but a full disc is an error: numpy hands the data to a buffer of C and drops what that says."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _takes_no_more(path: Path) -> bool:

@@ -42,7 +42,8 @@ def held(folder: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             (folder / LOCK).unlink()
-        fcntl.flock(file, fcntl.LOCK_UN)  # also of the copies that forked workers have
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)  # also of the copies that forked workers have
         file.close()
         for part in missing:
             with suppress(OSError):  # it holds a run now

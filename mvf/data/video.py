@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 
 from mvf.data.images import VideoError, image_files, read_image
 from mvf.data.seeking import DecodedFrame, numbered
-from mvf.files import atomic, cache_folder
+from mvf.files import atomic, cache_folder, save_array
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .mts .m2ts .3gp .ogv".split())
 
@@ -232,7 +232,7 @@ def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         values = compute()
     try:
         with atomic(path) as temporary:
-            np.save(temporary, values)
+            save_array(temporary, values)
     except OSError as error:
         logger.warning("frame counts cannot be kept, videos are read again next time: %s", error)
     return values

@@ -132,8 +132,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def damaged(path: Path, reason: object) -> str:
     """What to say of a model file that cannot be used."""
     return (
-        f"{path} is damaged ({reason}): in a run folder the same training command writes it anew from state.pt; "
-        "elsewhere copy or save it again"
+        f"{path.parent} holds no readable model, {path} is damaged ({reason}): in a run folder the same training "
+        "command writes it anew from state.pt; elsewhere copy or save it again"
     )
 
 
