@@ -39,7 +39,7 @@ SETTINGS = {
     "image_size": 32,
     "layers": "2,4",
     "num_frames": 16,
-    "epochs": 5,
+    "epochs": 3,
     "bank_views": 2,
     "precision": "fp32",
     "data_options": {"train_videos": 8, "val_videos": 2, "actions": ["squat"], "height": 48, "width": 56},
