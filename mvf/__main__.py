@@ -1,4 +1,4 @@
-"""Shell commands: `python -m mvf train|embed|evaluate|check|batch|report ...`."""
+"""Shell commands: `python -m mvf train|embed|evaluate|check|batch|report|sizes ...`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from mvf.batch import run_batch
@@ -16,7 +17,9 @@ from mvf.distributed import is_main_process
 from mvf.evaluation import read_report, score_embeddings, write_report
 from mvf.executors import EXECUTORS, parse_options
 from mvf.exporting import embed_to_file
+from mvf.files import atomic
 from mvf.report import write_page
+from mvf.sizes import Assumptions, read_rates, sizes_page
 from mvf.streaming import Chunking, seam_summary
 from mvf.tables.plan import plan, unique_jobs
 from mvf.training import train
@@ -71,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_batch(commands)
 
     _add_report(commands)
+    _add_sizes(commands)
     return parser
 
 
@@ -106,6 +110,16 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
         help="the page; default: report.html in the run's folder, with two runs report-against-OTHER.html",
     )
     command.set_defaults(command=_report)
+
+
+def _add_sizes(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("sizes", help="what the paper's data sets cost: GPU hours, gigabytes, dollars")
+    command.add_argument("--rates", default="figures/rates.toml", help="measured rates, which bench/rates.py writes")
+    command.add_argument("--out", default="figures/sizes.md", help="the page (default %(default)s)")
+    for field in fields(Assumptions):
+        flag, text = f"--{field.name}", f"assumed, default {field.default:g}"
+        command.add_argument(flag, type=float, default=float(field.default), help=text)
+    command.set_defaults(command=_sizes)
 
 
 def _add_parameters(command: argparse.ArgumentParser) -> None:
@@ -181,6 +195,13 @@ def _report(options: argparse.Namespace) -> None:
     page = write_page(folder, options.other, options.out or None)
     text = summary(read_report(folder / "metrics.json"), sorted(folder.glob("figures/*.png")))
     sys.stdout.write(f"{text}\n  page {page}\n")
+
+
+def _sizes(options: argparse.Namespace) -> None:
+    assumed = Assumptions(**{field.name: getattr(options, field.name) for field in fields(Assumptions)})
+    with atomic(options.out) as path:
+        path.write_text(sizes_page(read_rates(options.rates), assumed))
+    sys.stdout.write(f"page {options.out}\n")
 
 
 if __name__ == "__main__":

@@ -190,10 +190,10 @@ class SlurmJobs:
         more = {"additional_parameters": {"kill-on-invalid-dep": "yes"}}
         if "mem_gb" in options:
             more["mem"] = f"{options['mem_gb']}GB"
-        named = {
-            "time" if name == "timeout_min" else name: value for name, value in options.items() if name != "mem_gb"
-        }
-        self._executor.update_parameters(**more, **named)
+        if "timeout_min" in options:
+            more["time"] = options["timeout_min"]
+        named = {name: value for name, value in options.items() if name not in ("mem_gb", "timeout_min")}
+        self._executor.update_parameters(**named, **more)
 
     def submit(self, run: NotebookRun, after: str = "") -> str:
         """The number of its new job, which begins when job `after` has ended well."""
