@@ -7,9 +7,10 @@ import torch
 
 import mvf
 from mvf import bank as bank_module
+from mvf import pages
 from mvf.bank import FeatureBank
 from mvf.bank_codec import decode, encode
-from mvf.bank_store import BankStore
+from mvf.bank_store import BankStore, build_bank
 from mvf.data import find_config_videos
 from mvf.data.augment import build_augmentation
 from mvf.data.records import VideoRecord
@@ -264,3 +265,16 @@ def test_one_read_gives_the_rows_of_all_layers_in_the_order_asked_for(clips, tmp
     some, some_cls = bank.read(clips[0], 0, pick)
     assert torch.equal(some, whole[pick]) and torch.equal(some_cls, cls[pick])
     assert torch.equal(whole[..., 192:], make(tmp_path, (2,)).read(clips[0])[0])
+
+
+def test_the_notebook_shows_the_size_before_anything_is_made(tiny, clips):
+    config = tiny(features="banked", bank_dtype="int8", bank_channels=16, bank_renew=3, seed=77)
+    model = mvf.build_model(config, backbone())
+    table = pages.bank_table(config, model, clips)
+    bank = build_bank(config, model.backbone, clips)
+    assert table.rows[0] == (
+        "to write: 2 views, int8, 16 of 384 channels",
+        f"{bank.predicted_bytes(clips, 2) / 1e9:.3f}",
+    )
+    assert not list(bank.folder.rglob("view*")) and "every 3 epochs" in table.notes[1]
+    assert pages.bank_table(tiny(features="online"), model, clips).rows[0][0] == "online: nothing is stored"
