@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import groupby
 from typing import TypeVar
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
-from mvf.clip import Clip
+from mvf.clip import Clip, phase_runs
 from mvf.config import Config
 from mvf.data import VideoList
 from mvf.data.augment import derive_seed
-from mvf.data.dataset import VideoDataset, collate
+from mvf.data.dataset import VideoDataset, collate, draw_clip, first_view
 from mvf.data.raw import RawClip
-from mvf.data.samplers import action_batches, find_sampler, random_batches
+from mvf.data.samplers import Settings, action_batches, find_sampler, random_batches
+from mvf.distributed import world_size
 
 Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
 Item = TypeVar("Item")
@@ -37,8 +40,18 @@ def load_batches(
 ) -> Iterator[tuple[Plan, Clip | RawClip]]:
     """The batches of `plans`, made ahead: by worker processes, or without any by a thread of this process.
 
+    Where stored views are renewed that happens here, between the last batch of an epoch and the first of the next.
     Close it (or run it to its end) to stop the thread. For a GPU the batches lie in pinned memory.
     """
+    for first, part in groupby(plans, lambda plan: first_view(plan[0][0], dataset.renew)):
+        if dataset.renew and dataset.store is not None:
+            dataset.store.move_to(first)
+        yield from _made_ahead(dataset, list(part), workers, device)
+
+
+def _made_ahead(
+    dataset: VideoDataset, plans: Sequence[Plan], workers: int, device: torch.device
+) -> Iterator[tuple[Plan, Clip | RawClip]]:
     on_gpu = device.type == "cuda"
     if workers:
         own = torch.Generator()  # else the loader would draw from the generator of dropout
@@ -99,3 +112,21 @@ def _make(items: Iterable[Item], made: _Made, wanted: threading.Semaphore, stopp
     except BaseException as error:  # whatever it is, it belongs to the thread that trains
         made.error = error
     made.ready.release()
+
+
+def check_supervision(loss: nn.Module, records: VideoList, config: Config) -> None:
+    """Refuses data that do not have what an objective needs: labels, pairs, numbers of frames."""
+    if "phase" in loss.labels or "frame" in loss.labels:
+        without = [record.name for record in records if record.phases is None or not phase_runs(record.phases)]
+        if without:
+            raise ValueError(
+                f'objective "{config.objective}" needs {loss.labels} labels, and {len(without)} of {len(records)} '
+                f"training videos of {config.dataset} have no labelled phase of 3 frames or more ({without[0]}, ...): "
+                'add phases, leave these videos out, or choose an objective without labels such as "scl"'
+            )
+    epoch_batches(config, records, 1, loss.sampler, world_size())  # an action without a pair is named now
+    shortest = min(records, key=lambda record: record.num_frames)
+    settings = Settings(loss.views, config.sampling, config.block_rule, config.region, config.overlap)
+    draw_clip(
+        find_sampler(loss.sampler), shortest, config.num_frames, torch.Generator(), settings, loss.fewest
+    )  # a clip that cannot be drawn is named now

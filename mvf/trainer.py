@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,20 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mvf.bank import BankStore, FeatureBank
-from mvf.clip import Clip, phase_runs
+from mvf.bank_store import BankStore, build_bank
+from mvf.clip import Clip
 from mvf.config import Config
-from mvf.data import VideoList, find_config_videos
-from mvf.data.augment import build_augmentation, derive_seed
-from mvf.data.dataset import VideoDataset, build_dataset, draw_clip
+from mvf.data import find_config_videos
+from mvf.data.augment import derive_seed
+from mvf.data.dataset import VideoDataset, build_dataset, first_view
 from mvf.data.raw import RawClip
-from mvf.data.samplers import Settings, find_sampler
 from mvf.distributed import gather_batch, synchronise_batch_norm, world_size
-from mvf.loading import Plan, epoch_batches, load_batches
+from mvf.loading import Plan, check_supervision, epoch_batches, load_batches
 from mvf.losses import build_config_loss
 from mvf.models import build_model, load_weights
 from mvf.models.mvformer import MVFormer, MVFormerOutput
 from mvf.models.overlap import entity_overlap
+from mvf.models.reduced import pool_reduced
 from mvf.precision import check_finite
 from mvf.run_folder import initial_weights, write_epoch, write_history
 
@@ -46,6 +47,7 @@ class TrainingStep(nn.Module):
     def __init__(self, model: MVFormer, loss: nn.Module, overlap_penalty: float = 0.0) -> None:
         super().__init__()
         self.model, self.loss, self.overlap_penalty = model, loss, overlap_penalty
+        self.basis: Tensor | None = None  # along which stored patches are given
 
     def forward(self, clip: Clip, generator: torch.Generator | None = None) -> Tensor:
         """The objective of the whole batch, over all processes."""
@@ -66,8 +68,11 @@ class TrainingStep(nn.Module):
         project = "projection" in self.loss.reads
         if clip.patches is None:
             return self.model(clip.frames.flatten(0, 1), valid, project=project)
-        cls = None if clip.cls is None else clip.cls.flatten(0, 1)
-        return self.model.fuse(clip.patches.flatten(0, 1), valid, cls, project=project)
+        cls, patches = None if clip.cls is None else clip.cls.flatten(0, 1), clip.patches.flatten(0, 1)
+        if self.basis is None:
+            return self.model.fuse(patches, valid, cls, project=project)
+        tokens, attention = pool_reduced(self.model, patches, self.basis, cls)
+        return replace(self.model.fuse_tokens(tokens, valid, project), attention=attention)
 
 
 class Trainer:
@@ -83,6 +88,8 @@ class Trainer:
         if config.init_from:
             load_weights(self.model, start or initial_weights(config, folder))
         check_supervision(self.loss, self.records, config)
+        if config.compile:
+            self.model.backbone.compile_network()
         if world_size() > 1:
             synchronise_batch_norm(self.model)
         parts = self.model.to(accelerator.device), self.loss.to(accelerator.device)
@@ -203,8 +210,10 @@ class Trainer:
     def _dataset(self) -> VideoDataset:
         store, raw = None, self.accelerator.device.type == "cuda"  # a GPU augments, a CPU has to either way
         if self.config.features == "banked":
-            bank = FeatureBank(self.model.backbone, build_augmentation(self.config), self.config.precision)
-            store = BankStore(bank, self.records, self.config.bank_views)
+            bank = build_bank(self.config, self.model.backbone, self.records)
+            first = first_view(self.epoch + 1, self.config.bank_renew)
+            store = BankStore(bank, self.records, self.config.bank_views, first)
+            self.accelerator.unwrap_model(self.step).basis = bank.basis
         return build_dataset(self.config, self.records, self.loss, store, raw)
 
     def _batches(self, dataset: VideoDataset) -> Iterator[tuple[Plan, Clip | RawClip]]:
@@ -219,21 +228,3 @@ class Trainer:
 
     def _epoch_batches(self, epoch: int) -> list[list[int]]:
         return epoch_batches(self.config, self.records, epoch, self.loss.sampler, self.accelerator.num_processes)
-
-
-def check_supervision(loss: nn.Module, records: VideoList, config: Config) -> None:
-    """Refuses data that do not have what an objective needs: labels, pairs, numbers of frames."""
-    if "phase" in loss.labels or "frame" in loss.labels:
-        without = [record.name for record in records if record.phases is None or not phase_runs(record.phases)]
-        if without:
-            raise ValueError(
-                f'objective "{config.objective}" needs {loss.labels} labels, and {len(without)} of {len(records)} '
-                f"training videos of {config.dataset} have no labelled phase of 3 frames or more ({without[0]}, ...): "
-                'add phases, leave these videos out, or choose an objective without labels such as "scl"'
-            )
-    epoch_batches(config, records, 1, loss.sampler, world_size())  # an action without a pair is named now
-    shortest = min(records, key=lambda record: record.num_frames)
-    settings = Settings(loss.views, config.sampling, config.block_rule, config.region, config.overlap)
-    draw_clip(
-        find_sampler(loss.sampler), shortest, config.num_frames, torch.Generator(), settings, loss.fewest
-    )  # a clip that cannot be drawn is named now

@@ -36,6 +36,9 @@ class FeatureStore(Protocol):
     def read(self, index: int, view: int, frame_index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Patches (T, P, C) and class tokens (T, C0), or None, of the given frames of one stored view."""
 
+    def move_to(self, first: int) -> None:
+        """Makes views from `first` on readable, where views are renewed."""
+
 
 class Needs(Protocol):
     """What an objective asks of its clips."""
