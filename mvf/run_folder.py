@@ -15,6 +15,7 @@ from mvf.config import Config, make_config, presets
 from mvf.files import atomic
 from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction
+from mvf.models.weight_files import load_plain
 
 HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")
 ANYWHERE = ("device", "workers")  # a run may go on elsewhere
@@ -75,7 +76,7 @@ def open_folder(folder: Path, config: Config) -> dict[str, Any] | None:
         return None
     _check_same(read_config(folder), config, folder)
     state = folder / "state.pt"
-    return torch.load(state, map_location="cpu", weights_only=True) if state.exists() else None
+    return load_plain(state) if state.exists() else None
 
 
 def claim_folder(folder: Path, config: Config) -> None:
@@ -93,13 +94,13 @@ def read_config(folder: str | Path) -> Config:
     """
     path = Path(folder) / "config.json"
     try:
-        return make_config(json.loads(path.read_text()))
+        return make_config(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise ValueError(
             f"{folder} is no run folder (it has no config.json): give the run_dir of a training run"
         ) from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON of settings: {error}") from None
 
 
 def write_epoch(folder: Path, model: MVFormer, history: Sequence[Mapping[str, float]], state: dict[str, Any]) -> None:
@@ -119,9 +120,17 @@ def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def read_history(folder: str | Path) -> list[dict[str, float]]:
-    """Rows of `history.csv`."""
-    with open(Path(folder) / "history.csv", newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    """Rows of `history.csv`.
+
+    Raises:
+        ValueError: naming the file, when it is no table of numbers.
+    """
+    path = Path(folder) / "history.csv"
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} is no table of numbers ({error}): go on with the run, which writes it anew") from None
 
 
 def load_run(folder: str | Path) -> Run:

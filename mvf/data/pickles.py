@@ -31,8 +31,8 @@ def read_pickle(path: str | Path) -> Any:
             damaged or cut short.
     """
     try:
-        with open(path, "rb") as file:
-            return _Unpickler(file).load()
+        # from memory, where no length that the file claims is more than there is
+        return _Unpickler(io.BytesIO(Path(path).read_bytes())).load()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     except Exception as error:  # damaged pickles raise many kinds

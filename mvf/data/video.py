@@ -16,6 +16,7 @@ from av.video.reformatter import VideoReformatter
 
 from mvf.data.images import VideoError, image_files, read_image
 from mvf.files import atomic, cache_folder
+from mvf.files_numpy import read_npy
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .mts .m2ts .3gp .ogv".split())
 
@@ -229,8 +230,8 @@ def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """`compute()`, kept on disk under `identity`; a cache that cannot be used costs time, not the result."""
     path = cache_folder() / "frame_counts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        return read_npy(path)
+    except (OSError, ValueError):
         values = compute()
     try:
         with atomic(path) as temporary:
