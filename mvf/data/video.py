@@ -142,7 +142,8 @@ class ImageFolder:
             picture = read_image(path)
             size = size or picture.shape
             if picture.shape != size:
-                raise VideoError(f"cannot use {path}: it is {_size(picture.shape)}, the images before it {_size(size)}")
+                (h, w, _), (height, width, _) = picture.shape, size
+                raise VideoError(f"cannot use {path}: it is {w}x{h}, the images before it {width}x{height}")
             yield picture
 
 
@@ -245,7 +246,3 @@ def frame_slice(start: int, stop: int | None, step: int) -> slice:
     if step < 1:
         raise ValueError(f"step must be at least 1, got {step}")
     return slice(start, stop, step)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from .harness import Prepared, Target
 from .registry import TARGETS
 
-CASES = 40  # of each target
+CASES = 25  # of each target
 SHORT = settings(
     max_examples=CASES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
