@@ -191,6 +191,8 @@ def load_config(preset: str = "synthetic", base: str = "", /, **overrides: Any) 
 
 def make_config(values: Mapping[str, Any]) -> Config:
     """A configuration from plain values; unknown names are refused."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"settings must be an object of values by name, got {type(values).__name__}")
     known = [f.name for f in fields(Config)]
     for name in values:
         _check_choice("setting", name, known)

@@ -19,6 +19,7 @@ from mvf.config_file import FORMAT, check_format, config_text, stored_config
 from mvf.files import atomic
 from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction
+from mvf.models.weight_files import load_plain
 
 HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")
 ANYWHERE = ("device", "workers")  # a run may go on elsewhere
@@ -94,15 +95,8 @@ def read_state(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             if (broken := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"{broken} does not match its checksum")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,
-        RuntimeError,
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-    ) as error:
+        state = dict(load_plain(path))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is damaged ({str(error).splitlines()[0]}), so this run cannot go on: put a copy of it back, "
             f"or delete {path.parent} to train from the start (model.safetensors there may still be good)"
@@ -147,9 +141,17 @@ def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def read_history(folder: str | Path) -> list[dict[str, float]]:
-    """Rows of `history.csv`."""
-    with open(Path(folder) / "history.csv", newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    """Rows of `history.csv`.
+
+    Raises:
+        ValueError: naming the file, when it is no table of numbers.
+    """
+    path = Path(folder) / "history.csv"
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} is no table of numbers ({error}): go on with the run, which writes it anew") from None
 
 
 def load_run(folder: str | Path) -> Run:

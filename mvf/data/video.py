@@ -17,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 from mvf.data.images import VideoError, image_files, read_image
 from mvf.data.seeking import DecodedFrame, numbered
 from mvf.files import atomic, cache_folder, save_array
+from mvf.files_numpy import read_npy
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .mts .m2ts .3gp .ogv".split())
 
@@ -139,7 +140,8 @@ class ImageFolder:
             picture = read_image(path)
             size = size or picture.shape
             if picture.shape != size:
-                raise VideoError(f"cannot use {path}: it is {_size(picture.shape)}, the images before it {_size(size)}")
+                (h, w, _), (height, width, _) = picture.shape, size
+                raise VideoError(f"cannot use {path}: it is {w}x{h}, the images before it {width}x{height}")
             yield picture
 
 
@@ -227,8 +229,8 @@ def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """`compute()`, kept on disk under `identity`; a cache that cannot be used costs time, not the result."""
     path = cache_folder() / "frame_counts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        return read_npy(path)
+    except (OSError, ValueError):
         values = compute()
     try:
         with atomic(path) as temporary:
@@ -242,7 +244,3 @@ def frame_slice(start: int, stop: int | None, step: int) -> slice:
     if step < 1:
         raise ValueError(f"step must be at least 1, got {step}")
     return slice(start, stop, step)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"

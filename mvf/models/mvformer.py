@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mvf.models import pretrained
 from mvf.models.fusion import MultiEntityTemporalFusion, token_mlp
 from mvf.models.pooling import make_pooling
+from mvf.models.stored_settings import check_shapes
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,7 @@ class MVFormer(nn.Module):
         """
         stored = pretrained.read(folder)
         architecture = pretrained.settings(Architecture, stored.architecture, folder)
+        check_shapes(lambda: cls(architecture), stored.trained_parts, pretrained.check_state, folder)
         network = None
         if backbone and stored.backbone:
             network = pretrained.rebuild_backbone(stored, folder, backbone_weights)
