@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import pickle
 import struct
 import zipfile
 import zlib
@@ -24,7 +23,7 @@ from mvf.models.weight_files import load_plain
 HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")
 ANYWHERE = ("device", "workers")  # a run may go on elsewhere
 ACTIONS = "actions"  # of a run with one model an action: the folder of their runs
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, RuntimeError, ValueError)
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, TypeError, ValueError)
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -96,7 +95,7 @@ def read_state(path: Path) -> dict[str, Any]:
             if (broken := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"{broken} does not match its checksum")
         state = dict(load_plain(path))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path} is damaged ({str(error).splitlines()[0]}), so this run cannot go on: put a copy of it back, "
             f"or delete {path.parent} to train from the start (model.safetensors there may still be good)"
