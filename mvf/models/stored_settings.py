@@ -48,8 +48,9 @@ def checked(kind: type[Settings], values: Any, where: str | Path) -> Settings:
     if unknown:
         raise ValueError(f"{where} has settings unknown to this version: {', '.join(unknown)}")
     for name, value in values.items():
-        for item in value if kinds[name] is list and isinstance(value, list) else [value]:
-            _check(name, item, int if isinstance(value, list) else kinds[name], where)
+        _check(name, value, kinds[name], where)
+        for item in value if kinds[name] is list else ():
+            _check(name, item, int, where)
     try:
         return kind(**values)
     except TypeError as error:  # a name without a default is missing

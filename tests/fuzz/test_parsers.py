@@ -18,6 +18,7 @@ SHORT = settings(
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_only_clear_errors_come_of_nearly_right_and_damaged_input(target: Target, tmp_path):
     prepared = Prepared(target, tmp_path)
+    assert not target.file or prepared.try_case(prepared.valid) == "read"
 
     @SHORT
     @given(prepared.cases)
