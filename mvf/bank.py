@@ -80,8 +80,9 @@ class FeatureBank:
             "precision": resolve_precision(precision, next(backbone.parameters()).device),
         } | self._options()
         self.folder = (root or cache_folder() / "banks") / digest(json.dumps(made_from, sort_keys=True))
-        with atomic(self.folder / "made_from.json") as path:
-            path.write_text(json.dumps(made_from, indent=1))
+        if not (self.folder / "made_from.json").exists():
+            with atomic(self.folder / "made_from.json") as path:
+                path.write_text(json.dumps(made_from, indent=1))
         self._basis = self.folder / "basis"
         self._maps: dict[Path, np.ndarray] = {}
 
@@ -174,12 +175,11 @@ class FeatureBank:
         if not self.channels:
             return None
         self._fit()
-        check_file(self._basis)
         return torch.from_numpy(np.fromfile(self._basis, np.float32)).view(self.channels, -1)
 
     def _fit(self) -> None:
         with FileLock(self.folder / ".basis.lock"):
-            if not self._basis.with_name("basis.sha256").exists():
+            if is_to_be_made(self._basis, "training videos"):
                 write_checked(self._basis, fit_basis(self.maker.sample(self.fitted_on), self.channels).numpy())
 
     # files ------------------------------------------------------------------------------------------------------

@@ -218,8 +218,10 @@ def _feature_chunks(
 
 
 def fingerprint(model: MVFormer | ModelPerAction) -> str:
-    """sha256 of the trained weights and of the backbone's file."""
+    """sha256 of the trained weights, of the backbone's file, and of what weights do not tell: the merging of tokens."""
     digest = hashlib.sha256(str(model.backbone and model.backbone.weights_sha256).encode())
+    if model.architecture.token_merge:
+        digest.update(f"token_merge {model.architecture.token_merge}".encode())
     for name, tensor in sorted(model.trained_state().items()):
         digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -18,7 +18,7 @@ class Chunking:
 
     The fusion stretches every clip onto its position table, so the length of a chunk sets its clock, and where it
     begins sets the time. A trained model gives one frame two very different embeddings at the end of a chunk and at the
-    start of the next: 1.1 to 1.4 apart (runs of the preset `synthetic`; 1.41 is a right angle). A cut is a jump of that
+    start of the next: 1.1 to 1.4 apart (a run of preset `synthetic`; 1.41 is a right angle). A cut is a jump of that
     size wherever it lies; faded over 100 frames, the mean change from frame to frame is that beside the seam, 0.07.
 
     Attributes:

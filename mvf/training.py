@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 from mvf.config import Config
 from mvf.data import find_config_videos
@@ -26,6 +28,7 @@ from mvf.run_folder import (
 from mvf.run_lock import held
 from mvf.trainer import Row, Trainer
 
+PATIENCE = timedelta(days=7)  # of processes that wait for the one that makes a bank
 OnEpoch = Callable[[Row], None] | None
 
 
@@ -49,7 +52,9 @@ def train(config: Config, run_dir: str | Path = "", on_epoch: OnEpoch = None) ->
     folder = Path(run_dir) if run_dir else default_folder(config)
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision)
+    mixed = "no" if precision == "fp32" else precision
+    patience = InitProcessGroupKwargs(timeout=PATIENCE)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=mixed, kwargs_handlers=[patience])
     one = _train_each_action if config.per_action else _train_one
     with _held_by_main(folder, accelerator):
         return one(config, folder, accelerator, on_epoch)
