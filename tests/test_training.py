@@ -85,7 +85,8 @@ def test_a_folder_with_only_a_notebook_is_new_and_one_with_other_files_is_not(ti
         mvf.train(tiny(), stranger)
 
 
-@pytest.mark.parametrize("features", [pytest.param("online", marks=pytest.mark.slow), "banked"])
+@pytest.mark.slow  # tests/faults/test_kills.py kills sooner, and without the time that imports take
+@pytest.mark.parametrize("features", ["online", "banked"])
 def test_killed_in_an_epoch_then_resumed_equals_never_killed(tmp_path, features):
     settings = {"epochs": 12, "features": features, "batch_size": 2}
     never = subprocess.run(command(tmp_path / "never", **settings), capture_output=True, text=True)

