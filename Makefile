@@ -35,6 +35,8 @@ bench: $(VENV)/installed
 	$(BIN)/python bench/bench_metrics.py
 	$(BIN)/python bench/bench_maps.py
 	$(BIN)/python bench/bench_widgets.py
+	$(BIN)/python bench/bench_distributed.py
+	$(BIN)/python bench/bench_determinism.py
 
 lab: $(VENV)/installed
 	cd notebooks && $(CURDIR)/$(BIN)/python -m jupyterlab

@@ -1,26 +1,26 @@
-"""Shell commands: `python -m mvf train|embed|evaluate|check|batch|report ...`."""
+"""Shell commands: `python -m mvf train|embed|evaluate|check|batch|report|sizes ...`."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import sys
-import zipfile
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-
-import numpy as np
 
 from mvf.batch import run_batch
 from mvf.config import load_config
 from mvf.data import find_config_videos
 from mvf.data.checking import check_lines
 from mvf.distributed import is_main_process
-from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation import read_report, score_embeddings, write_report
+from mvf.executors import EXECUTORS, parse_options
+from mvf.exporting import embed_to_file
 from mvf.files import atomic
 from mvf.report import write_page
+from mvf.sizes import Assumptions, read_rates, sizes_page
+from mvf.streaming import Chunking, seam_summary
 from mvf.tables.plan import plan, unique_jobs
 from mvf.training import train
 from mvf.workflow import embed_splits, open_model, open_subject, report_on, summary
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", help="run folder or checkpoint.pth")
     command.add_argument("videos", help="folder of videos")
     command.add_argument("--out", required=True, help=".npz (one array a video) or .csv (one row a frame)")
+    _add_chunking(command)
     _add_parameters(command)
     command.set_defaults(command=_embed)
 
@@ -73,7 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_batch(commands)
 
     _add_report(commands)
+    _add_sizes(commands)
     return parser
+
+
+def _add_chunking(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--chunk", type=int, default=0, help="frames embedded at once; default: the run's chunk")
+    command.add_argument("--overlap", type=int, default=0, help="frames that neighbouring chunks share (default 0)")
+    command.add_argument("--fade", action="store_true", help="pass gradually from chunk to chunk over these frames")
 
 
 def _add_batch(commands: argparse._SubParsersAction) -> None:
@@ -82,6 +90,11 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--trials", type=int, default=3, help="seeds 1 to N (default 3, as the paper)")
     command.add_argument("--out", default="", help="folder of the run folders; default: runs/<first table>")
     command.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time")
+    command.add_argument("--executor", choices=EXECUTORS, default="", help="runs as jobs of submitit, here or on Slurm")
+    command.add_argument(
+        "--slurm", action="append", default=[], metavar="NAME=VALUE,...",
+        help="of the jobs: partition, time or timeout (minutes), gpus_per_node, cpus_per_task, mem_gb, ...",
+    )  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="only list the runs")
     _add_parameters(command)
     command.set_defaults(command=_batch)
@@ -97,6 +110,16 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
         help="the page; default: report.html in the run's folder, with two runs report-against-OTHER.html",
     )
     command.set_defaults(command=_report)
+
+
+def _add_sizes(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("sizes", help="what the paper's data sets cost: GPU hours, gigabytes, dollars")
+    command.add_argument("--rates", default="figures/rates.toml", help="measured rates, which bench/rates.py writes")
+    command.add_argument("--out", default="figures/sizes.md", help="the page (default %(default)s)")
+    for field in fields(Assumptions):
+        flag, text = f"--{field.name}", f"assumed, default {field.default:g}"
+        command.add_argument(flag, type=float, default=float(field.default), help=text)
+    command.set_defaults(command=_sizes)
 
 
 def _add_parameters(command: argparse.ArgumentParser) -> None:
@@ -116,9 +139,10 @@ def _embed(options: argparse.Namespace) -> None:
     records = [r for split in ("train", "val") for r in find_config_videos(config, split, allow_empty=True)]
     if not records:
         raise ValueError(f"none of the videos in {options.videos} can be used: python -m mvf check folder says why")
-    embedded = embed(model, records, chunk=config.chunk, precision=config.precision)
-    write_embeddings(embedded, Path(options.out))
-    sys.stdout.write(f"{len(embedded)} videos -> {options.out}\n")
+    chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade)
+    seams = embed_to_file(model, records, Path(options.out), chunking, config.precision)
+    sys.stdout.writelines(f"{name}: {seam_summary(found)}\n" for name, found in seams.items())
+    sys.stdout.write(f"{len(records)} videos -> {options.out}\n")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -152,7 +176,15 @@ def _batch(options: argparse.Namespace) -> None:
             sys.stdout.write(f"{job.folder}: {'done' if job.finished else 'to do'}{start}\n")
         sys.stdout.write(f"{len(jobs)} runs\n")
         return
-    failed = run_batch(*settings, options.workers, lambda line: (sys.stdout.write(line + "\n"), sys.stdout.flush()))
+    if options.slurm and not options.executor:
+        raise ValueError("--slurm is about jobs: add --executor slurm (or local)")
+    failed = run_batch(
+        *settings,
+        options.workers,
+        lambda line: (sys.stdout.write(line + "\n"), sys.stdout.flush()),
+        options.executor,
+        parse_options(options.slurm),
+    )
     if failed:
         raise ValueError(f"{len(failed)} runs failed: {', '.join(failed)}; the same command tries them again")
     sys.stdout.write(f"tables: papermill figures.ipynb OUT.ipynb -p tables {out} (in notebooks/)\n")
@@ -165,22 +197,11 @@ def _report(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{text}\n  page {page}\n")
 
 
-def write_embeddings(embedded: Sequence[EmbeddedVideo], path: Path) -> None:
-    """Writes `.npz` (one (T, E) array a video) or `.csv` (name, frame, then one column a channel)."""
-    if path.suffix not in (".npz", ".csv"):
-        raise ValueError(f"--out must end in .npz or .csv, got {path}")
-    with atomic(path) as temporary:
-        if path.suffix == ".npz":
-            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:  # savez refuses some names
-                for video in embedded:
-                    with archive.open(f"{video.name}.npy", "w", force_zip64=True) as file:
-                        np.lib.format.write_array(file, video.embeddings)
-            return
-        with open(temporary, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["name", "frame", *(f"e{i}" for i in range(embedded[0].embeddings.shape[1]))])
-            for video in embedded:
-                writer.writerows([video.name, t, *row] for t, row in enumerate(video.embeddings.tolist()))
+def _sizes(options: argparse.Namespace) -> None:
+    assumed = Assumptions(**{field.name: getattr(options, field.name) for field in fields(Assumptions)})
+    with atomic(options.out) as path:
+        path.write_text(sizes_page(read_rates(options.rates), assumed))
+    sys.stdout.write(f"page {options.out}\n")
 
 
 if __name__ == "__main__":

@@ -3,17 +3,19 @@
 A bank is keyed by what its features are made from (backbone, weights, image size, augmentation, precision)
 and, video by video, by the pixels; never by the model, its layers or its seed. Each view, layer and class
 token is a file of its own, so that all runs on the same data share them and a killed build goes on where
-it stopped. Features are bfloat16, memory-mapped.
+it stopped. Features are memory-mapped: bfloat16, or int8 with scales (`mvf.bank_codec`), of all channels or of the
+largest directions (`mvf.bank_basis`), which then belongs to the key.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +23,15 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mvf.data.augment import Augmentation, derive_seed, evaluation_view
+from mvf.bank_basis import fit_basis
+from mvf.bank_codec import decode, row_bytes
+from mvf.bank_files import bfloat16, check_file, digest, in_chunks, is_to_be_made, write_checked
+from mvf.bank_maker import FeatureMaker
+from mvf.data.augment import Augmentation
 from mvf.data.records import VideoRecord
 from mvf.files import atomic, cache_folder
 from mvf.models.backbone import Backbone
-from mvf.precision import autocast, resolve_precision
+from mvf.precision import resolve_precision
 
 logger = logging.getLogger(__name__)
 FRAMES_AT_ONCE = 32
@@ -40,6 +46,10 @@ class FeatureBank:
         augmentation: One draw per view; None for the clean evaluation view.
         precision: `auto`, `fp32`, `bf16` or `fp16`, in which the backbone computes.
         root: Folder of all banks; by default `$MVF_CACHE/banks`.
+        dtype: `bf16`, or `int8` with a scale a frame and channel.
+        channels: Directions of the patches that are kept; 0: the channels as they are.
+        fitted_on: Training videos, on a sample of which the directions are fitted.
+        rolling: Seed and rhythm of a run whose views are renewed, and are its own; None: views are shared and kept.
     """
 
     def __init__(
@@ -48,33 +58,58 @@ class FeatureBank:
         augmentation: Augmentation | None = None,
         precision: str = "auto",
         root: Path | None = None,
+        *,
+        dtype: str = "bf16",
+        channels: int = 0,
+        fitted_on: Sequence[VideoRecord] = (),
+        rolling: tuple[int, ...] | None = None,
     ) -> None:
-        self.backbone, self.augmentation, self.precision = backbone, augmentation, precision
-        self.device = next(backbone.parameters()).device
+        if channels > backbone.channels or channels and not fitted_on:
+            raise ValueError(
+                f"bank_channels must be at most the {backbone.channels} channels of layers {backbone.layers}, "
+                f"got {channels}, and needs training videos to fit on, got {len(fitted_on)}"
+            )
+        self.backbone, self.dtype, self.channels = backbone, dtype, channels
+        self.fitted_on, self.rolling = fitted_on, rolling
+        self.maker = FeatureMaker(backbone, augmentation, precision, dtype, rolling or ())
         made_from = {
             "backbone": backbone.timm_name,
             "weights": backbone.weights_sha256,
             "image_size": backbone.image_size,
             "augmentation": augmentation.identity if augmentation else "clean",
-            "precision": resolve_precision(precision, self.device),
-        }
-        self.folder = (root or cache_folder() / "banks") / _digest(json.dumps(made_from, sort_keys=True))
-        with atomic(self.folder / "made_from.json") as path:
-            path.write_text(json.dumps(made_from, indent=1))
-        self._maps: dict[Path, Tensor] = {}
+            "precision": resolve_precision(precision, next(backbone.parameters()).device),
+        } | self._options()
+        self.folder = (root or cache_folder() / "banks") / digest(json.dumps(made_from, sort_keys=True))
+        if not (self.folder / "made_from.json").exists():
+            with atomic(self.folder / "made_from.json") as path:
+                path.write_text(json.dumps(made_from, indent=1))
+        self._basis = self.folder / "basis"
+        self._maps: dict[Path, np.ndarray] = {}
 
-    def predicted_bytes(self, records: Sequence[VideoRecord], views: int) -> int:
-        """Bytes that `ensure` would still write."""
-        missing = ((r, v, self._missing(r, v)) for r in records for v in range(views))
-        return sum(r.num_frames * 2 * sum(self._width(name) for name in names) for r, v, names in missing)
+    def _options(self) -> dict[str, Any]:
+        """The part of the key that a plain bank does not have."""
+        options: dict[str, Any] = {} if self.dtype == "bf16" else {"dtype": self.dtype}
+        if self.channels:
+            fitted_on = digest("\n".join(f"{r.name}\n{r.source.identity}" for r in self.fitted_on))
+            options |= {"channels": self.channels, "layers": self.backbone.layers, "fitted_on": fitted_on}
+        if self.rolling is not None:
+            options["rolling"] = self.rolling
+        return options | ({"compiled": True} if self.backbone.compiled else {})
 
-    def ensure(self, records: Sequence[VideoRecord], views: int = 1) -> None:
-        """Computes what is missing, under locks, with progress; says the size first.
+    def predicted_bytes(self, records: Sequence[VideoRecord], views: int, first: int = 0) -> int:
+        """Bytes that `ensure` would still write: features with their scales, and the directions; exact."""
+        missing = ((r, self._missing(r, v)) for r in records for v in range(first, first + views))
+        size = sum(r.num_frames * sum(self._row_bytes(name) for name in names) for r, names in missing)
+        unfitted = bool(self.channels) and not self._basis.exists()
+        return size + unfitted * 4 * self.channels * self.backbone.channels
+
+    def ensure(self, records: Sequence[VideoRecord], views: int = 1, first: int = 0) -> None:
+        """Computes what is missing of `views` views from `first` on, under locks, with progress; says the size first.
 
         Raises:
             OSError: when the disk has no room for it.
         """
-        size = self.predicted_bytes(records, views)
+        size = self.predicted_bytes(records, views, first)
         if not size:
             return
         free = shutil.disk_usage(self.folder).free
@@ -82,135 +117,134 @@ class FeatureBank:
         if size > free - ROOM_LEFT:
             raise OSError(
                 f"the feature bank needs {size / 1e9:.1f} GB in {self.folder} and {free / 1e9:.1f} GB are free: "
-                'use features="online", fewer bank_views, or a larger disk by $MVF_CACHE'
+                'use features="online", fewer bank_views, bank_dtype="int8", bank_channels, or a larger disk by '
+                "$MVF_CACHE"
             )
-        total = sum(r.num_frames for r in records for v in range(views) if self._missing(r, v))
+        if self.channels:
+            self._fit()
+        shown = range(first, first + views)
+        total = sum(r.num_frames for r in records for v in shown if self._missing(r, v))
         with tqdm(total=total, unit="frame", desc=f"feature bank ({size / 1e9:.2f} GB)") as bar:
             for record in records:
                 # a lock a video: runs that make the same bank at once share the work
-                folder = self._video_folder(record)
-                folder.mkdir(exist_ok=True)
-                with FileLock(folder / ".lock"):
-                    self._write_video(record, views, bar)
+                with self._locked(record):
+                    self._write_video(record, shown, bar)
+
+    def keep_only(self, records: Sequence[VideoRecord], first: int, views: int) -> None:
+        """Deletes all views but `views` from `first` on; only a rolling bank, which belongs to one run, may."""
+        if self.rolling is None:
+            raise ValueError("views of a bank that runs share are never deleted: only those of a rolling one")
+        for record in records:
+            with self._locked(record):
+                for path in self._video_folder(record).glob("view*"):
+                    if int(path.name.split(".")[0].removeprefix("view")) not in range(first, first + views):
+                        self._maps.pop(path, None)
+                        path.unlink()
 
     def read(
         self, record: VideoRecord, view: int = 0, frame_index: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """(T, P, C) bfloat16 patches of the backbone's layers, and (T, C0) class tokens or None."""
-        pick = slice(None) if frame_index is None else frame_index
-        patches = [self._open(record, view, f"layer{layer:02d}")[pick] for layer in self.backbone.layers]
-        cls = None
-        if self.backbone.cls_channels:
-            cls = self._open(record, view, f"cls{max(self.backbone.layers):02d}")[pick, 0]
-        return torch.cat(patches, dim=-1), cls
+        patches, cls = self.read_stored(record, view, frame_index)
+        return (patches.float() @ self.basis).bfloat16() if self.channels else patches, cls
+
+    def read_stored(
+        self, record: VideoRecord, view: int = 0, frame_index: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same with the channels as they are stored: where there is a `basis`, (T, P, K) along its directions."""
+        if self.channels:
+            self._fit()  # the files are named after the directions
+        pick = range(record.num_frames) if frame_index is None else frame_index.tolist()
+        *names, cls_name = self._names() if self.backbone.cls_channels else (*self._names(), None)
+        width = self._channels
+        patches = np.empty((len(pick), self._patches, width * len(names)), np.int16)
+        for place, name in enumerate(names):
+            part = patches[..., place * width : (place + 1) * width]
+            decode(self.dtype, self._open(record, view, name), pick, part)
+        if cls_name is None:
+            return bfloat16(patches), None
+        cls = np.empty((len(pick), 1, self.backbone.cls_channels), np.int16)
+        decode("bf16", self._open(record, view, cls_name), pick, cls)
+        return bfloat16(patches), bfloat16(cls[:, 0])
+
+    # directions -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def basis(self) -> Tensor | None:
+        """(K, C) float32 orthonormal directions along which patches are stored; None where all channels are."""
+        if not self.channels:
+            return None
+        self._fit()
+        return torch.from_numpy(np.fromfile(self._basis, np.float32)).view(self.channels, -1)
+
+    def _fit(self) -> None:
+        with FileLock(self.folder / ".basis.lock"):
+            if is_to_be_made(self._basis, "training videos"):
+                write_checked(self._basis, fit_basis(self.maker.sample(self.fitted_on), self.channels).numpy())
 
     # files ------------------------------------------------------------------------------------------------------
 
     def _names(self) -> list[str]:
         names = [f"layer{layer:02d}" for layer in self.backbone.layers]
+        if self.channels:
+            # views made with directions that are no longer there must not be read with others
+            made = self._basis.with_name("basis.sha256")
+            names = [f"reduced-{made.read_text()[:8] if made.exists() else 'unfitted'}"]
         return names + ([f"cls{max(self.backbone.layers):02d}"] if self.backbone.cls_channels else [])
 
-    def _width(self, name: str) -> int:
-        """Numbers a frame in file `name`."""
-        patches = self.backbone.grid[0] * self.backbone.grid[1]
-        return self.backbone.cls_channels if name.startswith("cls") else patches * self._channels
+    @property
+    def _patches(self) -> int:
+        return self.backbone.grid[0] * self.backbone.grid[1]
 
     @property
     def _channels(self) -> int:
-        return self.backbone.channels // len(self.backbone.layers)
+        """Numbers a patch in one file."""
+        return self.channels or self.backbone.channels // len(self.backbone.layers)
+
+    def _row_bytes(self, name: str) -> int:
+        """Bytes a frame in file `name`."""
+        if name.startswith("cls"):
+            return row_bytes("bf16", 1, self.backbone.cls_channels)
+        return row_bytes(self.dtype, self._patches, self._channels)
 
     def _video_folder(self, record: VideoRecord) -> Path:
         # the name seeds the augmentation, so it belongs to the key
-        return self.folder / _digest(f"{record.name}\n{record.source.identity}")
+        return self.folder / digest(f"{record.name}\n{record.source.identity}")
+
+    def _locked(self, record: VideoRecord) -> FileLock:
+        folder = self._video_folder(record)
+        folder.mkdir(exist_ok=True)
+        return FileLock(folder / ".lock")
 
     def _missing(self, record: VideoRecord, view: int) -> list[str]:
         folder = self._video_folder(record)
         return [name for name in self._names() if not (folder / f"view{view}.{name}.sha256").exists()]
 
-    def _write_video(self, record: VideoRecord, views: int, bar: tqdm) -> None:
+    def _write_video(self, record: VideoRecord, views: Sequence[int], bar: tqdm) -> None:
         """Computes what is missing of a video; it is decoded once for all its views."""
-        missing = {view: names for view in range(views) if (names := self._missing(record, view))}
-        parts: dict[tuple[int, str], list[Tensor]] = {(view, name): [] for view in missing for name in missing[view]}
+        missing = {view: names for view in views if (names := self._missing(record, view))}
+        parts = {(view, name): [] for view in missing for name in missing[view]}
         for frames in in_chunks(record, FRAMES_AT_ONCE) if missing else ():
             for view, names in missing.items():
-                outputs = self._compute(self._pixels(record, view, frames), names)
+                rows = self.maker.rows(self.maker.pixels(record, view, frames), names, self.basis)
                 for name in names:
-                    parts[view, name].append(outputs[name].to("cpu", torch.bfloat16))
+                    parts[view, name].append(rows[name])
                 bar.update(len(frames))
-        for (view, name), tensors in parts.items():
-            _write_checked(self._video_folder(record) / f"view{view}.{name}", torch.cat(tensors))
+        for (view, name), rows in parts.items():
+            write_checked(self._video_folder(record) / f"view{view}.{name}", np.concatenate(rows))
 
-    def _compute(self, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Features of (n, 3, S, S) frames by file name, (n, P or 1, C)."""
-        layers = sorted({int(name.removeprefix("layer").removeprefix("cls")) for name in names})
-        with torch.inference_mode(), autocast(self.precision, self.device):
-            patches, cls = self.backbone.intermediates(pixels.to(self.device), layers)
-        outputs = {f"layer{layer:02d}": p for layer, p in zip(layers, patches)}
-        return outputs if cls is None else outputs | {f"cls{layers[-1]:02d}": cls.unsqueeze(1)}
-
-    def _pixels(self, record: VideoRecord, view: int, frames: Tensor) -> Tensor:
-        """(n, 3, S, S) of uint8 (n, 3, H, W) frames; one draw of the augmentation serves all frames of a video."""
-        if self.augmentation is None:
-            return evaluation_view(frames, self.backbone.image_size)
-        return self.augmentation(frames, derive_seed("bank", record.name, view))
-
-    def _open(self, record: VideoRecord, view: int, name: str) -> Tensor:
-        """(num_frames, P or 1, C) memory-mapped bfloat16, checked against its checksum when first opened."""
+    def _open(self, record: VideoRecord, view: int, name: str) -> np.ndarray:
+        """(num_frames, bytes) memory-mapped rows, checked against their checksum when first opened."""
         path = self._video_folder(record) / f"view{view}.{name}"
         if path not in self._maps:
-            if not path.exists():
-                self.ensure([record], view + 1)
-            if _checksum(path) != path.with_name(path.name + ".sha256").read_text():
-                raise OSError(f"{path} does not match its checksum: delete it and run again")
-            data = np.memmap(path, dtype=np.int16, mode="c")
-            shape = (record.num_frames, 1 if name.startswith("cls") else -1, data.size // self._rows(record, name))
-            self._maps[path] = torch.from_numpy(data).view(torch.bfloat16).view(shape)
+            if is_to_be_made(path, record.name):
+                self._remake(record, view, path)
+            self._maps[path] = np.memmap(path, np.uint8, "r").reshape(record.num_frames, -1)
         return self._maps[path]
 
-    def _rows(self, record: VideoRecord, name: str) -> int:
-        patches = self.backbone.grid[0] * self.backbone.grid[1]
-        return record.num_frames * (1 if name.startswith("cls") else patches)
-
-
-class BankStore:
-    """What a `VideoDataset` reads in banked mode: videos by index."""
-
-    def __init__(self, bank: FeatureBank, records: Sequence[VideoRecord], views: int) -> None:
-        bank.ensure(records, views)
-        self.bank, self.records, self.views = bank, records, views
-
-    def read(self, index: int, view: int, frame_index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features of frames `frame_index` of view `view` of video `index`."""
-        return self.bank.read(self.records[index], view, frame_index)
-
-
-def in_chunks(record: VideoRecord, size: int) -> Iterator[Tensor]:
-    """uint8 (n, 3, H, W) frames of a video, `size` at a time."""
-    frames: list[np.ndarray] = []
-    for frame in record.frames():
-        frames.append(frame)
-        if len(frames) == size:
-            yield _to_tensor(frames)
-            frames = []
-    if frames:
-        yield _to_tensor(frames)
-
-
-def _to_tensor(frames: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
-
-
-def _write_checked(path: Path, tensor: Tensor) -> None:
-    with atomic(path) as temporary:
-        tensor.contiguous().view(torch.int16).numpy().tofile(temporary)
-    with atomic(path.with_name(path.name + ".sha256")) as temporary:
-        temporary.write_text(_checksum(path))
-
-
-def _checksum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    def _remake(self, record: VideoRecord, view: int, path: Path) -> None:
+        try:
+            self.ensure([record], first=view)
+        except (OSError, ValueError) as error:
+            raise OSError(f"{path} is missing or damaged and cannot be made again: {error}") from error
+        check_file(path)

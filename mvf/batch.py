@@ -5,10 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
-import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,11 +16,14 @@ from typing import Any
 
 from mvf.casting import cast
 from mvf.config import make_config
+from mvf.config_file import stored_config
+from mvf.executors import EXECUTORS, LocalJobs, NotebookRun, SlurmJobs
 from mvf.files import atomic
 from mvf.tables.plan import ANYWHERE, MANIFEST, METHOD, Job, notebook_parameters, plan, same_run, unique_jobs
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "train.ipynb"
 LOGS = "logs"
+Launch = Callable[[NotebookRun], bool]
 
 logger = logging.getLogger(__name__)
 
@@ -35,36 +35,78 @@ def run_batch(
     parameters: Mapping[str, Any] | None = None,
     workers: int = 1,
     report: Callable[[str], None] = logger.info,
+    executor: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Runs what is not done yet, `workers` runs at a time, and goes on when one fails.
+
+    With `executor="slurm"` it only queues what is neither done nor queued, all at once.
 
     Args:
         tables, trials, out, parameters: See `plan`.
         workers: Runs at a time, each with one CPU thread where there are several.
         report: Gets one line a run.
+        executor: `local` or `slurm`: runs are submitit's jobs; empty: processes of this one.
+        options: Of the jobs; see `mvf.executors`.
 
     Returns:
-        Names of the runs that failed.
+        Names of the runs that failed, as far as they were waited for.
 
     Raises:
-        ValueError: for bad settings, or a folder that holds a batch of others.
+        ValueError: for bad settings, a folder that holds a batch of others, or an executor that cannot be had.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    out = Path(out)
+    if executor not in ("", *EXECUTORS):
+        raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, or empty; got {executor}")
     jobs = plan(tables, trials, out, parameters or {})
-    write_manifest(out, tables, trials, parameters or {}, jobs)
+    submitted = Path(out).resolve() / LOGS / "submitit"
+    place = {"local": LocalJobs, "slurm": SlurmJobs}[executor](submitted, options or {}) if executor else None
+    write_manifest(Path(out), tables, trials, parameters or {}, jobs)
     unique = unique_jobs(jobs)
-    running: dict[str, Future] = {}
-    with _pool(workers) as (pool, children):
+    if isinstance(place, SlurmJobs):
+        submit_all(unique, place, report)
+        return []
+    with _pool(workers) as (pool, stops):
+
+        def launch(run: NotebookRun) -> bool:
+            if place:
+                return place.run(run, stops)
+            stops.add(run.stop)
+            return run()
+
+        running: dict[str, Future] = {}
         for number, job in enumerate(unique, start=1):
             before = running.get(f"{job.needs}-{job.config.seed}")
-            running[job.name] = pool.submit(_work, job, before, children, workers > 1)
+            running[job.name] = pool.submit(_work, job, before, launch, workers > 1)
             line = f"[{number}/{len(unique)}] {job.name}"
             running[job.name].add_done_callback(
                 lambda done, line=line: done.cancelled() or report(f"{line}: {done.result()[1]}")
             )
         return [name for name, done in running.items() if not done.result()[0]]
+
+
+def submit_all(jobs: Sequence[Job], place: SlurmJobs, report: Callable[[str], None]) -> None:
+    """Queues what is neither done nor queued; a run that starts from another one waits for it."""
+    logs = jobs[0].folder.parent / LOGS
+    logs.mkdir(parents=True, exist_ok=True)
+    with open(logs / "submit.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two batches at once must not both find a run unqueued
+        queued, numbers = place.queued(), {}
+        for number, job in enumerate(jobs, start=1):
+            note = logs / f"{job.name}.job"  # the number of its job
+            before = note.read_text().strip() if note.exists() else ""
+            if job.finished:
+                said = "done before"
+            elif before in queued:
+                numbers[job.name], said = before, f"queued before as job {before}"
+            else:
+                after = numbers.get(f"{job.needs}-{job.config.seed}", "")
+                numbers[job.name] = place.submit(_notebook_run(job, crowded=False), after)
+                with atomic(note) as path:
+                    path.write_text(numbers[job.name])
+                said = f"queued as job {numbers[job.name]}" + (f", after job {after}" if after else "")
+            report(f"[{number}/{len(jobs)}] {job.name}: {said}")
 
 
 def write_manifest(
@@ -104,71 +146,47 @@ def _shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
 # one run ------------------------------------------------------------------------------------------------------------
 
 
-def _work(job: Job, before: Future | None, children: set[subprocess.Popen], crowded: bool) -> tuple[bool, str]:
+def _notebook_run(job: Job, crowded: bool) -> NotebookRun:
+    """The papermill run of a job, its parameters written."""
+    logs = job.folder.parent / LOGS
+    with atomic(logs / f"{job.name}.json") as path:
+        path.write_text(json.dumps(notebook_parameters(job)))
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(job.folder / "train.ipynb")]
+    command += ["-f", str(logs / f"{job.name}.json"), "--no-progress-bar"]
+    threads = {"OMP_NUM_THREADS": "1"} if crowded else {}  # several runs that share cores by threads crawl
+    return NotebookRun(job.folder, command, logs / f"{job.name}.log", threads)
+
+
+def _work(job: Job, before: Future | None, launch: Launch, crowded: bool) -> tuple[bool, str]:
     """Whether it succeeded, and the line that says so."""
     if before is not None and not before.result()[0]:
         return False, f"FAILED: it starts from {job.needs}-{job.config.seed}, which failed"
-    logs = job.folder.parent / LOGS
-    logs.mkdir(parents=True, exist_ok=True)
-    with open(logs / f"{job.name}.lock", "w") as lock:
-        # the child inherits this lock: a batch started again waits for a run that outlived the batch before
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if job.finished:
-            return True, "done before"
-        started = time.monotonic()
-        try:
-            status = _papermill(job, logs, lock.fileno(), children, crowded)
-        except OSError as error:
-            return False, f"FAILED: {error}"
-    if status == 0:
-        return True, f"done in {time.monotonic() - started:.0f} s"
-    log = logs / f"{job.name}.log"
-    return False, f"FAILED: {_error_line(log)} (log: {log})"
-
-
-def _papermill(job: Job, logs: Path, lock: int, children: set[subprocess.Popen], crowded: bool) -> int:
-    job.folder.mkdir(parents=True, exist_ok=True)
-    parameters = logs / f"{job.name}.json"
-    with atomic(parameters) as path:
-        path.write_text(json.dumps(notebook_parameters(job)))
-    command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(job.folder / "train.ipynb")]
-    threads = {"OMP_NUM_THREADS": "1"} if crowded else {}  # several runs that share cores by threads crawl
-    with open(logs / f"{job.name}.log", "w") as log:
-        child = subprocess.Popen(
-            [*command, "-f", str(parameters), "--no-progress-bar"],
-            env=os.environ | threads, stdout=log, stderr=log, pass_fds=(lock,), start_new_session=True,
-        )  # fmt: skip
-        children.add(child)
-        return child.wait()
+    started = time.monotonic()
+    try:
+        ran = launch(_notebook_run(job, crowded))
+    except (OSError, RuntimeError) as error:
+        return False, f"FAILED: {error}"
+    return True, f"done in {time.monotonic() - started:.0f} s" if ran else "done before"
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, set[subprocess.Popen]]]:
-    """Threads that wait for processes, which end when this one is interrupted or told to stop."""
-    children: set[subprocess.Popen] = set()
+def _pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, set[Callable[[], None]]]]:
+    """Threads that wait for runs, which are stopped when this process is interrupted or told to stop."""
+    stops: set[Callable[[], None]] = set()
     pool = ThreadPoolExecutor(workers)
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     try:
-        yield pool, children
+        yield pool, stops
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in children:
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGTERM)
+        for stop in stops:
+            stop()
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _error_line(log: Path) -> str:
-    """The first line of the error that ended a notebook, which it shows above the traceback; else the log's last."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    after = [line for before, line in zip(lines, lines[1:]) if before.startswith("Exception encountered")]
-    return next((line for line in after if re.match(r"\w+: ", line)), lines[-1] if lines else "it wrote nothing")
-
-
 def _check_same(job: Job) -> None:
     stored = job.folder / "config.json"
-    if stored.exists() and same_run(make_config(json.loads(stored.read_text()))) != same_run(job.config):
+    if stored.exists() and same_run(stored_config(stored)) != same_run(job.config):
         raise ValueError(f"{job.folder} holds a run of another configuration: choose another --out, or delete it")

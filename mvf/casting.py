@@ -27,7 +27,7 @@ def cast(name: str, value: Any, wanted: Any) -> Any:
         if isinstance(wanted, int):
             return _whole(value)
         return type(wanted)(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{name} must be like {wanted!r}, got {value!r}: {error}") from None
 
 
@@ -40,9 +40,10 @@ def _cast_tuple(value: Any, item: type) -> tuple:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or float(value) != int(float(value)):
+    number = value if isinstance(value, int) else float(value)
+    if isinstance(value, bool) or number != int(number):
         raise ValueError("a whole number is needed")
-    return int(float(value))
+    return int(number)
 
 
 def _cast_bool(value: Any) -> bool:

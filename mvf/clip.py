@@ -56,6 +56,10 @@ class Clip:
         """Moves every tensor to `device`."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def pin_memory(self) -> Clip:
+        """In memory from which a GPU copies by itself."""
+        return self.map(Tensor.pin_memory)
+
     @staticmethod
     def stack(clips: list[Clip]) -> Clip:
         """Joins single-video clips, each with B = 1, into one batch."""

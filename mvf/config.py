@@ -20,6 +20,7 @@ CHOICES = {
     "block_rule": ("length", "sampled", "window"),
     "features": ("online", "banked"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
+    "bank_dtype": ("bf16", "int8"),
     "probe": ("logistic", "sgd"),
     "judge": ("action", "together"),
 }
@@ -67,6 +68,7 @@ class Config:
     fusion_feedforward: int = 1024
     dropout: float = 0.1
     positions: str = "sine"
+    token_merge: float = 0.0  # share of the tokens merged along time in the fusion; 0: off
     readout: str = "cls"
     embedding_size: int = 128
     projection_width: int = 128
@@ -91,6 +93,9 @@ class Config:
     # optimisation
     features: str = "online"  # "banked": patch features of augmented views computed once
     bank_views: int = 4
+    bank_dtype: str = "bf16"  # "int8": half of the bytes, one scale a frame and channel
+    bank_channels: int = 0  # keep this many directions of the patches (PCA); 0: all channels as they are
+    bank_renew: int = 0  # epochs after which the oldest view is computed anew; 0: never
     epochs: int = 500
     batch_size: int = 4
     learning_rate: float = 1e-4
@@ -100,7 +105,8 @@ class Config:
     per_action: bool = False  # one model an action
     precision: str = "auto"
     device: str = "auto"
-    workers: int = 0
+    workers: int = 0  # processes that make batches; 0: a thread does
+    compile: bool = False  # torch.compile of the frozen backbone: pays in long runs
     seed: int = 1
     preset: str = "penn"  # the preset this configuration started from
 
@@ -116,8 +122,9 @@ class Config:
             raise ValueError(f"num_frames must be at least 2, got {self.num_frames}")
         if not self.layers or any(layer < 1 for layer in self.layers):
             raise ValueError(f"layers must be numbers from 1 up, like 4,8,12; got {self.layers}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        for name in ("dropout", "token_merge"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if self.epochs < (0 if self.init_from else 1):
             raise ValueError(f"epochs must be at least 1, or 0 with init_from to judge it untouched; got {self.epochs}")
         if not 0 <= self.overlap_penalty < float("inf"):
@@ -129,6 +136,9 @@ class Config:
                 )
         if self.overlap_penalty and self.entities < 2:
             raise ValueError(f"overlap_penalty compares entities: it needs at least 2 of them, got {self.entities}")
+        for name in ("bank_channels", "bank_renew"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 (off) or more, got {getattr(self, name)}")
         if self.trainable_blocks < 0:
             raise ValueError(f"trainable_blocks must be 0 (frozen) or more, got {self.trainable_blocks}")
         if self.trainable_blocks and self.features == "banked":
@@ -180,7 +190,9 @@ def load_config(preset: str = "synthetic", base: str = "", /, **overrides: Any) 
 
 
 def make_config(values: Mapping[str, Any]) -> Config:
-    """A configuration from plain values, as read from `config.json`; unknown names are refused."""
+    """A configuration from plain values; unknown names are refused."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"settings must be an object of values by name, got {type(values).__name__}")
     known = [f.name for f in fields(Config)]
     for name in values:
         _check_choice("setting", name, known)

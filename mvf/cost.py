@@ -33,11 +33,13 @@ class Cost:
         backbone_parameters: Numbers of the backbone that are frozen.
         operations: Floating-point operations to embed one frame of a clip of T0 frames: those of convolutions and
             matrix products, attention included. A multiplication and an addition count as two.
+        backbone_operations: Those of them that are the backbone's.
     """
 
     parameters: int
     backbone_parameters: int
     operations: float
+    backbone_operations: float
 
 
 def model_cost(config: Config) -> Cost:
@@ -56,7 +58,7 @@ def model_cost(config: Config) -> Cost:
         model = build_model(config, backbone, project="projection" in build_config_loss(config).reads).eval()
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    return Cost(trained, frozen, _operations(model))
+    return Cost(trained, frozen, *_operations(model))
 
 
 @cache
@@ -66,18 +68,20 @@ def _shape(name: str, image_size: int, layers: tuple[int, ...], trainable_blocks
 
 
 @torch.inference_mode()
-def _operations(model: MVFormer) -> float:
-    """Floating-point operations a frame: backbone and pooling of one frame, and a share of the fusion of a clip."""
+def _operations(model: MVFormer) -> tuple[float, float]:
+    """Operations a frame: of backbone, pooling of one frame and a share of the fusion of a clip; of the backbone."""
     backbone, length = model.backbone, model.num_training_frames
     # what follows the backbone is small enough to be run
     patches = torch.zeros(1, 1, backbone.grid[0] * backbone.grid[1], backbone.channels)
     cls = None if backbone.cls_channels is None else torch.zeros(1, 1, backbone.cls_channels)
-    with FlopCounterMode(display=False) as of_a_frame:
+    with FlopCounterMode(display=False) as of_backbone:
         backbone(torch.empty(1, 3, backbone.image_size, backbone.image_size, device="meta"))
+    with FlopCounterMode(display=False) as of_a_frame:
         tokens, _ = model.pool(patches, cls)
     with FlopCounterMode(display=False) as of_a_clip:
         model.fuse_tokens(tokens.expand(-1, length, -1, -1), project=False)
-    return of_a_frame.get_total_flops() + of_a_clip.get_total_flops() / length
+    frozen = of_backbone.get_total_flops()
+    return frozen + of_a_frame.get_total_flops() + of_a_clip.get_total_flops() / length, frozen
 
 
 @torch.inference_mode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -21,15 +23,20 @@ def is_main_process() -> bool:
 
 
 def gather_batch(embeddings: Tensor, clip: Clip) -> tuple[Tensor, Clip]:
-    """The embeddings, with gradient, and the clip of all processes, in rank order.
+    """The embeddings, with gradient, and the clip of all processes, videos in the order of one process.
 
     Every process then computes the loss of the whole batch. The gather's backward sums over processes and the
-    wrapper averages, so the parameters get the gradient of that one loss.
+    wrapper averages, so the parameters get the gradient of that one loss. Objectives that draw, or that take the
+    batch's first video for a reference, see the same batch as one process does.
+
+    Args:
+        embeddings: (B, ...) of this process's videos, every world-th of the batch from its rank on.
+        clip: Theirs.
     """
     if world_size() == 1:
         return embeddings, clip
     indices = Clip(clip.frame_index, clip.num_frames, clip.valid, clip.phase, clip.action)
-    return torch.cat(all_gather(embeddings.contiguous())), indices.map(_gather)
+    return _in_order(all_gather(embeddings.contiguous())), indices.map(_gather)
 
 
 def _gather(tensor: Tensor) -> Tensor:
@@ -37,7 +44,17 @@ def _gather(tensor: Tensor) -> Tensor:
     sent = tensor.contiguous().to(torch.int64)
     parts = [torch.empty_like(sent) for _ in range(world_size())]
     dist.all_gather(parts, sent)
-    return torch.cat(parts).to(tensor.dtype)
+    return _in_order(parts).to(tensor.dtype)
+
+
+def _in_order(parts: Sequence[Tensor]) -> Tensor:
+    """Undoes the dealing of a batch as `batch[rank::world]`: first videos of all processes, second ones, ...
+
+    Example:
+        >>> _in_order([torch.tensor([0, 2]), torch.tensor([1, 3])])
+        tensor([0, 1, 2, 3])
+    """
+    return torch.stack([*parts], dim=1).flatten(0, 1)
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):

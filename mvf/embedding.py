@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +16,11 @@ from tqdm.auto import tqdm
 from mvf.bank import FRAMES_AT_ONCE, FeatureBank, in_chunks
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
-from mvf.files import atomic
 from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction, model_of
-from mvf.precision import autocast
+from mvf.precision import autocast, resolve_precision
+from mvf.shards import Shards
+from mvf.streaming import Chunking, Piece, chunks_from, fused_pieces
 
 
 @dataclass(frozen=True)
@@ -49,37 +48,100 @@ def embed(
     overlap: int = 0,
     cache: FeatureBank | None = None,
     precision: str = "auto",
+    fade: bool = False,
 ) -> list[EmbeddedVideo]:
-    """Embeds every frame of every video.
+    """Embeds every frame of every video; memory does not grow with the length of a video but for the result.
 
     Args:
         model: Trained model; it is used in eval mode and left in the mode it had.
         records: The videos.
-        out: Folder that gets one `.npy` a video as soon as it is done; the list then holds memory maps, and a
-            second call with the same model goes on where the first stopped.
+        out: Folder that gets one `.npy` a video, chunk by chunk; the list then holds memory maps, and a second call
+            with the same model goes on where the first stopped, to the same bits, inside a video too. A video of
+            several chunks gets a `.seams.csv` (`mvf.streaming.Seam`).
         chunk: Frames that MTF sees at once.
-        overlap: Frames that neighbouring chunks share; each keeps its half.
+        overlap: Frames that neighbouring chunks share. With 0, as published, the last chunk is what remains of a
+            video and has a faster clock; with more it starts earlier, so that all chunks are equally long.
         cache: Clean bank to read backbone features from (and to fill).
         precision: In which the backbone computes: `auto`, `fp32`, `bf16`, `fp16`.
+        fade: Pass gradually from chunk to chunk over the shared frames; by default each keeps its half of them.
 
     Raises:
         ValueError: when `overlap` is not smaller than `chunk`, or `out` holds embeddings of another model.
     """
-    if chunk < 1 or not 0 <= overlap < chunk:
-        raise ValueError(f"chunk must be at least 1 and overlap in [0, chunk), got chunk={chunk}, overlap={overlap}")
-    shards = Shards(Path(out), model, chunk, overlap) if out is not None else None
+    chunking = Chunking(chunk, overlap, fade)
+    shards = Shards(Path(out), fingerprint(model), chunking) if out is not None else None
     if cache is not None:
         cache.ensure(records)
+    frames = sum(record.num_frames for record in records)
     embedded = []
-    for record in tqdm(records, unit="video", desc="embed", disable=len(records) < 2):
-        embeddings = shards.load(record.name) if shards else None
-        if embeddings is None:
-            network = model_of(model, record.action)
-            pooled = pool_video(network, record, cache, precision)
-            embeddings = fuse_video(network, pooled, chunk, overlap)
-            embeddings = shards.save(record.name, embeddings) if shards else embeddings
-        embedded.append(EmbeddedVideo(record.name, record.action, embeddings, record.phases))
+    with tqdm(total=frames, unit="frame", desc="embed", disable=len(records) < 2 and frames <= chunk) as bar:
+        for record in records:
+            work = (model_of(model, record.action), record, chunking, cache, precision)
+            if shards is None:
+                embeddings = np.concatenate([_counted(piece, bar).embeddings for piece in embed_pieces(*work)])
+            else:
+                embeddings = _embed_to_disk(shards, *work, bar)
+            embedded.append(EmbeddedVideo(record.name, record.action, embeddings, record.phases))
     return embedded
+
+
+def embed_pieces(
+    model: MVFormer,
+    record: VideoRecord,
+    chunking: Chunking,
+    cache: FeatureBank | None = None,
+    precision: str = "auto",
+    start: int = 0,
+) -> Iterator[Piece]:
+    """The embeddings of a video as they get finished, a chunk at a time, from frame `start` (the end of a piece) on."""
+    length = record.num_frames
+    if not length:
+        raise ValueError(f"{record.name} has no frames: leave it out")
+    first, *_ = chunking.bounds(length)[chunks_from(chunking.bounds(length), start)]
+    batches = _tokens(model, record, cache, precision, first)
+    with evaluating(model):
+        yield from fused_pieces(model, batches, length, chunking, start)
+
+
+def _tokens(
+    model: MVFormer, record: VideoRecord, cache: FeatureBank | None, precision: str, first: int
+) -> Iterator[Tensor]:
+    """Pooled tokens (n, N, D) from frame `first` on, batched as from frame 0, so that the bits are the same."""
+    skipped = first % FRAMES_AT_ONCE
+    for patches, cls in _feature_chunks(model, record, cache, precision, first - skipped):
+        with torch.inference_mode():
+            yield pool_features(model, patches, cls)[skipped:]
+        skipped = 0
+
+
+def _embed_to_disk(
+    shards: Shards,
+    model: MVFormer,
+    record: VideoRecord,
+    chunking: Chunking,
+    cache: FeatureBank | None,
+    precision: str,
+    bar: tqdm,
+) -> np.ndarray:
+    """The embeddings of a video as a memory map, made as far as they are not there yet."""
+    with shards.lock():
+        found = shards.load(record.name)
+        if found is not None:
+            bar.update(len(found))
+            return found
+        numbers = resolve_precision(precision, next(model.parameters()).device) if cache is None else "bank"
+        part = shards.part(record.name, f"{record.source.identity}\n{numbers}", record.num_frames)
+        bar.update(part.frames)
+        if part.frames < part.length:
+            for piece in embed_pieces(model, record, chunking, cache, precision, part.frames):
+                part.append(_counted(piece, bar))
+        part.finish()
+    return shards.load(record.name)
+
+
+def _counted(piece: Piece, bar: tqdm) -> Piece:
+    bar.update(len(piece.embeddings))
+    return piece
 
 
 @torch.inference_mode()
@@ -92,15 +154,11 @@ def pool_video(
         return torch.cat([pool_features(model, patches, cls) for patches, cls in chunks])
 
 
-@torch.inference_mode()
 def fuse_video(model: MVFormer, tokens: Tensor, chunk: int = 1000, overlap: int = 0) -> np.ndarray:
     """(T, N, D) pooled tokens -> (T, E) unit-norm embeddings, `chunk` frames at a time."""
     with evaluating(model):
-        pieces = [
-            model.fuse_tokens(tokens[None, start:stop], project=False).embeddings[0, first:last]
-            for start, stop, first, last in chunk_bounds(len(tokens), chunk, overlap)
-        ]
-    return torch.cat(pieces).float().cpu().numpy()
+        pieces = fused_pieces(model, iter([tokens]), len(tokens), Chunking(chunk, overlap))
+        return np.concatenate([piece.embeddings for piece in pieces])
 
 
 def embed_features(
@@ -119,22 +177,6 @@ def video_features(
     chunks = list(_feature_chunks(model, record, cache, precision))
     patches = torch.cat([p.float().cpu() for p, _ in chunks])
     return patches, None if chunks[0][1] is None else torch.cat([c.float().cpu() for _, c in chunks])
-
-
-def chunk_bounds(length: int, chunk: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """(start, stop, first kept, end kept) of every chunk; neighbours split their overlap in the middle.
-
-    Example:
-        >>> chunk_bounds(10, 6, 2)
-        [(0, 6, 0, 5), (4, 10, 1, 6)]
-    """
-    bounds, start, done = [], 0, 0
-    while done < length:
-        stop = min(start + chunk, length)
-        end = stop if stop == length else stop - overlap + overlap // 2
-        bounds.append((start, stop, done - start, end - start))
-        start, done = stop - overlap, end
-    return bounds
 
 
 @contextmanager
@@ -156,61 +198,30 @@ def pool_features(model: MVFormer, patches: Tensor, cls: Tensor | None = None) -
 
 
 def _feature_chunks(
-    model: MVFormer, record: VideoRecord, cache: FeatureBank | None, precision: str
+    model: MVFormer, record: VideoRecord, cache: FeatureBank | None, precision: str, first: int = 0
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Features of the clean view, `FRAMES_AT_ONCE` frames at a time, from the bank or from the backbone."""
+    """Features of the clean view from frame `first` on, `FRAMES_AT_ONCE` frames at a time, of bank or backbone."""
     if cache is not None:
-        patches, cls = cache.read(record)
-        for start in range(0, len(patches), FRAMES_AT_ONCE):
-            part = slice(start, start + FRAMES_AT_ONCE)
-            yield patches[part], None if cls is None else cls[part]
+        for frames in torch.arange(first, record.num_frames).split(FRAMES_AT_ONCE):
+            yield cache.read(record, frame_index=frames)
         return
     if model.backbone is None:
         raise ValueError(
             "this model came without a backbone: name one, e.g. load_official_checkpoint(path, backbone_weights='')"
         )
     device = next(model.backbone.parameters()).device
-    for frames in in_chunks(record, FRAMES_AT_ONCE):
+    for frames in in_chunks(record, FRAMES_AT_ONCE, first):
         pixels = evaluation_view(frames, model.backbone.image_size).to(device)
         with torch.inference_mode(), evaluating(model.backbone), autocast(precision, device):
             patches, cls = model.backbone(pixels)
         yield patches, cls
 
 
-class Shards:
-    """One `.npy` a video in a folder that remembers which model wrote it."""
-
-    def __init__(self, folder: Path, model: MVFormer | ModelPerAction, chunk: int, overlap: int) -> None:
-        self.folder = folder
-        made_by = json.dumps({"model": fingerprint(model), "chunk": chunk, "overlap": overlap})
-        note = folder / "made_by.json"
-        if note.exists() and note.read_text() != made_by:
-            raise ValueError(
-                f"{folder} holds embeddings of another model or chunking: choose another folder, or delete it"
-            )
-        with atomic(note) as path:
-            path.write_text(made_by)
-
-    def _path(self, name: str) -> Path:
-        return self.folder / (
-            re.sub(r"[^\w.-]", "_", name) + "-" + hashlib.sha256(name.encode()).hexdigest()[:8] + ".npy"
-        )
-
-    def load(self, name: str) -> np.ndarray | None:
-        """The stored embeddings of a video as a memory map, or None."""
-        path = self._path(name)
-        return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
-
-    def save(self, name: str, embeddings: np.ndarray) -> np.ndarray:
-        """Stores and gives back as a memory map."""
-        with atomic(self._path(name)) as path:
-            np.save(path, embeddings)
-        return self.load(name)
-
-
 def fingerprint(model: MVFormer | ModelPerAction) -> str:
-    """sha256 of the trained weights and of the backbone's file."""
+    """sha256 of the trained weights, of the backbone's file, and of what weights do not tell: the merging of tokens."""
     digest = hashlib.sha256(str(model.backbone and model.backbone.weights_sha256).encode())
+    if model.architecture.token_merge:
+        digest.update(f"token_merge {model.architecture.token_merge}".encode())
     for name, tensor in sorted(model.trained_state().items()):
         digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

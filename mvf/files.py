@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import io
 import os
+import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+
+import numpy as np
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PROBE = 2**16  # bytes that a disc with room takes
 
 
 def cache_folder() -> Path:
@@ -22,21 +33,95 @@ def data_folder(root: str | Path | None = None) -> Path:
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, renamed to `path` only when the block succeeds.
 
+    The temporary file names its process, so that what a killed one left is deleted by the next that writes there.
+
     Raises:
         PermissionError: naming the folder, when it cannot be written.
+        OSError: naming the file, when the disc is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.mvf-{_host()}-{os.getpid()}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
+        with explained(path, temporary):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            clear_leftovers(path.parent, os.getpid())
+            yield temporary
+            os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def explained(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Turns the errors of writing `path` into ones that say what to do.
+
+    Args:
+        path: What is written.
+        temporary: The file that the block really writes.
+    """
+    try:
+        yield
     except PermissionError as error:
         raise PermissionError(
             f"cannot write {path}: give write permission to {path.parent} or choose another folder"
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise NotADirectoryError(f"cannot write {path}: {error.filename} is a file, not a folder") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    except (OSError, RuntimeError) as error:  # torch and numpy hide what the system said
+        if getattr(error, "errno", None) == errno.EROFS:
+            raise PermissionError(f"cannot write {path}: its disc is read-only; choose another folder") from error
+        if getattr(error, "errno", None) in FULL or (temporary is not None and _takes_no_more(temporary)):
+            raise OSError(
+                f"cannot write {path}: the disc (or a limit on it) is full; make room there or choose another folder "
+                "and run the same again: what was complete before is kept"
+            ) from error
+        raise
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """`np.save`, but a full disc is an error: numpy hands the data to a buffer of C and drops what that says."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    path.write_bytes(buffer.getbuffer())
+
+
+def _takes_no_more(path: Path) -> bool:
+    try:
+        with open(path, "ab") as file:
+            file.write(bytes(PROBE))
+    except OSError as error:
+        return error.errno in FULL
+    return False
+
+
+@cache
+def clear_leftovers(folder: Path, process: int) -> None:
+    """Deletes temporary files of this machine's dead processes; once a folder in the life of `process`."""
+    for path in folder.glob(".*.mvf-*"):
+        written_by = re.search(rf"\.mvf-{_host()}-(\d+)(\.|$)", path.name)
+        if written_by and not is_alive(int(written_by[1])):
+            with suppress(OSError):  # gone already, or another user's
+                path.unlink()
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine runs.
+
+    Example:
+        >>> is_alive(os.getpid())
+        True
+    """
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+@cache
+def _host() -> str:
+    """A short mark of this machine: processes of other machines on a shared disc cannot be asked whether they live."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]

@@ -77,5 +77,5 @@ def _cast(name: str, value: Any, kind: type) -> Any:
         if kind is bool and isinstance(value, str):
             value = json.loads(value.lower())
         return kind(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"parameter {name} must be {kind.__name__}, got {value!r}: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -44,3 +45,16 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     """Autocast for a resolved precision; does nothing for fp32."""
     dtype = DTYPES[resolve_precision(precision, device)]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def check_finite(what: str, value: float, where: str) -> None:
+    """Stops a training before a bad step changes the model.
+
+    Raises:
+        FloatingPointError: when `value` is not finite.
+    """
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f'the {what} is {value} at {where}. Try a lower learning_rate or precision="fp32"; if it stays, '
+            "leave these videos out"
+        )

@@ -47,9 +47,14 @@ def stored_presets() -> dict[str, Preset]:
         >>> stored_presets()["penn_tcc_published"].extends, stored_presets()["penn_tcc"].values
         ('penn_carl', {'objective': 'tcc', 'objective_options': {}})
     """
-    files = {path.stem: _single(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.toml")}
-    made = [pair for path in (FOLDER / "objectives").glob("*.toml") for pair in _family(path)]
-    return dict(sorted([*files.items(), *made]))
+    files = [(path, [(path.stem, _single(path))]) for path in FOLDER.glob("*.toml")]
+    files += [(path, list(_family(path))) for path in (FOLDER / "objectives").glob("*.toml")]
+    known = {name for _, made in files for name, _ in made}
+    for path, made in files:
+        for name, preset in made:
+            if preset.extends and (preset.extends not in known or preset.extends == name):
+                raise ValueError(f'{path}: {name} extends "{preset.extends}", which is no other preset')
+    return dict(sorted(pair for _, made in files for pair in made))
 
 
 def preset_values(preset: str, base: str = "", kept: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -73,21 +78,41 @@ def own_settings(preset: str) -> dict[str, Any]:
     return own_settings(stored.extends) | deepcopy(stored.values) if stored.extends else {}
 
 
-def _single(text: str) -> Preset:
-    values = tomllib.loads(text)
-    return Preset(values.pop("extends", ""), values, _comment(text))
+def _single(path: Path) -> Preset:
+    text, values = _read(path)
+    extends = values.pop("extends", "")
+    if not isinstance(extends, str):
+        raise ValueError(f"{path}: extends must be the name of a preset, got {extends!r}")
+    return Preset(extends, values, _comment(text))
 
 
 def _family(path: Path) -> Iterator[tuple[str, Preset]]:
     """The presets of one objective; options of the base's own objective are not handed on to another one."""
-    text, name = path.read_text(encoding="utf-8"), path.stem
-    stored = tomllib.loads(text)
-    published = {base: block for block in stored["published"] for base in block.pop("bases")}
-    own = {"objective": name, "objective_options": {}}
+    (text, stored), name = _read(path), path.stem
+    try:
+        published = {base: dict(block) for block in stored["published"] for base in _texts(block.pop("bases"))}
+        own = {"objective": name, "objective_options": {}} | dict(stored.get("own", {}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: wanted [[published]] blocks with bases, and own settings ({error!r})") from None
     for base in (*published, *STUDY):
-        yield f"{base}_{name}", Preset(base, own | stored.get("own", {}), _comment(text), name)
+        yield f"{base}_{name}", Preset(base, own, _comment(text), name)
     for base, block in published.items():
-        yield f"{base}_{name}_published", Preset(f"{base}_carl", own | block, _comment(text), name)
+        values = {"objective": name, "objective_options": {}} | block
+        yield f"{base}_{name}_published", Preset(f"{base}_carl", values, _comment(text), name)
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no TOML: {error}") from None
+
+
+def _texts(values: Any) -> list[str]:
+    if not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
+        raise ValueError(f"bases must be names, got {values!r}")
+    return values
 
 
 def _comment(text: str) -> str:

@@ -93,6 +93,7 @@ def row_name(report: Mapping) -> str:
     parts.append(f"{report['sampling']} sampling")
     parts += ["entity competition"] if report.get("entity_competition") else []
     parts += [f"overlap penalty {report['overlap_penalty']:g}"] if report.get("overlap_penalty") else []
+    parts += [f"token merge {report['token_merge']:g}"] if report.get("token_merge") else []
     named = {"hub": "", "index": "", "random": "RANDOM backbone", "file": "backbone from a file"}
     return ", ".join(filter(None, [*parts, named.get(weights, f"{weights} backbone")]))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
+import struct
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +13,17 @@ from typing import Any
 
 import torch
 
-from mvf.config import Config, make_config, presets
+from mvf.config import Config, presets
+from mvf.config_file import FORMAT, check_format, config_text, stored_config
 from mvf.files import atomic
 from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction
+from mvf.models.weight_files import load_plain
 
 HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")
 ANYWHERE = ("device", "workers")  # a run may go on elsewhere
 ACTIONS = "actions"  # of a run with one model an action: the folder of their runs
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, TypeError, ValueError)
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -63,7 +68,8 @@ def open_folder(folder: Path, config: Config) -> dict[str, Any] | None:
     """The saved state when `folder` holds a run of `config`, None when it is new or has no complete epoch.
 
     Raises:
-        ValueError: when it holds a run of another configuration or files that are no run's; nothing is changed then.
+        ValueError: when it holds a run of another configuration or of a newer version, a damaged `state.pt`, or files
+            that are no run's; nothing is changed then.
     """
     stored = folder / "config.json"
     if not stored.exists():
@@ -75,37 +81,52 @@ def open_folder(folder: Path, config: Config) -> dict[str, Any] | None:
         return None
     _check_same(read_config(folder), config, folder)
     state = folder / "state.pt"
-    return torch.load(state, map_location="cpu", weights_only=True) if state.exists() else None
+    return read_state(state) if state.exists() else None
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What `write_epoch` stored, checked against the checksums that its zip file holds.
+
+    Raises:
+        ValueError: when the file is damaged, or of a newer version.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (broken := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{broken} does not match its checksum")
+        state = dict(load_plain(path))
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{path} is damaged ({str(error).splitlines()[0]}), so this run cannot go on: put a copy of it back, "
+            f"or delete {path.parent} to train from the start (model.safetensors there may still be good)"
+        ) from error
+    check_format(state, path)
+    return state
 
 
 def claim_folder(folder: Path, config: Config) -> None:
     """Writes `config.json`: from now on the folder belongs to runs of `config`."""
     if not (folder / "config.json").exists():
         with atomic(folder / "config.json") as path:
-            path.write_text(json.dumps(config.as_dict(), indent=1))
+            path.write_text(config_text(config))
 
 
 def read_config(folder: str | Path) -> Config:
     """The configuration of a run folder.
 
     Raises:
-        ValueError: when `folder` holds no run.
+        ValueError: when `folder` holds no run, or one of a newer version.
     """
     path = Path(folder) / "config.json"
-    try:
-        return make_config(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise ValueError(
-            f"{folder} is no run folder (it has no config.json): give the run_dir of a training run"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not path.exists():
+        raise ValueError(f"{folder} is no run folder (it has no config.json): give the run_dir of a training run")
+    return stored_config(path)
 
 
 def write_epoch(folder: Path, model: MVFormer, history: Sequence[Mapping[str, float]], state: dict[str, Any]) -> None:
     """Stores a complete epoch; `state.pt` first, because it is the only file that resume reads."""
     with atomic(folder / "state.pt") as path:
-        torch.save(state, path)
+        torch.save({"format": FORMAT, **state}, path)
     write_history(folder, history)
     model.save_pretrained(folder)
 
@@ -119,9 +140,17 @@ def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def read_history(folder: str | Path) -> list[dict[str, float]]:
-    """Rows of `history.csv`."""
-    with open(Path(folder) / "history.csv", newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    """Rows of `history.csv`.
+
+    Raises:
+        ValueError: naming the file, when it is no table of numbers.
+    """
+    path = Path(folder) / "history.csv"
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} is no table of numbers ({error}): go on with the run, which writes it anew") from None
 
 
 def load_run(folder: str | Path) -> Run:

@@ -5,31 +5,34 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from mvf.bank import BankStore, FeatureBank
-from mvf.clip import Clip, phase_runs
+from mvf.bank_store import BankStore, build_bank
+from mvf.clip import Clip
 from mvf.config import Config
-from mvf.data import VideoList, find_config_videos
-from mvf.data.augment import build_augmentation, derive_seed
-from mvf.data.dataset import VideoDataset, build_dataset, draw_clip
-from mvf.data.samplers import Settings, action_batches, find_sampler, random_batches
+from mvf.data import find_config_videos
+from mvf.data.augment import derive_seed
+from mvf.data.dataset import VideoDataset, build_dataset, first_view
+from mvf.data.raw import RawClip
 from mvf.distributed import gather_batch, synchronise_batch_norm, world_size
+from mvf.loading import Plan, check_supervision, epoch_batches, load_batches
 from mvf.losses import build_config_loss
 from mvf.models import build_model, load_weights
 from mvf.models.mvformer import MVFormer, MVFormerOutput
 from mvf.models.overlap import entity_overlap
+from mvf.models.reduced import pool_reduced
+from mvf.precision import check_finite
 from mvf.run_folder import initial_weights, write_epoch, write_history
 
 Row = dict[str, float]
-Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
 
 
 class TrainingStep(nn.Module):
@@ -44,6 +47,7 @@ class TrainingStep(nn.Module):
     def __init__(self, model: MVFormer, loss: nn.Module, overlap_penalty: float = 0.0) -> None:
         super().__init__()
         self.model, self.loss, self.overlap_penalty = model, loss, overlap_penalty
+        self.basis: Tensor | None = None  # along which stored patches are given
 
     def forward(self, clip: Clip, generator: torch.Generator | None = None) -> Tensor:
         """The objective of the whole batch, over all processes."""
@@ -51,12 +55,12 @@ class TrainingStep(nn.Module):
         made = {"raw": out.raw_embeddings, "unit": out.embeddings, "projection": out.projections}
         read = {kind: made[kind].unflatten(0, clip.valid.shape[:2]) for kind in self.loss.reads.split("+")}
         embeddings, whole = gather_batch(torch.cat([*read.values()], dim=-1), clip)
-        embeddings = dict(zip(read, embeddings.float().chunk(len(read), dim=-1)))
+        dtype = torch.promote_types(embeddings.dtype, torch.float32)
+        embeddings = dict(zip(read, embeddings.to(dtype).chunk(len(read), dim=-1)))
         loss = self.loss(embeddings if len(read) > 1 else embeddings[self.loss.reads], whole, generator=generator)
         if not self.overlap_penalty:
             return loss
-        overlap = entity_overlap(out.attention).view(*clip.valid.shape, 1)
-        overlap, _ = gather_batch(overlap, clip)
+        overlap, _ = gather_batch(entity_overlap(out.attention).view(*clip.valid.shape, 1), clip)
         return loss + self.overlap_penalty * overlap[whole.valid].mean()
 
     def _run(self, clip: Clip) -> MVFormerOutput:
@@ -64,8 +68,11 @@ class TrainingStep(nn.Module):
         project = "projection" in self.loss.reads
         if clip.patches is None:
             return self.model(clip.frames.flatten(0, 1), valid, project=project)
-        cls = None if clip.cls is None else clip.cls.flatten(0, 1)
-        return self.model.fuse(clip.patches.flatten(0, 1), valid, cls, project=project)
+        cls, patches = None if clip.cls is None else clip.cls.flatten(0, 1), clip.patches.flatten(0, 1)
+        if self.basis is None:
+            return self.model.fuse(patches, valid, cls, project=project)
+        tokens, attention = pool_reduced(self.model, patches, self.basis, cls)
+        return replace(self.model.fuse_tokens(tokens, valid, project), attention=attention)
 
 
 class Trainer:
@@ -81,6 +88,8 @@ class Trainer:
         if config.init_from:
             load_weights(self.model, start or initial_weights(config, folder))
         check_supervision(self.loss, self.records, config)
+        if config.compile:
+            self.model.backbone.compile_network()
         if world_size() > 1:
             synchronise_batch_norm(self.model)
         parts = self.model.to(accelerator.device), self.loss.to(accelerator.device)
@@ -99,15 +108,15 @@ class Trainer:
             return
         with self.accelerator.main_process_first():
             dataset = self._dataset()
-        batches = self._batches(dataset)
-        while self.epoch < self.config.epochs:
-            self.epoch += 1
-            row = self._run_epoch(batches)
-            self.history.append(row)
-            if self.accelerator.is_main_process:
-                write_epoch(self.folder, self.model, self.history, self.state())
-            if on_epoch is not None and self.accelerator.is_main_process:
-                on_epoch(row)
+        with closing(self._batches(dataset)) as batches:
+            while self.epoch < self.config.epochs:
+                self.epoch += 1
+                row = self._run_epoch(batches)
+                self.history.append(row)
+                if self.accelerator.is_main_process:
+                    write_epoch(self.folder, self.model, self.history, self.state())
+                if on_epoch is not None and self.accelerator.is_main_process:
+                    on_epoch(row)
         self.model.eval()
 
     def state(self) -> dict[str, Any]:
@@ -136,7 +145,7 @@ class Trainer:
 
     # one epoch --------------------------------------------------------------------------------------------------
 
-    def _run_epoch(self, batches: Iterator[tuple[Plan, Clip]]) -> Row:
+    def _run_epoch(self, batches: Iterator[tuple[Plan, Clip | RawClip]]) -> Row:
         self.step.train()
         rate = self._learning_rate(self.epoch - 1)
         for group in self.optimizer.param_groups:
@@ -175,21 +184,19 @@ class Trainer:
             "frames_per_second": frames / seconds,
         }
 
-    def _update(self, plan: Plan, clip: Clip) -> tuple[float, float]:
+    def _update(self, plan: Plan, clip: Clip | RawClip) -> tuple[float, float]:
         """One step of the optimiser: the loss and the gradient norm before clipping."""
         self.steps += 1
         generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "loss", self.steps))
         loss = self.step(clip.to(self.accelerator.device), generator)
-        if not math.isfinite(loss.item()):
-            names = [self.records[video].name for _, video in plan]
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {self.steps} (epoch {self.epoch}), videos {', '.join(names)}: "
-                f'try a lower learning_rate (now {self.config.learning_rate}) or precision="fp32"; '
-                f"{self.folder} keeps the last complete epoch"
-            )
+        names = ", ".join(self.records[video].name for _, video in plan)
+        where = f"step {self.steps} (epoch {self.epoch}), videos {names}; {self.folder} keeps the last complete epoch"
+        check_finite("loss", loss.item(), where)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.step.parameters(), self.config.clip_norm)
+        if self.accelerator.scaler is None:  # with one, a step that overflows is left out
+            check_finite("gradient norm", float(norm), where)
         self.optimizer.step()
         self.loss.advance()
         return loss.item(), float(norm)
@@ -201,50 +208,23 @@ class Trainer:
     # batches ----------------------------------------------------------------------------------------------------
 
     def _dataset(self) -> VideoDataset:
-        store = None
+        store, raw = None, self.accelerator.device.type == "cuda"  # a GPU augments, a CPU has to either way
         if self.config.features == "banked":
-            bank = FeatureBank(self.model.backbone, build_augmentation(self.config), self.config.precision)
-            store = BankStore(bank, self.records, self.config.bank_views)
-        return build_dataset(self.config, self.records, self.loss, store)
+            bank = build_bank(self.config, self.model.backbone, self.records)
+            first = first_view(self.epoch + 1, self.config.bank_renew)
+            store = BankStore(bank, self.records, self.config.bank_views, first)
+            self.accelerator.unwrap_model(self.step).basis = bank.basis
+        return build_dataset(self.config, self.records, self.loss, store, raw)
 
-    def _batches(self, dataset: VideoDataset) -> Iterator[tuple[Plan, Clip]]:
-        """This process's share of every batch of all epochs that are left, workers reading ahead."""
+    def _batches(self, dataset: VideoDataset) -> Iterator[tuple[Plan, Clip | RawClip]]:
+        """This process's share of every batch of all epochs that are left, made ahead."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         wanted = [
             [(epoch, video) for video in batch[rank::world]]
             for epoch in range(self.epoch + 1, self.config.epochs + 1)
             for batch in self._epoch_batches(epoch)
         ]
-        loader = DataLoader(dataset, batch_sampler=wanted, collate_fn=Clip.stack, num_workers=self.config.workers)
-        return zip(wanted, loader)
+        return load_batches(dataset, wanted, self.config.workers, self.accelerator.device)
 
     def _epoch_batches(self, epoch: int) -> list[list[int]]:
         return epoch_batches(self.config, self.records, epoch, self.loss.sampler, self.accelerator.num_processes)
-
-
-def epoch_batches(
-    config: Config, records: VideoList, epoch: int, sampler: str = "views", world: int = 1
-) -> list[list[int]]:
-    """Videos of every batch of an epoch, of all processes: a function of seed, epoch and the videos' actions alone."""
-    generator = torch.Generator().manual_seed(derive_seed(config.seed, "order", epoch))
-    if find_sampler(sampler).one_action:
-        return action_batches([record.action for record in records], config.batch_size, generator, world)
-    return random_batches(len(records), config.batch_size, generator, world)
-
-
-def check_supervision(loss: nn.Module, records: VideoList, config: Config) -> None:
-    """Refuses data that do not have what an objective needs: labels, pairs, numbers of frames."""
-    if "phase" in loss.labels or "frame" in loss.labels:
-        without = [record.name for record in records if record.phases is None or not phase_runs(record.phases)]
-        if without:
-            raise ValueError(
-                f'objective "{config.objective}" needs {loss.labels} labels, and {len(without)} of {len(records)} '
-                f"training videos of {config.dataset} have no labelled phase of 3 frames or more ({without[0]}, ...): "
-                'add phases, leave these videos out, or choose an objective without labels such as "scl"'
-            )
-    epoch_batches(config, records, 1, loss.sampler, world_size())  # an action without a pair is named now
-    shortest = min(records, key=lambda record: record.num_frames)
-    settings = Settings(loss.views, config.sampling, config.block_rule, config.region, config.overlap)
-    draw_clip(
-        find_sampler(loss.sampler), shortest, config.num_frames, torch.Generator(), settings, loss.fewest
-    )  # a clip that cannot be drawn is named now

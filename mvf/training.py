@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 from mvf.config import Config
 from mvf.data import find_config_videos
@@ -23,8 +25,10 @@ from mvf.run_folder import (
     open_folder,
     write_history,
 )
+from mvf.run_lock import held
 from mvf.trainer import Row, Trainer
 
+PATIENCE = timedelta(days=7)  # of processes that wait for the one that makes a bank
 OnEpoch = Callable[[Row], None] | None
 
 
@@ -41,38 +45,51 @@ def train(config: Config, run_dir: str | Path = "", on_epoch: OnEpoch = None) ->
 
     Raises:
         ValueError: for a bad configuration, data or folder.
+        OSError: when another process trains in that folder, or it cannot be written.
         FloatingPointError: when the loss is not finite, naming step and videos.
+        ChildProcessError: when a worker that reads data died.
     """
     folder = Path(run_dir) if run_dir else default_folder(config)
-    state = open_folder(folder, config)
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision)
+    mixed = "no" if precision == "fp32" else precision
+    patience = InitProcessGroupKwargs(timeout=PATIENCE)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=mixed, kwargs_handlers=[patience])
     one = _train_each_action if config.per_action else _train_one
-    return one(config, folder, accelerator, state, on_epoch)
+    with _held_by_main(folder, accelerator):
+        return one(config, folder, accelerator, on_epoch)
+
+
+def _held_by_main(folder: Path, accelerator: Accelerator) -> AbstractContextManager[None]:
+    """The processes of a run share its folder: the main one keeps it."""
+    return held(folder) if accelerator.is_main_process else nullcontext()
 
 
 def _train_one(
-    config: Config,
-    folder: Path,
-    accelerator: Accelerator,
-    state: dict[str, Any] | None,
-    on_epoch: OnEpoch,
-    start: Path | None = None,
+    config: Config, folder: Path, accelerator: Accelerator, on_epoch: OnEpoch, start: Path | None = None
 ) -> Run:
+    state = open_folder(folder, config)
     trainer = Trainer(config, folder, accelerator, start)  # refuses bad settings before anything is written
     if accelerator.is_main_process:
         claim_folder(folder, config)
     if state is not None:
         trainer.load_state(state)
-    trainer.fit(on_epoch)
+    try:
+        trainer.fit(on_epoch)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ChildProcessError(
+            f"a worker that reads data died ({str(error).splitlines()[0]}), most often for want of memory: use fewer "
+            f"workers (now {config.workers}; 0 needs none); {folder} keeps the last complete epoch, from which the "
+            "same command goes on"
+        ) from error
     accelerator.wait_for_everyone()  # until the main process has written the last epoch
     return Run(trainer.model, trainer.history, folder, config)
 
 
-def _train_each_action(
-    config: Config, folder: Path, accelerator: Accelerator, state: dict[str, Any] | None, on_epoch: OnEpoch
-) -> Run:
+def _train_each_action(config: Config, folder: Path, accelerator: Accelerator, on_epoch: OnEpoch) -> Run:
+    open_folder(folder, config)  # refuses what is not this run's
     actions = sorted({record.action for record in find_config_videos(config, "train")})
     start = initial_weights(config, folder) if config.init_from else None
     if accelerator.is_main_process:
@@ -83,7 +100,8 @@ def _train_each_action(
         name = Path(ACTIONS, re.sub(r"[^\w.-]", "_", action))
         first = start / name if start and (start / ACTIONS).exists() else start
         part = folder / name
-        histories.append(_train_one(own, part, accelerator, open_folder(part, own), None, first).history)
+        with _held_by_main(part, accelerator):
+            histories.append(_train_one(own, part, accelerator, None, first).history)
     history = [
         {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]} | {"epoch": rows[0]["epoch"]}
         for rows in zip(*histories)

@@ -2,17 +2,22 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from mvf import batch
+import mvf
+from mvf import batch, executors
 from mvf.__main__ import main
 from mvf.notebook import run_config
 from mvf.tables import plan as plan_module
@@ -32,16 +37,20 @@ pathlib.Path(run_dir, "metrics.json").write_text("{}")
 """
 
 
-@pytest.fixture
-def quick(monkeypatch, tmp_path):
-    """A notebook that only notes that it ran, instead of a training."""
-    cells = [new_code_cell("overrides = {}\nrun_dir = preset = ''\nseed = 0"), new_code_cell(FAKE)]
+def use_notebook(code, monkeypatch, folder):
+    cells = [new_code_cell("overrides = {}\nrun_dir = preset = dataset = ''\nseed = 0"), new_code_cell(code)]
     cells[0].metadata["tags"] = ["parameters"]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    path = tmp_path / "quick.ipynb"
+    path = folder / "quick.ipynb"
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
     monkeypatch.setattr(batch, "NOTEBOOK", path)
     return path
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """A notebook that only notes that it ran, instead of a training."""
+    return use_notebook(FAKE, monkeypatch, tmp_path)
 
 
 def started(out):
@@ -197,11 +206,15 @@ def check_table(name, out, capsys):
         assert report["backbone_weights"] == "random" and report["cropped"]["model"]
 
 
-def test_a_row_runs_for_real(tmp_path, capsys, monkeypatch):
+def keep_one_row(monkeypatch):
     table = paper_tables()["table3"]
     short = {"table3": replace(table, rows=table.rows[:1], reference=table.rows[0].labels)}
     for place in (sys.modules[__name__], plan_module):
         monkeypatch.setattr(place, "paper_tables", lambda: short)
+
+
+def test_a_row_runs_for_real(tmp_path, capsys, monkeypatch):
+    keep_one_row(monkeypatch)
     check_table("table3", tmp_path, capsys)
 
 
@@ -209,3 +222,182 @@ def test_a_row_runs_for_real(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("name", ["table2", "table5"])
 def test_tables_run_for_real(name, tmp_path, capsys):
     check_table(name, tmp_path, capsys)
+
+
+# jobs of submitit ---------------------------------------------------------------------------------------------------
+
+SBATCH = """#!/bin/sh
+number=$((40 + $(ls "$JOBS" | grep -c sbatch)))
+cp "$1" "$JOBS/$number.sbatch"
+echo "Submitted batch job $number"
+"""
+SQUEUE = """#!/bin/sh
+test ! -e "$JOBS/down" || { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
+cat "$JOBS/queue"
+"""
+
+
+@pytest.fixture
+def slurm(monkeypatch, tmp_path):
+    """The folder of a cluster that queues and runs nothing: what was submitted, and `queue`, which a test writes."""
+    pytest.importorskip("submitit")
+    programs, jobs = tmp_path / "programs", tmp_path / "jobs"
+    for folder in (programs, jobs):
+        folder.mkdir()
+    for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE), ("srun", "#!/bin/sh\n")):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    (jobs / "queue").touch()
+    monkeypatch.setenv("JOBS", str(jobs))
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return jobs
+
+
+def flags(path):
+    """Options of a submitted file, by name."""
+    pairs = re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", path.read_text(), flags=re.MULTILINE)
+    return {name: shlex.split(value)[0] if value else "" for name, value in pairs}
+
+
+def submit(out, *more, table="table2"):
+    return main(["batch", table, "--trials", "1", "--out", str(out), "--executor", "slurm", *more])
+
+
+def test_a_cluster_gets_one_job_a_run_with_its_options_and_what_it_starts_from(slurm, tmp_path, capsys):
+    out = tmp_path / "runs"
+    assert submit(out, "--slurm", "partition=gpu,time=240,mem_gb=32", "--slurm", "gpus_per_node=1,cpus_per_task=4") == 0
+    jobs = {flags(path)["job-name"]: (path, flags(path)) for path in slurm.glob("*.sbatch")}
+    assert sorted(jobs) == sorted(job.name for job in unique_jobs(plan(["table2"], 1, out, {})))
+    for path, given in jobs.values():
+        assert (given["partition"], given["time"], given["mem"]) == ("gpu", "240", "32GB")
+        assert (given["gpus-per-node"], given["cpus-per-task"]) == ("1", "4")
+        assert given["signal"].startswith("USR2@") and given["kill-on-invalid-dep"] == "yes"
+        assert "submitit.core._submit" in path.read_text()
+    first = jobs["kinetics400-1"][0].stem
+    assert jobs["penn_from_kinetics-1"][1]["dependency"] == f"afterok:{first}"
+    assert "dependency" not in jobs["kinetics400-1"][1]
+    assert f"penn_from_kinetics-1: queued as job {jobs['penn_from_kinetics-1'][0].stem}, after job {first}" in (
+        capsys.readouterr().out
+    )
+
+
+def test_started_again_a_cluster_gets_only_what_is_neither_queued_nor_done(slurm, tmp_path, capsys):
+    out = tmp_path / "runs"
+    assert submit(out, table="table5") == 0
+    numbers = {flags(path)["job-name"]: path.stem for path in slurm.glob("*.sbatch")}
+    done = out / "penn_resnet50-1"
+    done.mkdir()
+    (done / "metrics.json").write_text("{}")
+    (done / "train.ipynb").write_text(json.dumps({"metadata": {"papermill": {"end_time": "now"}}}))
+    queued = numbers["penn_resnet50_lstp_1-1"]
+    (slurm / "queue").write_text(f"{queued}\n")
+    capsys.readouterr()
+    assert submit(out, table="table5") == 0
+    said = capsys.readouterr().out
+    assert "penn_resnet50-1: done before" in said
+    assert f"penn_resnet50_lstp_1-1: queued before as job {queued}" in said
+    again = [flags(path)["job-name"] for path in slurm.glob("*.sbatch")]
+    assert sorted(again) == sorted([*numbers, "penn_resnet50_lstp_mtf-1"])  # the job that is gone, once more
+
+
+def test_nothing_is_queued_while_the_cluster_does_not_answer(slurm, tmp_path, capsys):
+    (slurm / "down").touch()
+    assert submit(tmp_path / "runs") == 1
+    assert "squeue does not say which jobs are queued: slurm_load_jobs error" in capsys.readouterr().err
+    assert not list(slurm.glob("*.sbatch"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--slurm", "time=3"], "add --executor slurm"),
+        (["--executor", "local", "--slurm", "partition=gpu"], "--executor local heeds timeout_min, gpus_per_node"),
+        (["--executor", "slurm", "--slurm", "time"], 'NAME=VALUE, as in "partition=gpu,time=240", got "time"'),
+        (["--executor", "slurm", "--slurm", "walltime=3"], "walltime"),
+    ],
+)
+def test_options_that_no_job_has_are_refused_before_anything_is_written(slurm, tmp_path, capsys, words, message):
+    assert main(["batch", "table5", "--out", str(tmp_path / "runs"), *words]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "batch.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("hidden", "message"), [("submitit", "pip install submitit"), ("srun", "no sbatch, srun, squeue here")]
+)
+def test_without_the_library_or_a_cluster_it_says_what_to_do(monkeypatch, tmp_path, capsys, hidden, message):
+    if hidden == "submitit":
+        monkeypatch.setitem(sys.modules, "submitit", None)
+        executor = "local"
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        executor = "slurm"
+    assert main(["batch", "table5", "--out", str(tmp_path / "runs"), "--executor", executor]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_jobs_on_this_machine_run_fail_and_are_not_run_twice(quick, tmp_path, capsys):
+    pytest.importorskip("submitit")
+    out = tmp_path / "runs"
+    out.mkdir()
+    (out / "fail-penn_resnet50_lstp_1").touch()
+    words = ["batch", "table5", "--trials", "1", "--out", str(out), "--executor", "local"]
+    assert main(words) == 1
+    captured = capsys.readouterr()
+    assert "1 runs failed: penn_resnet50_lstp_1-1" in captured.err
+    assert captured.out.count("done in") == 2 and "this row always fails" in captured.out
+    (out / "fail-penn_resnet50_lstp_1").unlink()
+    before = started(out)
+    assert main(words) == 0
+    assert started(out) == sorted([*before, "penn_resnet50_lstp_1-1"])
+    assert capsys.readouterr().out.count("done before") == 2
+
+
+TRAINING = """
+import mvf, pathlib
+with open(pathlib.Path(run_dir).parent / "started.txt", "a") as file:
+    file.write(f"{preset}-{seed}\\n")
+mvf.train(mvf.load_config(preset, dataset=dataset, seed=seed, device="cpu", **overrides), run_dir)
+pathlib.Path(run_dir, "metrics.json").write_text("{}")
+"""
+
+
+def preempt(out, epochs, told):
+    """Sends a job here what a cluster sends before it takes the machine away, once so many epochs are done."""
+    history = next(iter(plan(["table3"], 1, out, {}).values()))[0].folder / "history.csv"
+    while not (history.exists() and len(history.read_text().splitlines()) > epochs):
+        time.sleep(0.02)
+    controller = next((out / "logs" / "submitit").glob("*_submitted.pkl")).name.split("_")[0]
+    children = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGUSR2)
+    told.append(len(history.read_text().splitlines()) - 1)
+
+
+@pytest.mark.slow
+def test_a_preempted_job_goes_on_from_its_state_to_the_weights_of_an_undisturbed_run(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    keep_one_row(monkeypatch)
+    use_notebook(TRAINING, monkeypatch, tmp_path)
+    settings, out, told = {**SMALL, "epochs": 40, "features": "banked"}, tmp_path / "runs", []
+    watcher = threading.Thread(target=preempt, args=(out, 3, told), daemon=True)
+    watcher.start()
+    assert batch.run_batch(["table3"], 1, out, settings, executor="local") == []
+    job = next(iter(plan(["table3"], 1, out, settings).values()))[0]
+    assert told and told[0] < 40, "the run ended before it could be preempted"
+    assert started(out) == [job.name, job.name], "it was not queued again"
+    assert "preempted" in "".join(path.read_text() for path in (out / "logs" / "submitit").glob("*_log.err"))
+    mvf.train(replace(job.config, device="cpu"), tmp_path / "never")
+    same = [(folder / "model.safetensors").read_bytes() for folder in (job.folder, tmp_path / "never")]
+    assert same[0] == same[1]
+
+
+def test_a_stopped_run_ends_its_process(tmp_path):
+    run = executors.NotebookRun(tmp_path / "run", ["sleep", "60"], tmp_path / "log" / "run.log")
+    waiting = threading.Thread(target=lambda: pytest.raises(RuntimeError, run))
+    waiting.start()
+    while run.child is None:
+        time.sleep(0.01)
+    run.stop()
+    waiting.join(5)
+    assert not waiting.is_alive() and run.child.returncode == -signal.SIGTERM

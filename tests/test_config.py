@@ -97,3 +97,17 @@ def test_a_relative_data_root_is_kept_absolute(monkeypatch, tmp_path):
     config = load_config("folder", data_root="clips")
     monkeypatch.chdir("/")
     assert config.data_root == str(tmp_path / "clips")
+
+
+@pytest.mark.parametrize("value", [float("inf"), "inf", "1e999", 10**400, float("nan")])
+def test_numbers_that_are_no_whole_numbers_are_refused_by_name(value):
+    if value == 10**400:  # whole, and larger than any float
+        assert make_config({"seed": value}).seed == value
+    else:
+        with pytest.raises(ValueError, match="seed must be like 1, got"):
+            make_config({"seed": value})
+
+
+def test_settings_that_are_no_object_are_refused():
+    with pytest.raises(ValueError, match="settings must be an object of values by name, got list"):
+        make_config([1])

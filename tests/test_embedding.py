@@ -5,7 +5,8 @@ import torch
 import mvf
 from mvf.bank import FeatureBank
 from mvf.data.augment import evaluation_view
-from mvf.embedding import chunk_bounds, embed_features, video_features
+from mvf.embedding import embed_features, video_features
+from mvf.streaming import chunk_bounds
 
 
 @pytest.fixture

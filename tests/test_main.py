@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import mvf
+from mvf import embedding, exporting
 from mvf.__main__ import main
 from tests.conftest import TINY
 
@@ -48,6 +49,44 @@ def test_embed_writes_every_frame_of_every_video(run, clips, tmp_path, suffix):
         with open(out) as file:
             rows = list(csv.reader(file))
         assert len(rows) == 1 + 15 and rows[1][:2] == ["a", "0"]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+def test_embed_in_chunks_writes_what_the_package_gives(run, clips, tmp_path, suffix, capsys):
+    out = tmp_path / f"embeddings{suffix}"
+    chunks = ["--chunk", "3", "--overlap", "2", "--fade"]
+    assert main(["embed", str(run.folder), str(clips), "--out", str(out), *chunks]) == 0
+    records = [r for split in ("train", "val") for r in mvf.data.find_videos("folder", split, clips)]
+    wanted = mvf.embed(run.model, records, chunk=3, overlap=2, fade=True, precision="fp32")
+    if suffix == ".npz":
+        found = np.load(out)
+        for video in wanted:
+            np.testing.assert_array_equal(found[video.name], video.embeddings)
+    else:
+        with open(out) as file:
+            rows = list(csv.reader(file))[1:]
+        np.testing.assert_array_equal(
+            np.array([row[2:] for row in rows], np.float32), np.concatenate([video.embeddings for video in wanted])
+        )
+        assert [row[1] for row in rows] == [*"01234"] * 3
+    assert "a: 2 seams: mean change" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("emb")] == [out.name]
+
+
+def test_embed_goes_on_where_it_was_stopped(run, clips, tmp_path, monkeypatch, capsys):
+    command = ["embed", str(run.folder), str(clips), "--out", str(tmp_path / "e.npz")]
+
+    def full(*args):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exporting, "write_embeddings", full)
+        assert main(command) == 1
+    assert len(list((tmp_path / "e.npz.parts").glob("*.npy"))) == 3
+    assert main([*command, "--chunk", "2"]) == 1 and "another model or chunking" in capsys.readouterr().err
+    monkeypatch.setattr(embedding, "embed_pieces", full)  # nothing is embedded again
+    assert main(command) == 0
+    assert set(np.load(tmp_path / "e.npz")) == set("abc") and not (tmp_path / "e.npz.parts").exists()
 
 
 def test_the_referee_scores_anyones_embeddings_like_our_own(run, tmp_path, capsys):

@@ -14,7 +14,8 @@ from mvf.models import backbone, build_model
 from mvf.preset_files import STUDY, own_settings, stored_presets
 from mvf.trainer import TrainingStep
 
-OWN = ("demo", "folder", "synthetic", *STUDY)  # not of the paper
+MERGED = ("finegym99_merge", "synthetic_merge")
+OWN = ("demo", "folder", "synthetic", *MERGED, *STUDY)  # not of the paper
 FAMILIES = {name: stored.objective for name, stored in stored_presets().items() if stored.objective}
 PAPER = tuple(name for name in presets() if name not in (*OWN, *FAMILIES))
 CARL = {"backbone": "resnet50", "layers": (4,), "pooling": "max", "trainable_blocks": 1}
@@ -102,6 +103,11 @@ def test_ablations_differ_from_penn_in_what_they_ablate_alone(name):
     assert differences(name, "penn") == {
         key: value for key, value in OF_PENN[name].items() if getattr(penn, key) != value
     }
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_merging_alone_is_what_presets_of_merging_change(name):
+    assert differences(name, name.removesuffix("_merge")) == {"token_merge": 0.5}
 
 
 def test_no_preset_is_left_out():

@@ -10,9 +10,10 @@ import mvf
 PACKAGE = Path(mvf.__file__).parent
 ALLOWED = {
     "metrics": {"metrics"},
-    "config": {"casting", "preset"},
+    "config": {"casting", "config", "preset"},
     "casting": set(),
-    "batch": {"tables", "casting", "config", "files"},
+    "batch": {"tables", "casting", "config", "files", "executors"},
+    "executors": {"tables"},
     "clip": set(),
     "files": set(),
     "precision": set(),

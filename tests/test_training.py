@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 import mvf
-from mvf import trainer
+from mvf import loading, trainer
+from mvf.data.dataset import build_dataset, collate
 from mvf.data.records import VideoRecord
 from mvf.embedding import video_features
 from mvf.models.overlap import entity_overlap
@@ -83,7 +85,8 @@ def test_a_folder_with_only_a_notebook_is_new_and_one_with_other_files_is_not(ti
         mvf.train(tiny(), stranger)
 
 
-@pytest.mark.parametrize("features", [pytest.param("online", marks=pytest.mark.slow), "banked"])
+@pytest.mark.slow  # tests/faults/test_kills.py kills sooner, and without the time that imports take
+@pytest.mark.parametrize("features", ["online", "banked"])
 def test_killed_in_an_epoch_then_resumed_equals_never_killed(tmp_path, features):
     settings = {"epochs": 12, "features": features, "batch_size": 2}
     never = subprocess.run(command(tmp_path / "never", **settings), capture_output=True, text=True)
@@ -101,26 +104,6 @@ def test_killed_in_an_epoch_then_resumed_equals_never_killed(tmp_path, features)
     assert again.returncode == 0, again.stderr
     assert equal_weights(tmp_path / "never", tmp_path / "killed")
     assert (tmp_path / "never" / "metrics.json").read_bytes() == (tmp_path / "killed" / "metrics.json").read_bytes()
-
-
-def test_two_processes_train_as_one(tmp_path):
-    """The gathered loss and overlap, the averaged gradients and the synchronised batch norm make two processes one."""
-    settings = {"dropout": 0, "batch_size": 6, "epochs": 3, "features": "online", "device": "cpu"}
-    settings["overlap_penalty"] = 2.0
-    one = subprocess.run(command(tmp_path / "one", **settings), capture_output=True, text=True)
-    assert one.returncode == 0, one.stderr
-    words = command(tmp_path / "two", **settings)[2:]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29511", "-m"]
-    two = subprocess.run([*launcher, *words], capture_output=True, text=True)
-    assert two.returncode == 0, two.stderr[-2000:]
-    first, second = (read_history(tmp_path / name) for name in ("one", "two"))
-    for a, b in zip(first, second, strict=True):
-        # not the weights: Adam makes steps of the rounding of gradients that are zero (biases before batch norm)
-        assert b["loss"] == pytest.approx(a["loss"], rel=2e-4)
-        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=2e-3)
-    assert first[0]["loss"] != pytest.approx(first[-1]["loss"], rel=1e-3), (
-        "nothing was learned, so nothing was compared"
-    )
 
 
 def test_a_penalty_lowers_the_overlap_and_is_part_of_the_loss(tiny, tmp_path):
@@ -276,3 +259,114 @@ def test_a_refused_setting_leaves_the_folder_free_for_the_right_one(tiny, tmp_pa
     with pytest.raises(ValueError):
         mvf.train(tiny(**overrides), tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+# made ahead -----------------------------------------------------------------------------------------------------------
+
+
+def test_items_made_ahead_come_in_order_one_ahead_and_in_a_thread_of_their_own():
+    made, threads = [], torch.get_num_threads()
+
+    def items():
+        for number in range(5):
+            made.append((threading.current_thread().name, torch.get_num_threads()))
+            yield number
+
+    for number in loading.read_ahead(items()):
+        assert torch.get_num_threads() == threads
+        assert number < len(made) <= number + 2
+    assert number == 4 and set(made) == {("read_ahead", 1)}
+
+
+def test_an_error_in_the_thread_is_raised_where_the_item_is_asked_for():
+    def items():
+        yield 1
+        raise OSError("squat.mp4 is damaged")
+
+    ahead = loading.read_ahead(items())
+    assert next(ahead) == 1
+    with pytest.raises(OSError, match=r"squat.mp4 is damaged"):
+        next(ahead)
+
+
+def test_the_thread_ends_when_training_stops_early(tiny, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        mvf.train(tiny(epochs=50), tmp_path / "run", on_epoch=stop_after_two)
+    assert "read_ahead" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("features", ["online", "banked"])
+def test_batches_made_in_a_thread_change_no_bit(tiny, tmp_path, monkeypatch, features):
+    config = tiny(features=features)
+    first = mvf.train(config, tmp_path / "thread").history
+    monkeypatch.setattr(loading, "read_ahead", lambda items: (item for item in items))
+    second = mvf.train(config, tmp_path / "none").history
+    assert [row["loss"] for row in first] == [row["loss"] for row in second]
+    assert equal_weights(tmp_path / "thread", tmp_path / "none")
+
+
+@pytest.mark.slow
+def test_batches_made_by_processes_change_no_bit(tiny, tmp_path):
+    for workers in (0, 2):
+        mvf.train(tiny(workers=workers, features="banked", bank_renew=1), tmp_path / str(workers))
+    assert equal_weights(tmp_path / "0", tmp_path / "2")
+
+
+def test_frames_augmented_on_the_device_are_those_augmented_beforehand(tiny):
+    config, needs = tiny(), mvf.losses.build_loss("scl")
+    records = mvf.data.find_config_videos(config, "train")
+    plan = [(1, 0), (1, 3)]
+    before, after = (
+        collate([build_dataset(config, records, needs, raw=raw)[item] for item in plan]) for raw in (False, True)
+    )
+    assert torch.equal(after.valid, before.valid) and all(video.frames.dtype == torch.uint8 for video in after.videos)
+    moved = after.to("cpu")
+    assert torch.equal(moved.frame_index, before.frame_index)
+    torch.testing.assert_close(moved.frames, before.frames, atol=1e-5, rtol=0)  # pieces differ in rounding
+
+
+# banks ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_rolling_bank_resumes_to_the_same_weights_and_trains_on_other_views(tiny, tmp_path):
+    config = tiny(features="banked", bank_renew=1, epochs=3)
+    mvf.train(config, tmp_path / "never")
+    with pytest.raises(KeyboardInterrupt):
+        mvf.train(config, tmp_path / "stopped", on_epoch=stop_after_two)
+    mvf.train(config, tmp_path / "stopped")
+    assert equal_weights(tmp_path / "never", tmp_path / "stopped")
+    read = []
+    store = type("Store", (), {"views": 2, "read": lambda _, i, view, frames: (read.append(view), (frames, None))[1]})()
+    records = mvf.data.find_config_videos(config, "train")
+    dataset = build_dataset(config, records, mvf.losses.build_loss("scl"), store)
+    for epoch in (1, 2, 3):
+        dataset[epoch, 0]
+    assert [sorted(read[i : i + 2]) for i in (0, 2, 4)] == [[0, 1], [1, 2], [2, 3]]
+
+
+def test_all_directions_train_as_all_channels_and_few_do_not(tiny, tmp_path):
+    losses = {}
+    for channels in (0, 384, 4):
+        config = tiny(features="banked", bank_channels=channels, epochs=1, dropout=0.0)
+        losses[channels] = mvf.train(config, tmp_path / str(channels)).history[0]["loss"]
+    assert losses[384] == pytest.approx(losses[0], rel=0.02)
+    assert losses[4] != losses[384]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bank_dtype": "int4"}, 'unknown bank_dtype "int4"; did you mean "int8"'),
+        ({"bank_channels": -1}, r"bank_channels must be 0 \(off\) or more, got -1"),
+        ({"bank_renew": -2}, r"bank_renew must be 0 \(off\) or more, got -2"),
+    ],
+)
+def test_settings_of_a_bank_that_cannot_be_are_refused(tiny, settings, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(**settings)
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_trains_as_a_plain_one_to_rounding(tiny, tmp_path):
+    losses = [mvf.train(tiny(compile=c), tmp_path / str(c)).history[-1]["loss"] for c in (False, True)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torchvision.transforms import v2
 
 from mvf.config import Config
@@ -79,9 +80,7 @@ class Augmentation:
     def __call__(self, frames: Tensor, seed: int) -> Tensor:
         """Augments uint8 frames (T, 3, H, W) to float (T, 3, S, S) in [0, 1]."""
         _check_frames(frames)
-        with torch.random.fork_rng(devices=[]):
-            # not torch.manual_seed, which would also reseed accelerators, outside of this fork
-            torch.default_generator.manual_seed(seed)
+        with _DrawnFrom(torch.Generator().manual_seed(seed)):
             out = self._transform(frames.contiguous(memory_format=torch.channels_last))
         return out.clamp(0, 1).contiguous()  # the blur's weights sum to 1 up to rounding
 
@@ -102,6 +101,20 @@ class Augmentation:
     def _kernel(self) -> list[int]:
         largest = self.image_size - 1 + self.image_size % 2  # odd, and never larger than the picture
         return [max(1, min(size, largest)) for size in BLUR_KERNEL]
+
+
+class _DrawnFrom(TorchFunctionMode):
+    """Lets torchvision's transforms, which take no generator, draw from one: in this thread, for this block."""
+
+    DRAWS = (torch.rand, torch.randint, torch.randperm, Tensor.uniform_)
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        drawn = {"generator": self.generator} if function in self.DRAWS else {}
+        return function(*args, **(kwargs or {}), **drawn)
 
 
 def build_augmentation(config: Config) -> Augmentation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset
 from mvf.clip import Clip
 from mvf.config import Config
 from mvf.data.augment import build_augmentation, derive_seed
+from mvf.data.raw import RawClip, RawVideo
 from mvf.data.records import VideoRecord
 from mvf.data.samplers import Drawn, Sampler, Settings, find_sampler
 from mvf.data.video import VideoError
@@ -20,7 +22,10 @@ from mvf.data.video import VideoError
 CHUNK = 16  # source frames in memory at once
 DRAWS = 100  # of frames, until enough of every view are valid
 
-collate = Clip.stack
+
+def collate(clips: list[Clip] | list[RawClip]) -> Clip | RawClip:
+    """Joins clips of one video each into a batch."""
+    return type(clips[0]).stack(clips)
 
 
 class FeatureStore(Protocol):
@@ -30,6 +35,9 @@ class FeatureStore(Protocol):
 
     def read(self, index: int, view: int, frame_index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Patches (T, P, C) and class tokens (T, C0), or None, of the given frames of one stored view."""
+
+    def move_to(self, first: int) -> None:
+        """Makes views from `first` on readable, where views are renewed."""
 
 
 class Needs(Protocol):
@@ -55,13 +63,15 @@ class VideoDataset(Dataset):
         seed: Of the run.
         augmentation: Function of (uint8 frames (T, 3, H, W), seed) -> float (T, 3, S, S); needed without a store.
         store: Stored features, in the order of `records`.
+        renew: Epochs after which the oldest stored view gives way to a new one; 0: never.
+        raw: Leave the augmentation to the device: items are `RawClip`s.
         **sampling: Further fields of `mvf.data.samplers.Settings`.
 
     Attributes:
         actions: Sorted names of the videos' actions; `Clip.action` holds positions in it.
 
     Shape:
-        dataset[(epoch, index)] -> Clip with B = 1; padding has phase -1 and the pixels of the last frame.
+        dataset[(epoch, index)] -> Clip (or RawClip) with B = 1; padding has phase -1 and the pixels of the last frame.
     """
 
     def __init__(
@@ -75,6 +85,8 @@ class VideoDataset(Dataset):
         seed: int = 1,
         augmentation: Callable[[Tensor, int], Tensor] | None = None,
         store: FeatureStore | None = None,
+        renew: int = 0,
+        raw: bool = False,
         **sampling: Any,
     ) -> None:
         if (augmentation is None) == (store is None):
@@ -84,45 +96,49 @@ class VideoDataset(Dataset):
         self.records, self.length, self.views, self.seed = records, length, views, seed
         self.settings = Settings(views, **sampling)
         self.sampler, self.fewest = find_sampler(sampler), fewest
-        self.augmentation, self.store = augmentation, store
+        self.augmentation, self.store, self.renew, self.raw = augmentation, store, renew, raw
         self.actions = sorted({record.action for record in records})
         self.has_phases = any("phases" in record.annotations for record in records)
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, item: tuple[int, int]) -> Clip:
+    def __getitem__(self, item: tuple[int, int]) -> Clip | RawClip:
         epoch, index = item
         record = self.records[index]
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch, record.name, "sampling"))
         frame_index, valid = draw_clip(self.sampler, record, self.length, generator, self.settings, self.fewest)
-        if self.store is None:
-            content = self._pixels(epoch, record, frame_index)
-        else:
-            content = self._features(index, frame_index, generator)
-        return Clip(
+        clip = Clip(
             frame_index=frame_index[None],
             num_frames=torch.tensor([record.num_frames]),
             valid=valid[None],
             phase=_phase(record, frame_index, valid)[None] if self.has_phases else None,
             action=torch.tensor([self.actions.index(record.action)]),
-            **content,
         )
+        if self.store is not None:
+            return replace(clip, **self._features(epoch, index, frame_index, generator))
+        seeds = tuple(derive_seed(self.seed, epoch, record.name, view) for view in range(len(frame_index)))
+        if self.raw:
+            return RawClip(clip, (_raw_video(record, frame_index, seeds),), self.augmentation)
+        return replace(clip, frames=self._pixels(record, frame_index, seeds)[None])
 
-    def _pixels(self, epoch: int, record: VideoRecord, frame_index: Tensor) -> dict[str, Tensor]:
-        seeds = [derive_seed(self.seed, epoch, record.name, view) for view in range(len(frame_index))]
+    def _pixels(self, record: VideoRecord, frame_index: Tensor, seeds: Sequence[int]) -> Tensor:
+        """(V, T, 3, S, S) augmented piece by piece, so that a long video's frames are never all in memory."""
         pieces: list[list[Tensor]] = [[] for _ in seeds]
-        for positions, frames in _wanted_frames(record, frame_index.unique()):
+        for positions, frames in wanted_frames(record, frame_index.unique()):
             for view, seed in enumerate(seeds):
                 shown = torch.isin(positions, frame_index[view])
                 if shown.any():
                     pieces[view].append(self.augmentation(frames[shown], seed))
         slots = [index.unique(return_inverse=True)[1] for index in frame_index]
-        return {"frames": torch.stack([torch.cat(piece)[slot] for piece, slot in zip(pieces, slots)])[None]}
+        return torch.stack([torch.cat(piece)[slot] for piece, slot in zip(pieces, slots)])
 
-    def _features(self, index: int, frame_index: Tensor, generator: torch.Generator) -> dict[str, Tensor | None]:
+    def _features(
+        self, epoch: int, index: int, frame_index: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor | None]:
+        first = first_view(epoch, self.renew)
         stored = torch.randperm(self.store.views, generator=generator)[: len(frame_index)].tolist()
-        read = [self.store.read(index, view, frames) for view, frames in zip(stored, frame_index)]
+        read = [self.store.read(index, first + slot, frames) for slot, frames in zip(stored, frame_index)]
         patches, cls = zip(*read)
         return {
             "patches": torch.stack(patches)[None],
@@ -130,8 +146,22 @@ class VideoDataset(Dataset):
         }
 
 
+def first_view(epoch: int, renew: int) -> int:
+    """The oldest of the stored views that epoch `epoch`, counted from 1, reads: one younger every `renew` epochs.
+
+    Example:
+        >>> [first_view(epoch, 2) for epoch in range(1, 7)], first_view(9, 0)
+        ([0, 0, 1, 1, 2, 2], 0)
+    """
+    return max(epoch - 1, 0) // renew if renew else 0
+
+
 def build_dataset(
-    config: Config, records: Sequence[VideoRecord], needs: Needs, store: FeatureStore | None = None
+    config: Config,
+    records: Sequence[VideoRecord],
+    needs: Needs,
+    store: FeatureStore | None = None,
+    raw: bool = False,
 ) -> VideoDataset:
     """The training clips of a configuration, as the objective `needs` them; pixels, or features from a store."""
     return VideoDataset(
@@ -143,6 +173,8 @@ def build_dataset(
         seed=config.seed,
         augmentation=None if store is not None else build_augmentation(config),
         store=store,
+        renew=config.bank_renew,
+        raw=raw,
         sampling=config.sampling,
         block_rule=config.block_rule,
         region=config.region,
@@ -178,7 +210,12 @@ def _phase(record: VideoRecord, frame_index: Tensor, valid: Tensor) -> Tensor:
     return torch.from_numpy(record.phases)[frame_index].masked_fill(~valid, -1)
 
 
-def _wanted_frames(record: VideoRecord, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _raw_video(record: VideoRecord, frame_index: Tensor, seeds: tuple[int, ...]) -> RawVideo:
+    distinct, slots = frame_index.unique(return_inverse=True)
+    return RawVideo(torch.cat([frames for _, frames in wanted_frames(record, distinct)]), slots, seeds)
+
+
+def wanted_frames(record: VideoRecord, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Pieces of the frames at sorted distinct positions: positions (n,), uint8 frames (n, 3, H, W); n <= CHUNK."""
     first, last = int(wanted[0]), int(wanted[-1])
     places, pictures, found = set(wanted.tolist()), [], 0

@@ -6,7 +6,7 @@ import csv
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
@@ -91,20 +91,29 @@ def _rows(folder: Path) -> list[Row]:
 
 
 def _read_table(path: Path) -> list[Row]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        header = [name.strip() for name in reader.fieldnames or ()]
-        for name in header:
-            if name not in COLUMNS:
-                raise ValueError(f'{path} has an unknown column "{name}"; {nearest(name, COLUMNS)}')
-        if "path" not in header:
-            raise ValueError(f"{path} has no column path; its columns are {', '.join(header) or 'missing'}")
-        reader.fieldnames = header
-        rows = [_read_row(path, reader.line_num, cells) for cells in reader]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(_table_rows(path, csv.DictReader(file, skipinitialspace=True)))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no table in UTF-8 ({error}): save it as CSV, UTF-8") from None
     for listed, times in Counter(row.path for row in rows).items():
         if times > 1:
             raise ValueError(f"{path} lists {listed} {times} times; list each video once")
     return rows
+
+
+def _table_rows(path: Path, reader: csv.DictReader) -> Iterator[Row]:
+    header = [name.strip() for name in reader.fieldnames or ()]
+    for name in header:
+        if name not in COLUMNS:
+            raise ValueError(f'{path} has an unknown column "{name}"; {nearest(name, COLUMNS)}')
+        if header.count(name) > 1:
+            raise ValueError(f"{path} has the column {name} {header.count(name)} times; keep one")
+    if "path" not in header:
+        raise ValueError(f"{path} has no column path; its columns are {', '.join(header) or 'missing'}")
+    reader.fieldnames = header
+    for cells in reader:
+        yield _read_row(path, reader.line_num, cells)
 
 
 def _read_row(table: Path, line: int, cells: dict) -> Row:

@@ -16,6 +16,7 @@ import numpy as np
 
 from mvf.data.images import VideoError, image_files, read_image
 from mvf.data.video import ImageFolder, VideoFile
+from mvf.files_numpy import read_npy
 
 Source = VideoFile | ImageFolder
 TABLES = (".csv", ".npy")
@@ -84,7 +85,7 @@ def check_phases(name: str, values: Any, num_phases: int = 0) -> np.ndarray:
         if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "iuf":
             found = f"{values.dtype} {values.shape}"
             raise ValueError(f"{name}: its labels are {found}, wanted one integer a frame, at least 2")
-        phases = _whole_numbers(name, values)
+        phases = whole_phases(name, values)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors of kinds that numpy lacks
         reason = str(error) if str(error).startswith(f"{name}: ") else f"{name}: its labels are no numbers: {error}"
         raise VideoError(reason) from None
@@ -133,12 +134,12 @@ def read_table(name: str, path: Path) -> np.ndarray:
     """(rows,) or (rows, columns) numbers from a .npy, or a .csv whose first line may be a header."""
     try:
         if path.suffix.lower() == ".npy":
-            values = np.load(path, allow_pickle=False)
+            values = read_npy(path)
         else:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
             values = np.loadtxt(lines[_is_header(lines) :], delimiter=",", ndmin=2)
         return values.astype(np.float64)
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{name}: cannot read numbers from {path}: {error}") from None
 
 
@@ -155,10 +156,11 @@ def _frame_phases(name: str, values: np.ndarray, num_frames: int) -> np.ndarray:
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if values.shape != (num_frames,):
         raise ValueError(f"{name}: phases have shape {values.shape}, but the video has {num_frames} frames")
-    return _whole_numbers(name, values)
+    return whole_phases(name, values)
 
 
-def _whole_numbers(name: str, values: np.ndarray) -> np.ndarray:
+def whole_phases(name: str, values: np.ndarray) -> np.ndarray:
+    """Numbers as integers; raises ValueError where one is no phase and not -1."""
     wrong = np.flatnonzero((values != np.round(values)) | (values < -1) | (values >= LARGEST))
     if len(wrong):
         raise ValueError(

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from mvf.data.fitting import labelled_record
 from mvf.data.images import VideoError
 from mvf.data.labels import fit_length, read_table
+from mvf.data.matlab import read_arrays
 from mvf.data.opening import Listed
 from mvf.data.penn_phases import WITHOUT_PHASES, find_action, known_action, phase_names
 from mvf.data.records import FrameSource, VideoRecord
@@ -125,8 +125,8 @@ def read_label(path: str | Path) -> PennLabel:
         VideoError: when it is absent, damaged, cut short, or lacks a field, naming the file.
     """
     try:
-        fields = loadmat(path, variable_names=FIELDS)
-    except Exception as error:  # scipy raises many kinds for damaged files
+        fields = read_arrays(Path(path).read_bytes(), FIELDS)
+    except (OSError, ValueError) as error:
         raise VideoError(f"cannot read {path}: damaged or cut short ({type(error).__name__}: {error})") from None
     missing = [name for name in FIELDS if name not in fields]
     if missing:

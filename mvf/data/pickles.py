@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -31,12 +32,20 @@ def read_pickle(path: str | Path) -> Any:
             damaged or cut short.
     """
     try:
-        with open(path, "rb") as file:
-            return _Unpickler(file).load()
+        data = Path(path).read_bytes()
+        _check_lengths(data)
+        return _Unpickler(io.BytesIO(data)).load()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     except Exception as error:  # damaged pickles raise many kinds
         raise ValueError(f"cannot read {path}: {_reason(error)}") from None
+
+
+def _check_lengths(data: bytes) -> None:
+    """Refuses what would make the unpickler take more memory than the file has: lengths, and places in its memo."""
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= argument <= len(data):
+            raise ValueError(f"it stores a value at place {argument}")
 
 
 class _Refused(pickle.UnpicklingError):

@@ -94,7 +94,7 @@ def _example(path: Path, data: memoryview, number: int, record: Record) -> Seque
     name, problem = where, record.problem and f"{where}: the shard is {record.problem} there"
     try:
         message = (record.start, record.stop)
-        name = _name(data, _find(data, message, CONTEXT))
+        name = _name(data, _find(data, message, CONTEXT)) or where
         if problem:
             return SequenceExample(name, problem=problem)
         lists = _map(data, _find(data, message, LISTS))

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import av
@@ -15,12 +15,11 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from mvf.data.images import VideoError, image_files, read_image
-from mvf.files import atomic, cache_folder
+from mvf.data.seeking import DecodedFrame, numbered
+from mvf.files import atomic, cache_folder, save_array
+from mvf.files_numpy import read_npy
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .mts .m2ts .3gp .ogv".split())
-
-# a frame, the width of its pixels over their height, and when it is shown: seconds from the start of its file or NaN
-DecodedFrame = tuple[av.VideoFrame, float, float]
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +42,7 @@ class VideoFile:
     def __init__(self, path: str | Path, fps: float = 0.0) -> None:
         if not (math.isfinite(fps) and fps >= 0):
             raise ValueError(f"fps must be 0 (as recorded) or a positive rate, got {fps}")
-        # absolute, because FFmpeg reads "name:rest" as a protocol
-        self.path = Path(path).absolute()
+        self.path = Path(path).absolute()  # FFmpeg reads "name:rest" as a protocol
         self.fps = float(fps)
 
     @property
@@ -70,7 +68,8 @@ class VideoFile:
         wanted = self.source_index[frame_slice(start, stop, step)]
         reformatter = VideoReformatter()  # reused: setting up a colour conversion costs more than doing it
         position = 0
-        for number, (frame, aspect, _) in enumerate(self._decoded() if len(wanted) else ()):
+        found = numbered(self._decoded, partial(_decode, self.path), self._times, wanted[0]) if len(wanted) else ()
+        for number, (frame, aspect, _) in found:
             if number == wanted[position]:
                 picture = _upright(frame, aspect, reformatter)
             while number == wanted[position]:
@@ -141,7 +140,8 @@ class ImageFolder:
             picture = read_image(path)
             size = size or picture.shape
             if picture.shape != size:
-                raise VideoError(f"cannot use {path}: it is {_size(picture.shape)}, the images before it {_size(size)}")
+                (h, w, _), (height, width, _) = picture.shape, size
+                raise VideoError(f"cannot use {path}: it is {w}x{h}, the images before it {width}x{height}")
             yield picture
 
 
@@ -229,12 +229,12 @@ def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """`compute()`, kept on disk under `identity`; a cache that cannot be used costs time, not the result."""
     path = cache_folder() / "frame_counts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        return read_npy(path)
+    except (OSError, ValueError):
         values = compute()
     try:
         with atomic(path) as temporary:
-            np.save(temporary, values)
+            save_array(temporary, values)
     except OSError as error:
         logger.warning("frame counts cannot be kept, videos are read again next time: %s", error)
     return values
@@ -244,7 +244,3 @@ def frame_slice(start: int, stop: int | None, step: int) -> slice:
     if step < 1:
         raise ValueError(f"step must be at least 1, got {step}")
     return slice(start, stop, step)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"

@@ -14,11 +14,12 @@ from mvf.bank import FeatureBank
 from mvf.config import Config
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
-from mvf.embedding import EmbeddedVideo, chunk_bounds, evaluating, pool_features, video_features
+from mvf.embedding import EmbeddedVideo, evaluating, pool_features, video_features
 from mvf.evaluation.tasks import Rounds
 from mvf.models import build_model
 from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction, model_of
+from mvf.streaming import chunk_bounds
 
 PERMUTATIONS = 5
 WINDOWS = 3

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from mvf.config import Config, load_config, nearest
+from mvf.data.labels import read_table, whole_phases
 from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.protocol import NEEDS_MODEL, clocks_of, grouped
 from mvf.evaluation.report import score_report
+from mvf.files_numpy import read_npz
 
 SPLITS = ("train", "val")
 HELD_OUT = 5  # without a split column every fifth video by name is for validation
@@ -52,8 +54,9 @@ class VideoLabels:
         if self.phases is None:
             return None
         if sorted(self.phases) != list(range(num_frames)):
+            found = f" ({min(self.phases)} to {max(self.phases)})" if self.phases else ""
             raise ValueError(
-                f'video "{self.name}" has {len(self.phases)} labelled frames ({min(self.phases)} to {max(self.phases)})'
+                f'video "{self.name}" has {len(self.phases)} labelled frames{found}'
                 f" and {num_frames} embeddings (0 to {num_frames - 1}): there must be one label per embedding "
                 "(-1 for a frame without a phase)"
             )
@@ -92,8 +95,7 @@ def read_embeddings(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_npz(path)
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: give an .npz with one (frames, width) array per video") from None
     except Exception as error:  # zipfile, numpy and zlib each raise their own
@@ -121,8 +123,11 @@ def read_labels(path: str | Path) -> list[VideoLabels]:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path} does not exist: give a .csv with the columns name, split, action, phases")
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no table in UTF-8 ({error}): save it as CSV, UTF-8") from None
     columns = set(rows[0]) if rows else set()
     key = "name" if "name" in columns else "path"
     wanted = {key, "frame", "phase"} if "frame" in columns else {key, "phases"}
@@ -198,11 +203,8 @@ def _read_phases(video: VideoLabels, text: str, folder: Path) -> None:
     if not text:
         return
     if text.endswith((".csv", ".npy")):
-        path = folder / text
-        values = (
-            np.load(path, allow_pickle=False) if text.endswith(".npy") else np.loadtxt(path, delimiter=",", ndmin=1)
-        )
-        video.phases = {frame: _checked_phase(int(phase)) for frame, phase in enumerate(values.ravel())}
+        phases = whole_phases(video.name, read_table(video.name, folder / text).ravel())
+        video.phases = dict(enumerate(phases.tolist()))
         return
     video.starts = [int(part) for part in text.split(";")]
     if video.starts != sorted(set(video.starts)) or video.starts[0] < 0:

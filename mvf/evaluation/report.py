@@ -116,7 +116,7 @@ def header(config: Config, model: MVFormer | None, records: Sequence[VideoRecord
     if supervision == "video" and getattr(records, "action_assumed", False):
         supervision = "video, assumed"
     names = ("dataset", "preset", "seed", "data_seed", "epochs", "backbone", "objective", "sampling", "features")
-    names += ("entity_competition", "overlap_penalty")
+    names += ("entity_competition", "overlap_penalty", "token_merge")
     found = {name: getattr(config, name) for name in names}
     found |= {"backbone_weights": weights, "supervision": supervision}
     if weights in WARNINGS:
@@ -149,7 +149,7 @@ def read_report(path: str | Path) -> dict:
         aside = {part: json.loads(_aside(path, part).read_text(encoding="utf-8")) for part in parts}
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: evaluate the run first") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a report: {error}") from None
     if not isinstance(report, dict) or "scores" not in report:
         raise ValueError(f'{path} is not a report: it has no "scores"')

@@ -69,9 +69,21 @@ class ActionTask:
 
     def retrieval(self, k: int) -> np.ndarray:
         """(videos, 2): precision, and 1 where the video has one."""
-        split = zip(self._split(self.val), self._split(self.val_phases))
-        values = np.concatenate([retrieval_video_precisions(v, p, (k,), self.stride)[k] for v, p in split])
+        try:
+            values = self._precisions[k]
+        except ValueError:  # too few frames for the largest k
+            values = self._search((k,))[k]
         return self._by_video(np.stack([np.nan_to_num(values), np.isfinite(values)], axis=1))
+
+    @cached_property
+    def _precisions(self) -> dict[int, np.ndarray]:
+        return self._search(NEIGHBOURS)
+
+    def _search(self, ks: Sequence[int]) -> dict[int, np.ndarray]:
+        """Precision of every video of every round, by k."""
+        split = zip(self._split(self.val), self._split(self.val_phases))
+        found = [retrieval_video_precisions(v, p, ks, self.stride) for v, p in split]
+        return {k: np.concatenate([part[k] for part in found]) for k in ks}
 
     @cached_property
     def _compact(self) -> tuple[Arrays, Arrays]:

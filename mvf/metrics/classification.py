@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
+from tqdm.auto import tqdm
 
 from mvf.metrics.neighbours import split_videos
 from mvf.metrics.threads import one_thread
@@ -142,7 +143,7 @@ def fit_softmax_sgd(
     videos = [np.column_stack([video, np.ones(len(video), video.dtype)]) for video in videos]  # the ones carry the bias
     weight = generator.uniform(-(width**-0.5), width**-0.5, (width + 1, num_classes)).astype(videos[0].dtype)
     velocity = np.zeros_like(weight)
-    for epoch in range(epochs):
+    for epoch in tqdm(range(epochs), "linear probe", unit="epoch", delay=5, leave=False):
         rate = learning_rate * (1 + np.cos(np.pi * epoch / epochs)) / 2
         order = generator.permutation(len(videos))
         for step in np.split(order, range(videos_per_step, len(order), videos_per_step)):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from tqdm.auto import tqdm
 
-from mvf.metrics.neighbours import nearest_in_videos
+from mvf.metrics.neighbours import nearest_by_video
 from mvf.metrics.videos import check_embeddings, check_stride
 
-_BLOCK = 2**22  # pairs of frames compared at once
+_BLOCK = 2**18  # positions compared at once: they stay in cache
 
 
 def kendall_tau(embeddings: Sequence[np.ndarray], stride: int = 1) -> float:
@@ -55,7 +56,8 @@ def kendall_tau_pairs(embeddings: Sequence[np.ndarray], stride: int = 1) -> np.n
     videos = [video[::stride] for video in check_embeddings(embeddings)]
     if len(videos) < 2:
         raise ValueError("Kendall's tau compares videos: at least 2 are needed, got 1")
-    pairs = np.stack([order_agreement(nearest) for nearest in nearest_in_videos(videos, videos)])
+    found = tqdm(nearest_by_video(videos, videos), "Kendall's tau", len(videos), unit="video", delay=5, leave=False)
+    pairs = np.stack([order_agreement(nearest) for nearest in found])
     pairs[:, [len(video) == 0 for video in videos]] = np.nan
     np.fill_diagonal(pairs, np.nan)
     return pairs
@@ -71,16 +73,22 @@ def order_agreement(positions: np.ndarray) -> np.ndarray:
         array([ 1.   , -0.816])
     """
     length, columns = positions.shape
-    first, later = np.triu_indices(length, 1)
-    step = max(1, _BLOCK // max(1, len(first)))
-    parts = [positions[:, start : start + step] for start in range(0, columns, step)]
-    return np.concatenate([_tau_b(part[first], part[later], length) for part in parts])
+    step = max(1, _BLOCK // max(1, length))
+    return np.concatenate([_tau_b(positions[:, start : start + step]) for start in range(0, columns, step)])
 
 
-def _tau_b(first: np.ndarray, later: np.ndarray, length: int) -> np.ndarray:
-    """Tau-b from the positions (pairs, M) of the earlier and the later frame of every pair of `length` frames."""
-    rising = (later > first).sum(0, dtype=np.int32).astype(np.int64)
-    falling = (later < first).sum(0, dtype=np.int32)
+def _tau_b(positions: np.ndarray) -> np.ndarray:
+    """Tau-b of positions (T, M): pairs that rise are counted, ties follow from how often a position occurs."""
+    length, columns = positions.shape
+    positions = positions.astype(np.int16 if positions.max(initial=0) < 2**15 else np.int64)
+    rising = np.zeros(columns, np.int64)
+    for lag in range(1, length):
+        rising += np.count_nonzero(positions[lag:] > positions[:-lag], axis=0)
+    ordered = np.sort(positions, axis=0)
+    # a run of n equal positions holds n (n - 1) / 2 ties: every frame ties with those before it in its run
+    starts = np.where(np.diff(ordered, axis=0, prepend=-2) != 0, np.arange(length)[:, None], 0)
+    ties = (np.arange(length)[:, None] - np.maximum.accumulate(starts, axis=0)).sum(0)
+    untied = length * (length - 1) // 2 - ties
     with np.errstate(invalid="ignore"):
-        tau = (rising - falling) / np.sqrt(length * (length - 1) / 2) / np.sqrt(rising + falling)
+        tau = (2 * rising - untied) / np.sqrt(length * (length - 1) / 2) / np.sqrt(untied)
     return np.clip(tau, -1, 1)  # rounding may pass 1 by an ulp

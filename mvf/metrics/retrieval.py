@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mvf.metrics.neighbours import DistanceKeys, split_videos
+from mvf.metrics.neighbours import split_videos
+from mvf.metrics.search import nearest_in_others
 from mvf.metrics.videos import check_stride, labelled_frames
 
 
@@ -72,17 +73,7 @@ def retrieval_video_precisions(
 
 def _same_phase(videos: list[np.ndarray], labels: np.ndarray, k: int) -> np.ndarray:
     """(frames, k) bool: has the n-th nearest frame of another video the phase of this frame?"""
-    frames = np.concatenate(videos)
-    source = np.repeat(np.arange(len(videos)), [len(video) for video in videos])
-    search = DistanceKeys(frames, frames)
-    same = []
-    for rows in search.blocks():
-        keys = search.keys(rows)
-        keys[source[rows, None] == source] = np.inf  # a video is no candidate for its own frames
-        keys.partition(k - 1, axis=1)
-        nearest = search.position(np.sort(keys[:, :k], axis=1))
-        same.append(labels[nearest] == labels[rows, None])
-    return np.concatenate(same)
+    return np.concatenate([labels[nearest] == labels[asking, None] for asking, nearest in nearest_in_others(videos, k)])
 
 
 def _check_ks(ks: Sequence[int], lengths: list[int]) -> None:

@@ -39,6 +39,7 @@ class Backbone(nn.Module):
         grid: (h, w) patches of a frame, P = h * w.
         num_blocks: Number of layers to choose from.
         num_heads: Attention heads of a block; None without class token.
+        compiled: Whether torch compiles it.
         trained_parts: Names of the modules that are trained; empty where all is frozen.
 
     Shape:
@@ -79,7 +80,7 @@ class Backbone(nn.Module):
         for kind in ("mean", "std"):
             values = torch.tensor(self.model.pretrained_cfg[kind]).view(3, 1, 1)
             self.register_buffer(kind, values, persistent=False)
-        self.trainable_blocks = trainable_blocks
+        self.trainable_blocks, self.compiled = trainable_blocks, False
         self.trained_parts = _trained_parts(self.model, name, max(self.layers), trainable_blocks)
         for part in self.trained_parts:
             self.get_submodule(part).requires_grad_()
@@ -92,6 +93,10 @@ class Backbone(nn.Module):
             self.get_submodule(part).train(mode)
         self.training = mode and bool(self.trained_parts)
         return self
+
+    def compile_network(self) -> None:
+        """Has torch compile what computes features; they then differ in rounding, and the first calls take long."""
+        self.intermediates, self.compiled = torch.compile(self.intermediates), True
 
     def before_training(self) -> Backbone:
         """The pretrained network, all frozen: itself where nothing is trained, else loaded again."""

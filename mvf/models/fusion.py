@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mvf.models.token_merge import TokenGroups, group_tokens
+
 ROWS = 64  # frames whose attention is computed at once
 
 
@@ -34,7 +36,11 @@ def token_mlp(inputs: int, width: int, outputs: int, dropout: float = 0.1) -> nn
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention of all tokens to all tokens that are real."""
+    """Multi-head attention of all tokens to all tokens that are real.
+
+    `keys` (B, L) is True where a token may be attended to, or what is added to the scores of each token: the logarithm
+    of how many it stands for.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -45,9 +51,11 @@ class SelfAttention(nn.Module):
         self.value, self.output = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
-        """tokens (B, L, W), keys (B, L) True where a token may be attended to -> (B, L, W)."""
+        """tokens (B, L, W), keys (B, L) -> (B, L, W)."""
         query, key, value = (self._split(linear(tokens)) for linear in (self.query, self.key, self.value))
         mask = None if keys is None else keys[:, None, None, :]
+        if mask is not None and mask.is_floating_point():
+            mask = mask.to(query.dtype)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.output(mixed.transpose(1, 2).flatten(-2))
 
@@ -55,7 +63,9 @@ class SelfAttention(nn.Module):
         """What `forward` weighs tokens (B, L, W) with for the tokens `asking` (B, R, W): (B, R, L), mean over heads."""
         query, key = self._split(self.query(asking)), self._split(self.key(tokens))
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5  # (B, heads, R, L)
-        if keys is not None:
+        if keys is not None and keys.is_floating_point():
+            scores = scores + keys[:, None, None, :]
+        elif keys is not None:
             scores = scores.masked_fill(~keys[:, None, None, :], -torch.inf)
         wide = torch.promote_types(scores.dtype, torch.float32)
         return scores.softmax(dim=-1, dtype=wide).mean(dim=1)
@@ -87,7 +97,16 @@ class MultiEntityTemporalFusion(nn.Module):
     section 3.4). A sequence of another length than in training is stretched onto the table, so the first and the
     last frame always stand where they stood in training. Padding is never attended to.
 
-    Reference: Walmer et al., https://arxiv.org/abs/2311.10873, section 3.4.
+    The cost grows with (frames · entities)^2. With `token_merge` like tokens of neighbouring frames are merged
+    (`mvf.models.token_merge`) and the blocks work on the means, each of which counts in attention as many times as it
+    has tokens: where merged tokens are equal nothing changes. At the end every frame has its own token again, plus
+    what the blocks added to its group's mean. A plain copy of the group's output would give all its frames one
+    embedding; so they differ by what they differed by before. Tokens are compared before positions are added: the
+    picture decides what is merged, not the clock. The weights are the same with and without.
+
+    References: Walmer et al., https://arxiv.org/abs/2311.10873, section 3.4. Bolya et al., ICLR 2023,
+    https://arxiv.org/abs/2210.09461 (merging, proportional attention); Bolya and Hoffman,
+    https://arxiv.org/abs/2303.17604 (merged branches around a residual stream that stays whole).
 
     Args:
         width: Channels of a token.
@@ -97,6 +116,7 @@ class MultiEntityTemporalFusion(nn.Module):
         dropout: On the positioned tokens and on every residual branch.
         positions: `sine`, or `none` for no position table (all zeros).
         num_frames: Frames T0 of a training clip.
+        token_merge: Share of a video's tokens that is merged away before the first block; 0: off, the exact model.
 
     Shape:
         tokens (B, T, N, width), valid (B, T) True where a frame is real -> (B, T, N, width)
@@ -116,11 +136,14 @@ class MultiEntityTemporalFusion(nn.Module):
         dropout: float = 0.1,
         positions: str = "sine",
         num_frames: int = 80,
+        token_merge: float = 0.0,
     ) -> None:
         super().__init__()
         if positions not in ("sine", "none"):
             raise ValueError(f'unknown positions "{positions}"; known: sine, none')
-        self.width, self.positions, self.num_frames = width, positions, num_frames
+        if not 0 <= token_merge < 1:
+            raise ValueError(f"token_merge must be in [0, 1), got {token_merge}")
+        self.width, self.positions, self.num_frames, self.token_merge = width, positions, num_frames, token_merge
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(FusionBlock(width, heads, feedforward, dropout) for _ in range(blocks))
         for weight in self.blocks.parameters():
@@ -137,9 +160,12 @@ class MultiEntityTemporalFusion(nn.Module):
 
     def forward(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
         """Adds positions and runs the blocks."""
-        mixed, keys = self._enter(tokens, valid)
+        own, keys, groups = self._enter(tokens, valid)
+        mixed = entered = own if groups is None else groups.merge(own)
         for block in self.blocks:
             mixed = block(mixed, keys)
+        if groups is not None:
+            mixed = own + groups.restore(mixed - entered)
         return mixed.unflatten(1, tokens.shape[1:3])
 
     def attention_rows(
@@ -153,7 +179,7 @@ class MultiEntityTemporalFusion(nn.Module):
         """How much frames look at every entity of every frame in one block.
 
         Only the rows asked for are computed, `ROWS` frames at a time, so memory grows with T, not with T squared;
-        blocks below run as in `forward`.
+        blocks below run as in `forward`. Merged tokens look as one, and what they are given is divided among them.
 
         Args:
             tokens: (B, T, N, width), as for `forward`.
@@ -169,17 +195,20 @@ class MultiEntityTemporalFusion(nn.Module):
             ValueError: for a block that is not there.
         """
         chosen = self.block_index(block)
-        mixed, keys = self._enter(tokens, valid)
+        mixed, keys, groups = self._enter(tokens, valid)
+        mixed = mixed if groups is None else groups.merge(mixed)
         for below in self.blocks[:chosen]:
             mixed = below(mixed, keys)
         mixed = self.blocks[chosen].attention_norm(mixed)
         frames = torch.arange(tokens.shape[1], device=tokens.device) if frames is None else frames
-        looking = mixed.unflatten(1, tokens.shape[1:3])[:, frames, :asking]  # (B, F, asking, width)
+        each = mixed if groups is None else groups.restore(mixed)
+        looking = each.unflatten(1, tokens.shape[1:3])[:, frames, :asking]  # (B, F, asking, width)
         rows = [
             self.blocks[chosen].attention.weights(part.flatten(1, 2), mixed, keys).unflatten(1, part.shape[1:3]).mean(2)
             for part in looking.split(ROWS, dim=1)
         ]
-        weights = torch.cat(rows, dim=1).unflatten(-1, tokens.shape[1:3])
+        weights = torch.cat(rows, dim=1) if groups is None else groups.spread(torch.cat(rows, dim=1))
+        weights = weights.unflatten(-1, tokens.shape[1:3])
         return weights if valid is None else weights * valid[:, frames, None, None]
 
     def block_index(self, block: int) -> int:
@@ -193,12 +222,16 @@ class MultiEntityTemporalFusion(nn.Module):
             raise ValueError(f"block must be 1 to {count}, or -1 to -{count} from the end, got {block}")
         return block - 1 if block > 0 else count + block
 
-    def _enter(self, tokens: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Positioned tokens (B, T · N, width), and which of them may be attended to."""
+    def _enter(self, tokens: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None, TokenGroups | None]:
+        """Positioned tokens (B, T · N, width), the `keys` of attention, and what is merged; None where nothing is."""
         frames, entities = tokens.shape[1:3]
-        positioned = tokens + self.position_table(frames)[:, None]
-        keys = None if valid is None else key_mask(valid).repeat_interleave(entities, dim=1)
-        return self.dropout(positioned).flatten(1, 2), keys
+        positioned = self.dropout(tokens + self.position_table(frames)[:, None]).flatten(1, 2)
+        real = None if valid is None else key_mask(valid)
+        if not self.token_merge:
+            return positioned, None if real is None else real.repeat_interleave(entities, dim=1), None
+        real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if real is None else real
+        groups = group_tokens(tokens, real, self.token_merge)
+        return positioned, groups.log_sizes, groups
 
 
 def key_mask(valid: Tensor) -> Tensor:

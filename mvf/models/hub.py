@@ -14,7 +14,7 @@ HUB_SECONDS = 5.0  # the hub's own client retries an unreachable host for about 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-class WeightsUnavailableError(RuntimeError):
+class WeightsUnavailableError(OSError, RuntimeError):
     """Weights could not be fetched from where they were looked for."""
 
 

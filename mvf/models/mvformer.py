@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mvf.models import pretrained
 from mvf.models.fusion import MultiEntityTemporalFusion, token_mlp
 from mvf.models.pooling import make_pooling
+from mvf.models.stored_settings import check_shapes
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Architecture:
     fusion_feedforward: int = 1024
     dropout: float = 0.1
     positions: str = "sine"
+    token_merge: float = 0.0  # share of the tokens merged along time in the fusion
     readout: str = "cls"  # the token of entity 1, or the mean over entities
     embedding_size: int = 128
     projection_width: int = 128  # hidden width of the training-only head; 0: no head
@@ -97,6 +99,7 @@ class MVFormer(nn.Module):
             dropout=a.dropout,
             positions=a.positions,
             num_frames=a.num_frames,
+            token_merge=a.token_merge,
         )
         self.embedding = nn.Linear(a.fusion_width, a.embedding_size)
         self.projection = _projection(a.embedding_size, a.projection_width) if a.projection_width else None
@@ -224,6 +227,7 @@ class MVFormer(nn.Module):
         """
         stored = pretrained.read(folder)
         architecture = pretrained.settings(Architecture, stored.architecture, folder)
+        check_shapes(lambda: cls(architecture), stored.trained_parts, pretrained.check_state, folder)
         network = None
         if backbone and stored.backbone:
             network = pretrained.rebuild_backbone(stored, folder, backbone_weights)

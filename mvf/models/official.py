@@ -17,7 +17,8 @@ from torch import Tensor
 from mvf.models import pretrained
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import MVFormer
-from mvf.models.official_cfg import chosen_layers, network_name, read_architecture
+from mvf.models.official_cfg import chosen_layers, image_size, network_name, read_architecture
+from mvf.models.stored_settings import check_shapes
 
 # official name -> ours; \1 is what stands between
 RENAMED = [
@@ -56,18 +57,31 @@ def load_official_checkpoint(path: str | Path, backbone_weights: str | Path | No
         ValueError: when it is not such a checkpoint, would run code, or is of a model that this one cannot be.
     """
     checkpoint = read_checkpoint(path)
-    cfg, state = checkpoint["cfg"], checkpoint["model_state"]
+    try:
+        return _build(path, checkpoint["cfg"], checkpoint["model_state"], backbone_weights).eval()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _build(
+    path: str | Path, cfg: Mapping[str, Any], state: Mapping[str, Tensor], backbone_weights: str | Path | None
+) -> MVFormer:
+    for name, tensor in state.items():
+        if not (isinstance(name, str) and isinstance(tensor, Tensor)):
+            raise ValueError(f"model_state must hold tensors by name, found {name!r}: {type(tensor).__name__}")
     frozen = {name: tensor for name, tensor in state.items() if re.match(r"backbone\.|res_finetune\.", name)}
     trained = {name: tensor for name, tensor in state.items() if name not in frozen}
-    model = MVFormer(read_architecture(cfg, trained))
-    model.load_trained_state(rename(trained))
+    architecture, renamed = read_architecture(cfg, trained), rename(trained)
+    check_shapes(lambda: MVFormer(architecture), renamed, pretrained.check_state, "model_state")
+    model = MVFormer(architecture)
+    model.load_trained_state(renamed)
     if frozen or backbone_weights is not None:
-        shape = {"image_size": cfg.get("IMAGE_SIZE", 224), "layers": chosen_layers(cfg)}
+        shape = {"image_size": image_size(cfg), "layers": chosen_layers(cfg)}
         network = Backbone(network_name(cfg), "random" if frozen else backbone_weights, **shape)
         if frozen:
             network = pretrained.with_checkpoint_weights(network, rename_backbone(frozen), _sha256(path))
         model.backbone = network
-    return model.eval()
+    return model
 
 
 def _sha256(path: str | Path) -> str:
@@ -124,6 +138,9 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The trained tensors under our names; unknown ones keep theirs, for the message that refuses them."""
     renamed = {_new_name(name): t for name, t in state.items() if name not in (QUERY, QUERY_BIAS, KEY_BIAS)}
     if QUERY in state:
+        found = [tuple(state[name].shape) if name in state else None for name in (QUERY, QUERY_BIAS)]
+        if len(found[0]) != 3 or found != [(1, *found[0][1:]), found[0][2:]]:
+            raise ValueError(f"{QUERY} and {QUERY_BIAS} must be (1, N, D) and (D,), got {found}")
         renamed["pooling.query"] = state[QUERY][0] + state[QUERY_BIAS]
     return renamed
 

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from mvf.models.mvformer import Architecture
+from mvf.models.stored_settings import LARGEST, checked
+from mvf.models.weight_files import in_short
 
 REFUSED = ("VAL_PASS", "SMART_DYNAMIC_TOKENS", "SMART_DISJOINT", "SMART_LN_KEYS", "CLS_RES", "FUSION_CLS")
 FINAL = {"one": "cls", "avg": "mean"}
@@ -27,6 +29,8 @@ def read_architecture(cfg: Mapping[str, Any], state: Mapping[str, Tensor]) -> Ar
         return _architecture(cfg, state)
     except KeyError as error:
         raise ValueError(f"the checkpoint lacks {error}, which is needed to build its model") from None
+    except (TypeError, AttributeError, IndexError, OverflowError, ZeroDivisionError) as error:
+        raise ValueError(f"the checkpoint has a cfg that describes no model: {in_short(error)}") from error
 
 
 def _architecture(cfg: Mapping[str, Any], state: Mapping[str, Tensor]) -> Architecture:
@@ -35,19 +39,21 @@ def _architecture(cfg: Mapping[str, Any], state: Mapping[str, Tensor]) -> Archit
     widths = {int(layer[0] * embedder.get("CAPACITY_SCALAR", 1)) for layer in embedder["FC_LAYERS"]}
     if len(embedder["FC_LAYERS"]) != 2 or len(widths) > 1:
         raise ValueError(f"FC_LAYERS must be two layers of one width, got {embedder['FC_LAYERS']}")
-    return Architecture(
-        channels=channels,
-        cls_channels=channels // len(layers) if _is_vit(cfg) else None,
-        token_width=widths.pop(),
-        fusion_width=embedder["HIDDEN_SIZE"],
-        fusion_blocks=embedder["NUM_LAYERS"],
-        fusion_heads=embedder["NUM_HEADS"],
-        fusion_feedforward=embedder["D_FF"],
-        dropout=embedder.get("FC_DROPOUT_RATE", 0.1),
-        embedding_size=embedder["EMBEDDING_SIZE"],
-        projection_width=cfg["MODEL"]["PROJECTION_SIZE"] if _has_projection(state) else 0,
-        num_frames=cfg["TRAIN"]["NUM_FRAMES"],
-        **(_smart(embedder, state) if _is_smart(embedder) else _late(embedder, cfg)),
+    values = {
+        "channels": channels,
+        "cls_channels": channels // len(layers) if _is_vit(cfg) else None,
+        "token_width": widths.pop(),
+        "fusion_width": embedder["HIDDEN_SIZE"],
+        "fusion_blocks": embedder["NUM_LAYERS"],
+        "fusion_heads": embedder["NUM_HEADS"],
+        "fusion_feedforward": embedder["D_FF"],
+        "dropout": embedder.get("FC_DROPOUT_RATE", 0.1),
+        "embedding_size": embedder["EMBEDDING_SIZE"],
+        "projection_width": cfg["MODEL"]["PROJECTION_SIZE"] if _has_projection(state) else 0,
+        "num_frames": cfg["TRAIN"]["NUM_FRAMES"],
+    }
+    return checked(
+        Architecture, values | (_smart(embedder, state) if _is_smart(embedder) else _late(embedder, cfg)), "cfg"
     )
 
 
@@ -108,6 +114,14 @@ def network_name(cfg: Mapping[str, Any]) -> str:
     if name == "Resnet50_byol":
         return "resnet50"
     raise ValueError(f"NETWORK must be TIMM-<timm name> or Resnet50_byol, got {name}")
+
+
+def image_size(cfg: Mapping[str, Any]) -> int:
+    """Side of the square frames, in pixels."""
+    size = cfg.get("IMAGE_SIZE", 224)
+    if type(size) is not int or not 1 <= size <= LARGEST["image_size"]:
+        raise ValueError(f"IMAGE_SIZE must be a number of pixels up to {LARGEST['image_size']}, got {size!r}")
+    return size
 
 
 def chosen_layers(cfg: Mapping[str, Any]) -> tuple[int, ...]:

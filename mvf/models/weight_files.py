@@ -30,10 +30,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        refused = isinstance(error, pickle.UnpicklingError)  # its text tells how to load unsafely
-        reason = "its pickle was refused" if refused else in_short(error)
+            state = load_plain(path)
+    except (SafetensorError, ValueError, RuntimeError, KeyError, OSError) as error:
+        reason = str(error) if path.suffix != ".safetensors" else in_short(error)
         raise ValueError(
             f"{path} is not a file of weights that can be read without running code: {reason}; "
             "give a .safetensors file, or a .pth file of plain tensors"
@@ -42,6 +41,20 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not state:
         raise ValueError(f"{path} holds no tensors by name; wanted the state dict of a network")
     return state
+
+
+def load_plain(path: Path) -> Any:
+    """What `torch.save` stored: tensors, numbers, text and containers of them.
+
+    Raises:
+        ValueError: naming the file, when it is damaged or would run code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and its unpickler raise many kinds for damaged files
+        refused = isinstance(error, pickle.UnpicklingError)  # its text tells how to load unsafely
+        reason = "its pickle was refused" if refused else in_short(error)
+        raise ValueError(f"{path} is damaged, or not of plain tensors: {reason}") from error
 
 
 def _unwrap(content: Any) -> dict[str, Tensor]:

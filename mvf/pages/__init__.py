@@ -11,12 +11,13 @@ from mvf.pages.probe import (
     retrieval_figure,
     similarity_figure,
 )
-from mvf.pages.training import coverage_table, model_table
+from mvf.pages.training import bank_table, coverage_table, model_table
 
 __all__ = [
     "alignment_figure",
     "attention_figure",
     "attention_grid",
+    "bank_table",
     "check_alignment",
     "confusion_figure",
     "coverage_table",

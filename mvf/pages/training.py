@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import torch
 from torch import Tensor
 
 from mvf import plotting
+from mvf.bank_store import build_bank
+from mvf.config import Config
 from mvf.data import VideoList
 from mvf.data.opening import SHOWN
 from mvf.models.mvformer import MVFormer
@@ -45,6 +49,23 @@ def model_table(model: MVFormer, frames: Tensor) -> plotting.Table:
     }
     shapes = {name: None if t is None else (t.shape[0], frames.shape[1], *t.shape[2:]) for name, t in tensors.items()}
     return plotting.shapes_table(shapes, _part_sizes(model))
+
+
+def bank_table(config: Config, model: MVFormer, records: VideoList) -> plotting.Table:
+    """What the features of the augmented views take on the disk, before any is made."""
+    if config.features != "banked":
+        return plotting.Table((("online: nothing is stored", ""),), ("feature bank", "GB"))
+    bank = build_bank(config, model.backbone, records)
+    size = bank.predicted_bytes(records, config.bank_views)
+    free = shutil.disk_usage(bank.folder).free
+    kept = f"{config.bank_channels} of {model.backbone.channels}" if config.bank_channels else model.backbone.channels
+    rows = (
+        (f"to write: {config.bank_views} views, {config.bank_dtype}, {kept} channels", f"{size / 1e9:.3f}"),
+        ("free on the disk", f"{free / 1e9:.1f}"),
+    )
+    renewed = f"the oldest view is renewed every {config.bank_renew} epochs, in its place"
+    notes = (str(bank.folder), *([renewed] if config.bank_renew else []))
+    return plotting.Table(rows, ("feature bank", "GB"), "What is there already is not counted", notes)
 
 
 def _part_sizes(model: MVFormer) -> dict[str, int]:

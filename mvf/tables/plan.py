@@ -50,12 +50,17 @@ class Job:
     @property
     def finished(self) -> bool:
         """True when its notebook ran to the end."""
-        try:
-            notebook = json.loads((self.folder / "train.ipynb").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
-            return False
-        ran = notebook["metadata"].get("papermill", {})
-        return bool(ran.get("end_time")) and not ran.get("exception") and (self.folder / "metrics.json").exists()
+        return finished(self.folder)
+
+
+def finished(folder: Path) -> bool:
+    """True when the notebook of a run folder ran to the end."""
+    try:
+        notebook = json.loads((folder / "train.ipynb").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return False
+    ran = notebook["metadata"].get("papermill", {})
+    return bool(ran.get("end_time")) and not ran.get("exception") and (folder / "metrics.json").exists()
 
 
 def plan(tables: Sequence[str], trials: int, out: str | Path, parameters: Mapping[str, Any]) -> dict[str, list[Job]]:

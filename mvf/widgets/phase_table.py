@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mvf.files import atomic
+from mvf.files_numpy import read_npy
 
 Segments = tuple[tuple[int, int], ...]
 COLUMNS = ("path", "split", "action", "phases", "boxes", "masks")
@@ -203,7 +204,7 @@ def _read_frames(name: str, path: Path) -> NDArray[np.int64]:
     """One number a frame, of a .npy or a .csv whose first line may be a header."""
     try:
         if path.suffix.lower() == ".npy":
-            values = np.load(path, allow_pickle=False).astype(float).ravel()
+            values = read_npy(path).astype(float).ravel()
         else:
             values = np.genfromtxt(path, delimiter=",", encoding="utf-8-sig").ravel()
             values = values[int(np.isnan(values[:1]).sum()) :]

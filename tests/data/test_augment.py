@@ -54,6 +54,16 @@ def test_global_random_state_is_neither_read_nor_changed():
     assert torch.equal(augmentation(_frames(), 7), first)
 
 
+def test_draws_are_those_of_the_global_generator_with_that_seed():
+    """What runs from before the augmentation had a generator of its own saw."""
+    augmentation = Augmentation(24)
+    for seed in range(30):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            wanted = augmentation._transform(_frames().contiguous(memory_format=torch.channels_last))
+        assert torch.equal(augmentation(_frames(), seed), wanted.clamp(0, 1))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_random_state_of_gpus_is_not_changed():
     before = torch.cuda.get_rng_state()

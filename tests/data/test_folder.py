@@ -334,3 +334,17 @@ def test_unlabelled_clips_of_mixed_sizes_are_read():
     train, val = (_find(SHARED / "real/clips", split) for split in ("train", "val"))
     assert [len(train), len(val)] == [3, 1] and train.action_assumed
     assert len({next(record.frames()).shape for record in train + val}) == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"path\na\xff.mp4\n", r"videos\.csv is no table in UTF-8 .*save it as CSV, UTF-8"),
+        (b"path\n" + b"a" * 200_000, r"videos\.csv is no table in UTF-8 \(field larger than field limit"),
+        (b"path,path\na.mp4,b.mp4\n", r"videos\.csv has the column path 2 times; keep one"),
+    ],
+)
+def test_tables_that_are_none_are_named(tmp_path, data, message):
+    (tmp_path / "videos.csv").write_bytes(data)
+    with pytest.raises(ValueError, match=message):
+        _find(tmp_path)

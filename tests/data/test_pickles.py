@@ -209,3 +209,10 @@ def test_files_that_are_no_pickles_are_named(tmp_path):
             read_pickle(path)
     with pytest.raises(ValueError, match=r"cannot read .*b\.pkl: No such file"):
         read_pickle(tmp_path / "b.pkl")
+
+
+@pytest.mark.parametrize("code", [b"r\xff\xff\xff\x6f", b"p1879048191\n"])
+def test_places_beyond_the_file_are_refused_before_memory_is_taken(tmp_path, code):
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x02]" + code + b".")
+    with pytest.raises(ValueError, match=r"a\.pkl: damaged.*it stores a value at place 1879048191"):
+        read_pickle(tmp_path / "a.pkl")

@@ -39,6 +39,17 @@ def test_the_size_of_a_block_changes_nothing(rng, monkeypatch):
     np.testing.assert_array_equal(kendall.order_agreement(positions), whole)
 
 
+@pytest.mark.parametrize("largest", [1, 3, 40, 2**15 + 5, 2**40])
+def test_agreement_counts_every_pair_of_frames(rng, largest):
+    positions = rng.integers(0, largest, (35, 50))
+    earlier, later = np.triu_indices(35, 1)
+    rising = (positions[later] > positions[earlier]).sum(0)
+    falling = (positions[later] < positions[earlier]).sum(0)
+    with np.errstate(invalid="ignore"):
+        wanted = np.clip((rising - falling) / np.sqrt(35 * 34 / 2) / np.sqrt(rising + falling), -1, 1)
+    np.testing.assert_array_equal(kendall.order_agreement(positions), wanted)
+
+
 def test_a_clock_scores_one_and_a_reversed_one_minus_one():
     clock = np.arange(10.0)[:, None]
     assert kendall_tau([clock, clock + 0.1]) == pytest.approx(1)

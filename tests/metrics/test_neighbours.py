@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mvf.metrics import neighbours
-from mvf.metrics.neighbours import DistanceKeys, nearest_in_videos
+from mvf.metrics.neighbours import DistanceKeys, nearest_by_video, nearest_in_videos
 
 
 def naive_nearest(query, reference):
@@ -38,11 +38,26 @@ def test_keys_order_by_distance_and_then_by_position(rng):
     np.testing.assert_array_equal(search.position(keys), wanted)
 
 
-def test_the_size_of_a_block_changes_nothing(rng, monkeypatch):
-    videos = [rng.normal(size=(10, 4)) for _ in range(3)]
+@pytest.mark.parametrize("block, references", [(1, 4096), (2**18, 1), (8, 15), (100, 25)])
+def test_the_size_of_a_block_changes_nothing(rng, monkeypatch, block, references):
+    videos = [rng.normal(size=(length, 4)) for length in (10, 3, 0, 12, 10)]
     whole = nearest_in_videos(videos, videos)
-    monkeypatch.setattr(neighbours, "_BLOCK", 1)
-    np.testing.assert_array_equal(nearest_in_videos(videos, videos), whole)
+    monkeypatch.setattr(neighbours, "_BLOCK", block)
+    monkeypatch.setattr(neighbours, "_REFERENCES", references)
+    for found, wanted in zip(nearest_in_videos(videos, videos), whole, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_pair_has_the_key_that_it_has_in_the_whole_table(rng):
+    queries, references = rng.normal(size=(9, 5)), rng.normal(size=(20, 5))
+    search = DistanceKeys(queries, references)
+    rows, columns = np.divmod(np.arange(180), 20)
+    np.testing.assert_array_equal(search.pair_keys(rows, columns).reshape(9, 20), search.keys(slice(0, 9)))
+
+
+def test_query_videos_come_one_by_one(rng):
+    videos = [rng.normal(size=(length, 4)) for length in (10, 0, 12)]
+    assert [found.shape for found in nearest_by_video(videos, videos[:2])] == [(10, 2), (0, 2), (12, 2)]
 
 
 def test_equal_frames_everywhere_give_the_first_position():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvf.metrics import neighbours, retrieval_precision, retrieval_precisions, retrieval_video_precisions
+from mvf.metrics import retrieval_precision, retrieval_precisions, retrieval_video_precisions, search
 
 
 def naive_precision(videos, phases, k, stride):
@@ -31,9 +31,11 @@ def test_one_search_serves_several_k(labelled):
     assert together == {k: retrieval_precision(*labelled[2:], k=k) for k in (10, 1, 5)}
 
 
-def test_the_size_of_a_block_changes_nothing(labelled, monkeypatch):
+@pytest.mark.parametrize("queries, references", [(1, 1), (7, 3), (1000, 5), (3, 1000)])
+def test_the_size_of_a_block_changes_nothing(labelled, monkeypatch, queries, references):
     whole = retrieval_precisions(*labelled[2:])
-    monkeypatch.setattr(neighbours, "_BLOCK", 1)
+    monkeypatch.setattr(search, "_QUERIES", queries)
+    monkeypatch.setattr(search, "_REFERENCES", references)
     assert retrieval_precisions(*labelled[2:]) == whole
 
 

@@ -1,0 +1,177 @@
+"""What a feature bank saves and costs: `online` against `banked` and its options.
+
+    python bench/bench_bank.py                        speed: online and V = 4, then every option (half an hour)
+    python bench/bench_bank.py --quick                tiny; checks that it works
+    python bench/bench_bank.py --quality 5 --out runs/bank   seeds 1..5 of online and every option, judged (hours)
+    python bench/bench_bank.py --quality 3 --out runs/bank_pullups -p dataset folder -p data_root CLIPS
+
+Speed: 24 synthetic videos, 20 epochs, T = 32, evaluation left out, making the bank included; each in a process of its
+own with an empty bank. At 60 epochs it is worked out from the measured seconds: making + 60 x (training / 20).
+Quality: `cropped` classification of every seed, and the paired difference to online with a 90 % interval (Student's t
+over seeds). Runs lie under --out; those that are there and finished are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+import mvf
+import mvf.files
+from mvf.bank_store import build_bank
+from mvf.data import find_config_videos
+from mvf.models import build_model
+from mvf.workflow import embed_splits, report_on
+
+EPOCHS, LONGER, TARGET = 20, 60, 8.0  # times faster at LONGER epochs, making the bank included
+BANKED = {"features": "banked", "bank_views": 4}
+WAYS: dict[str, dict[str, Any]] = {
+    "online": {"features": "online"},
+    "banked, V = 4": BANKED,
+    "banked, V = 2": BANKED | {"bank_views": 2},
+    "banked, V = 8": BANKED | {"bank_views": 8},
+    "int8": BANKED | {"bank_dtype": "int8"},
+    "PCA 256": BANKED | {"bank_channels": 256},
+    "PCA 256, int8": BANKED | {"bank_channels": 256, "bank_dtype": "int8"},
+    "rolling, R = 4": BANKED | {"bank_renew": 4},
+}
+FULL = {"data_options": {"train_videos": 24, "val_videos": 12}, "epochs": EPOCHS}
+SMALL = {"actions": ["squat", "pushup"], "idle": 2, "repeats": 1, "height": 48, "width": 56, "bystanders": 0}
+QUICK = {
+    "data_options": {"train_videos": 6, "val_videos": 6, **SMALL},
+    "epochs": 2,
+    "backbone": "vit_tiny_patch16_224",
+    "backbone_weights": "random",
+    "image_size": 32,
+    "num_frames": 8,
+}
+MARGIN = 0.01  # of the interval of the paired difference
+
+
+def time_training(settings: dict[str, Any]) -> dict[str, float]:
+    """Seconds of making the bank (views made later included in training) and of training, and the bank's bytes."""
+    config = mvf.load_config("synthetic", **settings)
+    records = find_config_videos(config, "train")
+    model = build_model(config)
+    size = making = 0.0
+    if config.features == "banked":
+        bank = build_bank(config, model.backbone, records)
+        size = bank.predicted_bytes(records, config.bank_views)
+        started = time.perf_counter()
+        bank.ensure(records, config.bank_views)
+        making = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        history = mvf.train(config, folder).history
+        training = time.perf_counter() - started
+    return {"making": making, "training": training, "steps": sum(row["seconds"] for row in history), "bytes": size}
+
+
+def in_new_process(settings: dict[str, Any]) -> dict[str, float]:
+    """`time_training` with an empty bank of its own; weights and frame counts are those of this user."""
+    with tempfile.TemporaryDirectory() as cache:
+        weights = mvf.files.cache_folder() / "weights"
+        if weights.exists():
+            Path(cache, "weights").symlink_to(weights.resolve())
+        words = [sys.executable, __file__, "--one", json.dumps(settings)]
+        environment = os.environ | {"MVF_CACHE": cache}
+        done = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+def speed_table(base: dict[str, Any]) -> str:
+    """Markdown: seconds, speed-up as measured and at `LONGER` epochs, size."""
+    epochs = mvf.load_config("synthetic", **base).epochs
+    lines = [
+        f"| features | disk, MB | making, s | {epochs} epochs, s | speed-up, measured | "
+        f"{LONGER} epochs, predicted | speed-up at {LONGER}, predicted |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    first: tuple[float, float] | None = None
+    for name, way in WAYS.items():
+        found = in_new_process(base | way)
+        whole = found["making"] + found["training"]
+        longer = found["making"] + found["training"] * LONGER / epochs
+        first = first or (whole, longer)
+        cells = (f"{found['bytes'] / 1e6:.1f}", f"{found['making']:.1f}", f"{found['training']:.1f}")
+        gains = (f"{first[0] / whole:.2f}", f"{longer:.0f} s", f"{first[1] / longer:.2f}")
+        lines.append(f"| {' | '.join((name, *cells, *gains))} |")
+        logging.warning(lines[-1])
+    note = f"Target: V = 4 at {LONGER} epochs at least {TARGET:.0f} times faster. Renewing views counts as training."
+    return "\n".join([*lines, "", note])
+
+
+def quality_table(seeds: int, out: Path, base: dict[str, Any], preset: str) -> str:
+    """Markdown: `cropped` classification of each way, and its paired difference to online."""
+    scores = {
+        name: [judge(out, name, preset, base | way | {"seed": s + 1}) for s in range(seeds)]
+        for name, way in WAYS.items()
+    }
+    lines = ["| features | cropped classification by seed | mean | difference to online, 90 % | inside ±0.01 |"]
+    lines.append("| --- | --- | ---: | ---: | --- |")
+    for name, found in scores.items():
+        values = ", ".join(f"{score:.4f}" for score in found)
+        middle, half = paired_interval(np.subtract(found, scores["online"]))
+        inside = "yes" if abs(middle) + half <= MARGIN else "no"
+        cells = ("-", "-") if name == "online" else (f"{middle:+.4f} ± {half:.4f}", inside)
+        lines.append(f"| {name} | {values} | {np.mean(found):.4f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def paired_interval(differences: np.ndarray, level: float = 0.9) -> tuple[float, float]:
+    """Mean and half width of Student's interval; of one difference the width is infinite."""
+    if len(differences) < 2:
+        return float(np.mean(differences)), float("inf")
+    spread = stats.sem(differences)
+    return float(np.mean(differences)), float(stats.t.ppf(0.5 + level / 2, len(differences) - 1) * spread)
+
+
+def judge(out: Path, name: str, preset: str, settings: dict[str, Any]) -> float:
+    """Trains (or goes on with, or finds) a run and gives its `cropped` classification."""
+    folder = out / f"{''.join(c if c.isalnum() else '_' for c in name)}-{settings['seed']}"
+    report = folder / "metrics.json"
+    if not report.exists():
+        run = mvf.train(mvf.load_config(preset, **settings), folder)
+        report_on(run.model, run.config, embed_splits(run.model, run.config), report)
+    return json.loads(report.read_text())["cropped"]["model"]["classification"]
+
+
+def main() -> None:
+    """Prints one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quality", type=int, default=0, metavar="SEEDS")
+    parser.add_argument("--out", default="runs/bank", help="folder of the runs of --quality")
+    parser.add_argument("--preset", default="synthetic", help="of --quality")
+    parser.add_argument("--ways", default="", help="only these, separated by semicolons (online always)")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a field")
+    parser.add_argument("--one", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if options.one:
+        print(json.dumps(time_training(json.loads(options.one))))
+        return
+    if options.ways:
+        wanted = ("online", *options.ways.split(";"))
+        for name in set(WAYS) - set(wanted):
+            del WAYS[name]
+    base = (QUICK if options.quick else {}) | dict(options.p)
+    if options.quality:
+        print(quality_table(options.quality, Path(options.out), base, options.preset))
+    else:
+        print(speed_table(FULL | base))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""Where a training step's time goes: `online`, the trainer's own code on real video files.
+
+    python bench/bench_training.py                                                    (about 3 minutes on two cores)
+    python bench/bench_training.py --quick                                            (tiny; checks that it works)
+    python bench/bench_training.py --device cuda --backbone dino_vitb8 --image-size 224 --frames 80   (on a GPU)
+
+Writes a markdown table for each device and precision, each measured in a process of its own. Decoding and augmentation
+run beside the step (on a GPU the augmentation is part of it), so that only `waiting for the batch` of theirs is in the
+step. The first epoch warms up and is left out. Peak is the best rate of a large matrix product in the same precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.utils.flop_counter import FlopCounterMode
+
+import mvf
+from mvf.config import Config
+from mvf.data.records import FrameSource
+from mvf.models.backbone import Backbone
+from mvf.plotting.movies import save_animation
+from mvf.precision import DTYPES, resolve_precision
+from mvf.trainer import Trainer
+
+BESIDE = ("decoding", "augmentation")
+STEP = ("waiting for the batch", "backbone", "pooling", "fusion", "loss", "backward", "optimiser")
+TARGETS = {"cpu": {"fp32": 0.85, "bf16": 0.75}, "cuda": {}}  # share of the step in the backbone's forward
+PEAK_TARGET = 0.45  # of the measured peak, on a GPU
+QUICK = {"backbone": "vit_tiny_patch16_224", "image_size": 32, "frames": 8, "videos": 4, "length": 16}
+
+
+class Clock:
+    """Adds up the seconds of functions; of a GPU those that it really works."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.on_gpu = device.type == "cuda"
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, whose time counts as `name`."""
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            started = self._now()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds[name] += self._now() - started
+
+        return run
+
+    def _now(self) -> float:
+        if self.on_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+class TimedSource:
+    """The frames of a video, whose decoding is timed."""
+
+    def __init__(self, source: FrameSource, clock: Clock) -> None:
+        self.source, self.clock, self.identity = source, clock, source.identity
+
+    def count(self) -> int:
+        """Of the video."""
+        return self.source.count()
+
+    def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator:
+        """Of the video; on a GPU not synchronised, since decoding runs beside it."""
+        frames = self.source.frames(start, stop, step)
+        while True:
+            started = time.perf_counter()
+            frame = next(frames, None)
+            self.clock.seconds["decoding"] += time.perf_counter() - started
+            if frame is None:
+                return
+            yield frame
+
+
+def instrument(trainer: Trainer, clock: Clock) -> None:
+    """Times the parts of a trainer; what they compute stays the same."""
+    model, accelerator = trainer.model, trainer.accelerator
+    for name, module in (("backbone", model.backbone), ("pooling", model.pooling), ("loss", trainer.loss)):
+        module.forward = clock.timed(name, module.forward)
+    model.fuse_tokens = clock.timed("fusion", model.fuse_tokens)
+    accelerator.backward = clock.timed("backward", accelerator.backward)
+    accelerator.clip_grad_norm_ = clock.timed("optimiser", accelerator.clip_grad_norm_)
+    trainer.optimizer.step = clock.timed("optimiser", trainer.optimizer.step)
+    make_dataset, make_batches = trainer._dataset, trainer._batches
+
+    def dataset() -> Any:
+        made = make_dataset()
+        made.augmentation = clock.timed("augmentation", made.augmentation)
+        made.records = [replace(record, source=TimedSource(record.source, clock)) for record in made.records]
+        return made
+
+    def waited(source: Iterator) -> Iterator:
+        take = clock.timed("waiting for the batch", source.__next__)
+        with closing(source), suppress(StopIteration):
+            while True:
+                yield take()
+
+    trainer._dataset, trainer._batches = dataset, lambda made: waited(make_batches(made))
+
+
+def peak_rate(precision: str, device: torch.device, seconds: float = 1.0) -> float:
+    """Operations a second of a large matrix product, the best of many."""
+    size = 8192 if device.type == "cuda" else 1536
+    left, right = (torch.randn(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
+    clock, best, spent = Clock(device), float("inf"), 0.0
+    product = clock.timed("product", torch.matmul)
+    while spent < seconds:
+        product(left, right)
+        taken = clock.seconds.pop("product")
+        best, spent = min(best, taken), spent + taken
+    return 2 * size**3 / best
+
+
+def operations(config: Config) -> float:
+    """Floating-point operations of the backbone for a frame."""
+    backbone = Backbone(config.backbone, "random", config.image_size, config.layers).to("meta")
+    with FlopCounterMode(display=False) as counter:
+        backbone(torch.empty(1, 3, config.image_size, config.image_size, device="meta"))
+    return counter.get_total_flops()
+
+
+def make_videos(folder: Path, count: int, length: int) -> None:
+    """Video files of the synthetic figure; of every five one is for validation."""
+    for record in mvf.data.find_videos("synthetic", "train", train_videos=count * 5 // 4):
+        save_animation(np.stack(list(record.frames(0, length))), folder / f"{record.name}.mp4")
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Trains and returns seconds a step by part, and rates."""
+    with tempfile.TemporaryDirectory() as name:
+        videos, folder = Path(name, "videos"), Path(name, "run")
+        videos.mkdir()
+        make_videos(videos, options.videos, options.length)
+        settings = {"dataset": "folder", "data_root": str(videos), "features": "online", "epochs": options.epochs}
+        settings |= {"num_frames": options.frames, "backbone": options.backbone, "image_size": options.image_size}
+        settings |= {"backbone_weights": options.weights, "precision": options.precision, "device": options.device}
+        config = mvf.load_config("synthetic", **settings, compile=options.compile, workers=options.workers)
+        mixed = "no" if options.precision == "fp32" else options.precision
+        trainer = Trainer(config, folder, Accelerator(cpu=options.device == "cpu", mixed_precision=mixed))
+        clock = Clock(trainer.accelerator.device)
+        instrument(trainer, clock)
+        trainer.fit(lambda row: clock.seconds.clear() if row["epoch"] == 1 else None)
+        return summarise(trainer, clock, config)
+
+
+def summarise(trainer: Trainer, clock: Clock, config: Config) -> dict[str, Any]:
+    """Numbers of the table."""
+    rows, device = trainer.history[1:], trainer.accelerator.device
+    steps = rows[-1]["step"] - trainer.history[0]["step"]
+    seconds = {name: clock.seconds[name] / steps for name in (*BESIDE, *STEP)}
+    frames = sum(row["frames_per_second"] * row["seconds"] for row in rows) / steps
+    drawn = config.batch_size * trainer.loss.views * config.num_frames  # padding passes through the backbone too
+    peak = peak_rate(config.precision, device)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated()
+    started = time.perf_counter()
+    embedded = mvf.embed(trainer.model, trainer.records, precision=config.precision)
+    evaluation = (time.perf_counter() - started) / sum(len(video.embeddings) for video in embedded)
+    return {
+        "seconds": seconds,
+        "step": sum(row["seconds"] for row in rows) / steps,
+        "frames": frames,
+        "evaluation": evaluation,
+        "memory": memory,
+        "peak": peak,
+        "rate": operations(config) * drawn / seconds["backbone"],
+        "machine": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or "CPU",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def table(found: dict[str, Any], options: argparse.Namespace) -> str:
+    """Markdown of one measurement."""
+    seconds, step = found["seconds"], found["step"]
+    beside = BESIDE if options.device == "cpu" else BESIDE[:1]
+    inside = STEP if options.device == "cpu" else (*STEP[:1], *BESIDE[1:], *STEP[1:])
+    sizes = f"{options.backbone} at {options.image_size} px, T = {options.frames}"
+    where = f"{found['machine']}, {found['threads']} threads, torch {torch.__version__}"
+    lines = [f"### {options.device} {options.precision}: {sizes}; {where}", ""]
+    lines += ["| part | seconds a step | share of the step |", "| --- | ---: | ---: |"]
+    lines += [f"| {name} | {seconds[name]:.4f} | {seconds[name] / step:.1%} |" for name in inside]
+    rest = step - sum(seconds[name] for name in inside)
+    lines += [f"| rest (copies, progress bar) | {rest:.4f} | {rest / step:.1%} |", f"| **step** | {step:.4f} | 100% |"]
+    lines += [f"| {name}, beside the step | {seconds[name]:.4f} | ({seconds[name] / step:.1%}) |" for name in beside]
+    lines += ["", f"- frames a second: {found['frames'] / step:.1f}; peak memory {found['memory'] / 2**30:.2f} GiB"]
+    lines += [f"- evaluation (embedding): {1000 * found['evaluation']:.2f} ms a frame"]
+    share, target = found["rate"] / found["peak"], f", target {PEAK_TARGET:.0%}" if options.device == "cuda" else ""
+    lines += [
+        f"- backbone {found['rate'] / 1e9:.0f} Gflop/s of {found['peak'] / 1e9:.0f} measured: {share:.0%}{target}"
+    ]
+    wanted = TARGETS[options.device].get(options.precision)
+    aim = f", target {wanted:.0%}" if wanted else ""
+    lines += [f"- share of the step in the backbone's forward: {seconds['backbone'] / step:.1%}{aim}", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints the tables."""
+    options = parse()
+    if options.one:
+        logging.disable()
+        print(json.dumps(measure(options)))
+        return
+    devices = [options.device] if options.device else ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    for device in devices:
+        natural = ["fp32", "bf16"] if device == "cpu" else [resolve_precision("auto", torch.device(device))]
+        for precision in [options.precision] if options.precision else natural:
+            options.device, options.precision, options.one = device, precision, True
+            words = [w for k, v in vars(options).items() for w in word(k, v)]
+            made = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True)
+            print(table(json.loads(made.stdout.splitlines()[-1]), options), flush=True)
+
+
+def word(name: str, value: Any) -> list[str]:
+    """An option as it is written in a shell."""
+    flag = "--" + name.replace("_", "-")
+    return ([flag] if value else []) if isinstance(value, bool) else [flag, str(value)]
+
+
+def parse() -> argparse.Namespace:
+    """Options; `--quick` sets the sizes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="dinov2_vits14")
+    parser.add_argument("--image-size", type=int, default=112)
+    parser.add_argument("--precision", default="", choices=("", "fp32", "bf16", "fp16"), help="empty: all that apply")
+    parser.add_argument("--device", default="", choices=("", "cpu", "cuda"), help="empty: all there are")
+    parser.add_argument("--frames", type=int, default=32, help="T of a clip")
+    parser.add_argument("--weights", default="random", help="as backbone_weights; speed does not depend on them")
+    parser.add_argument("--videos", type=int, default=8, help="training videos, 4 a step")
+    parser.add_argument("--length", type=int, default=90, help="frames of a video")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.quick:
+        vars(options).update(QUICK)
+    return options
+
+
+if __name__ == "__main__":
+    main()

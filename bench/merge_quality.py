@@ -1,0 +1,83 @@
+"""What merging tokens along time costs in quality: scores on cropped windows with merging less those without.
+
+    python bench/merge_quality.py [--merge 0.5] [--seeds 3] [--preset synthetic] [--out runs/merge] [-p NAME VALUE]
+
+For every seed a model is trained and judged without merging, one with each share of `--merge`, and the first is judged
+again with merging switched on, untrained for it. Runs that `--out` already holds are gone on with or read. The table
+has the difference of the means over seeds, the 95 % interval of a paired bootstrap over the validation videos with
+seeds pooled (`mvf.tables.trials.compare`), and the difference of every seed. `-p num_frames 80` or `-p entities 6` ask
+the same of other sizes: give each an `--out` of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import mvf
+from mvf.config import Config
+from mvf.plotting import Table
+from mvf.results import SCORES, spread
+from mvf.tables.differences import NOTES, difference_cell
+from mvf.tables.paper import Column
+from mvf.tables.trials import compare, trial_values
+from mvf.workflow import open_subject, stored_or_new_report
+
+PLACE = "cropped"
+
+
+def judged(config: Config, folder: Path) -> dict:
+    """The report of a run, trained and judged where that is not done yet."""
+    mvf.train(config, folder)
+    return stored_or_new_report(open_subject(folder))
+
+
+def reports_of(options: argparse.Namespace) -> dict[str, list[dict]]:
+    """By way of merging, the reports of all seeds; those without merging first."""
+    rows: dict[str, list[dict]] = {}
+    for seed in range(1, options.seeds + 1):
+        config = mvf.load_config(options.preset, **dict(options.p), seed=seed, token_merge=0.0)
+        plain = options.out / f"plain-{seed}"
+        rows.setdefault("none", []).append(judged(config, plain))
+        for share in options.merge:
+            trained = mvf.load_config(options.preset, **dict(options.p), seed=seed, token_merge=share)
+            switched = {**dict(options.p), "init_from": str(plain.resolve()), "epochs": 0}
+            switched = mvf.load_config(options.preset, **switched, seed=seed, token_merge=share)
+            for name, each in (("trained", trained), ("switched", switched)):
+                report = judged(each, options.out / f"{name}-{share:g}-{seed}")
+                rows.setdefault(f"{share:g}, {name}", []).append(report)
+    return rows
+
+
+def table(rows: dict[str, list[dict]], preset: str) -> Table:
+    """A line for every score and way of merging."""
+    plain, lines = rows["none"], []
+    for score in SCORES:
+        column = Column("", score, "", score, percent=False)
+        base = trial_values(plain, PLACE, score)
+        lines.append((score, "none", spread(base), "", ""))
+        for name, reports in rows.items():
+            if reports is not plain:
+                values = trial_values(reports, PLACE, score)
+                each = ", ".join(f"{ours - theirs:+.3f}" for ours, theirs in zip(values, base, strict=True))
+                difference = difference_cell(column, compare(reports, plain, PLACE, score))
+                lines.append((score, name, spread(values), difference, each))
+    caption = f"Cropped windows, {preset}, {len(plain)} seeds: mean ± two standard deviations; minus no merging"
+    notes = (*NOTES, "Switched: trained without merging, judged with it.")
+    return Table(tuple(lines), ("score", "merged", "mean", "difference", "by seed"), caption, notes)
+
+
+def main() -> None:
+    """Trains, judges, and prints the table as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--merge", type=float, nargs="+", default=[0.5], help="shares, the values of token_merge")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 1 to N")
+    parser.add_argument("--preset", default="synthetic")
+    parser.add_argument("--out", type=Path, default=Path("runs/merge"), help="folder of the run folders")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a field")
+    options = parser.parse_args()
+    print(table(reports_of(options), options.preset))
+
+
+if __name__ == "__main__":
+    main()

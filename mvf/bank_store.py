@@ -1,0 +1,44 @@
+"""A bank as training reads it: the one that a configuration describes, by views that may be renewed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from mvf.bank import FeatureBank
+from mvf.config import Config
+from mvf.data.augment import build_augmentation
+from mvf.data.records import VideoRecord
+from mvf.models.backbone import Backbone
+
+
+class BankStore:
+    """What a `VideoDataset` reads in banked mode: videos by index; `views` views from `first` on."""
+
+    def __init__(self, bank: FeatureBank, records: Sequence[VideoRecord], views: int, first: int = 0) -> None:
+        self.bank, self.records, self.views = bank, records, views
+        self.move_to(first)
+
+    def move_to(self, first: int) -> None:
+        """Has views `first` to `first + views - 1` computed; of a rolling bank the others make room first."""
+        if self.bank.rolling is not None:
+            self.bank.keep_only(self.records, first, self.views)
+        self.bank.ensure(self.records, self.views, first)
+
+    def read(self, index: int, view: int, frame_index: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features of frames `frame_index` of view `view` of video `index`, as they are stored."""
+        return self.bank.read_stored(self.records[index], view, frame_index)
+
+
+def build_bank(config: Config, backbone: Backbone, records: Sequence[VideoRecord]) -> FeatureBank:
+    """The bank of augmented views that a configuration trains on."""
+    return FeatureBank(
+        backbone,
+        build_augmentation(config),
+        config.precision,
+        dtype=config.bank_dtype,
+        channels=config.bank_channels,
+        fitted_on=records if config.bank_channels else (),
+        rolling=(config.seed, config.bank_renew) if config.bank_renew else None,
+    )

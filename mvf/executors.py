@@ -1,0 +1,214 @@
+"""Where the runs of a batch happen: in processes of this one, or in submitit's jobs, on this machine or a cluster."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mvf.tables.plan import finished
+
+EXECUTORS = ("local", "slurm")
+LOCAL_OPTIONS = ("timeout_min", "gpus_per_node")  # what a machine without a queue can heed
+TIMEOUTS = 100  # that a run may go on after; preemptions are not counted
+MONTH = 30 * 24 * 60  # minutes; submitit's own limit of a local job is two
+GRACE = 5.0  # seconds
+GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(eq=False)
+class NotebookRun:
+    """One run of a batch: a papermill command that writes a run folder; small, because submitit pickles it.
+
+    Args:
+        folder: Of the run; nothing is run when it is finished.
+        command: The command line.
+        log: What the command prints; a lock lies beside it.
+        environment: Variables that differ from this process's; None removes one.
+    """
+
+    folder: Path
+    command: Sequence[str]
+    log: Path
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    child: subprocess.Popen | None = field(default=None, init=False, repr=False)
+
+    def __call__(self) -> bool:
+        """Runs the command to its end; True when it had to.
+
+        Raises:
+            RuntimeError: with the error's first line when the run fails.
+        """
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.log.with_suffix(".lock"), "w") as lock:
+            # the child inherits this lock: whoever starts the run again waits for one that outlived its batch
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if finished(self.folder):
+                return False
+            try:
+                status = self._run(lock.fileno())
+            except BaseException:
+                self.stop()
+                raise
+        if status:
+            raise RuntimeError(f"{error_line(self.log)} (log: {self.log})")
+        return True
+
+    def _run(self, lock: int) -> int:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, **self.environment}
+        with open(self.log, "w") as log:
+            self.child = subprocess.Popen(
+                self.command,
+                env={name: value for name, value in environment.items() if value is not None},
+                stdout=log, stderr=log, pass_fds=(lock,), start_new_session=True,
+            )  # fmt: skip
+            while (status := self.child.poll()) is None:  # `wait` keeps a lock that `stop`, in a signal, would need
+                time.sleep(0.05)
+        if status and "SUBMITIT_EXECUTOR" in os.environ:
+            # Slurm signals all processes of a preempted job: the child may have died of what this one handles now
+            time.sleep(GRACE)
+        return status
+
+    def stop(self) -> None:
+        """Ends the command, which ends its kernel."""
+        if self.child is None or self.child.poll() is not None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(self.child.pid, number)
+                self.child.wait(GRACE)
+                return
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again when the job is preempted: the same run, which goes on from its `state.pt`."""
+        self.stop()
+        return submitit().helpers.DelayedSubmission(replace(self))
+
+
+def error_line(log: Path) -> str:
+    """The first line of the error that ended a notebook, which it shows above the traceback; else the log's last."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    after = [line for before, line in zip(lines, lines[1:]) if before.startswith("Exception encountered")]
+    return next((line for line in after if re.match(r"\w+: ", line)), lines[-1] if lines else "it wrote nothing")
+
+
+# submitit -----------------------------------------------------------------------------------------------------------
+
+
+def submitit() -> ModuleType:
+    """The library, which only clusters need.
+
+    Raises:
+        ValueError: with the command that installs it.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise ValueError(
+            "an executor needs the package submitit, which is not installed: pip install submitit"
+        ) from None
+    return submitit
+
+
+def parse_options(texts: Sequence[str]) -> dict[str, Any]:
+    """Options of jobs from `name=value` pairs, several separated by commas; whole numbers become such.
+
+    Example:
+        >>> parse_options(["partition=gpu,time=240", "mem_gb=32"])
+        {'partition': 'gpu', 'time': 240, 'mem_gb': 32}
+
+    Raises:
+        ValueError: for text without `=`.
+    """
+    options = {}
+    for pair in (pair for text in texts for pair in text.split(",")):
+        name, equals, value = pair.partition("=")
+        if not (name.strip() and equals and value.strip()):
+            raise ValueError(f'an option of jobs is NAME=VALUE, as in "partition=gpu,time=240", got "{pair}"')
+        name = {"timeout": "timeout_min"}.get(name.strip(), name.strip())
+        options[name] = int(value) if value.strip().isdecimal() else value.strip()
+    return options
+
+
+class LocalJobs:
+    """Runs as submitit's jobs on this machine: apart from this process, and requeued when they are interrupted."""
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        unknown = [name for name in options if name not in LOCAL_OPTIONS]
+        if unknown:
+            raise ValueError(f"--executor local heeds {', '.join(LOCAL_OPTIONS)} of --slurm, got {', '.join(unknown)}")
+        self._executor = submitit().LocalExecutor(folder, max_num_timeout=TIMEOUTS)
+        self._executor.update_parameters(**{"timeout_min": MONTH, **options})
+        # without gpus_per_node submitit would hide all of them
+        self._gpus = {} if "gpus_per_node" in options else {GPUS: os.environ.get(GPUS)}
+
+    def run(self, run: NotebookRun, stops: set[Callable[[], None]]) -> bool:
+        """As `run()` itself, in a job."""
+        if finished(run.folder):
+            return False
+        job = self._executor.submit(replace(run, environment={**run.environment, **self._gpus}))
+        stops.add(job.cancel)
+        while not job.done():
+            time.sleep(0.2)
+        if not finished(run.folder):
+            reason = error_line(run.log) if run.log.exists() else f"see {job.paths.stderr}"
+            raise RuntimeError(f"{reason} (log: {run.log})")
+        return True
+
+
+class SlurmJobs:
+    """Runs as jobs of a Slurm cluster; whoever submits does not wait for them.
+
+    Args:
+        folder: Of submitit's files, on a disk that all nodes see.
+        options: Parameters of `submitit.SlurmExecutor` (partition, time in minutes, gpus_per_node, cpus_per_task, ...),
+            `mem_gb`, and `timeout_min` for time.
+
+    Raises:
+        ValueError: without Slurm, or for an option it does not have.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
+        if missing:
+            raise ValueError(f"no {', '.join(missing)} here: run this on a login node of a Slurm cluster, or choose "
+                             "--executor local")  # fmt: skip
+        self._executor = submitit().SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
+        # a run whose start failed is taken out of the queue instead of waiting there for ever
+        more = {"additional_parameters": {"kill-on-invalid-dep": "yes"}}
+        if "mem_gb" in options:
+            more["mem"] = f"{options['mem_gb']}GB"
+        if "timeout_min" in options:
+            more["time"] = options["timeout_min"]
+        named = {name: value for name, value in options.items() if name not in ("mem_gb", "timeout_min")}
+        self._executor.update_parameters(**named, **more)
+
+    def submit(self, run: NotebookRun, after: str = "") -> str:
+        """The number of its new job, which begins when job `after` has ended well."""
+        dependency = f"afterok:{after}" if after else None
+        self._executor.update_parameters(job_name=run.folder.name, dependency=dependency)
+        return str(self._executor.submit(run).job_id)
+
+    @staticmethod
+    def queued() -> set[str]:
+        """Numbers of all jobs of this user that wait or run.
+
+        Raises:
+            OSError: when Slurm does not answer: what is not known to have ended must not be started again.
+        """
+        listed = subprocess.run(["squeue", "--me", "--noheader", "--format=%A"], capture_output=True, text=True)
+        if listed.returncode:
+            raise OSError(f"squeue does not say which jobs are queued: {listed.stderr.strip()}; try again later")
+        return set(listed.stdout.split())

@@ -1,0 +1,68 @@
+"""Per-frame embeddings of new videos in one file, `.npz` or CSV, for use outside the workbench."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mvf.data.records import VideoRecord
+from mvf.embedding import EmbeddedVideo, embed, fingerprint
+from mvf.files import atomic
+from mvf.models.mvformer import MVFormer
+from mvf.models.per_action import ModelPerAction
+from mvf.shards import Shards
+from mvf.streaming import Chunking, Seam
+
+ROWS = 1000  # of a CSV held as text at once
+
+
+def embed_to_file(
+    model: MVFormer | ModelPerAction,
+    records: Sequence[VideoRecord],
+    path: Path,
+    chunking: Chunking,
+    precision: str = "auto",
+) -> dict[str, list[Seam]]:
+    """Embeds videos into `path`; what is done is kept in `<path>.parts` until all is, so a killed call goes on.
+
+    Returns:
+        The seams of every video that took several chunks.
+
+    Raises:
+        ValueError: for a file that is neither `.npz` nor `.csv`, and when `<path>.parts` is of another model or
+            chunking.
+    """
+    if path.suffix not in (".npz", ".csv"):
+        raise ValueError(f"--out must end in .npz or .csv, got {path}")
+    parts = path.with_name(path.name + ".parts")
+    settings = {"chunk": chunking.chunk, "overlap": chunking.overlap, "fade": chunking.fade}
+    embedded = embed(model, records, out=parts, precision=precision, **settings)
+    write_embeddings(embedded, path)
+    shards = Shards(parts, fingerprint(model), chunking)
+    seams = {video.name: found for video in embedded if (found := shards.seams(video.name))}
+    del embedded  # open memory maps would keep their files on some systems
+    shutil.rmtree(parts)
+    return seams
+
+
+def write_embeddings(embedded: Sequence[EmbeddedVideo], path: Path) -> None:
+    """Writes `.npz` (one (T, E) array a video) or `.csv` (name, frame, then one column a channel), block by block."""
+    with atomic(path) as temporary:
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:  # savez refuses some names
+                for video in embedded:
+                    with archive.open(f"{video.name}.npy", "w", force_zip64=True) as file:
+                        np.lib.format.write_array(file, video.embeddings)
+            return
+        with open(temporary, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["name", "frame", *(f"e{i}" for i in range(embedded[0].embeddings.shape[1]))])
+            for video in embedded:
+                for start in range(0, len(video.embeddings), ROWS):
+                    rows = video.embeddings[start : start + ROWS].tolist()
+                    writer.writerows([video.name, t, *row] for t, row in enumerate(rows, start))

@@ -1,0 +1,132 @@
+"""Batches of clips: which videos, in what order, and made ahead of the step that takes them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import groupby
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mvf.clip import Clip, phase_runs
+from mvf.config import Config
+from mvf.data import VideoList
+from mvf.data.augment import derive_seed
+from mvf.data.dataset import VideoDataset, collate, draw_clip, first_view
+from mvf.data.raw import RawClip
+from mvf.data.samplers import Settings, action_batches, find_sampler, random_batches
+from mvf.distributed import world_size
+
+Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
+Item = TypeVar("Item")
+
+
+def epoch_batches(
+    config: Config, records: VideoList, epoch: int, sampler: str = "views", world: int = 1
+) -> list[list[int]]:
+    """Videos of every batch of an epoch, of all processes: a function of seed, epoch and the videos' actions alone."""
+    generator = torch.Generator().manual_seed(derive_seed(config.seed, "order", epoch))
+    if find_sampler(sampler).one_action:
+        return action_batches([record.action for record in records], config.batch_size, generator, world)
+    return random_batches(len(records), config.batch_size, generator, world)
+
+
+def load_batches(
+    dataset: VideoDataset, plans: Sequence[Plan], workers: int, device: torch.device
+) -> Iterator[tuple[Plan, Clip | RawClip]]:
+    """The batches of `plans`, made ahead: by worker processes, or without any by a thread of this process.
+
+    Where stored views are renewed that happens here, between the last batch of an epoch and the first of the next.
+    Close it (or run it to its end) to stop the thread. For a GPU the batches lie in pinned memory.
+    """
+    for first, part in groupby(plans, lambda plan: first_view(plan[0][0], dataset.renew)):
+        if dataset.renew and dataset.store is not None:
+            dataset.store.move_to(first)
+        yield from _made_ahead(dataset, list(part), workers, device)
+
+
+def _made_ahead(
+    dataset: VideoDataset, plans: Sequence[Plan], workers: int, device: torch.device
+) -> Iterator[tuple[Plan, Clip | RawClip]]:
+    on_gpu = device.type == "cuda"
+    if workers:
+        own = torch.Generator()  # else the loader would draw from the generator of dropout
+        settings = {"collate_fn": collate, "num_workers": workers, "pin_memory": on_gpu, "generator": own}
+        yield from zip(plans, DataLoader(dataset, batch_sampler=plans, **settings))
+        return
+    made = (collate([dataset[item] for item in plan]) for plan in plans)
+    with closing(read_ahead((clip.pin_memory() for clip in made) if on_gpu else made)) as ahead:
+        yield from zip(plans, ahead)
+
+
+def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The items, each made in a thread while the one before it is used; so two are in memory at once, never more.
+
+    What making an item raises is raised where it is asked for. In the thread torch computes with one thread: with more,
+    two sets of threads would wait for each other on the same cores.
+    """
+    threads, made, wanted, stopped = torch.get_num_threads(), _Made(), threading.Semaphore(), threading.Event()
+    thread = threading.Thread(target=_make, args=(items, made, wanted, stopped), name="read_ahead", daemon=True)
+    thread.start()
+    made.started.wait()
+    torch.set_num_threads(threads)  # the thread's number is also that of threads to come
+    try:
+        while True:
+            made.ready.acquire()
+            if made.error is not None:
+                raise made.error
+            if made.ended:
+                return
+            item, made.item = made.item, None
+            wanted.release()
+            yield item
+            del item  # before the next one is waited for
+    finally:
+        stopped.set()
+        wanted.release()
+        thread.join()
+
+
+class _Made:
+    """What the thread hands over, one item at a time."""
+
+    def __init__(self) -> None:
+        self.started, self.ready = threading.Event(), threading.Semaphore(0)
+        self.item, self.error, self.ended = None, None, False
+
+
+def _make(items: Iterable[Item], made: _Made, wanted: threading.Semaphore, stopped: threading.Event) -> None:
+    torch.set_num_threads(1)
+    made.started.set()
+    try:
+        source = iter(items)
+        while wanted.acquire() and not stopped.is_set():
+            made.item = next(source)
+            made.ready.release()
+    except StopIteration:
+        made.ended = True
+    except BaseException as error:  # whatever it is, it belongs to the thread that trains
+        made.error = error
+    made.ready.release()
+
+
+def check_supervision(loss: nn.Module, records: VideoList, config: Config) -> None:
+    """Refuses data that do not have what an objective needs: labels, pairs, numbers of frames."""
+    if "phase" in loss.labels or "frame" in loss.labels:
+        without = [record.name for record in records if record.phases is None or not phase_runs(record.phases)]
+        if without:
+            raise ValueError(
+                f'objective "{config.objective}" needs {loss.labels} labels, and {len(without)} of {len(records)} '
+                f"training videos of {config.dataset} have no labelled phase of 3 frames or more ({without[0]}, ...): "
+                'add phases, leave these videos out, or choose an objective without labels such as "scl"'
+            )
+    epoch_batches(config, records, 1, loss.sampler, world_size())  # an action without a pair is named now
+    shortest = min(records, key=lambda record: record.num_frames)
+    settings = Settings(loss.views, config.sampling, config.block_rule, config.region, config.overlap)
+    draw_clip(
+        find_sampler(loss.sampler), shortest, config.num_frames, torch.Generator(), settings, loss.fewest
+    )  # a clip that cannot be drawn is named now

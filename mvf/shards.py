@@ -1,0 +1,151 @@
+"""Embeddings on disk as they are made: one `.npy` a video, grown chunk by chunk, never half-written under its name."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+from dataclasses import astuple, fields
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from mvf.files import atomic
+from mvf.streaming import Chunking, Piece, Seam, seam_jumps
+
+
+class Shards:
+    """One `.npy` a video in a folder that remembers which model wrote it.
+
+    Args:
+        folder: Made where it is not there.
+        model: Fingerprint of the model.
+        chunking: With which videos are embedded.
+
+    Raises:
+        ValueError: when the folder holds embeddings of another model or chunking.
+    """
+
+    def __init__(self, folder: Path, model: str, chunking: Chunking) -> None:
+        self.folder, self.chunking = folder, chunking
+        settings = {"model": model, "chunk": chunking.chunk, "overlap": chunking.overlap}
+        if chunking.overlap:
+            settings["seams"] = "fade" if chunking.fade else "cut"
+        made_by, note = json.dumps(settings), folder / "made_by.json"
+        if note.exists() and note.read_text() != made_by:
+            raise ValueError(
+                f"{folder} holds embeddings of another model or chunking: choose another folder, or delete it"
+            )
+        with atomic(note) as path:
+            path.write_text(made_by)
+
+    def lock(self) -> FileLock:
+        """Held while a video is made: two processes that fill one folder take turns."""
+        return FileLock(self.folder / ".lock")
+
+    def path(self, name: str) -> Path:
+        """Where the embeddings of a video lie."""
+        readable, mark = re.sub(r"[^\w.-]", "_", name), hashlib.sha256(name.encode()).hexdigest()[:8]
+        return self.folder / f"{readable}-{mark}.npy"
+
+    def load(self, name: str) -> np.ndarray | None:
+        """The stored embeddings of a video as a memory map, or None."""
+        path = self.path(name)
+        return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
+
+    def part(self, name: str, video: str, length: int) -> Part:
+        """What there is of an unfinished video; see `Part`."""
+        return Part(self.path(name), video, length, self.chunking)
+
+    def seams(self, name: str) -> list[Seam]:
+        """What the seams of a finished video show; none for a video of a single chunk."""
+        path = _seams_file(self.path(name))
+        if not path.exists():
+            return []
+        with open(path, newline="") as file:
+            return [Seam(int(row[0]), int(row[1]), *map(float, row[2:])) for row in list(csv.reader(file))[1:]]
+
+
+class Part:
+    """A `.npy` under a hidden name that grows by pieces, and beside it how far it is known to be good.
+
+    The note is renamed into place after the piece has reached the disk, so what it counts is there whenever the
+    process is killed; what follows in the file is written over.
+
+    Args:
+        path: Of the finished file.
+        video: Changes whenever the embeddings may: a part of another video is started over.
+        length: Frames of the video.
+        chunking: With which it is embedded.
+    """
+
+    def __init__(self, path: Path, video: str, length: int, chunking: Chunking) -> None:
+        self.path, self.length, self.chunking = path, length, chunking
+        self.data, self.note = path.with_name(f".{path.stem}.part"), path.with_name(f".{path.stem}.progress.json")
+        self.video = hashlib.sha256(f"{video}\n{length}".encode()).hexdigest()
+        self.frames, self.disagreement = self._progress()
+
+    def append(self, piece: Piece) -> None:
+        """Adds the next piece and notes it.
+
+        Raises:
+            OSError: when the disk is full; what was there before stays good.
+        """
+        assert piece.start == self.frames, f"frame {self.frames} comes next, not {piece.start}"
+        try:
+            with open(self.data, "r+b" if self.frames else "wb") as file:
+                width = piece.embeddings.shape[1]
+                if self.frames:
+                    _read_shape(file)
+                    file.seek(self.frames * width * 4, os.SEEK_CUR)
+                else:
+                    header = {"descr": "<f4", "fortran_order": False, "shape": (self.length, width)}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(np.ascontiguousarray(piece.embeddings, "<f4").tobytes())
+                file.truncate()
+                file.flush()
+                os.fsync(file.fileno())
+            seen = [*self.disagreement, piece.disagreement]
+            with atomic(self.note) as path:
+                path.write_text(json.dumps({"video": self.video, "frames": piece.stop, "disagreement": seen}))
+        except OSError as error:
+            raise OSError(
+                f"cannot write {self.data}: {error.strerror or error}; {self.frames} of {self.length} frames are kept: "
+                "make room and run the same again"
+            ) from error
+        self.frames, self.disagreement = piece.stop, seen
+
+    def finish(self) -> None:
+        """Gives the file its name, and writes what its seams show beside it."""
+        embeddings = np.load(self.data, mmap_mode="r", allow_pickle=False)
+        seams = seam_jumps(embeddings, self.chunking, self.disagreement[1:])
+        if seams:
+            with atomic(_seams_file(self.path)) as path, open(path, "w", newline="") as file:
+                csv.writer(file).writerows([[f.name for f in fields(Seam)], *map(astuple, seams)])
+        os.replace(self.data, self.path)
+        self.note.unlink(missing_ok=True)
+
+    def _progress(self) -> tuple[int, list[float]]:
+        """Frames known to be good, and the disagreement of their pieces."""
+        try:
+            note = json.loads(self.note.read_text())
+            with open(self.data, "rb") as file:
+                shape = _read_shape(file)
+                there = (os.fstat(file.fileno()).st_size - file.tell()) // (4 * shape[1])
+        except (OSError, ValueError):
+            return 0, []
+        good = note["video"] == self.video and shape[0] == self.length and there >= note["frames"]
+        return (note["frames"], note["disagreement"]) if good else (0, [])
+
+
+def _read_shape(file) -> tuple[int, int]:
+    """Shape in the header of an `.npy`; leaves the file at its data."""
+    np.lib.format.read_magic(file)
+    return np.lib.format.read_array_header_1_0(file)[0]
+
+
+def _seams_file(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.seams.csv")

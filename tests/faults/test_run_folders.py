@@ -1,0 +1,195 @@
+"""One process a run folder; folders of newer versions, read-only folders."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+import mvf
+from mvf.config_file import FORMAT
+from mvf.run_folder import load_run, read_state
+from mvf.run_lock import LOCK, held
+from tests.faults.processes import CONTEXT
+
+
+def hold(folder, ready):
+    with held(folder):
+        ready.set()
+        time.sleep(60)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds `tmp_path / "run"`."""
+    ready = CONTEXT.Event()
+    child = CONTEXT.Process(target=hold, args=(tmp_path / "run", ready))
+    child.start()
+    assert ready.wait(60)
+    yield child
+    child.kill()
+    child.join()
+
+
+def test_a_second_training_in_a_folder_is_refused_and_names_the_first(tiny, tmp_path, holder):
+    with pytest.raises(OSError, match=rf"run is being trained by process {holder.pid} on .*: wait until it ends"):
+        mvf.train(tiny(), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK]
+
+
+def test_a_folder_held_by_another_is_read_freely(tiny, tmp_path):
+    config = tiny(epochs=1)
+    mvf.train(config, tmp_path / "run")
+    with held(tmp_path / "run"):
+        assert len(load_run(tmp_path / "run").history) == 1
+
+
+def test_the_lock_of_a_killed_process_holds_nothing(tiny, tmp_path, holder):
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    assert (tmp_path / "run" / LOCK).exists()
+    mvf.train(tiny(epochs=1), tmp_path / "run")
+    assert not (tmp_path / "run" / LOCK).exists()
+
+
+def outlive(folder, ready):
+    """Dies by SIGKILL while a worker that it forked, and that shares its lock, lives on for two seconds."""
+    with held(folder):
+        multiprocessing.get_context("fork").Process(target=time.sleep, args=(2,)).start()
+        ready.set()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_whose_workers_are_still_ending_is_waited_for(tmp_path):
+    ready = CONTEXT.Event()
+    child = CONTEXT.Process(target=outlive, args=(tmp_path / "run", ready))
+    child.start()
+    child.join()
+    assert ready.is_set()
+    started = time.monotonic()
+    with held(tmp_path / "run"):
+        assert time.monotonic() - started < 15
+
+
+def test_a_folder_is_free_again_after_a_training_that_failed(tiny, tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        mvf.train(tiny(), tmp_path / "run", on_epoch=lambda row: 1 / 0)
+    assert not (tmp_path / "run" / LOCK).exists()
+    assert len(mvf.train(tiny(), tmp_path / "run").history) == 2
+
+
+def test_one_who_waited_at_a_lock_that_was_deleted_holds_the_new_one(tmp_path):
+    with held(tmp_path):
+        (tmp_path / LOCK).unlink()
+        with held(tmp_path), pytest.raises(OSError, match=f"process {os.getpid()} on"), held(tmp_path):
+            pass
+
+
+def test_a_disc_without_locks_is_said_and_does_not_stop_a_training(tmp_path, monkeypatch, caplog):
+    def no_locks(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("mvf.run_lock.fcntl.flock", no_locks)
+    with held(tmp_path):
+        assert "has no locks" in caplog.text
+
+
+# versions -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(tiny, tmp_path):
+    mvf.train(tiny(epochs=1), tmp_path / "run")
+    return tmp_path / "run"
+
+
+def rewrite(folder, **changes):
+    stored = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in stored.items() if v is not None}))
+
+
+def test_a_folder_from_before_formats_were_numbered_opens_and_goes_on(tiny, finished):
+    assert json.loads((finished / "config.json").read_text())["format"] == FORMAT
+    rewrite(finished, format=None)
+    state = read_state(finished / "state.pt")
+    assert state.pop("format") == FORMAT
+    torch.save(state, finished / "state.pt")
+    assert load_run(finished).config == tiny(epochs=1)
+    assert len(mvf.train(tiny(epochs=1), finished).history) == 1
+
+
+@pytest.mark.parametrize("version", [FORMAT + 1, "2027"])
+def test_a_folder_of_a_newer_version_is_refused_with_both_versions(tiny, finished, version):
+    rewrite(finished, format=version)
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    wanted = rf"run/config.json was written by a newer mvf: its format is '?{version}'?, .* up to {FORMAT}. Update mvf"
+    for use in (lambda: load_run(finished), lambda: mvf.train(tiny(epochs=1), finished)):
+        with pytest.raises(ValueError, match=wanted):
+            use()
+    assert before == {path.name: path.read_bytes() for path in finished.iterdir()}
+
+
+def test_a_state_of_a_newer_version_is_refused(tiny, finished):
+    torch.save(read_state(finished / "state.pt") | {"format": FORMAT + 1}, finished / "state.pt")
+    with pytest.raises(ValueError, match=r"state.pt was written by a newer mvf"):
+        mvf.train(tiny(epochs=1), finished)
+
+
+def test_a_setting_that_this_version_lacks_is_refused_by_name(finished):
+    rewrite(finished, quantum_pooling=True)
+    with pytest.raises(ValueError, match=r"run/config.json \(format 1, this mvf writes 1\).*unknown.*quantum_pooling"):
+        load_run(finished)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"epochs": ', "\x00"])
+def test_a_config_that_is_no_json_object_is_named(finished, text):
+    (finished / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run/config.json is not JSON of settings"):
+        load_run(finished)
+
+
+# folders that cannot be written -------------------------------------------------------------------------------------
+
+
+def train_as_nobody(config, folder, said):
+    os.setuid(65534)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mvf.training.Trainer", None)  # nothing may be computed before the refusal
+        try:
+            mvf.train(config, folder)
+        except OSError as error:
+            said.put(f"{type(error).__name__}: {error}")
+
+
+def test_a_read_only_folder_is_refused_before_anything_is_computed(tiny, tmp_path):
+    (tmp_path / "run").mkdir(mode=0o555)
+    if os.getuid():
+        os.setuid = lambda _: None  # already somebody for whom permissions hold
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    said = CONTEXT.Queue()
+    child = CONTEXT.Process(target=train_as_nobody, args=(tiny(), tmp_path / "run", said))
+    child.start()
+    message = said.get(timeout=120)
+    child.join()
+    assert message.startswith("PermissionError: cannot write") and "run: " not in message
+    assert "give write permission to" in message and str(tmp_path / "run") in message
+
+
+def test_a_read_only_disc_is_said(tmp_path, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("mvf.run_lock._take", read_only)
+    with pytest.raises(PermissionError, match="its disc is read-only; choose another folder"), held(tmp_path / "run"):
+        pass
+
+
+def test_a_file_where_the_folder_is_wanted_is_refused(tiny, tmp_path):
+    (tmp_path / "run").write_text("thesis")
+    with pytest.raises(NotADirectoryError, match=r"run is a file, not a folder"):
+        mvf.train(tiny(), tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "thesis"

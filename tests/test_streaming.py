@@ -1,0 +1,246 @@
+"""Long videos: bounded memory, seams, and going on after a kill, to the bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mvf
+from mvf.data.warped import warped
+from mvf.embedding import embed_pieces
+from mvf.streaming import Chunking, Piece, chunk_bounds, chunks_from, fused_pieces, seam_jumps, seam_summary
+from tests.conftest import TINY
+
+ROOT = Path(__file__).resolve().parents[1]
+FADE = {"chunk": 40, "overlap": 20, "fade": True}
+
+
+@pytest.fixture
+def subject(tiny):
+    """A model and a video of 150 frames that runs back and forth."""
+    torch.manual_seed(0)
+    record = mvf.data.find_config_videos(tiny(), "val")[0]
+    frames = np.abs((np.arange(150) + 20) % 60 - 30)
+    return mvf.build_model(tiny()).eval(), warped(record, frames)
+
+
+class Clock(torch.nn.Module):
+    """Embeds a frame as its number in the chunk on a circle: what the fusion's positions do, without anything else."""
+
+    def fuse_tokens(self, tokens, project=False):
+        angle = torch.linspace(0, 1.0, tokens.shape[1])
+        return type("Output", (), {"embeddings": torch.stack([angle.cos(), angle.sin()], -1)[None]})
+
+
+def joined(pieces):
+    return np.concatenate([piece.embeddings for piece in pieces])
+
+
+@pytest.mark.parametrize("chunking", [Chunking(40), Chunking(40, 10), Chunking(**FADE), Chunking(40, 30, True)])
+def test_a_stream_goes_on_from_any_piece_to_the_same_bits(subject, chunking):
+    pieces = list(embed_pieces(*subject, chunking, precision="fp32"))
+    assert [p.start for p in pieces] == [0, *(p.stop for p in pieces[:-1])] and pieces[-1].stop == 150
+    for index in {1, len(pieces) // 2, len(pieces) - 1}:
+        piece = pieces[index]
+        rest = list(embed_pieces(*subject, chunking, precision="fp32", start=piece.start))
+        np.testing.assert_array_equal(joined(rest), joined(pieces[index:]))
+        np.testing.assert_array_equal([p.disagreement for p in rest], [p.disagreement for p in pieces[index:]])
+
+
+def test_a_fade_is_the_linear_cross_fade_of_the_two_chunks(subject):
+    model, record = subject
+    tokens = torch.randn(60, 3, 16)
+    with torch.no_grad():
+        first, last = (model.fuse_tokens(t[None]).embeddings[0].numpy() for t in (tokens[:40], tokens[20:]))
+    found = joined(fused_pieces(model, iter([tokens]), 60, Chunking(**FADE)))
+    share = np.arange(1, 21)[:, None] / 21
+    mixed = (1 - share) * first[20:] + share * last[:20]
+    wanted = np.concatenate([first[:20], mixed / np.linalg.norm(mixed, axis=1, keepdims=True), last[20:]])
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_with_overlap_all_chunks_have_one_length_and_without_it_the_last_is_what_remains():
+    for length in range(41, 200):
+        assert {stop - start for start, stop, *_ in chunk_bounds(length, 40, 15)} == {40}
+        starts = [start for start, *_ in chunk_bounds(length, 40, 15)]
+        assert all(0 < b - a <= 25 for a, b in zip(starts, starts[1:]))
+    assert [b[:2] for b in chunk_bounds(90, 40, 0)] == [(0, 40), (40, 80), (80, 90)]
+
+
+def test_the_chunks_from_a_frame_on_are_all_that_show_it():
+    bounds = chunk_bounds(200, 40, 30)
+    for frame in range(200):
+        assert [b for b in bounds if b[1] > frame] == bounds[chunks_from(bounds, frame) :]
+
+
+def test_seams_of_a_clock_are_found_and_faded_away():
+    length, tokens = 400, torch.zeros(400, 1, 1)
+    seams = {}
+    for chunking in (Chunking(100), Chunking(100, 50), Chunking(100, 50, True)):
+        pieces = list(fused_pieces(Clock(), iter(tokens.split(7)), length, chunking))
+        seams[chunking] = seam_jumps(joined(pieces), chunking, [p.disagreement for p in pieces[1:]])
+    cut, halves, faded = seams.values()
+    step = 2 * np.sin(0.5 / 99)  # chord of one frame
+    assert cut[0].jump == pytest.approx(2 * np.sin(0.5), rel=1e-4) and cut[0].ordinary == pytest.approx(step, rel=1e-3)
+    assert np.isnan(cut[0].disagreement) and cut[0].frame == 100 and cut[0].shared == 0
+    assert halves[0].disagreement == pytest.approx(2 * np.sin(0.25 * 100 / 99), rel=1e-3)
+    assert halves[0].jump == pytest.approx(2 * np.sin(0.25 * 98 / 99), rel=2e-2)
+    assert len(faded) == 6 and max(s.peak for s in faded) < 2.5 * step < 0.06 * halves[0].jump
+
+
+def test_seams_that_are_no_seams_look_ordinary():
+    track = np.cumsum(np.random.default_rng(0).normal(size=(1000, 4)), axis=0)
+    for chunking in (Chunking(100), Chunking(100, 60, True)):
+        found = seam_jumps(track, chunking)
+        assert np.mean([s.jump / s.ordinary for s in found]) == pytest.approx(1, abs=0.2)
+    assert seam_jumps(track, Chunking(1000)) == []
+    assert seam_summary(found).startswith(f"{len(found)} seams")
+
+
+def test_memory_does_not_grow_with_the_video():
+    """Python's and numpy's memory is traced; torch's lies outside, so the storage of its tokens is looked at."""
+    held = []
+
+    class Watched(Clock):
+        def fuse_tokens(self, tokens, project=False):
+            held.append(tokens.untyped_storage().nbytes())
+            return type("Output", (), {"embeddings": torch.ones(1, tokens.shape[1], 128)})
+
+    def peak(length):
+        tracemalloc.start()
+        for piece in fused_pieces(Watched(), (torch.zeros(32, 3, 8) for _ in range(length // 32)), length, chunking):
+            assert isinstance(piece, Piece)
+        return tracemalloc.get_traced_memory()[1], tracemalloc.stop()
+
+    chunking = Chunking(256, 64, True)
+    short, long = peak(1024)[0], peak(32768)[0]
+    assert long < short + 1e6 and 32768 * 128 * 4 > 10 * 1e6
+    assert max(held) <= (2 * 256 + 32) * 3 * 8 * 4
+
+
+def test_a_video_that_ends_early_is_named(subject):
+    model, _ = subject
+    with pytest.raises(ValueError, match="ended after 64 frames, 100 were counted"):
+        list(fused_pieces(model, iter([torch.zeros(64, 3, 16)]), 100, Chunking(80)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"overlap": 40}, "overlap=40"), ({"chunk": 0}, "chunk=0"), ({"fade": True}, "fade")]
+)
+def test_a_chunking_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Chunking(**{"chunk": 40, **settings})
+
+
+@pytest.mark.parametrize("settings", [{"chunk": 40}, FADE])
+def test_what_is_written_chunk_by_chunk_is_what_is_given_at_once(subject, tmp_path, settings):
+    model, record = subject
+    direct = mvf.embed(model, [record], precision="fp32", **settings)[0].embeddings
+    (video,) = mvf.embed(model, [record], out=tmp_path, precision="fp32", **settings)
+    assert isinstance(video.embeddings, np.memmap) and video.embeddings.dtype == np.float32
+    np.testing.assert_array_equal(video.embeddings, direct)
+    (seams,) = tmp_path.glob("*.seams.csv")
+    assert len(seams.read_text().splitlines()) == len(chunk_bounds(150, 40, settings.get("overlap", 0)))
+    assert not [p for p in tmp_path.iterdir() if p.suffix == ".part" or "progress" in p.name]
+
+
+class StoppedError(Exception):
+    pass
+
+
+def interrupt(monkeypatch, pieces):
+    """Lets `pieces` pieces be noted, then writes half of one more and stops."""
+    from mvf.shards import Part
+
+    append = Part.append
+
+    def once(part, piece):
+        if part.frames and pieces == len(part.disagreement):
+            with open(part.data, "ab") as file:
+                file.write(b"half of a piece")
+            raise StoppedError
+        append(part, piece)
+
+    monkeypatch.setattr(Part, "append", once)
+
+
+def test_what_follows_the_noted_frames_is_written_over(subject, tmp_path, monkeypatch):
+    model, record = subject
+    direct = mvf.embed(model, [record], precision="fp32", **FADE)[0].embeddings
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3)
+        with pytest.raises(StoppedError):
+            mvf.embed(model, [record], out=tmp_path, precision="fp32", **FADE)
+    assert not list(tmp_path.glob("*.npy"))
+    np.testing.assert_array_equal(
+        mvf.embed(model, [record], out=tmp_path, precision="fp32", **FADE)[0].embeddings, direct
+    )
+
+
+def test_a_part_of_another_video_of_this_name_is_started_over(subject, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    model, record = subject
+    other = replace(warped(record, np.arange(150)[::-1]), name=record.name)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2)
+        with pytest.raises(StoppedError):
+            mvf.embed(model, [other], out=tmp_path, precision="fp32", **FADE)
+    direct = mvf.embed(model, [record], precision="fp32", **FADE)[0].embeddings
+    np.testing.assert_array_equal(
+        mvf.embed(model, [record], out=tmp_path, precision="fp32", **FADE)[0].embeddings, direct
+    )
+
+
+KILLED = """
+import json, os, signal, sys
+import numpy as np, torch
+import mvf
+from mvf.data.warped import warped
+from mvf.shards import Part
+out, pieces, config = sys.argv[1], int(sys.argv[2]), mvf.load_config("synthetic", **json.loads(sys.argv[3]))
+torch.manual_seed(0)
+model = mvf.build_model(config).eval()
+record = warped(mvf.data.find_config_videos(config, "val")[0], np.abs((np.arange(150) + 20) % 60 - 30))
+append = Part.append
+def dying(part, piece):
+    append(part, piece)
+    if len(part.disagreement) == pieces:
+        os.kill(os.getpid(), signal.SIGKILL)
+Part.append = dying
+mvf.embed(model, [record], out=out, precision="fp32", chunk=40, overlap=20, fade=True)
+"""
+
+
+def test_a_killed_process_is_gone_on_with_to_the_same_bits(subject, tmp_path):
+    arguments = [sys.executable, "-c", KILLED, str(tmp_path), "4", json.dumps(TINY)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    died = subprocess.run(arguments, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    (note,) = tmp_path.glob(".*.progress.json")
+    assert 0 < json.loads(note.read_text())["frames"] < 150
+    model, record = subject
+    read = []
+    source = type(record.source).frames
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(record.source), "frames", lambda s, start=0, *r: read.append(start) or source(s, start, *r))
+        resumed = mvf.embed(model, [record], out=tmp_path, precision="fp32", **FADE)[0].embeddings
+    assert read == [32]  # frame 60 and on was left, which two earlier chunks reach: from 40 on, in whole batches
+    direct = mvf.embed(model, [record], precision="fp32", **FADE)[0].embeddings
+    np.testing.assert_array_equal(resumed, direct)
+
+
+def test_the_default_chunking_writes_what_it_always_wrote(subject, tmp_path):
+    model, record = subject
+    mvf.embed(model, [record], out=tmp_path, chunk=40)
+    assert set(json.loads((tmp_path / "made_by.json").read_text())) == {"model", "chunk", "overlap"}
+    (path,) = tmp_path.glob("*.npy")
+    np.save(tmp_path / "again.npy", np.load(path))
+    assert (tmp_path / "again.npy").read_bytes() == path.read_bytes()
