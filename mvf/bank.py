@@ -152,8 +152,7 @@ class FeatureBank:
         self, record: VideoRecord, view: int = 0, frame_index: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """The same with the channels as they are stored: where there is a `basis`, (T, P, K) along its directions."""
-        if self.channels:
-            self._fit()  # the files are named after the directions
+        _ = self.basis  # the files are named after it
         pick = range(record.num_frames) if frame_index is None else frame_index.tolist()
         *names, cls_name = self._names() if self.backbone.cls_channels else (*self._names(), None)
         width = self._channels
