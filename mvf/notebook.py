@@ -43,6 +43,8 @@ def run_config(parameters: Mapping[str, Any], **more: Any) -> Config:
     """
     given = {**parameters, **more}
     overrides = given.pop("overrides", {}) or {}
+    if not isinstance(overrides, Mapping) or not all(isinstance(name, str) for name in overrides):
+        raise ValueError(f'overrides must be settings by name, like {{"learning_rate": 1e-4}}, got {overrides!r}')
     preset = given.pop("preset", "") or given.get("dataset") or "synthetic"
     return load_config(preset, **{name: value for name, value in given.items() if value not in ("", None)} | overrides)
 

@@ -95,7 +95,9 @@ def read_state(path: Path) -> dict[str, Any]:
             if (broken := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"{broken} does not match its checksum")
         state = dict(load_plain(path))
-    except _UNREADABLE as error:
+    except (*_UNREADABLE, OSError) as error:
+        if isinstance(error, OSError) and error.filename:  # not what the file holds: it cannot be opened
+            raise
         raise ValueError(
             f"{path} is damaged ({str(error).splitlines()[0]}), so this run cannot go on: put a copy of it back, "
             f"or delete {path.parent} to train from the start (model.safetensors there may still be good)"

@@ -75,7 +75,7 @@ def check_shapes(
         with torch.device("meta"):
             check(build().state_dict(), given)
     except (ValueError, RuntimeError, OverflowError) as error:  # torch: sizes beyond 64 bits
-        raise ValueError(f"{where}: {error}") from error
+        raise ValueError(f"{where}, its model_config.json and model.safetensors: {error}") from error
 
 
 def _check(name: str, value: Any, kind: Any, where: str | Path) -> None:

@@ -152,7 +152,7 @@ TARGETS = (
     Target(
         *("videos.csv", partial(look_at, "folder")),
         tables(("path", "split", "action", "phases", "boxes", "masks"), st.one_of(VIDEO_CELLS, texts)),
-        *(write_folder, "videos.csv", r"videos\.csv|phase|box|mask|cannot read numbers from"),
+        *(write_folder, "videos.csv", r"videos\.csv|phase|box|mask|cannot read numbers from|videos can be used"),
     ),
     Target("phases: a list", _phase_list, texts, write_labels, names="clip"),
     Target("phases .csv", partial(_phases, "p.csv"), _columns(1), write_labels, "p.csv", "p.csv|clip"),
