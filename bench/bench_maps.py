@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 import mvf
-from mvf.bank import FRAMES_AT_ONCE, in_chunks
+from mvf.bank import FRAMES_AT_ONCE
+from mvf.bank_files import in_chunks
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
 from mvf.models.mvformer import MVFormer

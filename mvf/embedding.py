@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mvf.bank import FRAMES_AT_ONCE, FeatureBank, in_chunks
+from mvf.bank import FRAMES_AT_ONCE, FeatureBank
+from mvf.bank_files import in_chunks
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
 from mvf.models.mvformer import MVFormer
