@@ -30,13 +30,7 @@ test-all: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: $(VENV)/installed
-	$(BIN)/python bench/bench_lstp.py
-	$(BIN)/python bench/bench_losses.py
-	$(BIN)/python bench/bench_metrics.py
-	$(BIN)/python bench/bench_maps.py
-	$(BIN)/python bench/bench_widgets.py
-	$(BIN)/python bench/bench_distributed.py
-	$(BIN)/python bench/bench_determinism.py
+	$(BIN)/python bench/page.py
 
 lab: $(VENV)/installed
 	cd notebooks && $(CURDIR)/$(BIN)/python -m jupyterlab

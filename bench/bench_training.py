@@ -4,9 +4,10 @@
     python bench/bench_training.py --quick                                            (tiny; checks that it works)
     python bench/bench_training.py --device cuda --backbone dino_vitb8 --image-size 224 --frames 80   (on a GPU)
 
-Writes a markdown table for each device and precision, each measured in a process of its own. Decoding and augmentation
-run beside the step (on a GPU the augmentation is part of it), so that only `waiting for the batch` of theirs is in the
-step. The first epoch warms up and is left out. Peak is the best rate of a large matrix product in the same precision.
+Writes a markdown table with columns for each device and precision, each measured in a process of its own. Decoding and
+augmentation run beside the step (on a GPU the augmentation is part of it), so that only `waiting for the batch` of
+theirs is in the step. The first epoch warms up and is left out. Peak is the best rate of a large matrix product in the
+same precision.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import platform
 import resource
 import subprocess
 import sys
@@ -189,34 +189,58 @@ def summarise(trainer: Trainer, clock: Clock, config: Config) -> dict[str, Any]:
         "memory": memory,
         "peak": peak,
         "rate": operations(config) * drawn / seconds["backbone"],
-        "machine": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or "CPU",
+        "machine": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
         "threads": torch.get_num_threads(),
     }
 
 
-def table(found: dict[str, Any], options: argparse.Namespace) -> str:
-    """Markdown of one measurement."""
-    seconds, step = found["seconds"], found["step"]
-    beside = BESIDE if options.device == "cpu" else BESIDE[:1]
-    inside = STEP if options.device == "cpu" else (*STEP[:1], *BESIDE[1:], *STEP[1:])
-    sizes = f"{options.backbone} at {options.image_size} px, T = {options.frames}"
-    where = f"{found['machine']}, {found['threads']} threads, torch {torch.__version__}"
-    lines = [f"### {options.device} {options.precision}: {sizes}; {where}", ""]
-    lines += ["| part | seconds a step | share of the step |", "| --- | ---: | ---: |"]
-    lines += [f"| {name} | {seconds[name]:.4f} | {seconds[name] / step:.1%} |" for name in inside]
-    rest = step - sum(seconds[name] for name in inside)
-    lines += [f"| rest (copies, progress bar) | {rest:.4f} | {rest / step:.1%} |", f"| **step** | {step:.4f} | 100% |"]
-    lines += [f"| {name}, beside the step | {seconds[name]:.4f} | ({seconds[name] / step:.1%}) |" for name in beside]
-    lines += ["", f"- frames a second: {found['frames'] / step:.1f}; peak memory {found['memory'] / 2**30:.2f} GiB"]
-    lines += [f"- evaluation (embedding): {1000 * found['evaluation']:.2f} ms a frame"]
-    share, target = found["rate"] / found["peak"], f", target {PEAK_TARGET:.0%}" if options.device == "cuda" else ""
+def table(measured: dict[str, dict[str, Any]], options: argparse.Namespace) -> str:
+    """Markdown of all measurements, by device and precision: seconds of a step and their share, and rates."""
+    sizes = f"{options.backbone} at {options.image_size} px, {options.weights} weights, batches of 4 videos x 2 views"
+    lines = [f"**`online`, {sizes} x {options.frames} frames, {next(iter(measured.values()))['threads']} threads**", ""]
+    lines += ["| part of the step | " + " | ".join(f"{name}, s | share" for name in measured) + " |"]
+    lines += ["| --- |" + " ---: | ---: |" * len(measured)]
+    beside = {key: BESIDE if key.startswith("cpu") else BESIDE[:1] for key in measured}
+    for part in (*STEP[:1], *BESIDE, *STEP[1:], "rest", "**step**"):
+        cells = [" | ".join(_cells(part, found, part in beside[key])) for key, found in measured.items()]
+        lines.append(f"| {part} | {' | '.join(cells)} |")
     lines += [
-        f"- backbone {found['rate'] / 1e9:.0f} Gflop/s of {found['peak'] / 1e9:.0f} measured: {share:.0%}{target}"
+        f"| {name} | " + " | ".join(f"{text(found)} | " for found in measured.values()) + " |" for name, text in RATES
     ]
-    wanted = TARGETS[options.device].get(options.precision)
-    aim = f", target {wanted:.0%}" if wanted else ""
-    lines += [f"- share of the step in the backbone's forward: {seconds['backbone'] / step:.1%}{aim}", ""]
+    lines += [
+        "",
+        "In brackets: beside the step, on the same cores; what it slows the step by is in the parts' seconds.",
+    ]
+    for key, found in measured.items():
+        share = found["seconds"]["backbone"] / found["step"]
+        wanted = TARGETS[key.split()[0]].get(key.split()[1])
+        aim = f", target {wanted:.0%}: {'met' if share >= wanted else 'MISSED'}" if wanted else ""
+        lines.append(f"Share of the step in the backbone's forward, {key}: {share:.1%}{aim}.")
     return "\n".join(lines)
+
+
+RATES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+    ("frames a second", lambda found: f"{found['frames'] / found['step']:.1f}"),
+    ("peak memory, GiB", lambda found: f"{found['memory'] / 2**30:.2f}"),
+    ("evaluation (embedding), ms a frame", lambda found: f"{1000 * found['evaluation']:.2f}"),
+    ("backbone, Gflop/s", lambda found: f"{found['rate'] / 1e9:.0f}"),
+    ("measured peak (a large matrix product), Gflop/s", lambda found: f"{found['peak'] / 1e9:.0f}"),
+    ("backbone's share of the peak", lambda found: f"{found['rate'] / found['peak']:.0%}"),
+)
+
+
+def _cells(part: str, found: dict[str, Any], beside: bool) -> tuple[str, str]:
+    """Seconds and share; in brackets what runs beside the step."""
+    seconds, step = found["seconds"], found["step"]
+    if part == "**step**":
+        value = step
+    elif part == "rest":
+        inside = STEP if found["machine"] == "CPU" else (*STEP, BESIDE[1])
+        value = step - sum(seconds[name] for name in inside)
+    else:
+        value = seconds[part]
+    texts = f"{value:.4f}", f"{value / step:.1%}"
+    return tuple(f"({text})" for text in texts) if beside else texts
 
 
 def main() -> None:
@@ -227,13 +251,15 @@ def main() -> None:
         print(json.dumps(measure(options)))
         return
     devices = [options.device] if options.device else ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    measured = {}
     for device in devices:
         natural = ["fp32", "bf16"] if device == "cpu" else [resolve_precision("auto", torch.device(device))]
         for precision in [options.precision] if options.precision else natural:
             options.device, options.precision, options.one = device, precision, True
             words = [w for k, v in vars(options).items() for w in word(k, v)]
             made = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True)
-            print(table(json.loads(made.stdout.splitlines()[-1]), options), flush=True)
+            measured[f"{device} {precision}"] = json.loads(made.stdout.splitlines()[-1])
+    print(table(measured, options))
 
 
 def word(name: str, value: Any) -> list[str]:

@@ -9,10 +9,11 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
 
+from mvf.models.cls_attention import ClassTokenAttention
 from mvf.models.weights import check_image_size, is_vit, load_backbone, patch_size
+
+PIXELS_AT_ONCE = 16 * 112**2  # on a CPU: beyond, activations fall out of its caches (ViT-S/14: 22 ms a frame, not 15)
 
 
 class Backbone(nn.Module):
@@ -96,7 +97,7 @@ class Backbone(nn.Module):
 
     def compile_network(self) -> None:
         """Has torch compile what computes features; they then differ in rounding, and the first calls take long."""
-        self.intermediates, self.compiled = torch.compile(self.intermediates), True
+        self._selected, self.compiled = torch.compile(self._selected), True
 
     def before_training(self) -> Backbone:
         """The pretrained network, all frozen: itself where nothing is trained, else loaded again."""
@@ -129,7 +130,15 @@ class Backbone(nn.Module):
 
     def intermediates(self, frames: Tensor, layers: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
         """Outputs (M, P, C_l) of each layer, and the class token (M, C0) of the deepest, or None."""
-        layers = self.resolve_layers(layers)
+        layers, at_once = self.resolve_layers(layers), max(1, len(frames))
+        if frames.device.type == "cpu" and not self.trained_parts:
+            at_once = max(1, PIXELS_AT_ONCE // frames.shape[-1] ** 2)
+        patches, classes = zip(*(self._selected(part, layers) for part in frames.split(at_once)))
+        if len(patches) == 1:
+            return patches[0], classes[0]
+        return [torch.cat(parts) for parts in zip(*patches)], torch.cat(classes) if self.has_cls else None
+
+    def _selected(self, frames: Tensor, layers: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
         return _select(self._features(frames, layers), layers)
 
     def cls_attention(
@@ -146,7 +155,7 @@ class Backbone(nn.Module):
         """
         layers = self.resolve_layers(layers)
         depth = max(*self.layers, *layers)
-        with _ClassTokenAttention(layers) as recorded:
+        with ClassTokenAttention(layers) as recorded:
             features = self._features(frames, {*self.layers, depth})
         patches, cls = _select(features, self.layers)
         if not self.has_cls:
@@ -174,30 +183,6 @@ class Backbone(nn.Module):
         if self.has_cls:
             return {layer: (patches, prefix[:, 0]) for layer, (patches, prefix) in zip(order, outputs)}
         return {layer: (maps.flatten(2).transpose(1, 2), None) for layer, maps in zip(order, outputs)}
-
-
-class _ClassTokenAttention(TorchFunctionMode):
-    """Notes the class token's attention while a network runs.
-
-    Every vision transformer of timm hands its final queries and keys, with biases, norms and rotary
-    positions applied, to one function. Reading them there is exact for all of them, and costs one row.
-    """
-
-    def __init__(self, layers: Sequence[int]) -> None:
-        super().__init__()
-        self.rows: dict[int, Tensor] = dict.fromkeys(layers)
-        self.calls = 0
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is scaled_dot_product_attention:
-            self.calls += 1
-            if self.calls in self.rows:
-                query, key = args[0][:, :, :1].float(), args[1].float()  # (M, heads, 1, d), (M, heads, L, d)
-                scores = query @ key.transpose(-2, -1) / key.shape[-1] ** 0.5
-                bias = (kwargs or {}).get("attn_mask")  # BEiT's relative positions
-                scores = scores if bias is None else scores + bias[..., :1, :]
-                self.rows[self.calls] = scores.softmax(dim=-1).squeeze(2)
-        return function(*args, **(kwargs or {}))
 
 
 def _select(

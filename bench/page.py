@@ -1,0 +1,198 @@
+"""Runs benchmarks and keeps what they say in figures/benchmarks.md, each with machine, versions, date and command.
+
+    python bench/page.py                  those of `make bench` (about fifteen minutes on two cores)
+    python bench/page.py --list           all, with what they take
+    python bench/page.py bank long        these
+    python bench/page.py --quick training fusion      in small, printed only
+
+A benchmark replaces its own section when it has ended, so a page may hold sections of several days: each says of
+which. What stands before the first section is written by hand and stays. One that fails or misses a target is said to,
+on its section and by the exit status. Timings mean little on a machine that does other work: the load is noted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+from mvf.files import atomic
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "figures" / "benchmarks.md"
+ALONE = 0.5  # load average above which others were at work
+PACKAGES = ("torch", "torchvision", "timm", "av", "numpy")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One section.
+
+    Attributes:
+        title: Of the section.
+        command: Script of this folder and its options.
+        takes: On two cores, about.
+        always: Whether `make bench` runs it.
+        quick: Options of a small run; None where it is short anyway.
+    """
+
+    title: str
+    command: str
+    takes: str
+    always: bool = True
+    quick: str | None = None
+
+
+# the order of the page
+BENCHMARKS = {
+    "training": Benchmark("A training step", "bench_training.py", "3 min", quick="--quick"),
+    "lstp": Benchmark("Pooling", "bench_lstp.py", "1 min"),
+    "losses": Benchmark("Objectives", "bench_losses.py", "10 s"),
+    "metrics": Benchmark("The four tasks", "bench_metrics.py", "30 s"),
+    "maps": Benchmark("Attention maps", "bench_maps.py", "2 min"),
+    "widgets": Benchmark("Attention browser", "bench_widgets.py", "30 s"),
+    "distributed": Benchmark("Two processes against one", "bench_distributed.py", "3 min"),
+    "determinism": Benchmark("The same seed twice", "bench_determinism.py", "1 min"),
+    "bank": Benchmark("Feature bank: time and size", "bench_bank.py", "25 min", False, "--quick"),
+    "bank-quality": Benchmark(
+        "Feature bank: quality, drawn videos",
+        'bench_bank.py --quality 5 --out runs/bank -p data_options \'{"train_videos": 24, "val_videos": 24}\' '
+        "-p epochs 20 -p localization false",
+        "2 h",
+        False,
+    ),
+    "bank-quality-real": Benchmark(
+        "Feature bank: quality, pull-ups",
+        "bench_bank.py --quality 3 --out runs/bank_pullups --clips ../shared/real/pullups --train 16 "
+        "-p epochs 20 -p localization false",
+        "2 h",
+        False,
+    ),
+    "fusion": Benchmark("Fusion, with and without merged tokens", "bench_fusion.py", "20 min", False, "--quick"),
+    "merge-quality": Benchmark(
+        "Merged tokens: quality, drawn videos", "merge_quality.py -p epochs 40 -p localization false", "50 min", False
+    ),
+    "long": Benchmark(
+        "A two-hour video", "bench_long.py --minutes 120 --features random", "10 min", False, "--minutes 2"
+    ),
+    "retrieval": Benchmark(
+        "Retrieval over a million frames", "bench_retrieval.py", "15 min", False, "--frames 50000 --queries 1000"
+    ),
+    "finegym": Benchmark(
+        "FineGym288's size", "bench_finegym.py", "30 min", False, "--train 60 --val 30 --tau-videos 30"
+    ),
+    "fuzz": Benchmark("Damaged files", "fuzz.py --seconds 600", "10 min", False, "--seconds 20"),
+}
+
+
+def run(benchmark: Benchmark, quick: bool) -> tuple[str, int]:
+    """What a benchmark prints, under its title and where it was made; and its exit status."""
+    command = benchmark.command
+    if quick and benchmark.quick is not None:
+        command = f"{command.split()[0]} {benchmark.quick}"
+    load, started = os.getloadavg()[0], time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *shlex.split(f"bench/{command}")],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines = [f"## {benchmark.title}", "", f"`python bench/{command}`: {origin(load, time.perf_counter() - started)}"]
+    if done.returncode:
+        lines += ["", f"**Failed, or missed a target** (exit status {done.returncode})."]
+    return "\n".join([*lines, "", body(done.stdout), ""]), done.returncode
+
+
+def environment() -> dict[str, str]:
+    """This one, with the package of this checkout first."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def origin(load: float, seconds: float) -> str:
+    """Machine, versions, date, commit, load and duration, in words."""
+    commit = _output("git", "describe", "--always", "--dirty", "--exclude", "*") or "no commit"
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    alone = "" if load <= ALONE else " (NOT ALONE on the machine)"
+    return (
+        f"{machine()}; Python {platform.python_version()}, {packages}; {date.today()}, {commit}; "
+        f"load before {load:.1f}{alone}; {seconds / 60:.1f} min"
+    )
+
+
+def machine() -> str:
+    """Processor, cores, memory, and the GPU where there is one."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    gpu = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").replace("\n", ", ")
+    parts = (found[1] if found else platform.machine(), f"{os.cpu_count()} cores", f"{memory:.0f} GiB", gpu)
+    return ", ".join(filter(None, parts))
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def body(text: str) -> str:
+    """Markdown of what a benchmark printed: headings become bold lines, plain lines a block as they are."""
+    text = re.sub(r"^#+ (.*)$", r"**\1**", text.strip(), flags=re.MULTILINE)
+    return text if "| ---" in text or "| :--" in text or "|---" in text else f"```text\n{text}\n```"
+
+
+def placed(page: str, section: str) -> str:
+    """The page with a section in the place of the one of the same title, or in the order of `BENCHMARKS`."""
+    head, *old = re.split(r"^(?=## )", page, flags=re.MULTILINE)
+    sections = {_title(text): text for text in (*old, section)}
+    order = [benchmark.title for benchmark in BENCHMARKS.values()]
+    known = [sections.pop(title) for title in order if title in sections]
+    return "\n\n".join(text.strip() for text in (head, *sections.values(), *known)) + "\n"
+
+
+def _title(section: str) -> str:
+    return section.splitlines()[0].removeprefix("## ").strip()
+
+
+def main() -> int:
+    """Runs, prints, and keeps; 1 when one of them failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help="none: make bench's")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="small runs, printed only")
+    options = parser.parse_args()
+    if options.list:
+        for name, benchmark in BENCHMARKS.items():
+            always = ", make bench" if benchmark.always else ""
+            sys.stdout.write(f"{name:12s} {benchmark.title} ({benchmark.takes}{always}): {benchmark.command}\n")
+        return 0
+    failed = []
+    for name in options.names or [name for name, benchmark in BENCHMARKS.items() if benchmark.always]:
+        section, status = run(BENCHMARKS[name], options.quick)
+        sys.stdout.write(section + "\n")
+        sys.stdout.flush()
+        if status:
+            failed.append(name)
+        if not options.quick:
+            page = PAGE.read_text() if PAGE.exists() else "# Benchmarks\n"
+            with atomic(PAGE) as path:
+                path.write_text(placed(page, section))
+    if failed:
+        sys.stderr.write(f"failed, or missed a target: {', '.join(failed)}\n")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
