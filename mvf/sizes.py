@@ -146,6 +146,10 @@ class Size:
         kept = self.frame_numbers * (channels / self.channels if channels else 1)
         return self.bank_frames * kept * bytes_a_number / 1e9
 
+    def seconds_read(self, megabytes: float, bytes_a_number: float = 2, channels: int = 0) -> float:
+        """At so many megabytes a second, to read the frames of all clips of all epochs, none from memory."""
+        return self.gigabytes(bytes_a_number, channels) / self.bank_frames * self.trained_frames * 1000 / megabytes
+
 
 def size(data: Data) -> Size:
     """What a data set costs at its preset's settings."""
@@ -162,9 +166,6 @@ def size(data: Data) -> Size:
         channels=channels,
         epochs=config.epochs,
     )
-
-
-# the page -----------------------------------------------------------------------------------------------------------
 
 
 def sizes_page(rates: Mapping[str, Rate], assumed: Assumptions, data: Sequence[Data] = DATA) -> str:
@@ -190,7 +191,8 @@ def sizes_page(rates: Mapping[str, Rate], assumed: Assumptions, data: Sequence[D
         "## What limits next",
         _table(_LIMITS, [_limits(one, rates, assumed) for one in sizes]),
         "Decoding: every video is decoded once an epoch, up to the last frame that is used. Reading: every frame of "
-        "every clip, from a bank in bfloat16. Beyond a disk's rate the bank must fit the memory, or be made smaller.",
+        "every clip. A bank that neither fits the memory nor is made smaller takes the hours of reading, and `online` "
+        "may be faster.",
         "## Where the numbers are from",
         "\n".join(f"- {one.name}: {one.source}." for one in data),
         _table(["rate", "measured", "machine", "versions", "date, load", "command"], _measured(rates)),
@@ -199,10 +201,11 @@ def sizes_page(rates: Mapping[str, Rate], assumed: Assumptions, data: Sequence[D
 
 
 _HOURS = ["data", "videos", "epochs", "frames", "GPU hours online (NOT measured)", "GPU hours banked (NOT measured)",
-          "dollars online / banked", "CPU hours online (backbone, measured rate)"]  # fmt: skip
+          "dollars online / banked, GPU alone", "CPU hours online (backbone, measured rate)"]  # fmt: skip
 _BANK = ["data", "frames stored", "GB bfloat16", "GB int8", f"GB PCA-{PCA} bfloat16", f"GB PCA-{PCA} int8"]
 _LIMITS = ["data", "frames/s the GPU takes online", "decoding cores wanted online", "MB/s read that a bank wants",
-           "limits online", "limits banked"]  # fmt: skip
+           f"hours to read it at the measured rate: bfloat16 / PCA-{PCA} int8", "limits online",
+           "limits banked"]  # fmt: skip
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -233,6 +236,8 @@ def _limits(one: Size, rates: Mapping[str, Rate], assumed: Assumptions) -> list[
     first = "not measured" if decoder is None else "decoder" if cores > assumed.cores else "GPU"
     second = "not measured" if disk is None else "disk" if wanted > disk.per_second else "GPU"
     cells = [f"{online:,.0f}", f"{cores:,.2f}" if decoder else "not measured", f"{wanted:,.0f}"]
+    reading = [one.seconds_read(disk.per_second, *kept) / 3600 for kept in ((2, 0), (1, PCA))] if disk else []
+    cells.append(" / ".join(f"{hours:,.0f}" for hours in reading) or "not measured")
     return [one.data.name, *cells, first, second]
 
 

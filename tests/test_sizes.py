@@ -30,6 +30,7 @@ def test_a_frame_of_three_layers_of_vit_b8_takes_3_6_megabytes(penn):
     assert penn.gigabytes() == pytest.approx(1140 * 70 * 4 * 3_612_672 / 1e9)
     assert penn.gigabytes(1) == penn.gigabytes() / 2
     assert penn.gigabytes(2, 256) == pytest.approx(penn.gigabytes() / 9)
+    assert penn.seconds_read(1000) == pytest.approx(91_200_000 * 3_612_672 / 1e9), "a gigabyte a second"
 
 
 def test_hours_are_operations_over_the_rate_and_the_bank_pays_the_backbone_once(penn):
