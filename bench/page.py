@@ -7,7 +7,8 @@
 
 A benchmark replaces its own section when it has ended, so a page may hold sections of several days: each says of
 which. What stands before the first section is written by hand and stays. One that fails or misses a target is said to,
-on its section and by the exit status. Timings mean little on a machine that does other work: the load is noted.
+on its section and by the exit status. Timings mean little on a machine that does other work: what others took of it is
+noted.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mvf.files import atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "figures" / "benchmarks.md"
-ALONE = 0.5  # load average above which others were at work
+ALONE, LISTEN = 0.1, 2.0  # share of the processors above which others are at work; seconds of looking
 PACKAGES = ("torch", "torchvision", "timm", "av", "numpy")
 
 
@@ -99,7 +100,9 @@ def run(benchmark: Benchmark, quick: bool) -> tuple[str, int]:
     command = benchmark.command
     if quick and benchmark.quick is not None:
         command = f"{command.split()[0]} {benchmark.quick}"
-    load, started = os.getloadavg()[0], time.perf_counter()
+    before = ticks()
+    time.sleep(LISTEN)
+    busy, before, started = share("busy", before, LISTEN), ticks(), time.perf_counter()
     done = subprocess.run(
         [sys.executable, *shlex.split(f"bench/{command}")],
         cwd=ROOT,
@@ -107,7 +110,9 @@ def run(benchmark: Benchmark, quick: bool) -> tuple[str, int]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    lines = [f"## {benchmark.title}", "", f"`python bench/{command}`: {origin(load, time.perf_counter() - started)}"]
+    seconds = time.perf_counter() - started
+    where = origin(busy, share("stolen", before, seconds), seconds)
+    lines = [f"## {benchmark.title}", "", f"`python bench/{command}`: {where}"]
     if done.returncode:
         lines += ["", f"**Failed, or missed a target** (exit status {done.returncode})."]
     return "\n".join([*lines, "", body(done.stdout), ""]), done.returncode
@@ -119,14 +124,29 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def origin(load: float, seconds: float) -> str:
-    """Machine, versions, date, commit, load and duration, in words."""
+def ticks() -> dict[str, float]:
+    """Seconds so far of all processors together: busy, and stolen from a virtual machine by others; else zeros."""
+    found = Path("/proc/stat")
+    if not found.exists():
+        return {"busy": 0.0, "stolen": 0.0}
+    user, nice, system, _, _, interrupts, soft, stolen = (int(word) for word in found.read_text().split()[1:9])
+    rate = os.sysconf("SC_CLK_TCK")
+    return {"busy": (user + nice + system + interrupts + soft) / rate, "stolen": stolen / rate}
+
+
+def share(what: str, before: dict[str, float], seconds: float) -> float:
+    """Of the processors' time."""
+    return (ticks()[what] - before[what]) / seconds / (os.cpu_count() or 1)
+
+
+def origin(busy: float, stolen: float, seconds: float) -> str:
+    """Machine, versions, date, commit, how busy it was before, what was stolen meanwhile, and duration, in words."""
     commit = _output("git", "describe", "--always", "--dirty", "--exclude", "*") or "no commit"
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    alone = "" if load <= ALONE else " (NOT ALONE on the machine)"
+    alone = "" if busy <= ALONE else " (NOT ALONE on the machine)"
     return (
         f"{machine()}; Python {platform.python_version()}, {packages}; {date.today()}, {commit}; "
-        f"load before {load:.1f}{alone}; {seconds / 60:.1f} min"
+        f"processors {busy:.0%} busy before{alone}, {stolen:.1%} stolen by other guests; {seconds / 60:.1f} min"
     )
 
 

@@ -41,8 +41,11 @@ def test_a_failure_and_company_on_the_machine_are_said(page, monkeypatch, tmp_pa
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "one.py").write_text("import sys; print('## Title\\n| a |\\n| --- |'); sys.exit(3)")
     monkeypatch.setattr(page, "ROOT", tmp_path)
-    monkeypatch.setattr(page.os, "getloadavg", lambda: (1.7, 0, 0))
+    monkeypatch.setattr(page, "LISTEN", 0.1)
+    seconds = iter([0.0, 0.15, 0.15, 0.15])
+    monkeypatch.setattr(page, "ticks", lambda: {"busy": next(seconds), "stolen": 0.0})
+    monkeypatch.setattr(page.os, "cpu_count", lambda: 2)
     section, status = page.run(page.Benchmark("One", "one.py", "1 s"), quick=False)
     assert status == 3
-    assert "exit status 3" in section and "NOT ALONE" in section
+    assert "exit status 3" in section and "75% busy before (NOT ALONE" in section
     assert section.count("## ") == 1 and "**Title**" in section, "a section has one heading, its own"
