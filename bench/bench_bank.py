@@ -35,7 +35,7 @@ from mvf.bank_store import build_bank
 from mvf.data import find_config_videos
 from mvf.files import atomic
 from mvf.models import build_model
-from mvf.workflow import embed_splits, report_on
+from mvf.workflow import open_subject, stored_or_new_report
 
 EPOCHS, LONGER, TARGET = 20, 60, 8.0  # times faster at LONGER epochs, making the bank included
 BANKED = {"features": "banked", "bank_views": 4}
@@ -49,6 +49,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "PCA 256, int8": BANKED | {"bank_channels": 256, "bank_dtype": "int8"},
     "rolling, R = 4": BANKED | {"bank_renew": 4},
 }
+DEFAULT = "banked, V = 4"
 TIMED = ("online", "banked, V = 4", "int8", "PCA 256")  # making other V takes V / 4 as long
 VIDEOS, LENGTH = 24, 90  # for training; frames each
 QUICK = {
@@ -100,15 +101,15 @@ def in_new_process(settings: dict[str, Any]) -> dict[str, float]:
         return json.loads(done.stdout.splitlines()[-1])
 
 
-def speed_table(base: dict[str, Any]) -> str:
-    """Markdown: seconds, speed-up as measured and at `LONGER` epochs, size."""
+def speed_table(base: dict[str, Any]) -> tuple[str, bool]:
+    """Markdown: seconds, speed-up as measured and at `LONGER` epochs, size; and whether the target is met."""
     epochs = mvf.load_config("synthetic", **base).epochs
     lines = [
         f"| features | disk, MB | frames through the backbone | making, s | {epochs} epochs, s | speed-up, by frames | "
         f"measured | {LONGER} epochs, from these rates | speed-up at {LONGER}, from these rates |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    first: tuple[float, float, float] | None = None
+    first, reached = None, {}
     for name, way in ((name, WAYS[name]) for name in TIMED if name in WAYS):
         found = in_new_process(base | way)
         whole = found["making"] + found["training"]
@@ -117,10 +118,12 @@ def speed_table(base: dict[str, Any]) -> str:
         cells = (f"{found['bytes'] / 1e6:.1f}", f"{found['passed']:,}", f"{found['making']:.1f}")
         gains = (f"{first[0] / found['passed']:.2f}", f"{first[1] / whole:.2f}", f"{longer:.0f} s")
         cells += (f"{found['training']:.1f}", *gains, f"{first[2] / longer:.2f}")
+        reached[name] = first[2] / longer
         lines.append(f"| {' | '.join((name, *cells))} |")
         logging.warning(lines[-1])
-    note = f"Target: V = 4 at {LONGER} epochs at least {TARGET:.0f} times faster. Renewing views counts as training."
-    return "\n".join([*lines, "", note])
+    met = reached.get(DEFAULT, 0.0) >= TARGET
+    note = f"Target: {DEFAULT} at {LONGER} epochs at least {TARGET:.0f} times faster: {'met' if met else 'MISSED'}."
+    return "\n".join([*lines, "", note]), met
 
 
 def quality_table(seeds: int, out: Path, base: dict[str, Any], preset: str) -> str:
@@ -169,15 +172,12 @@ def choose_clips(folder: Path, count: int, out: Path) -> dict[str, str]:
 def judge(out: Path, name: str, preset: str, settings: dict[str, Any]) -> float:
     """Trains (or goes on with, or finds) a run and gives its `cropped` classification."""
     folder = out / f"{''.join(c if c.isalnum() else '_' for c in name)}-{settings['seed']}"
-    report = folder / "metrics.json"
-    if not report.exists():
-        run = mvf.train(mvf.load_config(preset, **settings), folder)
-        report_on(run.model, run.config, embed_splits(run.model, run.config), report)
-    return json.loads(report.read_text())["cropped"]["model"]["classification"]
+    mvf.train(mvf.load_config(preset, **settings), folder)  # refuses a run of other settings
+    return stored_or_new_report(open_subject(folder))["cropped"]["model"]["classification"]
 
 
-def main() -> None:
-    """Prints one table."""
+def main() -> int:
+    """Prints one table; 1 where the target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--quality", type=int, default=0, metavar="SEEDS")
@@ -192,7 +192,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if options.one:
         print(json.dumps(time_training(json.loads(options.one))))
-        return
+        return 0
     if options.ways:
         wanted = ("online", *options.ways.split(";"))
         for name in set(WAYS) - set(wanted):
@@ -202,11 +202,13 @@ def main() -> None:
         base |= choose_clips(options.clips, options.train, Path(options.out, "clips"))
     if options.quality:
         print(quality_table(options.quality, Path(options.out), base, options.preset))
-        return
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         make_videos(Path(folder), VIDEOS, LENGTH)
-        print(speed_table({"epochs": EPOCHS, "dataset": "folder", "data_root": folder} | base))
+        text, met = speed_table({"epochs": EPOCHS, "dataset": "folder", "data_root": folder} | base)
+    print(text)
+    return int(not met and not options.quick)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
