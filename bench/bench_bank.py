@@ -3,7 +3,7 @@
     python bench/bench_bank.py                        speed of online and of a bank (half an hour)
     python bench/bench_bank.py --quick                tiny; checks that it works
     python bench/bench_bank.py --quality 5 --out runs/bank   seeds 1..5 of online and every option, judged (hours)
-    python bench/bench_bank.py --quality 3 --out runs/bank_pullups --clips FOLDER --train 16
+    python bench/bench_bank.py --quality 3 --out runs/bank_pullups --clips FOLDER --train 12
 
 Speed: 24 files of drawn videos, 20 epochs, T = 32, evaluation left out, making the bank included; each in a process of
 its own with an empty bank. At 60 epochs it is worked out from the measured seconds: making + 60 x (training / 20).

@@ -2,6 +2,7 @@
 
     python bench/bench_training.py                                                    (about 3 minutes on two cores)
     python bench/bench_training.py --quick                                            (tiny; checks that it works)
+    python bench/bench_training.py --in-turn                (without reading ahead; --at-once 256: frames not in blocks)
     python bench/bench_training.py --device cuda --backbone dino_vitb8 --image-size 224 --frames 80   (on a GPU)
 
 Writes a markdown table with columns for each device and precision, each measured in a process of its own. Decoding and
@@ -34,9 +35,10 @@ from accelerate import Accelerator
 from torch.utils.flop_counter import FlopCounterMode
 
 import mvf
+from mvf import loading
 from mvf.config import Config
 from mvf.data.records import FrameSource
-from mvf.models.backbone import Backbone
+from mvf.models import backbone
 from mvf.plotting.movies import save_animation
 from mvf.precision import DTYPES, resolve_precision
 from mvf.trainer import Trainer
@@ -137,9 +139,9 @@ def peak_rate(precision: str, device: torch.device, seconds: float = 1.0) -> flo
 
 def operations(config: Config) -> float:
     """Floating-point operations of the backbone for a frame."""
-    backbone = Backbone(config.backbone, "random", config.image_size, config.layers).to("meta")
+    network = backbone.Backbone(config.backbone, "random", config.image_size, config.layers).to("meta")
     with FlopCounterMode(display=False) as counter:
-        backbone(torch.empty(1, 3, config.image_size, config.image_size, device="meta"))
+        network(torch.empty(1, 3, config.image_size, config.image_size, device="meta"))
     return counter.get_total_flops()
 
 
@@ -151,6 +153,10 @@ def make_videos(folder: Path, count: int, length: int) -> None:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Trains and returns seconds a step by part, and rates."""
+    if options.in_turn:
+        loading.read_ahead = lambda items: (item for item in items)
+    if options.at_once:
+        backbone.PIXELS_AT_ONCE = options.at_once * options.image_size**2
     with tempfile.TemporaryDirectory() as name:
         videos, folder = Path(name, "videos"), Path(name, "run")
         videos.mkdir()
@@ -295,6 +301,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--in-turn", action="store_true", help="make batches between the steps, not beside them")
+    parser.add_argument("--at-once", type=int, default=0, help="frames that pass the backbone together on a CPU")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -73,7 +73,7 @@ BENCHMARKS = {
     ),
     "bank-quality-real": Benchmark(
         "Feature bank: quality, pull-ups",
-        "bench_bank.py --quality 3 --out runs/bank_pullups --clips ../shared/real/pullups --train 16 "
+        "bench_bank.py --quality 3 --out runs/bank_pullups --clips ../shared/real/pullups --train 12 "
         "-p epochs 20 -p localization false",
         "2 h",
         False,
