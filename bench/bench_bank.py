@@ -31,6 +31,8 @@ from scipy import stats
 
 import mvf
 import mvf.files
+from mvf import workflow
+from mvf.bank import FeatureBank
 from mvf.bank_store import build_bank
 from mvf.data import find_config_videos
 from mvf.files import atomic
@@ -170,9 +172,13 @@ def choose_clips(folder: Path, count: int, out: Path) -> dict[str, str]:
 
 
 def judge(out: Path, name: str, preset: str, settings: dict[str, Any]) -> float:
-    """Trains (or goes on with, or finds) a run and gives its `cropped` classification."""
+    """Trains (or goes on with, or finds) a run and gives its `cropped` classification.
+
+    All are judged on stored features of the clean view, which saves `online` most of the time of it.
+    """
     folder = out / f"{''.join(c if c.isalnum() else '_' for c in name)}-{settings['seed']}"
     mvf.train(mvf.load_config(preset, **settings), folder)  # refuses a run of other settings
+    workflow.clean_bank = lambda model, config: FeatureBank(model.backbone, None, config.precision)
     return stored_or_new_report(open_subject(folder))["cropped"]["model"]["classification"]
 
 

@@ -80,7 +80,7 @@ BENCHMARKS = {
     ),
     "fusion": Benchmark("Fusion, with and without merged tokens", "bench_fusion.py", "20 min", False, "--quick"),
     "merge-quality": Benchmark(
-        "Merged tokens: quality, drawn videos", "merge_quality.py -p epochs 40 -p localization false", "50 min", False
+        "Merged tokens: quality, drawn videos", "merge_quality.py -p localization false", "50 min", False
     ),
     "long": Benchmark(
         "A two-hour video", "bench_long.py --minutes 120 --features random", "10 min", False, "--minutes 2"
