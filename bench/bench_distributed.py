@@ -42,7 +42,11 @@ CASES = {
     "tcc": {"objective": "tcc"},
     "lav": {"objective": "lav"},
     "gta": {"objective": "gta"},
+    "vava": {"objective": "vava"},
+    "lrprop": {"objective": "lrprop"},
     "vsp": {"objective": "vsp"},
+    "vsp_p": {"objective": "vsp_p"},
+    "vsp_f": {"objective": "vsp_f"},
     "scl+0.1*lav": {"objective": "scl+0.1*lav"},
 }
 SMALL = {

@@ -57,8 +57,9 @@ def embed(
         model: Trained model; it is used in eval mode and left in the mode it had.
         records: The videos.
         out: Folder that gets one `.npy` a video, chunk by chunk; the list then holds memory maps, and a second call
-            with the same model goes on where the first stopped, to the same bits, inside a video too. A video of
-            several chunks gets a `.seams.csv` (`mvf.streaming.Seam`).
+            with the same model goes on where the first stopped, to the same bits, inside a video too. What is there of
+            a video that has changed since, or in another precision, is made again. A video of several chunks gets a
+            `.seams.csv` (`mvf.streaming.Seam`).
         chunk: Frames that MTF sees at once.
         overlap: Frames that neighbouring chunks share. With 0, as published, the last chunk is what remains of a
             video and has a faster clock; with more it starts earlier, so that all chunks are equally long.
@@ -126,18 +127,17 @@ def _embed_to_disk(
 ) -> np.ndarray:
     """The embeddings of a video as a memory map, made as far as they are not there yet."""
     with shards.lock():
-        found = shards.load(record.name)
-        if found is not None:
-            bar.update(len(found))
-            return found
-        numbers = resolve_precision(precision, next(model.parameters()).device) if cache is None else "bank"
+        if cache is None:
+            numbers = resolve_precision(precision, next(model.parameters()).device)
+        else:
+            numbers = cache.folder.name  # digest of what a bank is made from
         part = shards.part(record.name, f"{record.source.identity}\n{numbers}", record.num_frames)
         bar.update(part.frames)
         if part.frames < part.length:
             for piece in embed_pieces(model, record, chunking, cache, precision, part.frames):
                 part.append(_counted(piece, bar))
         part.finish()
-    return shards.load(record.name)
+        return part.load()
 
 
 def _counted(piece: Piece, bar: tqdm) -> Piece:

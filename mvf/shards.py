@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import logging
 import os
 import re
 from dataclasses import astuple, fields
@@ -15,6 +16,8 @@ from filelock import FileLock
 
 from mvf.files import atomic
 from mvf.streaming import Chunking, Piece, Seam, seam_jumps
+
+logger = logging.getLogger(__name__)
 
 
 class Shards:
@@ -51,13 +54,8 @@ class Shards:
         readable, mark = re.sub(r"[^\w.-]", "_", name), hashlib.sha256(name.encode()).hexdigest()[:8]
         return self.folder / f"{readable}-{mark}.npy"
 
-    def load(self, name: str) -> np.ndarray | None:
-        """The stored embeddings of a video as a memory map, or None."""
-        path = self.path(name)
-        return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
-
     def part(self, name: str, video: str, length: int) -> Part:
-        """What there is of an unfinished video; see `Part`."""
+        """What there is of a video; see `Part`."""
         return Part(self.path(name), video, length, self.chunking)
 
     def seams(self, name: str) -> list[Seam]:
@@ -73,20 +71,33 @@ class Part:
     """A `.npy` under a hidden name that grows by pieces, and beside it how far it is known to be good.
 
     The note is renamed into place after the piece has reached the disk, so what it counts is there whenever the
-    process is killed; what follows in the file is written over.
+    process is killed; what follows in the file is written over. A finished `.npy` keeps a hidden note of what it was
+    made from: one of something else, or without a note (older versions wrote none), is deleted here.
 
     Args:
         path: Of the finished file.
-        video: Changes whenever the embeddings may: a part of another video is started over.
+        video: Changes whenever the embeddings may: those of another video are started over.
         length: Frames of the video.
         chunking: With which it is embedded.
+
+    Attributes:
+        frames: That are known to be good, from the first on.
+        disagreement: Of their pieces.
     """
 
     def __init__(self, path: Path, video: str, length: int, chunking: Chunking) -> None:
         self.path, self.length, self.chunking = path, length, chunking
         self.data, self.note = path.with_name(f".{path.stem}.part"), path.with_name(f".{path.stem}.progress.json")
+        self.made_from = path.with_name(f".{path.stem}.made_from")
         self.video = hashlib.sha256(f"{video}\n{length}".encode()).hexdigest()
-        self.frames, self.disagreement = self._progress()
+        if self.path.exists() and not self._is_finished():
+            logger.warning("%s is of another video file or precision, or does not say of which: it is made again", path)
+            path.unlink()
+        self.frames, self.disagreement = (length, []) if path.exists() else self._progress()
+
+    def load(self) -> np.ndarray:
+        """The finished embeddings as a memory map."""
+        return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
     def append(self, piece: Piece) -> None:
         """Adds the next piece and notes it.
@@ -119,14 +130,23 @@ class Part:
         self.frames, self.disagreement = piece.stop, seen
 
     def finish(self) -> None:
-        """Gives the file its name, and writes what its seams show beside it."""
+        """Gives the file its name, and writes beside it what its seams show and what it was made from."""
+        if self.path.exists():
+            return
         embeddings = np.load(self.data, mmap_mode="r", allow_pickle=False)
         seams = seam_jumps(embeddings, self.chunking, self.disagreement[1:])
         if seams:
             with atomic(_seams_file(self.path)) as path, open(path, "w", newline="") as file:
                 csv.writer(file).writerows([[f.name for f in fields(Seam)], *map(astuple, seams)])
+        else:
+            _seams_file(self.path).unlink(missing_ok=True)  # of a longer video that was here
+        with atomic(self.made_from) as path:  # before the name: whoever is killed between them leaves a whole part
+            path.write_text(self.video)
         os.replace(self.data, self.path)
         self.note.unlink(missing_ok=True)
+
+    def _is_finished(self) -> bool:
+        return self.made_from.exists() and self.made_from.read_bytes() == self.video.encode()
 
     def _progress(self) -> tuple[int, list[float]]:
         """Frames known to be good, and the disagreement of their pieces."""

@@ -176,8 +176,7 @@ def sizes_page(rates: Mapping[str, Rate], assumed: Assumptions, data: Sequence[D
         "# What training costs",
         "Made by `python -m mvf sizes`. **No GPU hour below was measured**: they are operations counted / (peak x "
         f"utilisation), assumed {assumed.teraflops:g} teraflops x {assumed.utilisation:g}; the price is assumed, "
-        f"{assumed.dollars:g} dollars an hour of one GPU. Settings are the presets' (ViT-B/8 at 224, epochs, T); "
-        "CPU hours are counted at the measured rates at the end. Evaluation is not included.",
+        f"{assumed.dollars:g} dollars an hour of one GPU. Settings are the presets' (ViT-B/8 at 224); no evaluation.",
         "## Frames, hours, dollars",
         _table(_HOURS, [_hours(one, rates, assumed) for one in sizes]),
         f"Frames: epochs x videos x {VIEWS} views x T, padding included, as it passes the backbone too. A frame costs "
@@ -190,9 +189,10 @@ def sizes_page(rates: Mapping[str, Rate], assumed: Assumptions, data: Sequence[D
         _table(_BANK, [_bank(one) for one in sizes]),
         "## What limits next",
         _table(_LIMITS, [_limits(one, rates, assumed) for one in sizes]),
-        "Decoding: every video is decoded once an epoch, up to the last frame that is used. Reading: every frame of "
-        "every clip. A bank that neither fits the memory nor is made smaller takes the hours of reading, and `online` "
-        "may be faster.",
+        "Decoding: every video is decoded once an epoch, up to the last frame that is used; the rate is that of a "
+        "drawn clip of 320 x 240 in H.264, and real or larger footage decodes slower. Reading: every frame of every "
+        "clip. A bank that neither fits the memory nor is made smaller takes the hours of reading, and `online` may "
+        "be faster.",
         "## Where the numbers are from",
         "\n".join(f"- {one.name}: {one.source}." for one in data),
         _table(["rate", "measured", "machine", "versions", "date, load", "command"], _measured(rates)),
@@ -201,7 +201,7 @@ def sizes_page(rates: Mapping[str, Rate], assumed: Assumptions, data: Sequence[D
 
 
 _HOURS = ["data", "videos", "epochs", "frames", "GPU hours online (NOT measured)", "GPU hours banked (NOT measured)",
-          "dollars online / banked, GPU alone", "CPU hours online (backbone, measured rate)"]  # fmt: skip
+          "dollars online / banked, GPU alone", "hours of the measured machine online, backbone alone"]  # fmt: skip
 _BANK = ["data", "frames stored", "GB bfloat16", "GB int8", f"GB PCA-{PCA} bfloat16", f"GB PCA-{PCA} int8"]
 _LIMITS = ["data", "frames/s the GPU takes online", "decoding cores wanted online", "MB/s read that a bank wants",
            f"hours to read it at the measured rate: bfloat16 / PCA-{PCA} int8", "limits online",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from mvf.distributed import SyncBatchNorm, synchronise_batch_norm
+from mvf.losses import OBJECTIVES
+from mvf.losses.combined import parse_objective
 from mvf.run_folder import read_history
 from tests.conftest import TINY
 
@@ -114,6 +117,20 @@ def test_names_weights_and_other_modules_stay():
 
 
 # loss curves --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The program, which is no module of the package."""
+    spec = importlib.util.spec_from_file_location("bench_distributed", BENCH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_objective_is_among_the_curves(bench):
+    compared = {name for case in bench.CASES.values() for name in parse_objective(case.get("objective", "scl"))}
+    assert compared == set(OBJECTIVES)
 
 
 def check_curves(folder: Path, *cases: str) -> None:

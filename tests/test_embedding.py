@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,12 @@ import torch
 import mvf
 from mvf.bank import FeatureBank
 from mvf.data.augment import evaluation_view
+from mvf.data.records import VideoRecord
+from mvf.data.video import VideoFile
 from mvf.embedding import embed_features, video_features
 from mvf.streaming import chunk_bounds
+from tests.conftest import TINY
+from tests.data.footage import write_video
 
 
 @pytest.fixture
@@ -56,6 +62,84 @@ def test_out_streams_to_disk_and_a_second_call_goes_on(subject, tmp_path):
     for a, b in zip(direct, again):
         np.testing.assert_array_equal(a.embeddings, b.embeddings)
     assert isinstance(first[0].embeddings, np.memmap)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return mvf.build_model(mvf.load_config("synthetic", **TINY))
+
+
+@pytest.fixture
+def kept(model, tmp_path):
+    """A model, what it left of the video file a.mp4 in three chunks, and how to embed that file again."""
+    folder = tmp_path / "shards"
+
+    def embed(out=folder, precision="fp32", cache=None):
+        record = VideoRecord("a", "", VideoFile(tmp_path / "a.mp4"))
+        return mvf.embed(model, [record], out=out, chunk=5, precision=precision, cache=cache)[0].embeddings
+
+    write_video(tmp_path / "a.mp4", 12)
+    embed()
+    assert len(list(folder.glob("*.seams.csv"))) == 1
+    return model, embed, folder
+
+
+def test_a_finished_file_of_a_video_that_was_replaced_since_is_made_again(kept, tmp_path, caplog):
+    _, embed, folder = kept
+    for frames in (13, 4):
+        write_video(tmp_path / "a.mp4", frames)
+        caplog.clear()
+        np.testing.assert_array_equal(embed(), embed(None))
+        assert "is of another video file or precision" in caplog.text and "it is made again" in caplog.text
+        caplog.clear()
+        assert len(embed()) == frames and not caplog.text
+    assert not list(folder.glob("*.seams.csv")), "seams of the longer video, which is no longer there"
+    assert len(list(folder.glob("*.npy"))) == 1
+
+
+def test_a_finished_file_of_another_precision_or_bank_is_made_again(kept, tmp_path):
+    model, embed, _ = kept
+    banks = [FeatureBank(model.backbone, None, "fp32", tmp_path, dtype=dtype) for dtype in ("bf16", "int8")]
+    given = [{"precision": "bf16"}, *({"cache": bank} for bank in banks)]
+    direct = [embed(None, **options) for options in given]
+    for one, other in zip([embed(), *direct], direct):
+        assert not np.array_equal(one, other), "they give the same, so nothing is compared"
+    for options, wanted in zip(given, direct):
+        np.testing.assert_array_equal(embed(**options), wanted)
+
+
+def test_a_finished_file_without_a_note_is_made_again(kept, caplog):
+    _, embed, folder = kept
+    (path,), (note,) = folder.glob("*.npy"), folder.glob(".*.made_from")
+    note.unlink()
+    np.save(path, np.zeros((12, 8), np.float32))
+    np.testing.assert_array_equal(embed(), embed(None))
+    assert "does not say of which" in caplog.text and note.exists()
+
+
+def test_a_kill_before_the_finished_part_has_its_name_costs_nothing(kept, monkeypatch, caplog):
+    _, embed, folder = kept
+    for path in [*folder.glob("*.npy"), *folder.glob(".*.made_from")]:
+        path.unlink()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mvf.shards.os.replace", _but_last(os.replace, killed))
+        with pytest.raises(KeyboardInterrupt):
+            embed()
+    assert not list(folder.glob("*.npy"))
+    direct = embed(None)
+    monkeypatch.setattr("mvf.shards.Part.append", killed)
+    np.testing.assert_array_equal(embed(), direct)
+    assert not caplog.text
+
+
+def _but_last(replace_file, last):
+    """Renames all but the finished file itself."""
+    return lambda source, target: (last if str(source).endswith(".part") else replace_file)(source, target)
 
 
 def test_out_of_another_model_is_refused(subject, tiny, tmp_path):

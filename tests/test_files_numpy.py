@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import resource
+import struct
+import tracemalloc
+import zipfile
+import zlib
+
 import numpy as np
 import pytest
 
-from mvf.files_numpy import read_npy, read_npz
+from mvf import files_numpy
+from mvf.files_numpy import free_memory, read_npy, read_npz
 
-from .fuzz.harness import npy_header, zipped
+from .fuzz.harness import limits, npy_header, unfolding, zipped
 
 
 @pytest.mark.parametrize("kind", ["f8", ">i4", "?", "U3", "c16", "M8[s]"])
@@ -21,8 +28,8 @@ def test_arrays_come_back_as_they_were_saved(tmp_path, kind, shape):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (npy_header("(1000000000, 4)"), "buffer is smaller"),
-        (npy_header("(9223372036854775808,)"), "header is damaged"),
+        (npy_header("(1000000000, 4)"), "are 32000000000 bytes, 16 follow"),
+        (npy_header("(9223372036854775808,)"), "bytes, 16 follow"),
         (npy_header("(-1,)"), "its shape is"),
         (npy_header("(2,)", "'O'"), "it holds objects"),
         (npy_header("(2,)", "-" * 3000 + "1"), "header is damaged"),
@@ -36,3 +43,66 @@ def test_a_header_that_lies_is_refused_before_memory_is_taken(tmp_path, data, re
     (tmp_path / "a.npz").write_bytes(zipped({"a.npy": data}))
     with pytest.raises(ValueError, match=reason):
         read_npz(tmp_path / "a.npz")
+
+
+def test_an_archive_that_unfolds_beyond_the_free_memory_is_refused_by_the_name_of_its_member(tmp_path, monkeypatch):
+    values = np.zeros((1000, 500))
+    np.savez_compressed(tmp_path / "a.npz", small=values[:100], large=values)
+    assert (tmp_path / "a.npz").stat().st_size < values.nbytes / 500
+    assert np.array_equal(read_npz(tmp_path / "a.npz")["large"], values), "zeros are honest, whatever their ratio"
+    monkeypatch.setattr(files_numpy, "free_memory", lambda: values.nbytes)
+    with pytest.raises(ValueError, match=r'"large\.npy" \(and what comes before it\) takes 0\.0 GB of memory'):
+        read_npz(tmp_path / "a.npz")
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(ValueError, match=r"a\.npy is .*it takes 0\.0 GB of memory, of which 0\.0 GB are free"):
+        read_npy(tmp_path / "a.npy")
+
+
+def test_four_gigabytes_in_four_megabytes_are_refused_under_a_limit_of_three(tmp_path):
+    (tmp_path / "a.npz").write_bytes(unfolding("a.npy"))
+    wanted = r'"a\.npy" .* takes 4\.3 GB of memory, of which [0-3]\.\d GB are free'
+    with limits(), pytest.raises(ValueError, match=wanted):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_a_member_that_unfolds_further_than_it_declares_takes_no_more_than_that(tmp_path):
+    data = bytearray(unfolding("a.npy", 1 << 28))
+    begin = npy_header("(33554432,)")[:-16].ljust(1000, b"\0")
+    for place in (14, data.rindex(b"PK\x01\x02") + 16):
+        struct.pack_into("<I", data, place, zlib.crc32(begin))
+        struct.pack_into("<I", data, place + 8, len(begin))
+    (tmp_path / "a.npz").write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r'"a\.npy": float64 \(33554432,\) are 268435456 bytes, \d+ follow'):
+        read_npz(tmp_path / "a.npz")
+    peak = tracemalloc.get_traced_memory()[1], tracemalloc.stop()
+    assert peak[0] < 4e6
+
+
+def test_a_member_packed_in_a_way_that_numpy_never_does_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.npy", npy_header("(2,)"))
+    with pytest.raises(ValueError, match=r'"a\.npy" is compressed by method 14: use savez_compressed'):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_a_damaged_member_is_found_by_its_sum(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.arange(100.0))
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[data.index(np.float64(50).tobytes())] ^= 1
+    (tmp_path / "a.npz").write_bytes(data)
+    with pytest.raises(zipfile.BadZipFile, match="CRC-32"):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_the_free_memory_is_what_the_machine_and_the_limit_of_the_process_leave():
+    page = resource.getpagesize()
+    assert 1e7 < free_memory() < 1e14
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * page
+    resource.setrlimit(resource.RLIMIT_AS, (used + 10**8, before[1]))
+    try:
+        assert free_memory() <= 10**8
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 import zlib
 from collections.abc import Collection, Iterator
 from types import MappingProxyType
@@ -70,6 +71,8 @@ def _elements(data: bytes, order: str) -> Iterator[Element]:
 def _matrix(name: str, flags: int, parts: list[Element], order: str) -> np.ndarray:
     """The array of dimensions, name and numbers."""
     kind, shape = flags & 0xFF, tuple(_numbers(name, *parts[0], order).tolist())
+    if not all(isinstance(size, int) and size < LARGEST for size in shape):
+        raise ValueError(f"{name} has the shape {shape}, wanted whole numbers below {LARGEST}")
     if kind != CHARACTERS and (kind not in CLASSES or flags & COMPLEX):
         raise ValueError(f"{name} is of class {kind}, wanted real numbers or text")
     values = _numbers(name, *parts[2], order) if len(parts) > 2 else np.zeros(0)
@@ -77,10 +80,21 @@ def _matrix(name: str, flags: int, parts: list[Element], order: str) -> np.ndarr
         raise ValueError(f"{name} has {len(values)} values for the shape {shape}")
     values = values.reshape(shape, order="F")
     if kind != CHARACTERS:
-        return values.astype(CLASSES[kind])
+        return _cast(name, values, CLASSES[kind])
     if values.ndim != 2:
         raise ValueError(f"{name} is text of shape {shape}")
+    if values.size and (values.dtype.kind == "f" or not 0 <= values.min() <= values.max() <= sys.maxunicode):
+        raise ValueError(f"{name} is text of {values.dtype} that are no characters")
     return np.array(["".join(map(chr, row)) for row in values.tolist()] if values.size else [], dtype=str)
+
+
+def _cast(name: str, values: np.ndarray, kind: str) -> np.ndarray:
+    """The values in the kind of their class; they may be stored as another that holds them too, as whole doubles."""
+    with np.errstate(invalid="ignore"):
+        cast = values.astype(kind)
+    if cast.dtype.kind != "f" and not np.array_equal(cast, values):
+        raise ValueError(f"{name} holds {values[cast != values][0]!s}, which is no {cast.dtype}")
+    return cast
 
 
 def _numbers(name: str, kind: int, data: bytes, order: str) -> np.ndarray:

@@ -107,7 +107,7 @@ def read_embeddings(path: str | Path) -> dict[str, np.ndarray]:
     if len({array.shape[1] for array in arrays.values()}) > 1:
         widths = {name: array.shape[1] for name, array in arrays.items()}
         raise ValueError(f"{path}: all videos must have embeddings of one width, got {widths}")
-    return {name: array.astype(np.float32) for name, array in arrays.items()}
+    return {name: arrays.pop(name).astype(np.float32, copy=False) for name in list(arrays)}  # never all of them twice
 
 
 def read_labels(path: str | Path) -> list[VideoLabels]:

@@ -13,8 +13,9 @@ import pickle
 import re
 import resource
 import signal
-import time
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,7 +71,8 @@ class Target:
         structured: Contents that are nearly valid (or values).
         prepare: Writes valid files into a folder.
         file: Path in that folder of the file that is replaced; empty: the target takes a value.
-        names: Pattern that the message of every error must hold; default the name of the file.
+        names: Pattern that the message of every error must hold, or what gives it for a value; default the name of the
+            file.
     """
 
     name: str
@@ -78,7 +80,7 @@ class Target:
     structured: SearchStrategy[Any]
     prepare: Callable[[Path], Any] = lambda home: None
     file: str = ""
-    names: str = ""
+    names: str | Callable[[Any], str] = ""
 
 
 class BrokenError(AssertionError):
@@ -136,15 +138,16 @@ class Prepared:
             with limits():
                 self.target.read(self.home, content)
         except (ValueError, OSError) as error:
-            return self._judged(error)
+            return self._judged(error, content)
         except Hang as hang:
             raise BrokenError(f"{self.target.name} hangs") from hang
         except Exception as error:
             raise BrokenError(f"{self.target.name}: {type(error).__name__}: {error}") from error
         return "read"
 
-    def _judged(self, error: Exception) -> str:
-        wanted = self.target.names or re.escape(Path(self.target.file).name)
+    def _judged(self, error: Exception, content: Any) -> str:
+        names = self.target.names or re.escape(Path(self.target.file).name)
+        wanted = names(content) if callable(names) else names
         if not re.search(wanted, str(error)):
             raise BrokenError(f"{self.target.name}: the message does not name {wanted}: {error!r}") from error
         cause: BaseException | None = error
@@ -234,14 +237,15 @@ def hostile_files(home: Path) -> list[bytes]:
 
 
 def within(valid: bytes, files: list[bytes]) -> list[bytes]:
-    """Of a zip archive: the same with its largest member replaced by each of the files."""
+    """Of a zip archive: the same with its largest member replaced by each of the files; of arrays, one that unfolds."""
     if not zipfile.is_zipfile(io.BytesIO(valid)):
         return []
     with zipfile.ZipFile(io.BytesIO(valid)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     pickled = [name for name in members if name.endswith("data.pkl")]
     place = (pickled or sorted(members, key=lambda name: len(members[name])))[-1]
-    return [zipped(members | {place: data}) for data in files]
+    bombs = [unfolding(place)] if place.endswith(".npy") else []
+    return [*(zipped(members | {place: data}) for data in files), *bombs]
 
 
 def zipped(members: dict[str, bytes]) -> bytes:
@@ -251,6 +255,19 @@ def zipped(members: dict[str, bytes]) -> bytes:
         for name, data in members.items():
             archive.writestr(zipfile.ZipInfo(name), data)
     return file.getvalue()
+
+
+def unfolding(name: str, size: int = (1 << 32) - (1 << 24)) -> bytes:
+    """An archive of a thousandth of `size`; its member is a .npy of so many bytes of zeros, 2^24 at least."""
+    header, block = npy_header(f"({size // 8},)")[:-16], 1 << 24
+    deflate = zlib.compressobj(wbits=-15)
+    head = deflate.compress(header) + deflate.flush(zlib.Z_FULL_FLUSH)
+    zeros = deflate.compress(bytes(block)) + deflate.flush(zlib.Z_FULL_FLUSH)  # after a full flush, as good as first
+    data = bytearray(zipped({name: head + zeros * (size // block) + deflate.flush()}))
+    for place in (8, data.rindex(b"PK\x01\x02") + 10):  # the method: zipfile packs no stream that is packed already
+        struct.pack_into("<H", data, place, zipfile.ZIP_DEFLATED)
+        struct.pack_into("<I", data, place + 14, len(header) + size)
+    return bytes(data)
 
 
 def npy_header(shape: str, kind: str = "'<f8'") -> bytes:
@@ -314,8 +331,3 @@ def _copied(value: Any) -> Any:
 
 def _has(holder: dict | list, key: Any) -> bool:
     return key in holder if isinstance(holder, dict) else isinstance(key, int) and key < len(holder)
-
-
-def clock() -> float:
-    """Seconds, for durations."""
-    return time.perf_counter()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import time
+import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from . import harness
 from .harness import BrokenError, Payload, Prepared, Target
+from .values import TARGETS
 
 
 def _target(read, tmp_path, content: bytes = b"valid") -> Prepared:
@@ -62,3 +65,33 @@ def test_results_and_errors_that_name_the_file_are_fine(tmp_path):
     assert _target(lambda path: path.read_bytes(), tmp_path).try_case(b"x") == "read"
     assert _target(lambda path: path.read_bytes(), tmp_path).try_case(None) == "IsADirectoryError"
     assert _target(lambda path: _raise(ValueError(f"{path}: no")), tmp_path).try_case(b"x") == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("settings: make_config", {"seed": "x"}),
+        ("settings: load_config", ("penn", "", {"seed": "x"})),
+        ("notebook parameters", {"seed": "x"}),
+        ("notebook parameters", {"overrides": {"seed": "x"}}),
+        ("notebook parameters", {"overrides": '{"seed": "x"}'}),
+    ],
+)
+def test_an_error_that_does_not_name_the_setting_is_a_fault(tmp_path, name, content):
+    (target,) = (target for target in TARGETS if target.name == name)
+    assert Prepared(target, tmp_path).try_case(content) == "ValueError"
+    for message in ("must be a whole number", "epochs must be a whole number"):
+        with pytest.raises(BrokenError, match="does not name"):
+            Prepared(replace(target, read=lambda *_, m=message: _raise(ValueError(m))), tmp_path).try_case(content)
+
+
+def test_an_archive_that_unfolds_is_one_of_the_hostile_files(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.ones(3))
+    *_, bomb = harness.within((tmp_path / "a.npz").read_bytes(), [b""])
+    (tmp_path / "a.npz").write_bytes(bomb)
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive, archive.open("a.npy") as file:
+        (member,) = archive.infolist()
+        assert member.file_size > harness.MEMORY > 500 * len(bomb)
+        assert np.lib.format.read_magic(file) == (1, 0)
+        (count,), *_ = np.lib.format.read_array_header_1_0(file)
+        assert count * 8 == member.file_size - file.tell() and file.read(1 << 20) == bytes(1 << 20)

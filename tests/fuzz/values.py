@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ from mvf.notebook import read_parameters, run_config
 from .harness import NUMBERS, TEXTS, Target, plain, texts
 
 NAMES = sorted(field.name for field in fields(Config))
+KINDS = {"seed": int, "layers": str, "preset": str, "overrides": dict, "flag": bool, "rate": float}  # of a notebook
+KNOWN = {*NAMES, *KINDS}
 VALUES = st.one_of(st.sampled_from(NUMBERS), st.sampled_from(TEXTS), plain)
 SETTINGS = st.dictionaries(st.one_of(st.sampled_from(NAMES), texts), VALUES, min_size=1, max_size=3)
 
@@ -40,8 +45,7 @@ def _load(_: Path, case: tuple[str, str, dict]) -> None:
 
 
 def _parameters(_: Path, values: dict) -> None:
-    kinds = {"seed": int, "layers": str, "preset": str, "overrides": dict, "flag": bool, "rate": float}
-    given = read_parameters({"__annotations__": kinds, **dict.fromkeys(kinds), **values})
+    given = read_parameters({"__annotations__": KINDS, **dict.fromkeys(KINDS), **values})
     given = {name: value for name, value in given.items() if name not in ("flag", "rate")}
     _checked(run_config(given))
 
@@ -75,19 +79,34 @@ LINES = st.lists(
     ),
     max_size=4,
 ).map(lambda lines: "\n".join(lines).encode("utf-8", "replace"))
-NOTEBOOK = st.dictionaries(
-    st.sampled_from(["seed", "layers", "preset", "overrides", "flag", "rate"]), VALUES, max_size=3
-)
+NOTEBOOK = st.dictionaries(st.sampled_from([*KINDS]), VALUES, max_size=3)
+
+
+def _named(values: Mapping[str, Any], *others: str) -> str:
+    """Pattern of a message that names one of the settings that were given, or quotes one of `others`."""
+    words = [rf"\b{name}\b" for name in values if name in KNOWN]
+    quoted = [f'"{re.escape(name)}"' for name in (*values, *others) if name not in KNOWN]
+    return "|".join(words + quoted) or "(?!)"
+
+
+def _named_with_overrides(values: Mapping[str, Any]) -> str:
+    given = values.get("overrides")
+    try:
+        given = dict(json.loads(given) if isinstance(given, str) else given)
+    except (TypeError, ValueError, RecursionError):
+        given = {}
+    return _named({**values, **{name: value for name, value in given.items() if isinstance(name, str)}})
+
 
 TARGETS = (
-    Target("settings: make_config", _make, SETTINGS, names="[a-z_]{3}"),
+    Target("settings: make_config", _make, SETTINGS, names=_named),
     Target(
         "settings: load_config",
         _load,
         st.tuples(st.sampled_from(["penn", "synthetic", "nope"]), st.sampled_from(["", "study", "x"]), SETTINGS),
-        names="[a-z_]{3}",
+        names=lambda case: _named(case[2], "nope", "x"),
     ),
-    Target("notebook parameters", _parameters, NOTEBOOK, names="[a-z_]{3}"),
+    Target("notebook parameters", _parameters, NOTEBOOK, names=_named_with_overrides),
     Target("preset .toml", _presets, LINES, _write_presets, "mine.toml", r"mine\.toml|extends"),
     Target("objective .toml", _presets, LINES, _write_presets, "objectives/tcc.toml", r"tcc\.toml|extends"),
 )
