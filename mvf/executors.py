@@ -91,7 +91,7 @@ class NotebookRun:
             # Slurm signals all processes of a preempted job: the child may have died of what this one handles now
             time.sleep(GRACE)
         if status and told:
-            # papermill fails when it is told to end; if this job then ended by itself, Slurm would count it as failed
+            # papermill dies of being told to end; if this job then ended by itself, Slurm would count it as failed
             logger.warning("told to end: waiting for Slurm to end this job, or to queue it again")
             time.sleep(self.patience)
         return status

@@ -486,34 +486,36 @@ class Requeued(BaseException):
 
 @pytest.fixture
 def job(monkeypatch, tmp_path):
-    """Makes a run in a job, which gets submitit's signal a while after all that its end needs."""
+    """Runs a shell script as the run of a job, which gets submitit's signal some seconds later."""
 
     def requeue(*_):
         raise Requeued
+
+    def start(script, patience, seconds):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            executors.NotebookRun(tmp_path / "run", ["sh", "-c", script], tmp_path / "run.log", patience=patience)()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     monkeypatch.setattr(executors, "GRACE", 0.1)
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     before = {number: signal.signal(number, answer) for number, answer in (
         (signal.SIGTERM, lambda *_: None), (signal.SIGALRM, requeue))}  # fmt: skip
-    yield lambda script, patience: executors.NotebookRun(
-        tmp_path / "run", ["sh", "-c", script], tmp_path / "run.log", patience=patience
-    )
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    yield start
     for number, answer in before.items():
         signal.signal(number, answer)
 
 
 def test_a_run_that_slurm_tells_to_end_waits_until_slurm_ends_it_or_it_is_queued_again(job):
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
     with pytest.raises(Requeued):
-        job(BOTH, patience=60)()
+        job(BOTH, patience=60, seconds=0.5)
 
 
 @pytest.mark.parametrize(("script", "patience"), [(BOTH, 0.3), (CHILD, 60), (BOTH, 0)])
 def test_a_run_that_nobody_ends_or_whose_process_alone_is_killed_has_failed_soon(job, script, patience):
-    signal.setitimer(signal.ITIMER_REAL, 20)
     with pytest.raises(RuntimeError, match="it wrote nothing"):
-        job(script, patience)()
+        job(script, patience, seconds=20)
 
 
 @pytest.mark.slow
