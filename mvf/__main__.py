@@ -15,9 +15,10 @@ from mvf.data import find_config_videos
 from mvf.data.checking import check_lines
 from mvf.distributed import is_main_process
 from mvf.evaluation import read_report, score_embeddings, write_report
-from mvf.executors import EXECUTORS, parse_options
+from mvf.executors import EXECUTORS
 from mvf.exporting import embed_to_file
 from mvf.files import atomic
+from mvf.job_options import parse_options
 from mvf.report import write_page
 from mvf.sizes import Assumptions, read_rates, sizes_page
 from mvf.streaming import Chunking, seam_summary
@@ -93,7 +94,7 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--executor", choices=EXECUTORS, default="", help="runs as jobs of submitit, here or on Slurm")
     command.add_argument(
         "--slurm", action="append", default=[], metavar="NAME=VALUE,...",
-        help="of the jobs: partition, time or timeout (minutes), gpus_per_node, cpus_per_task, mem_gb, ...",
+        help="of the jobs: partition, time or timeout (minutes, D-HH:MM:SS), gpus_per_node, cpus_per_task, mem_gb, ...",
     )  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="only list the runs")
     _add_parameters(command)

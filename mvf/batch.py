@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import signal
@@ -18,8 +17,18 @@ from mvf.casting import cast
 from mvf.config import make_config
 from mvf.config_file import stored_config
 from mvf.executors import EXECUTORS, LocalJobs, NotebookRun, SlurmJobs
-from mvf.files import atomic
-from mvf.tables.plan import ANYWHERE, MANIFEST, METHOD, Job, notebook_parameters, plan, same_run, unique_jobs
+from mvf.files import atomic, lock_file
+from mvf.tables.plan import (
+    ANYWHERE,
+    MANIFEST,
+    METHOD,
+    Job,
+    notebook_parameters,
+    plan,
+    read_manifest,
+    same_run,
+    unique_jobs,
+)
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "train.ipynb"
 LOGS = "logs"
@@ -91,7 +100,7 @@ def submit_all(jobs: Sequence[Job], place: SlurmJobs, report: Callable[[str], No
     logs = jobs[0].folder.parent / LOGS
     logs.mkdir(parents=True, exist_ok=True)
     with open(logs / "submit.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two batches at once must not both find a run unqueued
+        lock_file(lock)  # two batches at once must not both find a run unqueued
         queued, numbers = place.queued(), {}
         for number, job in enumerate(jobs, start=1):
             note = logs / f"{job.name}.job"  # the number of its job
@@ -116,8 +125,8 @@ def write_manifest(
     path = out / MANIFEST
     runs = {preset: {str(job.config.seed): job.name for job in seeds} for preset, seeds in jobs.items()}
     shown = _shown(parameters)
-    before = json.loads(path.read_text()) if path.exists() else {"tables": [], "trials": 0, "runs": {}}
-    if before.get("parameters", shown) != shown:
+    before = read_manifest(path) if path.exists() else {"tables": [], "trials": 0, "runs": {}, "parameters": None}
+    if before["parameters"] not in (None, shown):
         raise ValueError(
             f"{out} holds a batch with settings {before['parameters']}, wanted {shown}: choose another --out"
         )

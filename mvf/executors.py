@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
+import io
+import logging
 import os
 import re
 import shutil
@@ -10,20 +11,26 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mvf.files import lock_file
+from mvf.job_options import minutes
 from mvf.tables.plan import finished
 
 EXECUTORS = ("local", "slurm")
 LOCAL_OPTIONS = ("timeout_min", "gpus_per_node")  # what a machine without a queue can heed
+LIMITS = ("time", "timeout_min")  # of a job's time, as Slurm and as submitit call it
 TIMEOUTS = 100  # that a run may go on after; preemptions are not counted
 MONTH = 30 * 24 * 60  # minutes; submitit's own limit of a local job is two
 GRACE = 5.0  # seconds
+PATIENCE = 30 * 60.0  # seconds, more than clusters leave between telling a job to end and ending it (GraceTime)
 GPUS = "CUDA_VISIBLE_DEVICES"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -35,12 +42,14 @@ class NotebookRun:
         command: The command line.
         log: What the command prints; a lock lies beside it.
         environment: Variables that differ from this process's; None removes one.
+        patience: Seconds that a run which failed after this process was told to end waits to be ended.
     """
 
     folder: Path
     command: Sequence[str]
     log: Path
     environment: Mapping[str, str | None] = field(default_factory=dict)
+    patience: float = 0.0
     child: subprocess.Popen | None = field(default=None, init=False, repr=False)
 
     def __call__(self) -> bool:
@@ -52,7 +61,7 @@ class NotebookRun:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log.with_suffix(".lock"), "w") as lock:
             # the child inherits this lock: whoever starts the run again waits for one that outlived its batch
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock_file(lock)
             if finished(self.folder):
                 return False
             try:
@@ -67,6 +76,9 @@ class NotebookRun:
     def _run(self, lock: int) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, **self.environment}
+        told: list[int] = []
+        if self.patience:  # submitit only logs this signal
+            signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
         with open(self.log, "w") as log:
             self.child = subprocess.Popen(
                 self.command,
@@ -78,6 +90,10 @@ class NotebookRun:
         if status and "SUBMITIT_EXECUTOR" in os.environ:
             # Slurm signals all processes of a preempted job: the child may have died of what this one handles now
             time.sleep(GRACE)
+        if status and told:
+            # papermill dies of being told to end; if this job then ended by itself, Slurm would count it as failed
+            logger.warning("told to end: waiting for Slurm to end this job, or to queue it again")
+            time.sleep(self.patience)
         return status
 
     def stop(self) -> None:
@@ -122,26 +138,6 @@ def submitit() -> ModuleType:
     return submitit
 
 
-def parse_options(texts: Sequence[str]) -> dict[str, Any]:
-    """Options of jobs from `name=value` pairs, several separated by commas; whole numbers become such.
-
-    Example:
-        >>> parse_options(["partition=gpu,time=240", "mem_gb=32"])
-        {'partition': 'gpu', 'time': 240, 'mem_gb': 32}
-
-    Raises:
-        ValueError: for text without `=`.
-    """
-    options = {}
-    for pair in (pair for text in texts for pair in text.split(",")):
-        name, equals, value = pair.partition("=")
-        if not (name.strip() and equals and value.strip()):
-            raise ValueError(f'an option of jobs is NAME=VALUE, as in "partition=gpu,time=240", got "{pair}"')
-        name = {"timeout": "timeout_min"}.get(name.strip(), name.strip())
-        options[name] = int(value) if value.strip().isdecimal() else value.strip()
-    return options
-
-
 class LocalJobs:
     """Runs as submitit's jobs on this machine: apart from this process, and requeued when they are interrupted."""
 
@@ -150,7 +146,7 @@ class LocalJobs:
         if unknown:
             raise ValueError(f"--executor local heeds {', '.join(LOCAL_OPTIONS)} of --slurm, got {', '.join(unknown)}")
         self._executor = submitit().LocalExecutor(folder, max_num_timeout=TIMEOUTS)
-        self._executor.update_parameters(**{"timeout_min": MONTH, **options})
+        self._executor.update_parameters(**options | {"timeout_min": minutes(options.get("timeout_min", MONTH))})
         # without gpus_per_node submitit would hide all of them
         self._gpus = {} if "gpus_per_node" in options else {GPUS: os.environ.get(GPUS)}
 
@@ -173,11 +169,11 @@ class SlurmJobs:
 
     Args:
         folder: Of submitit's files, on a disk that all nodes see.
-        options: Parameters of `submitit.SlurmExecutor` (partition, time in minutes, gpus_per_node, cpus_per_task, ...),
-            `mem_gb`, and `timeout_min` for time.
+        options: Parameters of `submitit.SlurmExecutor` (partition, time, gpus_per_node, cpus_per_task, ...), `mem_gb`,
+            and `timeout_min` for time, which must be given: in minutes, or as sbatch takes it.
 
     Raises:
-        ValueError: without Slurm, or for an option it does not have.
+        ValueError: without Slurm, without a time, or for an option it does not have.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
@@ -185,21 +181,33 @@ class SlurmJobs:
         if missing:
             raise ValueError(f"no {', '.join(missing)} here: run this on a login node of a Slurm cluster, or choose "
                              "--executor local")  # fmt: skip
+        limits = {name: options[name] for name in LIMITS if name in options}
+        if len(limits) != 1:
+            raise ValueError("a job on Slurm needs one time limit, after which it is queued again and goes on: --slurm "
+                             f"time=MINUTES, or time=D-HH:MM:SS; got {limits or 'none'}")  # fmt: skip
         self._executor = submitit().SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
         # a run whose start failed is taken out of the queue instead of waiting there for ever
-        more = {"additional_parameters": {"kill-on-invalid-dep": "yes"}}
+        more = {"additional_parameters": {"kill-on-invalid-dep": "yes"}, "time": minutes(*limits.values())}
         if "mem_gb" in options:
             more["mem"] = f"{options['mem_gb']}GB"
-        if "timeout_min" in options:
-            more["time"] = options["timeout_min"]
-        named = {name: value for name, value in options.items() if name not in ("mem_gb", "timeout_min")}
+        named = {name: value for name, value in options.items() if name not in ("mem_gb", *LIMITS)}
         self._executor.update_parameters(**named, **more)
 
     def submit(self, run: NotebookRun, after: str = "") -> str:
-        """The number of its new job, which begins when job `after` has ended well."""
+        """The number of its new job, which begins when job `after` has ended well.
+
+        Raises:
+            OSError: with sbatch's words when it refuses the job.
+        """
         dependency = f"afterok:{after}" if after else None
         self._executor.update_parameters(job_name=run.folder.name, dependency=dependency)
-        return str(self._executor.submit(run).job_id)
+        try:
+            with redirect_stderr(io.StringIO()):  # submitit prints sbatch's words besides raising them
+                return str(self._executor.submit(replace(run, patience=PATIENCE)).job_id)
+        except RuntimeError as error:
+            words = " ".join(str(error).split()) or "it does not say why"
+            raise OSError(f"queueing {run.folder.name} failed, says sbatch: {words}; the same command, its --slurm "
+                          "options mended, queues this run and those after it") from error  # fmt: skip
 
     @staticmethod
     def queued() -> set[str]:

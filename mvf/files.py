@@ -1,10 +1,12 @@
-"""Where files lie, and files that are never half-written."""
+"""Where files lie, files that are never half-written, and locks."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import io
+import logging
 import os
 import platform
 import re
@@ -12,11 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 PROBE = 2**16  # bytes that a disc with room takes
+
+logger = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -77,6 +83,29 @@ def explained(path: Path, temporary: Path | None = None) -> Iterator[None]:
                 "and run the same again: what was complete before is kept"
             ) from error
         raise
+
+
+def lock_file(file: IO, wait: bool = True) -> bool:
+    """Keeps an open file for this process and those that inherit it, until all of them have closed it.
+
+    On a disc without locks it says so and goes on.
+
+    Args:
+        file: Empty or not, its content does not matter.
+        wait: Until whoever holds it has closed it.
+
+    Returns:
+        False when another holds it and this one does not wait.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        logger.warning("%s: this file system has no locks, so see that no other process works there", file.name)
+    return True
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

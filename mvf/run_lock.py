@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import logging
 import os
 import platform
 import time
@@ -13,13 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from mvf.files import explained, is_alive
+from mvf.files import explained, is_alive, lock_file
 
 LOCK = ".lock"  # there while a process trains, and after a kill, when it holds nothing
 ORPHANS = 20.0  # seconds after which workers of a killed process have noticed and ended
-NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-
-logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -54,7 +49,7 @@ def _take(folder: Path) -> IO[str]:
     patience = time.monotonic() + ORPHANS
     while True:
         file = open(folder / LOCK, "a+", encoding="utf-8")
-        if not _lock(file):
+        if not lock_file(file, wait=False):
             holder = _holder(file)
             file.close()
             if _is_running(holder) or time.monotonic() > patience:
@@ -69,18 +64,6 @@ def _take(folder: Path) -> IO[str]:
             return file
         else:
             file.close()  # the holder before deleted it while we waited: nobody else would see this lock
-
-
-def _lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        logger.warning("%s: this file system has no locks, so see that no other process trains there", file.name)
-    return True
 
 
 def _holder(file: IO[str]) -> str:

@@ -1,5 +1,6 @@
 """Batches: what is planned, and what happens when runs fail, are killed, or are done already."""
 
+import errno
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -186,6 +188,18 @@ def test_a_folder_of_other_settings_is_refused(tmp_path):
         note({"epochs": 3})
 
 
+@pytest.mark.parametrize("text", [b"", b'{"tables": ["tab', b"\xc3", b"[]", b'{"tables": [], "trials": 1, "runs": []}'])
+def test_a_damaged_manifest_is_named_and_can_be_deleted(tmp_path, capsys, text):
+    manifest = tmp_path / "batch.json"
+    manifest.write_bytes(text)
+    assert main(["batch", "table5", "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert f"{manifest} is no manifest of a batch" in said and "delete it" in said and said.count("\n") == 1
+    manifest.unlink()
+    batch.write_manifest(tmp_path, ["table5"], 1, {}, plan(["table5"], 1, tmp_path, {}))
+    assert json.loads(manifest.read_text())["tables"] == ["table5"]
+
+
 def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys):
     assert main(["batch", "table2", "--trials", "1", "--out", str(tmp_path / "runs"), "--dry-run"]) == 0
     listed = capsys.readouterr().out
@@ -253,6 +267,16 @@ def slurm(monkeypatch, tmp_path):
     return jobs
 
 
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A disc that has no locks."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+
 def flags(path):
     """Options of a submitted file, by name."""
     pairs = re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", path.read_text(), flags=re.MULTILINE)
@@ -260,7 +284,8 @@ def flags(path):
 
 
 def submit(out, *more, table="table2"):
-    return main(["batch", table, "--trials", "1", "--out", str(out), "--executor", "slurm", *more])
+    words = more or ("--slurm", "time=60")
+    return main(["batch", table, "--trials", "1", "--out", str(out), "--executor", "slurm", *words])
 
 
 def test_a_cluster_gets_one_job_a_run_with_its_options_and_what_it_starts_from(slurm, tmp_path, capsys):
@@ -307,13 +332,54 @@ def test_nothing_is_queued_while_the_cluster_does_not_answer(slurm, tmp_path, ca
     assert not list(slurm.glob("*.sbatch"))
 
 
+@pytest.mark.parametrize(("given", "limit"), [("time=1-00:00:00", 1440), ("timeout=90", 90)])
+def test_a_time_limit_reaches_slurm_and_submitit_as_minutes(slurm, tmp_path, given, limit):
+    from submitit.core.utils import DelayedSubmission
+
+    assert submit(tmp_path / "runs", "--slurm", given, table="table5") == 0
+    for path in slurm.glob("*.sbatch"):
+        job = DelayedSubmission.load(tmp_path / "runs" / "logs" / "submitit" / f"{path.stem}_submitted.pkl")
+        assert flags(path)["time"] == str(limit) and job._timeout_min == limit
+        assert job.function.patience == executors.PATIENCE
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("printf 'sbatch: no such partition\\nsbatch: it failed\\n' >&2; exit 1", "no such partition sbatch: it"),
+        ("exit 1", "it does not say why"),
+        ("echo welcome", "Could not make sense of sbatch output"),
+    ],
+)
+def test_a_job_that_sbatch_refuses_is_named_on_one_line_and_queued_by_the_next_batch(
+    slurm, tmp_path, capsys, text, words
+):
+    program = tmp_path / "programs" / "sbatch"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    assert submit(tmp_path / "runs", table="table5") == 1
+    said = capsys.readouterr().err
+    assert "penn_resnet50-1" in said and words in said and said.count("\n") == 1
+    program.write_text(SBATCH)
+    assert submit(tmp_path / "runs", table="table5") == 0
+    assert len(list(slurm.glob("*.sbatch"))) == 3
+
+
+def test_on_a_disc_without_locks_a_cluster_gets_its_jobs(slurm, tmp_path, no_locks, caplog):
+    assert submit(tmp_path / "runs", table="table5") == 0
+    assert len(list(slurm.glob("*.sbatch"))) == 3 and "submit.lock: this file system has no locks" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--slurm", "time=3"], "add --executor slurm"),
         (["--executor", "local", "--slurm", "partition=gpu"], "--executor local heeds timeout_min, gpus_per_node"),
         (["--executor", "slurm", "--slurm", "time"], 'NAME=VALUE, as in "partition=gpu,time=240", got "time"'),
-        (["--executor", "slurm", "--slurm", "walltime=3"], "walltime"),
+        (["--executor", "slurm", "--slurm", "walltime=3,time=5"], "walltime"),
+        (["--executor", "slurm", "--slurm", "partition=gpu"], "--slurm time=MINUTES, or time=D-HH:MM:SS; got none"),
+        (["--executor", "slurm", "--slurm", "time=5,timeout=6"], "got {'time': 5, 'timeout_min': 6}"),
+        (["--executor", "slurm", "--slurm", "time=UNLIMITED"], 'not zero; got "UNLIMITED"'),
+        (["--executor", "local", "--slurm", "timeout=soon"], 'not zero; got "soon"'),
     ],
 )
 def test_options_that_no_job_has_are_refused_before_anything_is_written(slurm, tmp_path, capsys, words, message):
@@ -401,3 +467,81 @@ def test_a_stopped_run_ends_its_process(tmp_path):
     run.stop()
     waiting.join(5)
     assert not waiting.is_alive() and run.child.returncode == -signal.SIGTERM
+
+
+def test_on_a_disc_without_locks_a_run_is_run(tmp_path, no_locks, caplog):
+    assert executors.NotebookRun(tmp_path / "run", ["true"], tmp_path / "run.log")()
+    assert "run.lock: this file system has no locks" in caplog.text
+
+
+# what Slurm tells a job that it ends ----------------------------------------------------------------------------------
+
+BOTH = "kill -TERM $PPID $$; sleep 60"  # to all processes of a job, as Slurm
+CHILD = "kill -TERM $$; sleep 60"
+
+
+class Requeued(BaseException):
+    """Ends a job, as submitit does once the job is queued again."""
+
+
+@pytest.fixture
+def job(monkeypatch, tmp_path):
+    """Runs a shell script as the run of a job, which gets submitit's signal some seconds later."""
+
+    def requeue(*_):
+        raise Requeued
+
+    def start(script, patience, seconds):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            executors.NotebookRun(tmp_path / "run", ["sh", "-c", script], tmp_path / "run.log", patience=patience)()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    monkeypatch.setattr(executors, "GRACE", 0.1)
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    before = {number: signal.signal(number, answer) for number, answer in (
+        (signal.SIGTERM, lambda *_: None), (signal.SIGALRM, requeue))}  # fmt: skip
+    yield start
+    for number, answer in before.items():
+        signal.signal(number, answer)
+
+
+def test_a_run_that_slurm_tells_to_end_waits_until_slurm_ends_it_or_it_is_queued_again(job):
+    with pytest.raises(Requeued):
+        job(BOTH, patience=60, seconds=0.5)
+
+
+@pytest.mark.parametrize(("script", "patience"), [(BOTH, 0.3), (CHILD, 60), (BOTH, 0)])
+def test_a_run_that_nobody_ends_or_whose_process_alone_is_killed_has_failed_soon(job, script, patience):
+    with pytest.raises(RuntimeError, match="it wrote nothing"):
+        job(script, patience, seconds=20)
+
+
+@pytest.mark.slow
+def test_a_job_told_to_end_by_slurm_is_still_there_to_be_queued_again(slurm, tmp_path, monkeypatch):
+    keep_one_row(monkeypatch)
+    use_notebook(FAKE.replace('overrides.get("sleep", 0)', "60"), monkeypatch, tmp_path)
+    scontrol = tmp_path / "programs" / "scontrol"
+    scontrol.write_text('#!/bin/sh\necho "$@" >> "$JOBS/asked"\n')
+    scontrol.chmod(0o755)
+    out = tmp_path / "runs"
+    assert submit(out, table="table3") == 0
+    command = [sys.executable, "-m", "submitit.core._submit", str(out / "logs" / "submitit")]
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setenv("SLURM_JOB_ID", "40")
+    process = subprocess.Popen(command)
+    while not (out / "started.txt").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    (papermill,) = psutil.Process(process.pid).children()
+    for one in (psutil.Process(process.pid), papermill, *papermill.children(recursive=True)):
+        one.send_signal(signal.SIGTERM)
+    while psutil.Process(process.pid).children():
+        time.sleep(0.05)
+    time.sleep(executors.GRACE + 3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGUSR2)
+    process.wait(30)
+    assert (slurm / "asked").read_text() == "requeue 40\n"
+    assert not list((out / "logs" / "submitit").glob("*_result.pkl"))  # where submitit notes the end of a job

@@ -21,6 +21,7 @@ NAMED = ("backbone", "objective", "objective_options")
 # what makes a pre-training what it is
 PRE_TRAINING = ("objective_options", "overlap")
 ANYWHERE = ("preset", "device", "workers")
+NOT_SUCH = (ValueError, KeyError, TypeError, AttributeError)  # what looking into damaged JSON, or other JSON, raises
 MANIFEST = "batch.json"  # in the folder of a batch: which run belongs to which row and seed
 WEIGHTS = "backbone_weights."  # and a backbone's name: its weights alone
 
@@ -57,10 +58,28 @@ def finished(folder: Path) -> bool:
     """True when the notebook of a run folder ran to the end."""
     try:
         notebook = json.loads((folder / "train.ipynb").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        ran = notebook["metadata"]["papermill"]
+        ended = bool(ran.get("end_time")) and not ran.get("exception")
+    except (OSError, *NOT_SUCH):  # not there, or cut off in the middle
         return False
-    ran = notebook["metadata"].get("papermill", {})
-    return bool(ran.get("end_time")) and not ran.get("exception") and (folder / "metrics.json").exists()
+    return ended and (folder / "metrics.json").exists()
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What `batch.json` says: `tables`, `trials`, `runs` by preset and seed, `parameters` (None where it has none).
+
+    Raises:
+        ValueError: when it is damaged.
+    """
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        runs = {preset: {str(int(seed)): str(name) for seed, name in seeds.items()}
+                for preset, seeds in stored["runs"].items()}  # fmt: skip
+        found = {"tables": [str(name) for name in stored["tables"]], "trials": int(stored["trials"]), "runs": runs}
+        return found | {"parameters": stored.get("parameters")}
+    except NOT_SUCH as error:
+        raise ValueError(f"{path} is no manifest of a batch ({error!r}): delete it, and run python -m mvf batch again "
+                         "for each of its tables; runs that are done stay so") from None  # fmt: skip
 
 
 def plan(tables: Sequence[str], trials: int, out: str | Path, parameters: Mapping[str, Any]) -> dict[str, list[Job]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from mvf.evaluation.verdicts import FEWEST, paired_interval
 from mvf.results import REPORT, matching_folders
 from mvf.sights import supervision
 from mvf.tables.paper import Column, Row
-from mvf.tables.plan import MANIFEST
+from mvf.tables.plan import MANIFEST, read_manifest
 
 PLACES = {"whole": "whole videos", "cropped": "cropped windows"}  # of scores, as reports and as tables call them
 
@@ -153,21 +152,15 @@ def ranked(start: int, *groups: Mapping[int, Sequence[float | None]]) -> dict[st
 
 
 def _read_batch(folder: Path) -> Batch:
-    path = folder / MANIFEST
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        runs = {
-            preset: [folder / name for _, name in sorted(seeds.items(), key=lambda item: int(item[0]))]
-            for preset, seeds in stored["runs"].items()
-        }
-        tables, trials, parameters = tuple(stored["tables"]), int(stored["trials"]), stored.get("parameters", {})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no manifest of a batch ({error!r}): run python -m mvf batch again") from None
+    stored = read_manifest(folder / MANIFEST)
+    runs = {
+        preset: [folder / seeds[seed] for seed in sorted(seeds, key=int)] for preset, seeds in stored["runs"].items()
+    }
     reports = {
         preset: tuple(read_report(run / REPORT) for run in found if (run / REPORT).exists())
         for preset, found in runs.items()
     }
-    return Batch(folder, tables, trials, parameters, reports)
+    return Batch(folder, tuple(stored["tables"]), stored["trials"], stored["parameters"] or {}, reports)
 
 
 def _by_dataset(words: Mapping[str, str], mark: str = ", ") -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from mvf.config import BASE_FIELDS, load_config
-from mvf.tables.plan import plan, unique_jobs
+from mvf.tables.plan import finished, plan, unique_jobs
 
 
 def configs(parameters, table="table4"):
@@ -51,3 +51,16 @@ def test_fine_tuned_rows_start_from_the_pre_training_of_their_objective():
 def test_the_same_rows_of_tables_share_their_runs():
     jobs = plan(["table1", "table2", "table4"], 1, "out", {})
     assert len([job for job in unique_jobs(jobs) if job.preset == "penn_vsp_published"]) == 1
+
+
+WHOLE = '{"cells": ["é"], "metadata": {"papermill": {"end_time": "now", "exception": null}}}'.encode()
+OTHERS = ["null", "[]", '"text"', "{}", '{"metadata": []}', '{"metadata": {"papermill": null}}']
+
+
+def test_a_notebook_cut_at_any_byte_or_of_other_json_is_of_a_run_that_is_not_finished(tmp_path):
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "train.ipynb").write_bytes(WHOLE)
+    assert finished(tmp_path)
+    for torn in [*(WHOLE[:cut] for cut in range(len(WHOLE))), *(text.encode() for text in OTHERS)]:
+        (tmp_path / "train.ipynb").write_bytes(torn)
+        assert not finished(tmp_path), torn
