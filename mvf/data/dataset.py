@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -217,16 +218,10 @@ def _raw_video(record: VideoRecord, frame_index: Tensor, seeds: tuple[int, ...])
 
 def wanted_frames(record: VideoRecord, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Pieces of the frames at sorted distinct positions: positions (n,), uint8 frames (n, 3, H, W); n <= CHUNK."""
-    first, last = int(wanted[0]), int(wanted[-1])
-    places, pictures, found = set(wanted.tolist()), [], 0
-    for position, picture in enumerate(record.frames(first, last + 1), start=first):
-        if position in places:
-            pictures.append(picture)
-        if pictures and (len(pictures) == CHUNK or position == last):
-            # a (n, H, W, 3) array seen as (n, 3, H, W): the layout that resizes fastest
-            frames = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-            yield wanted[found : found + len(pictures)], frames
-            found += len(pictures)
-            pictures = []
+    pictures, found = record.frames_at(wanted.tolist()), 0
+    while piece := list(islice(pictures, CHUNK)):
+        # a (n, H, W, 3) array seen as (n, 3, H, W): the layout that resizes fastest
+        yield wanted[found : found + len(piece)], torch.from_numpy(np.stack(piece)).permute(0, 3, 1, 2)
+        found += len(piece)
     if found < len(wanted):
-        raise VideoError(f"{record.name} gave {found} of {len(wanted)} wanted frames up to frame {last}")
+        raise VideoError(f"{record.name} gave {found} of {len(wanted)} wanted frames up to frame {int(wanted[-1])}")
