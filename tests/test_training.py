@@ -17,7 +17,7 @@ from mvf.data.dataset import build_dataset, collate
 from mvf.data.records import VideoRecord
 from mvf.embedding import video_features
 from mvf.models.overlap import entity_overlap
-from mvf.run_folder import HISTORY, load_run, read_history
+from mvf.run_folder import HISTORY, load_run, read_history, read_state
 from tests.conftest import TINY
 
 
@@ -153,6 +153,27 @@ def test_a_penalised_run_resumes_to_the_same_weights(tiny, tmp_path):
 def stop_after_two(row):
     if row["epoch"] == 2:
         raise KeyboardInterrupt
+
+
+def test_a_run_whose_loss_is_scaled_resumes_to_the_same_weights_and_scale(tiny, tmp_path):
+    def fit(name, state=None, on_epoch=None):
+        (tmp_path / name).mkdir(exist_ok=True)
+        accelerator = training_accelerator()
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=3.0, growth_factor=1.7, growth_interval=3)
+        made = trainer.Trainer(tiny(epochs=3), tmp_path / name, accelerator)
+        if state is not None:
+            made.load_state(state)
+        made.fit(on_epoch)
+        return accelerator.scaler.state_dict()
+
+    never = fit("never")
+    with pytest.raises(KeyboardInterrupt):
+        fit("stopped", on_epoch=stop_after_two)
+    state = read_state(tmp_path / "stopped" / "state.pt")
+    assert fit("stopped", state) == never and never["scale"] == pytest.approx(3 * 1.7**2)
+    assert equal_weights(tmp_path / "never", tmp_path / "stopped")
+    del state["scaler"]  # as in files written before it was kept
+    assert fit("older", state) != never
 
 
 def test_a_run_from_before_the_new_settings_still_loads_and_starts_others(tiny, tmp_path):
