@@ -101,6 +101,7 @@ class _Made:
 
 def _make(items: Iterable[Item], made: _Made, wanted: threading.Semaphore, stopped: threading.Event) -> None:
     torch.set_num_threads(1)
+    torch.get_num_threads()  # torch sets a thread up at its first use: now, or it would take the number restored below
     made.started.set()
     try:
         source = iter(items)
