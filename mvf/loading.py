@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from itertools import groupby
+from itertools import groupby, tee
 from typing import TypeVar
 
 import torch
@@ -36,31 +36,33 @@ def epoch_batches(
 
 
 def load_batches(
-    dataset: VideoDataset, plans: Sequence[Plan], workers: int, device: torch.device
+    dataset: VideoDataset, plans: Iterable[Plan], workers: int, device: torch.device
 ) -> Iterator[tuple[Plan, Clip | RawClip]]:
     """The batches of `plans`, made ahead: by worker processes, or without any by a thread of this process.
 
-    Where stored views are renewed that happens here, between the last batch of an epoch and the first of the next.
-    Close it (or run it to its end) to stop the thread. For a GPU the batches lie in pinned memory.
+    A plan is asked for when its batch is about to be made, without workers in that thread. Where stored views are
+    renewed that happens here, between the last batch of an epoch and the first of the next. Close it (or run it to its
+    end) to stop the thread. For a GPU the batches lie in pinned memory.
     """
     for first, part in groupby(plans, lambda plan: first_view(plan[0][0], dataset.renew)):
         if dataset.renew and dataset.store is not None:
             dataset.store.move_to(first)
-        yield from _made_ahead(dataset, list(part), workers, device)
+        yield from _made_ahead(dataset, part, workers, device)
 
 
 def _made_ahead(
-    dataset: VideoDataset, plans: Sequence[Plan], workers: int, device: torch.device
+    dataset: VideoDataset, plans: Iterator[Plan], workers: int, device: torch.device
 ) -> Iterator[tuple[Plan, Clip | RawClip]]:
     on_gpu = device.type == "cuda"
     if workers:
         own = torch.Generator()  # else the loader would draw from the generator of dropout
         settings = {"collate_fn": collate, "num_workers": workers, "pin_memory": on_gpu, "generator": own}
-        yield from zip(plans, DataLoader(dataset, batch_sampler=plans, **settings))
+        plans, sent = tee(plans)
+        yield from zip(plans, DataLoader(dataset, batch_sampler=sent, **settings))
         return
-    made = (collate([dataset[item] for item in plan]) for plan in plans)
-    with closing(read_ahead((clip.pin_memory() for clip in made) if on_gpu else made)) as ahead:
-        yield from zip(plans, ahead)
+    made = ((plan, collate([dataset[item] for item in plan])) for plan in plans)
+    with closing(read_ahead(((plan, clip.pin_memory()) for plan, clip in made) if on_gpu else made)) as ahead:
+        yield from ahead
 
 
 def read_ahead(items: Iterable[Item]) -> Iterator[Item]:

@@ -223,11 +223,11 @@ class Trainer:
     def _batches(self, dataset: VideoDataset) -> Iterator[tuple[Plan, Clip | RawClip]]:
         """This process's share of every batch of all epochs that are left, made ahead."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        wanted = [
+        wanted = (
             [(epoch, video) for video in batch[rank::world]]
             for epoch in range(self.epoch + 1, self.config.epochs + 1)
             for batch in self._epoch_batches(epoch)
-        ]
+        )  # an epoch at a time: all of a large dataset take gigabytes
         return load_batches(dataset, wanted, self.config.workers, self.accelerator.device)
 
     def _epoch_batches(self, epoch: int) -> list[list[int]]:

@@ -325,6 +325,20 @@ def test_the_thread_ends_when_training_stops_early(tiny, tmp_path):
     assert "read_ahead" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_planned_an_epoch_at_a_time(tiny, tmp_path, monkeypatch, workers):
+    planned, plan = [], trainer.epoch_batches
+
+    def noted(config, records, epoch, *rest):
+        planned.append(epoch)
+        return plan(config, records, epoch, *rest)
+
+    monkeypatch.setattr(trainer, "epoch_batches", noted)
+    with pytest.raises(KeyboardInterrupt):
+        mvf.train(tiny(features="banked", epochs=50, workers=workers), tmp_path / "run", on_epoch=stop_after_two)
+    assert set(planned) <= {1, 2, 3, 4}
+
+
 @pytest.mark.parametrize("features", ["online", "banked"])
 def test_batches_made_in_a_thread_change_no_bit(tiny, tmp_path, monkeypatch, features):
     config = tiny(features=features)
