@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -19,7 +20,9 @@ from mvf.data.augment import derive_seed
 from mvf.data.dataset import VideoDataset, collate, draw_clip, first_view
 from mvf.data.raw import RawClip
 from mvf.data.samplers import Settings, action_batches, find_sampler, random_batches
-from mvf.distributed import world_size
+from mvf.distributed import is_main_process, world_size
+
+logger = logging.getLogger(__name__)
 
 Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
 Item = TypeVar("Item")
@@ -127,7 +130,14 @@ def check_supervision(loss: nn.Module, records: VideoList, config: Config) -> No
                 f"training videos of {config.dataset} have no labelled phase of 3 frames or more ({without[0]}, ...): "
                 'add phases, leave these videos out, or choose an objective without labels such as "scl"'
             )
-    epoch_batches(config, records, 1, loss.sampler, world_size())  # an action without a pair is named now
+    batches = epoch_batches(config, records, 1, loss.sampler, world_size())  # an action without a pair is named now
+    left_out = len(records) - len(set().union(*batches))
+    if left_out and is_main_process():
+        logger.warning(
+            "every epoch leaves out %d of %d training videos, not always the same: batches are cut to a multiple of "
+            "the %d processes",
+            *(left_out, len(records), world_size()),
+        )
     shortest = min(records, key=lambda record: record.num_frames)
     settings = Settings(loss.views, config.sampling, config.block_rule, config.region, config.overlap)
     draw_clip(

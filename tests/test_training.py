@@ -265,6 +265,16 @@ def test_batches_hold_every_video_once_and_depend_on_seed_and_epoch_only(tiny):
     assert [len(batch) for batch in trainer.epoch_batches(config, ten[:9], epoch=1, world=2)] == [4, 4]
 
 
+def test_videos_left_out_so_that_processes_share_alike_are_counted_once(tiny, monkeypatch, caplog):
+    config, loss = tiny(), mvf.losses.build_loss("scl")
+    records = mvf.data.find_config_videos(config, "train")
+    loading.check_supervision(loss, records, config)
+    assert not caplog.text
+    monkeypatch.setattr(loading, "world_size", lambda: 4)
+    loading.check_supervision(loss, records, config)
+    assert caplog.text.count("leaves out 2 of 6 training videos") == 1
+
+
 def test_no_write_permission_is_said(tiny, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
