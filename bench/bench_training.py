@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import wraps
@@ -37,7 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import mvf
 from mvf import loading
 from mvf.config import Config
-from mvf.data.records import FrameSource
+from mvf.data.records import FrameSource, pick_frames
 from mvf.models import backbone
 from mvf.plotting.movies import save_animation
 from mvf.precision import DTYPES, resolve_precision
@@ -87,8 +87,15 @@ class TimedSource:
         return self.source.count()
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator:
-        """Of the video; on a GPU not synchronised, since decoding runs beside it."""
-        frames = self.source.frames(start, stop, step)
+        """Of the video."""
+        return self._timed(self.source.frames(start, stop, step))
+
+    def frames_at(self, positions: Sequence[int]) -> Iterator:
+        """Of the video."""
+        return self._timed(pick_frames(self.source, positions))
+
+    def _timed(self, frames: Iterator) -> Iterator:
+        """On a GPU not synchronised, since decoding runs beside it."""
         while True:
             started = time.perf_counter()
             frame = next(frames, None)

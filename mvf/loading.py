@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from itertools import groupby
+from itertools import groupby, tee
 from typing import TypeVar
 
 import torch
@@ -19,7 +20,9 @@ from mvf.data.augment import derive_seed
 from mvf.data.dataset import VideoDataset, collate, draw_clip, first_view
 from mvf.data.raw import RawClip
 from mvf.data.samplers import Settings, action_batches, find_sampler, random_batches
-from mvf.distributed import world_size
+from mvf.distributed import is_main_process, world_size
+
+logger = logging.getLogger(__name__)
 
 Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
 Item = TypeVar("Item")
@@ -36,31 +39,33 @@ def epoch_batches(
 
 
 def load_batches(
-    dataset: VideoDataset, plans: Sequence[Plan], workers: int, device: torch.device
+    dataset: VideoDataset, plans: Iterable[Plan], workers: int, device: torch.device
 ) -> Iterator[tuple[Plan, Clip | RawClip]]:
     """The batches of `plans`, made ahead: by worker processes, or without any by a thread of this process.
 
-    Where stored views are renewed that happens here, between the last batch of an epoch and the first of the next.
-    Close it (or run it to its end) to stop the thread. For a GPU the batches lie in pinned memory.
+    A plan is asked for when its batch is about to be made, without workers in that thread. Where stored views are
+    renewed that happens here, between the last batch of an epoch and the first of the next. Close it (or run it to its
+    end) to stop the thread. For a GPU the batches lie in pinned memory.
     """
     for first, part in groupby(plans, lambda plan: first_view(plan[0][0], dataset.renew)):
         if dataset.renew and dataset.store is not None:
             dataset.store.move_to(first)
-        yield from _made_ahead(dataset, list(part), workers, device)
+        yield from _made_ahead(dataset, part, workers, device)
 
 
 def _made_ahead(
-    dataset: VideoDataset, plans: Sequence[Plan], workers: int, device: torch.device
+    dataset: VideoDataset, plans: Iterator[Plan], workers: int, device: torch.device
 ) -> Iterator[tuple[Plan, Clip | RawClip]]:
     on_gpu = device.type == "cuda"
     if workers:
         own = torch.Generator()  # else the loader would draw from the generator of dropout
         settings = {"collate_fn": collate, "num_workers": workers, "pin_memory": on_gpu, "generator": own}
-        yield from zip(plans, DataLoader(dataset, batch_sampler=plans, **settings))
+        plans, sent = tee(plans)
+        yield from zip(plans, DataLoader(dataset, batch_sampler=sent, **settings))
         return
-    made = (collate([dataset[item] for item in plan]) for plan in plans)
-    with closing(read_ahead((clip.pin_memory() for clip in made) if on_gpu else made)) as ahead:
-        yield from zip(plans, ahead)
+    made = ((plan, collate([dataset[item] for item in plan])) for plan in plans)
+    with closing(read_ahead(((plan, clip.pin_memory()) for plan, clip in made) if on_gpu else made)) as ahead:
+        yield from ahead
 
 
 def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
@@ -101,6 +106,7 @@ class _Made:
 
 def _make(items: Iterable[Item], made: _Made, wanted: threading.Semaphore, stopped: threading.Event) -> None:
     torch.set_num_threads(1)
+    torch.get_num_threads()  # torch sets a thread up at its first use: now, or it would take the number restored below
     made.started.set()
     try:
         source = iter(items)
@@ -124,7 +130,14 @@ def check_supervision(loss: nn.Module, records: VideoList, config: Config) -> No
                 f"training videos of {config.dataset} have no labelled phase of 3 frames or more ({without[0]}, ...): "
                 'add phases, leave these videos out, or choose an objective without labels such as "scl"'
             )
-    epoch_batches(config, records, 1, loss.sampler, world_size())  # an action without a pair is named now
+    batches = epoch_batches(config, records, 1, loss.sampler, world_size())  # an action without a pair is named now
+    left_out = len(records) - len(set().union(*batches))
+    if left_out and is_main_process():
+        logger.warning(
+            "every epoch leaves out %d of %d training videos, not always the same: batches are cut to a multiple of "
+            "the %d processes",
+            *(left_out, len(records), world_size()),
+        )
     shortest = min(records, key=lambda record: record.num_frames)
     settings = Settings(loss.views, config.sampling, config.block_rule, config.region, config.overlap)
     draw_clip(

@@ -121,6 +121,7 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """All that resume needs; plain values and tensors, so that it loads with `weights_only=True`."""
+        scaler = self.accelerator.scaler  # of the loss, in fp16
         return {
             "epoch": self.epoch,
             "step": self.steps,
@@ -129,6 +130,7 @@ class Trainer:
             "loss": self.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": {"learning_rate": self._learning_rate(self.epoch)},
+            "scaler": None if scaler is None else scaler.state_dict(),
             "generators": {"cpu": torch.get_rng_state()},
         }
 
@@ -138,6 +140,8 @@ class Trainer:
         self.model.load_trained_state(state["model"])
         self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None and state.get("scaler"):  # older files have none
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["generators"]["cpu"])
         if self.accelerator.is_main_process:
             write_history(self.folder, self.history)
@@ -219,11 +223,11 @@ class Trainer:
     def _batches(self, dataset: VideoDataset) -> Iterator[tuple[Plan, Clip | RawClip]]:
         """This process's share of every batch of all epochs that are left, made ahead."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        wanted = [
+        wanted = (
             [(epoch, video) for video in batch[rank::world]]
             for epoch in range(self.epoch + 1, self.config.epochs + 1)
             for batch in self._epoch_batches(epoch)
-        ]
+        )  # an epoch at a time: all of a large dataset take gigabytes
         return load_batches(dataset, wanted, self.config.workers, self.accelerator.device)
 
     def _epoch_batches(self, epoch: int) -> list[list[int]]:

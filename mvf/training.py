@@ -77,7 +77,7 @@ def _train_one(
     try:
         trainer.fit(on_epoch)
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):  # what a living one raises names it too, without its pid
             raise
         raise ChildProcessError(
             f"a worker that reads data died ({str(error).splitlines()[0]}), most often for want of memory: use fewer "

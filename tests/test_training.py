@@ -17,7 +17,7 @@ from mvf.data.dataset import build_dataset, collate
 from mvf.data.records import VideoRecord
 from mvf.embedding import video_features
 from mvf.models.overlap import entity_overlap
-from mvf.run_folder import HISTORY, load_run, read_history
+from mvf.run_folder import HISTORY, load_run, read_history, read_state
 from tests.conftest import TINY
 
 
@@ -155,6 +155,27 @@ def stop_after_two(row):
         raise KeyboardInterrupt
 
 
+def test_a_run_whose_loss_is_scaled_resumes_to_the_same_weights_and_scale(tiny, tmp_path):
+    def fit(name, state=None, on_epoch=None):
+        (tmp_path / name).mkdir(exist_ok=True)
+        accelerator = training_accelerator()
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=3.0, growth_factor=1.7, growth_interval=3)
+        made = trainer.Trainer(tiny(epochs=3), tmp_path / name, accelerator)
+        if state is not None:
+            made.load_state(state)
+        made.fit(on_epoch)
+        return accelerator.scaler.state_dict()
+
+    never = fit("never")
+    with pytest.raises(KeyboardInterrupt):
+        fit("stopped", on_epoch=stop_after_two)
+    state = read_state(tmp_path / "stopped" / "state.pt")
+    assert fit("stopped", state) == never and never["scale"] == pytest.approx(3 * 1.7**2)
+    assert equal_weights(tmp_path / "never", tmp_path / "stopped")
+    del state["scaler"]  # as in files written before it was kept
+    assert fit("older", state) != never
+
+
 def test_a_run_from_before_the_new_settings_still_loads_and_starts_others(tiny, tmp_path):
     mvf.train(tiny(), tmp_path / "old")
     for name, path in (("config.json", ()), ("model_config.json", ("architecture",))):
@@ -244,6 +265,16 @@ def test_batches_hold_every_video_once_and_depend_on_seed_and_epoch_only(tiny):
     assert [len(batch) for batch in trainer.epoch_batches(config, ten[:9], epoch=1, world=2)] == [4, 4]
 
 
+def test_videos_left_out_so_that_processes_share_alike_are_counted_once(tiny, monkeypatch, caplog):
+    config, loss = tiny(), mvf.losses.build_loss("scl")
+    records = mvf.data.find_config_videos(config, "train")
+    loading.check_supervision(loss, records, config)
+    assert not caplog.text
+    monkeypatch.setattr(loading, "world_size", lambda: 4)
+    loading.check_supervision(loss, records, config)
+    assert caplog.text.count("leaves out 2 of 6 training videos") == 1
+
+
 def test_no_write_permission_is_said(tiny, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -264,16 +295,25 @@ def test_a_refused_setting_leaves_the_folder_free_for_the_right_one(tiny, tmp_pa
 # made ahead -----------------------------------------------------------------------------------------------------------
 
 
-def test_items_made_ahead_come_in_order_one_ahead_and_in_a_thread_of_their_own():
-    made, threads = [], torch.get_num_threads()
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_items_made_ahead_come_in_order_one_ahead_and_in_a_thread_of_their_own(three_threads):
+    made = []
 
     def items():
         for number in range(5):
+            time.sleep(0.02)  # torch meets this thread after the number of the process is restored
             made.append((threading.current_thread().name, torch.get_num_threads()))
             yield number
 
     for number in loading.read_ahead(items()):
-        assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 3
         assert number < len(made) <= number + 2
     assert number == 4 and set(made) == {("read_ahead", 1)}
 
@@ -293,6 +333,20 @@ def test_the_thread_ends_when_training_stops_early(tiny, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         mvf.train(tiny(epochs=50), tmp_path / "run", on_epoch=stop_after_two)
     assert "read_ahead" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_planned_an_epoch_at_a_time(tiny, tmp_path, monkeypatch, workers):
+    planned, plan = [], trainer.epoch_batches
+
+    def noted(config, records, epoch, *rest):
+        planned.append(epoch)
+        return plan(config, records, epoch, *rest)
+
+    monkeypatch.setattr(trainer, "epoch_batches", noted)
+    with pytest.raises(KeyboardInterrupt):
+        mvf.train(tiny(features="banked", epochs=50, workers=workers), tmp_path / "run", on_epoch=stop_after_two)
+    assert set(planned) <= {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("features", ["online", "banked"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 from mvf.clip import Clip
 from mvf.config import Config
 from mvf.data.augment import build_augmentation, derive_seed
-from mvf.data.raw import RawClip, RawVideo
+from mvf.data.raw import AugmentedVideo, RawClip, RawVideo
 from mvf.data.records import VideoRecord
 from mvf.data.samplers import Drawn, Sampler, Settings, find_sampler
 from mvf.data.video import VideoError
@@ -64,7 +65,7 @@ class VideoDataset(Dataset):
         augmentation: Function of (uint8 frames (T, 3, H, W), seed) -> float (T, 3, S, S); needed without a store.
         store: Stored features, in the order of `records`.
         renew: Epochs after which the oldest stored view gives way to a new one; 0: never.
-        raw: Leave the augmentation to the device: items are `RawClip`s.
+        raw_pixels: Frames of up to so many are left to the device to augment: items are `RawClip`s; 0: none are.
         **sampling: Further fields of `mvf.data.samplers.Settings`.
 
     Attributes:
@@ -86,7 +87,7 @@ class VideoDataset(Dataset):
         augmentation: Callable[[Tensor, int], Tensor] | None = None,
         store: FeatureStore | None = None,
         renew: int = 0,
-        raw: bool = False,
+        raw_pixels: int = 0,
         **sampling: Any,
     ) -> None:
         if (augmentation is None) == (store is None):
@@ -96,7 +97,7 @@ class VideoDataset(Dataset):
         self.records, self.length, self.views, self.seed = records, length, views, seed
         self.settings = Settings(views, **sampling)
         self.sampler, self.fewest = find_sampler(sampler), fewest
-        self.augmentation, self.store, self.renew, self.raw = augmentation, store, renew, raw
+        self.augmentation, self.store, self.renew, self.raw_pixels = augmentation, store, renew, raw_pixels
         self.actions = sorted({record.action for record in records})
         self.has_phases = any("phases" in record.annotations for record in records)
 
@@ -118,20 +119,28 @@ class VideoDataset(Dataset):
         if self.store is not None:
             return replace(clip, **self._features(epoch, index, frame_index, generator))
         seeds = tuple(derive_seed(self.seed, epoch, record.name, view) for view in range(len(frame_index)))
-        if self.raw:
-            return RawClip(clip, (_raw_video(record, frame_index, seeds),), self.augmentation)
-        return replace(clip, frames=self._pixels(record, frame_index, seeds)[None])
+        video = self._video(record, frame_index, seeds)
+        if self.raw_pixels:
+            return RawClip(clip, (video,), self.augmentation)
+        return replace(clip, frames=video.pixels[None])
 
-    def _pixels(self, record: VideoRecord, frame_index: Tensor, seeds: Sequence[int]) -> Tensor:
-        """(V, T, 3, S, S) augmented piece by piece, so that a long video's frames are never all in memory."""
+    def _video(self, record: VideoRecord, frame_index: Tensor, seeds: tuple[int, ...]) -> RawVideo | AugmentedVideo:
+        """Small frames as they are; large ones augmented piece by piece, so that they are never all in memory."""
+        distinct, slots = frame_index.unique(return_inverse=True)
+        small: list[Tensor] = []
         pieces: list[list[Tensor]] = [[] for _ in seeds]
-        for positions, frames in wanted_frames(record, frame_index.unique()):
+        for positions, frames in wanted_frames(record, distinct):
+            if frames[0, 0].numel() <= self.raw_pixels:
+                small.append(frames)
+                continue
             for view, seed in enumerate(seeds):
                 shown = torch.isin(positions, frame_index[view])
                 if shown.any():
                     pieces[view].append(self.augmentation(frames[shown], seed))
-        slots = [index.unique(return_inverse=True)[1] for index in frame_index]
-        return torch.stack([torch.cat(piece)[slot] for piece, slot in zip(pieces, slots)])
+        if small:
+            return RawVideo(torch.cat(small), slots, seeds)
+        own = [index.unique(return_inverse=True)[1] for index in frame_index]
+        return AugmentedVideo(torch.stack([torch.cat(piece)[slot] for piece, slot in zip(pieces, own)]))
 
     def _features(
         self, epoch: int, index: int, frame_index: Tensor, generator: torch.Generator
@@ -163,7 +172,10 @@ def build_dataset(
     store: FeatureStore | None = None,
     raw: bool = False,
 ) -> VideoDataset:
-    """The training clips of a configuration, as the objective `needs` them; pixels, or features from a store."""
+    """The training clips of a configuration, as the objective `needs` them; pixels, or features from a store.
+
+    With `raw` frames are left to the device as long as they take no more bytes than the float frames made of them.
+    """
     return VideoDataset(
         records,
         config.num_frames,
@@ -174,7 +186,7 @@ def build_dataset(
         augmentation=None if store is not None else build_augmentation(config),
         store=store,
         renew=config.bank_renew,
-        raw=raw,
+        raw_pixels=torch.float32.itemsize * config.image_size**2 if raw else 0,
         sampling=config.sampling,
         block_rule=config.block_rule,
         region=config.region,
@@ -210,23 +222,12 @@ def _phase(record: VideoRecord, frame_index: Tensor, valid: Tensor) -> Tensor:
     return torch.from_numpy(record.phases)[frame_index].masked_fill(~valid, -1)
 
 
-def _raw_video(record: VideoRecord, frame_index: Tensor, seeds: tuple[int, ...]) -> RawVideo:
-    distinct, slots = frame_index.unique(return_inverse=True)
-    return RawVideo(torch.cat([frames for _, frames in wanted_frames(record, distinct)]), slots, seeds)
-
-
 def wanted_frames(record: VideoRecord, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Pieces of the frames at sorted distinct positions: positions (n,), uint8 frames (n, 3, H, W); n <= CHUNK."""
-    first, last = int(wanted[0]), int(wanted[-1])
-    places, pictures, found = set(wanted.tolist()), [], 0
-    for position, picture in enumerate(record.frames(first, last + 1), start=first):
-        if position in places:
-            pictures.append(picture)
-        if pictures and (len(pictures) == CHUNK or position == last):
-            # a (n, H, W, 3) array seen as (n, 3, H, W): the layout that resizes fastest
-            frames = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-            yield wanted[found : found + len(pictures)], frames
-            found += len(pictures)
-            pictures = []
+    pictures, found = record.frames_at(wanted.tolist()), 0
+    while piece := list(islice(pictures, CHUNK)):
+        # a (n, H, W, 3) array seen as (n, 3, H, W): the layout that resizes fastest
+        yield wanted[found : found + len(piece)], torch.from_numpy(np.stack(piece)).permute(0, 3, 1, 2)
+        found += len(piece)
     if found < len(wanted):
-        raise VideoError(f"{record.name} gave {found} of {len(wanted)} wanted frames up to frame {last}")
+        raise VideoError(f"{record.name} gave {found} of {len(wanted)} wanted frames up to frame {int(wanted[-1])}")

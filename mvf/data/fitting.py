@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from mvf.data.labels import check_phases, fit_length
-from mvf.data.records import FrameSource, VideoRecord
-from mvf.data.video import frame_slice
+from mvf.data.records import FrameSource, VideoRecord, frame_slice, pick_frames
 
 
 class ThinnedSource:
@@ -33,11 +32,11 @@ class ThinnedSource:
         return len(self.source_index)
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
-        wanted = self.source_index[frame_slice(start, stop, step)].tolist()
-        if wanted:
-            kept, first = set(wanted), wanted[0]
-            frames = enumerate(self.source.frames(first, wanted[-1] + 1), first)
-            yield from (frame for number, frame in frames if number in kept)
+        return pick_frames(self.source, self.source_index[frame_slice(start, stop, step)].tolist())
+
+    def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
+        """Frames at ascending distinct positions."""
+        return pick_frames(self.source, self.source_index[list(positions)].tolist())
 
 
 def labelled_record(

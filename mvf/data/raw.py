@@ -1,4 +1,8 @@
-"""Clips augmented where they are trained on: uint8 frames travel, a quarter of the bytes and no frame twice."""
+"""Clips augmented where they are trained on: small uint8 frames travel, no frame twice.
+
+A frame of S x S pixels takes a quarter of the bytes of the float frame made of it, one of 4 S x S pixels as many.
+Videos of larger frames are augmented beforehand, so that a batch never takes more than one of float frames does.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +38,36 @@ class RawVideo:
             shown.append(augmentation(frames[distinct.to(device)], seed)[places.to(device)])
         return torch.stack(shown)
 
+    def pin_memory(self) -> RawVideo:
+        """In memory from which a GPU copies by itself."""
+        return replace(self, frames=self.frames.pin_memory())
+
+
+@dataclass(frozen=True)
+class AugmentedVideo:
+    """The views of one video whose frames are too large to travel.
+
+    Attributes:
+        pixels: (V, T, 3, S, S) float.
+    """
+
+    pixels: Tensor
+
+    def views(self, augmentation: Callable[[Tensor, int], Tensor], device: torch.device | str) -> Tensor:
+        """(V, T, 3, S, S) on `device`; nothing is left to augment."""
+        return self.pixels.to(device, non_blocking=True)
+
+    def pin_memory(self) -> AugmentedVideo:
+        """In memory from which a GPU copies by itself."""
+        return AugmentedVideo(self.pixels.pin_memory())
+
 
 @dataclass(frozen=True)
 class RawClip:
     """A batch of clips without their pixels, and the videos they are to be made from."""
 
     clip: Clip
-    videos: tuple[RawVideo, ...]
+    videos: tuple[RawVideo | AugmentedVideo, ...]
     augmentation: Callable[[Tensor, int], Tensor]
 
     @property
@@ -49,13 +76,13 @@ class RawClip:
         return self.clip.valid
 
     def to(self, device: torch.device | str) -> Clip:
-        """Moves the frames to `device` and augments them there."""
+        """Moves the frames to `device` and augments there what is not yet."""
         frames = torch.stack([video.views(self.augmentation, device) for video in self.videos])
         return replace(self.clip.to(device), frames=frames)
 
     def pin_memory(self) -> RawClip:
         """In memory from which a GPU copies by itself."""
-        videos = tuple(replace(video, frames=video.frames.pin_memory()) for video in self.videos)
+        videos = tuple(video.pin_memory() for video in self.videos)
         return replace(self, clip=self.clip.pin_memory(), videos=videos)
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -11,7 +11,10 @@ import numpy as np
 
 
 class FrameSource(Protocol):
-    """Where the pixels of one video come from: a file, a folder of images, a renderer."""
+    """Where the pixels of one video come from: a file, a folder of images, a renderer.
+
+    One that can read some frames for less than all between them has `frames_at(positions)` too; see `pick_frames`.
+    """
 
     @property
     def identity(self) -> str:
@@ -22,6 +25,22 @@ class FrameSource(Protocol):
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
         """Yields uint8 (H, W, 3) RGB frames; memory does not grow with the video."""
+
+
+def pick_frames(source: FrameSource, positions: Sequence[int]) -> Iterator[np.ndarray]:
+    """The frames at ascending distinct positions: by `source.frames_at`, or where it has none out of all between."""
+    if hasattr(source, "frames_at"):
+        return source.frames_at(positions)
+    if not len(positions):
+        return iter(())
+    wanted, passed = set(positions), enumerate(source.frames(positions[0], positions[-1] + 1), start=positions[0])
+    return (frame for position, frame in passed if position in wanted)
+
+
+def frame_slice(start: int, stop: int | None, step: int) -> slice:
+    if step < 1:
+        raise ValueError(f"step must be at least 1, got {step}")
+    return slice(start, stop, step)
 
 
 @dataclass(frozen=True)
@@ -61,6 +80,10 @@ class VideoRecord:
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
         """Iterates uint8 (H, W, 3) RGB frames with bounded memory."""
         return self.source.frames(start, stop, step)
+
+    def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
+        """Iterates the frames at ascending distinct positions; others are neither converted nor, as images, read."""
+        return pick_frames(self.source, positions)
 
     def load(self) -> np.ndarray:
         """All frames: uint8 (num_frames, H, W, 3) RGB."""

@@ -6,7 +6,7 @@ https://protobuf.dev/programming-guides/encoding and tensorflow/core/example/{ex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from mvf.data.images import VideoError, decode_image
+from mvf.data.records import frame_slice
 from mvf.data.tfrecord import Record, contents, read_records
-from mvf.data.video import file_identity, frame_slice, remembered
+from mvf.data.video import file_identity, remembered
 
 Span = tuple[int, int]  # first byte, and the one after the last
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
@@ -51,9 +52,16 @@ class JpegSpans:
         return self.num_frames
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
+        return self._read(self.spans[frame_slice(start, stop, step)])
+
+    def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
+        """Images at these positions; no others are read."""
+        return self._read(self.spans[position] for position in positions)
+
+    def _read(self, spans: Iterable[Span]) -> Iterator[np.ndarray]:
         size = None
         with self.path.open("rb") as file:
-            for first, end in self.spans[frame_slice(start, stop, step)]:
+            for first, end in spans:
                 file.seek(first)
                 picture = decode_image(file.read(end - first))
                 if picture is None:

@@ -134,8 +134,11 @@ class SyntheticVideo:
         return np.array([_bounds(mask) for mask in self.actor_mask()], dtype=np.float64)
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
-        for frame in range(*slice(start, stop, step).indices(self.count())):
-            yield self._render(frame)
+        return self.frames_at(range(*slice(start, stop, step).indices(self.count())))
+
+    def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
+        """Draws the frames at these positions."""
+        return map(self._render, positions)
 
     @cached_property
     def _timeline(self) -> Timeline:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from mvf.data.images import VideoError, image_files, read_image
+from mvf.data.records import frame_slice
 from mvf.data.seeking import DecodedFrame, numbered
 from mvf.files import atomic, cache_folder, save_array
 from mvf.files_numpy import read_npy
@@ -65,7 +66,14 @@ class VideoFile:
         return len(self.source_index)
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
-        wanted = self.source_index[frame_slice(start, stop, step)]
+        yield from self._read(self.source_index[frame_slice(start, stop, step)])
+
+    def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
+        """Frames at ascending positions; those between are decoded, which is needed, and not converted."""
+        yield from self._read(self.source_index[list(positions)])
+
+    def _read(self, wanted: np.ndarray) -> Iterator[np.ndarray]:
+        """Frames of the file by their numbers in it, which never go back."""
         reformatter = VideoReformatter()  # reused: setting up a colour conversion costs more than doing it
         position = 0
         found = numbered(self._decoded, partial(_decode, self.path), self._times, wanted[0]) if len(wanted) else ()
@@ -83,9 +91,7 @@ class VideoFile:
     @cached_property
     def _times(self) -> np.ndarray:
         """(num_source_frames,) presentation times in seconds, NaN where the file has none."""
-        return remembered(
-            self._source_identity, lambda: np.array([time for _, _, time in self._decoded()], dtype=float)
-        )
+        return remembered(self._source_identity, lambda: np.array([item[2] for item in self._decoded()], dtype=float))
 
     @property
     def _source_identity(self) -> str:
@@ -133,6 +139,10 @@ class ImageFolder:
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
         return self._read(self.files[frame_slice(start, stop, step)])
+
+    def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
+        """Images at these positions; no others are opened, so a damaged one among them does no harm."""
+        return self._read(self.files[position] for position in positions)
 
     def _read(self, files: Iterable[Path]) -> Iterator[np.ndarray]:
         size = None
@@ -238,9 +248,3 @@ def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     except OSError as error:
         logger.warning("frame counts cannot be kept, videos are read again next time: %s", error)
     return values
-
-
-def frame_slice(start: int, stop: int | None, step: int) -> slice:
-    if step < 1:
-        raise ValueError(f"step must be at least 1, got {step}")
-    return slice(start, stop, step)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,17 +37,22 @@ class WarpedSource:
         return len(self.index)
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
-        wanted = self.index[start:stop:step]
+        return self._read(self.index[start:stop:step])
+
+    def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
+        """Frames at these positions."""
+        return self._read(self.index[list(positions)])
+
+    def _read(self, wanted: NDArray[np.int64]) -> Iterator[np.ndarray]:
         for run in np.split(wanted, np.flatnonzero(np.diff(wanted) < 0) + 1):
             if len(run):
                 yield from self._forward(run)
 
     def _forward(self, run: NDArray[np.int64]) -> Iterator[np.ndarray]:
         """Frames of an order that never goes back."""
-        times = dict(zip(*np.unique(run, return_counts=True)))
-        for number, frame in enumerate(self.record.frames(int(run[0]), int(run[-1]) + 1), start=int(run[0])):
-            for _ in range(times.get(number, 0)):
-                yield frame
+        distinct, times = np.unique(run, return_counts=True)
+        for frame, count in zip(self.record.frames_at(distinct.tolist()), times):
+            yield from repeat(frame, count)
 
 
 def warped(record: VideoRecord, index: ArrayLike) -> VideoRecord:

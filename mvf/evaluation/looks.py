@@ -102,7 +102,7 @@ def look(
     """
     index = sampled(record.num_frames)
     index = index[index + later < record.num_frames] + later
-    frames = _read(record, index)
+    frames = np.stack([*record.frames_at(index.tolist())])
     device = next(model.parameters()).device
     pixels = evaluation_view(torch.from_numpy(frames).permute(0, 3, 1, 2), model.backbone.image_size).to(device)
     grid = model.backbone.grid
@@ -118,14 +118,6 @@ def look(
             maps |= _entities(untrained, *features, grid, "untrained_entity")
     last = 0 if heads is None else layers[-1]
     return Look(index, frames.shape[1:3], patches.float().cpu().numpy(), maps, last)
-
-
-def _read(record: VideoRecord, index: np.ndarray) -> np.ndarray:
-    """(n, H, W, 3) frames at ascending positions, in one pass; only they are held."""
-    step = int(np.gcd.reduce(np.diff(index))) if len(index) > 1 else 1
-    wanted = set(index.tolist())
-    passed = zip(range(index[0], index[-1] + 1, step), record.frames(int(index[0]), int(index[-1]) + 1, step))
-    return np.stack([frame for position, frame in passed if position in wanted])
 
 
 def _entities(

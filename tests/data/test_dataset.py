@@ -24,8 +24,8 @@ class Flat:
 
     identity = "flat"
 
-    def __init__(self, length: int, missing: int = 0) -> None:
-        self.length, self.missing, self.asked = length, missing, []
+    def __init__(self, length: int, missing: int = 0, scale: int = 1) -> None:
+        self.length, self.missing, self.scale, self.asked = length, missing, scale, []
 
     def count(self) -> int:
         return self.length
@@ -33,7 +33,7 @@ class Flat:
     def frames(self, start=0, stop=None, step=1):
         for number in range(self.length - self.missing)[start:stop:step]:
             self.asked.append(number)
-            yield picture(number)
+            yield picture(number, 64 * self.scale, 48 * self.scale)
 
 
 class Store:
@@ -158,6 +158,21 @@ def test_a_video_that_gives_fewer_frames_than_it_counted_is_named():
     dataset = VideoDataset([VideoRecord("short", "a", Flat(30, missing=20))], 30, augmentation=_clean)
     with pytest.raises(VideoError, match="short gave .* of .* wanted frames"):
         dataset[0, 0]
+
+
+def test_what_travels_to_the_device_never_takes_more_than_float_frames_and_gives_the_same_clip():
+    config = load_config("penn", num_frames=20, image_size=28)  # 4 x 28 x 28 pixels are a few more than 64 x 48
+    records = [VideoRecord(f"a{scale}", "a", Flat(60, scale=scale)) for scale in (1, 2, 4)]
+    before, after = (
+        collate([build_dataset(config, records, build_loss("scl"), raw=raw)[0, index] for index in range(3)])
+        for raw in (False, True)
+    )
+    sent = [next(part for part in vars(video).values() if isinstance(part, torch.Tensor)) for video in after.videos]
+    assert [tensor.dtype for tensor in sent] == [torch.uint8, torch.float32, torch.float32]
+    assert sum(tensor.nbytes for tensor in sent) <= before.frames.nbytes
+    moved = after.to("cpu")
+    assert torch.equal(moved.frame_index, before.frame_index) and torch.equal(moved.frames[1:], before.frames[1:])
+    torch.testing.assert_close(moved.frames, before.frames, atol=1e-5, rtol=0)  # pieces differ in rounding
 
 
 # banked -------------------------------------------------------------------------------------------------------------

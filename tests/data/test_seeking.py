@@ -43,6 +43,7 @@ def test_frames_are_the_same_to_the_bit_wherever_reading_begins(tmp_path, monkey
     for first in (1, 47, 48, 49, 95, 97, 130, 191, len(whole) - 1):
         np.testing.assert_array_equal(list(source.frames(first)), whole[first:])
     np.testing.assert_array_equal(list(source.frames(100, 150, 7)), whole[100:150:7])
+    np.testing.assert_array_equal(list(source.frames_at([97, 98, 130, 191])), [whole[i] for i in (97, 98, 130, 191)])
 
 
 @pytest.mark.parametrize("suffix, codec", [("mp4", "libx264"), ("avi", "mpeg4"), ("mkv", "libx264")])

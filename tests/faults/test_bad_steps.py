@@ -5,6 +5,7 @@ import pytest
 from accelerate import Accelerator
 
 import mvf
+from mvf.data.dataset import VideoDataset
 from mvf.run_folder import read_history
 from tests.faults.processes import assert_same, check_whole, fail, finish, leftovers
 
@@ -21,6 +22,15 @@ def test_a_worker_that_dies_is_named_and_the_run_goes_on_to_the_same_result(tmp_
         (tmp_path / "reference" / "run" / "config.json").read_bytes()  # they differ in workers alone
     )
     assert_same(tmp_path / "reference", tmp_path / "run")
+
+
+def test_an_error_in_a_worker_that_lives_keeps_its_own_text(tiny, tmp_path, monkeypatch):
+    def fail(self, item):
+        raise RuntimeError("the decoder has no buffer left")
+
+    monkeypatch.setattr(VideoDataset, "__getitem__", fail)
+    with pytest.raises(RuntimeError, match="the decoder has no buffer left"):
+        mvf.train(tiny(features="online", workers=1), tmp_path / "run")
 
 
 @pytest.fixture
