@@ -31,6 +31,7 @@ from scipy import stats
 
 import mvf
 import mvf.files
+import mvf.precision
 from mvf import workflow
 from mvf.bank import FeatureBank
 from mvf.bank_store import build_bank
@@ -68,7 +69,9 @@ def time_training(settings: dict[str, Any]) -> dict[str, float]:
     """Seconds of making the bank (views made later included in training) and of training, and the bank's bytes."""
     config = mvf.load_config("synthetic", **settings)
     records = find_config_videos(config, "train")
-    model = build_model(config)
+    model = build_model(config).to(mvf.precision.resolve_device(config.device))
+    if config.compile:
+        model.backbone.compile_network()
     size = making = 0.0
     passed = config.epochs * len(records) * 2 * config.num_frames  # frames through the backbone; two views, padded
     if config.features == "banked":

@@ -11,31 +11,31 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from mvf.bank_basis import fit_basis
 from mvf.bank_codec import decode, row_bytes
-from mvf.bank_files import bfloat16, check_file, digest, in_chunks, is_to_be_made, write_checked
+from mvf.bank_files import bfloat16, check_file, check_room, digest, growing, in_chunks, is_to_be_made, write_checked
+from mvf.bank_key import made_from
 from mvf.bank_maker import FeatureMaker
 from mvf.data.augment import Augmentation
 from mvf.data.records import VideoRecord
 from mvf.files import atomic, cache_folder
+from mvf.loading import read_ahead
 from mvf.models.backbone import Backbone
-from mvf.precision import resolve_precision
 
 logger = logging.getLogger(__name__)
 FRAMES_AT_ONCE = 32
-ROOM_LEFT = 2**30  # bytes of disk that a bank never takes
 
 
 class FeatureBank:
@@ -50,6 +50,8 @@ class FeatureBank:
         channels: Directions of the patches that are kept; 0: the channels as they are.
         fitted_on: Training videos, on a sample of which the directions are fitted.
         rolling: Seed and rhythm of a run whose views are renewed, and are its own; None: views are shared and kept.
+        run: What else tells that run from others, for the key alone.
+        compiled: Whether the backbone will be compiled when it makes features; None: as it is now.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class FeatureBank:
         channels: int = 0,
         fitted_on: Sequence[VideoRecord] = (),
         rolling: tuple[int, ...] | None = None,
+        run: Mapping[str, Any] | None = None,
+        compiled: bool | None = None,
     ) -> None:
         if channels > backbone.channels or channels and not fitted_on:
             raise ValueError(
@@ -71,30 +75,12 @@ class FeatureBank:
             )
         self.backbone, self.dtype, self.channels = backbone, dtype, channels
         self.fitted_on, self.rolling = fitted_on, rolling
-        self.maker = FeatureMaker(backbone, augmentation, precision, dtype, rolling or ())
-        made_from = {
-            "backbone": backbone.timm_name,
-            "weights": backbone.weights_sha256,
-            "image_size": backbone.image_size,
-            "augmentation": augmentation.identity if augmentation else "clean",
-            "precision": resolve_precision(precision, next(backbone.parameters()).device),
-        } | self._options()
-        self.folder = (root or cache_folder() / "banks") / digest(json.dumps(made_from, sort_keys=True))
-        if not (self.folder / "made_from.json").exists():
-            with atomic(self.folder / "made_from.json") as path:
-                path.write_text(json.dumps(made_from, indent=1))
+        compiled = backbone.compiled if compiled is None else compiled
+        self.maker = FeatureMaker(backbone, augmentation, precision, dtype, rolling or (), compiled)
+        self.made_from = made_from(self.maker, channels, fitted_on, rolling, run)
+        self.folder = (root or cache_folder() / "banks") / digest(json.dumps(self.made_from, sort_keys=True))
         self._basis = self.folder / "basis"
-        self._maps: dict[Path, np.ndarray] = {}
-
-    def _options(self) -> dict[str, Any]:
-        """The part of the key that a plain bank does not have."""
-        options: dict[str, Any] = {} if self.dtype == "bf16" else {"dtype": self.dtype}
-        if self.channels:
-            fitted_on = digest("\n".join(f"{r.name}\n{r.source.identity}" for r in self.fitted_on))
-            options |= {"channels": self.channels, "layers": self.backbone.layers, "fitted_on": fitted_on}
-        if self.rolling is not None:
-            options["rolling"] = self.rolling
-        return options | ({"compiled": True} if self.backbone.compiled else {})
+        self._checked: set[Path] = set()  # and not their maps, each of which keeps a file open
 
     def predicted_bytes(self, records: Sequence[VideoRecord], views: int, first: int = 0) -> int:
         """Bytes that `ensure` would still write: features with their scales, and the directions; exact."""
@@ -112,23 +98,17 @@ class FeatureBank:
         size = self.predicted_bytes(records, views, first)
         if not size:
             return
-        free = shutil.disk_usage(self.folder).free
-        logger.info("feature bank %s: %.2f GB to write, %.1f GB free", self.folder, size / 1e9, free / 1e9)
-        if size > free - ROOM_LEFT:
-            raise OSError(
-                f"the feature bank needs {size / 1e9:.1f} GB in {self.folder} and {free / 1e9:.1f} GB are free: "
-                'use features="online", fewer bank_views, bank_dtype="int8", bank_channels, or a larger disk by '
-                "$MVF_CACHE"
-            )
+        logger.info("feature bank %s: %.2f GB to write", self.folder, size / 1e9)
+        check_room(self.folder, size)
         if self.channels:
             self._fit()
         shown = range(first, first + views)
-        total = sum(r.num_frames for r in records for v in shown if self._missing(r, v))
-        with tqdm(total=total, unit="frame", desc=f"feature bank ({size / 1e9:.2f} GB)") as bar:
-            for record in records:
-                # a lock a video: runs that make the same bank at once share the work
-                with self._locked(record):
-                    self._write_video(record, shown, bar)
+        counts = [r.num_frames * sum(bool(self._missing(r, v)) for v in shown) for r in records]
+        left = [(record, frames) for record, frames in zip(records, counts) if frames]
+        with tqdm(total=sum(counts), unit="frame", desc=f"feature bank ({size / 1e9:.2f} GB)") as bar:
+            # a lock a video: runs that make the same bank at once share the work, and then wait for each other
+            for patience in (0, -1):
+                left = [(record, n) for record, n in left if not self._make(record, shown, n, bar, patience)]
 
     def keep_only(self, records: Sequence[VideoRecord], first: int, views: int) -> None:
         """Deletes all views but `views` from `first` on; only a rolling bank, which belongs to one run, may."""
@@ -138,7 +118,7 @@ class FeatureBank:
             with self._locked(record):
                 for path in self._video_folder(record).glob("view*"):
                     if int(path.name.split(".")[0].removeprefix("view")) not in range(first, first + views):
-                        self._maps.pop(path, None)
+                        self._checked.discard(path)
                         path.unlink()
 
     def read(
@@ -177,6 +157,7 @@ class FeatureBank:
         return torch.from_numpy(np.fromfile(self._basis, np.float32)).view(self.channels, -1)
 
     def _fit(self) -> None:
+        self._begin()
         with FileLock(self.folder / ".basis.lock"):
             if is_to_be_made(self._basis, "training videos"):
                 write_checked(self._basis, fit_basis(self.maker.sample(self.fitted_on), self.channels).numpy())
@@ -210,36 +191,55 @@ class FeatureBank:
         # the name seeds the augmentation, so it belongs to the key
         return self.folder / digest(f"{record.name}\n{record.source.identity}")
 
-    def _locked(self, record: VideoRecord) -> FileLock:
+    def _begin(self) -> None:
+        """Makes the folder, with a note of what the features are made from."""
+        if not (self.folder / "made_from.json").exists():
+            with atomic(self.folder / "made_from.json") as path:
+                path.write_text(json.dumps(self.made_from, indent=1))
+
+    def _locked(self, record: VideoRecord, patience: float = -1) -> FileLock:
+        """A lock to enter, which raises Timeout after `patience` seconds, with -1 never."""
+        self._begin()
         folder = self._video_folder(record)
         folder.mkdir(exist_ok=True)
-        return FileLock(folder / ".lock")
+        return FileLock(folder / ".lock", timeout=patience)
 
     def _missing(self, record: VideoRecord, view: int) -> list[str]:
         folder = self._video_folder(record)
         return [name for name in self._names() if not (folder / f"view{view}.{name}.sha256").exists()]
 
+    def _make(self, record: VideoRecord, views: Sequence[int], frames: int, bar: tqdm, patience: float) -> bool:
+        """Makes what is missing of a video, `frames` when it was counted; False while another process is at it."""
+        with suppress(Timeout), self._locked(record, patience):
+            end = bar.n + frames
+            self._write_video(record, views, bar)
+            bar.update(end - bar.n)  # what another has made since
+            return True
+        return False
+
     def _write_video(self, record: VideoRecord, views: Sequence[int], bar: tqdm) -> None:
-        """Computes what is missing of a video; it is decoded once for all its views."""
+        """Computes what is missing of a video; it is decoded once for all its views, while the piece before is used."""
         missing = {view: names for view in views if (names := self._missing(record, view))}
-        parts = {(view, name): [] for view in missing for name in missing[view]}
-        for frames in in_chunks(record, FRAMES_AT_ONCE) if missing else ():
-            for view, names in missing.items():
-                rows = self.maker.rows(self.maker.pixels(record, view, frames), names, self.basis)
-                for name in names:
-                    parts[view, name].append(rows[name])
-                bar.update(len(frames))
-        for (view, name), rows in parts.items():
-            write_checked(self._video_folder(record) / f"view{view}.{name}", np.concatenate(rows))
+        if not missing:
+            return
+        folder = self._video_folder(record)
+        paths = {(view, name): folder / f"view{view}.{name}" for view, names in missing.items() for name in names}
+        with growing([*paths.values()]) as append, closing(read_ahead(in_chunks(record, FRAMES_AT_ONCE))) as pieces:
+            for frames in pieces:
+                for view, names in missing.items():
+                    rows = self.maker.rows(self.maker.pixels(record, view, frames), names, self.basis)
+                    for name in names:
+                        append(paths[view, name], rows[name])
+                    bar.update(len(frames))
 
     def _open(self, record: VideoRecord, view: int, name: str) -> np.ndarray:
         """(num_frames, bytes) memory-mapped rows, checked against their checksum when first opened."""
         path = self._video_folder(record) / f"view{view}.{name}"
-        if path not in self._maps:
+        if path not in self._checked or not path.exists():
             if is_to_be_made(path, record.name):
                 self._remake(record, view, path)
-            self._maps[path] = np.memmap(path, np.uint8, "r").reshape(record.num_frames, -1)
-        return self._maps[path]
+            self._checked.add(path)
+        return np.memmap(path, np.uint8, "r").reshape(record.num_frames, -1)
 
     def _remake(self, record: VideoRecord, view: int, path: Path) -> None:
         try:

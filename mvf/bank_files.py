@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +15,10 @@ import torch
 from torch import Tensor
 
 from mvf.data.records import VideoRecord
-from mvf.files import atomic
+from mvf.files import atomic, explained, hidden_beside
 
 logger = logging.getLogger(__name__)
+ROOM_LEFT = 2**30  # bytes of disk that a bank never takes
 
 
 def in_chunks(record: VideoRecord, size: int, start: int = 0) -> Iterator[Tensor]:
@@ -38,13 +42,55 @@ def bfloat16(bits: np.ndarray) -> Tensor:
     return torch.from_numpy(bits).view(torch.bfloat16)
 
 
+@contextmanager
+def growing(paths: Sequence[Path]) -> Iterator[Callable[[Path, np.ndarray], None]]:
+    """Yields `append(path, array)`; after the block each file is there, then its sha256 in a file beside.
+
+    Until then they grow out of sight, and none is there if the block fails. Nothing of an array is kept in memory.
+    """
+    hidden, sums = {path: hidden_beside(path) for path in paths}, {path: hashlib.sha256() for path in paths}
+
+    def append(path: Path, array: np.ndarray) -> None:
+        data = np.ascontiguousarray(array)
+        with explained(path, hidden[path]), open(hidden[path], "ab") as file:
+            file.write(data)  # tofile says nothing of a full disc
+        sums[path].update(data)  # what was meant, not what is on the disc
+
+    try:
+        for file in hidden.values():  # of a killed process that had this one's number
+            file.unlink(missing_ok=True)
+        yield append
+        for path in paths:
+            with explained(path):
+                os.replace(hidden[path], path)
+            with atomic(path.with_name(path.name + ".sha256")) as temporary:
+                temporary.write_text(sums[path].hexdigest())
+    finally:
+        for file in hidden.values():
+            with suppress(OSError):
+                file.unlink()
+
+
 def write_checked(path: Path, array: np.ndarray) -> None:
     """Writes the bytes of an array, and their sha256 in a file beside."""
-    data = np.ascontiguousarray(array)
-    with atomic(path) as temporary:
-        temporary.write_bytes(data)  # tofile says nothing of a full disc
-    with atomic(path.with_name(path.name + ".sha256")) as temporary:
-        temporary.write_text(hashlib.sha256(data).hexdigest())  # of what was meant, not of what is on the disc
+    with growing([path]) as append:
+        append(path, array)
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk of a folder, which need not be there."""
+    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raises OSError where a disk has no room for the `size` bytes of a bank."""
+    free = free_bytes(folder)
+    if size > free - ROOM_LEFT:
+        raise OSError(
+            f"the feature bank needs {size / 1e9:.1f} GB in {folder} and {free / 1e9:.1f} GB are free: "
+            'use features="online", fewer bank_views, bank_dtype="int8", bank_channels, or a larger disk by '
+            "$MVF_CACHE"
+        )
 
 
 def check_file(path: Path) -> None:

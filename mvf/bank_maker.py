@@ -28,6 +28,7 @@ class FeatureMaker:
         precision: In which the backbone computes.
         dtype: Of the rows, see `mvf.bank_codec`.
         seeds: That a view's draw depends on besides video and view.
+        compiled: Whether the backbone is to be compiled when it computes.
     """
 
     backbone: Backbone
@@ -35,6 +36,7 @@ class FeatureMaker:
     precision: str
     dtype: str
     seeds: tuple[int, ...] = ()
+    compiled: bool = False
 
     def pixels(self, record: VideoRecord, view: int, frames: Tensor) -> Tensor:
         """(n, 3, S, S) of uint8 (n, 3, H, W) frames; one draw of the augmentation serves all frames of a video."""
@@ -50,7 +52,8 @@ class FeatureMaker:
         patches, cls = self._features(pixels, layers)
         stored = {f"layer{layer:02d}": part for layer, part in zip(layers, patches)}
         if basis is not None:
-            reduced = torch.cat(patches, -1).float() @ basis.T.to(pixels.device)
+            whole = torch.cat(patches, -1).float()
+            reduced = whole @ basis.T.to(whole.device)  # the pixels may lie elsewhere
             stored = {name: reduced for name in names if name.startswith("reduced")}
         rows = {name: encode(self.dtype, stored[name]) for name in names if name in stored}
         return rows if cls is None else rows | {f"cls{max(layers):02d}": encode("bf16", cls[:, None])}
@@ -62,6 +65,11 @@ class FeatureMaker:
                 yield torch.cat(self._features(self.pixels(record, 0, frames), self.backbone.layers)[0], dim=-1)
 
     def _features(self, pixels: Tensor, layers: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
+        if self.compiled != self.backbone.compiled:
+            raise ValueError(
+                f"this bank is named for a backbone with compiled={self.compiled}, this one has "
+                f"compiled={self.backbone.compiled}: call compile_network() just where the configuration says compile"
+            )
         device = next(self.backbone.parameters()).device
         with torch.inference_mode(), autocast(self.precision, device):
             return self.backbone.intermediates(pixels.to(device), layers)

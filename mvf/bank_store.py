@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mvf.bank import FeatureBank
+from mvf.bank_key import run_settings
 from mvf.config import Config
 from mvf.data.augment import build_augmentation
 from mvf.data.records import VideoRecord
 from mvf.models.backbone import Backbone
+from mvf.precision import resolve_device, resolve_precision
 
 
 class BankStore:
@@ -32,13 +34,15 @@ class BankStore:
 
 
 def build_bank(config: Config, backbone: Backbone, records: Sequence[VideoRecord]) -> FeatureBank:
-    """The bank of augmented views that a configuration trains on."""
+    """The bank of augmented views that a configuration trains on: on its device, and compiled where it says so."""
     return FeatureBank(
         backbone,
         build_augmentation(config),
-        config.precision,
+        resolve_precision(config.precision, resolve_device(config.device)),
         dtype=config.bank_dtype,
         channels=config.bank_channels,
         fitted_on=records if config.bank_channels else (),
         rolling=(config.seed, config.bank_renew) if config.bank_renew else None,
+        run=run_settings(config) if config.bank_renew else None,
+        compiled=config.compile,
     )

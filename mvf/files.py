@@ -46,16 +46,22 @@ def atomic(path: str | Path) -> Iterator[Path]:
         OSError: naming the file, when the disc is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.mvf-{_host()}-{os.getpid()}{path.suffix}")
+    temporary = hidden_beside(path)
     try:
         with explained(path, temporary):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            clear_leftovers(path.parent, os.getpid())
             yield temporary
             os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def hidden_beside(path: Path) -> Path:
+    """A name for what this process will rename to `path`, in a folder made and rid of what killed ones left."""
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(path.parent, os.getpid())
+    return path.with_name(f".{path.stem}.mvf-{_host()}-{os.getpid()}{path.suffix}")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,11 @@ def default_folder(config: Config) -> Path:
     """`runs/<preset>-<seed>` at the repository root (of an installed package: in the working directory)."""
     root = REPOSITORY if (REPOSITORY / "pyproject.toml").exists() else Path.cwd()
     return root / "runs" / f"{config.preset}-{config.seed}"
+
+
+def action_config(config: Config, action: str) -> Config:
+    """The configuration of the run of one action, where there is one model an action."""
+    return replace(config, per_action=False, action=action)
 
 
 def initial_weights(config: Config, folder: Path) -> Path:

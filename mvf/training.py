@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from mvf.precision import resolve_device, resolve_precision
 from mvf.run_folder import (
     ACTIONS,
     Run,
+    action_config,
     claim_folder,
     default_folder,
     initial_weights,
@@ -96,7 +96,7 @@ def _train_each_action(config: Config, folder: Path, accelerator: Accelerator, o
         claim_folder(folder, config)
     histories = []
     for action in actions:
-        own = replace(config, per_action=False, action=action)
+        own = action_config(config, action)
         name = Path(ACTIONS, re.sub(r"[^\w.-]", "_", action))
         first = start / name if start and (start / ACTIONS).exists() else start
         part = folder / name

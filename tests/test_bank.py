@@ -72,7 +72,7 @@ def test_predicted_size_is_the_size_written(records, tmp_path):
 
 
 def test_no_room_is_refused_before_anything_is_made(records, tmp_path, monkeypatch):
-    monkeypatch.setattr(bank_module.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10})())
+    monkeypatch.setattr("mvf.bank_files.shutil.disk_usage", lambda _: type("usage", (), {"free": 10})())
     with pytest.raises(OSError, match=r'needs .* GB .* features="online"'):
         make(tmp_path).ensure(records)
     assert not list(tmp_path.rglob("view*"))
@@ -154,6 +154,8 @@ def test_every_option_has_a_bank_of_its_own_and_the_plain_one_keeps_its_key(clip
     folders = [whole_bank(tmp_path, clips, **option).folder for option in options]
     assert len(set(folders)) == len(options)
     assert whole_bank(tmp_path, clips[:1], channels=16).folder not in folders
+    assert not list(tmp_path.iterdir())  # naming them makes none
+    whole_bank(tmp_path, clips).ensure(clips[:1])
     made_from = json.loads((folders[0] / "made_from.json").read_text())
     assert list(made_from) == ["backbone", "weights", "image_size", "augmentation", "precision"]
 

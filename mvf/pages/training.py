@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from mvf import plotting
+from mvf.bank_files import free_bytes
 from mvf.bank_store import build_bank
 from mvf.config import Config
-from mvf.data import VideoList
+from mvf.data import VideoList, VideoRecord
 from mvf.data.opening import SHOWN
 from mvf.models.mvformer import MVFormer
+from mvf.run_folder import action_config
 
 
 def coverage_table(records: VideoList) -> plotting.Table:
@@ -55,17 +57,26 @@ def bank_table(config: Config, model: MVFormer, records: VideoList) -> plotting.
     """What the features of the augmented views take on the disk, before any is made."""
     if config.features != "banked":
         return plotting.Table((("online: nothing is stored", ""),), ("feature bank", "GB"))
-    bank = build_bank(config, model.backbone, records)
-    size = bank.predicted_bytes(records, config.bank_views)
-    free = shutil.disk_usage(bank.folder).free
+    banks = [(build_bank(own, model.backbone, part), part) for own, part in _runs(config, records)]
+    size = sum(bank.predicted_bytes(part, config.bank_views) for bank, part in banks)
+    folders = dict.fromkeys(bank.folder for bank, _ in banks)
     kept = f"{config.bank_channels} of {model.backbone.channels}" if config.bank_channels else model.backbone.channels
     rows = (
         (f"to write: {config.bank_views} views, {config.bank_dtype}, {kept} channels", f"{size / 1e9:.3f}"),
-        ("free on the disk", f"{free / 1e9:.1f}"),
+        ("free on the disk", f"{free_bytes(banks[0][0].folder) / 1e9:.1f}"),
     )
     renewed = f"the oldest view is renewed every {config.bank_renew} epochs, in its place"
-    notes = (str(bank.folder), *([renewed] if config.bank_renew else []))
+    notes = (*map(str, folders), *([renewed] if config.bank_renew else []))
     return plotting.Table(rows, ("feature bank", "GB"), "What is there already is not counted", notes)
+
+
+def _runs(config: Config, records: VideoList) -> Iterator[tuple[Config, list[VideoRecord]]]:
+    """The runs that training consists of, with their videos: one, or one an action."""
+    if not config.per_action:
+        yield config, records
+        return
+    for action in sorted({record.action for record in records}):
+        yield action_config(config, action), [record for record in records if record.action == action]
 
 
 def _part_sizes(model: MVFormer) -> dict[str, int]:

@@ -1,0 +1,202 @@
+"""How a bank is made and read at scale: by pieces, by several runs at once, from many files, for another device."""
+
+import copy
+import os
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from tqdm import tqdm
+
+import mvf
+from mvf import bank as bank_module
+from mvf import bank_maker, pages
+from mvf.bank import FeatureBank
+from mvf.bank_files import is_whole, write_checked
+from mvf.bank_maker import FeatureMaker
+from mvf.bank_store import BankStore, build_bank
+from mvf.data import find_config_videos
+from mvf.data.augment import build_augmentation
+from mvf.data.records import VideoRecord
+from mvf.files import hidden_beside
+from tests.test_bank import Noise, backbone, make
+
+
+def noise(count, frames):
+    return [VideoRecord(f"noise{number}", "none", Noise(frames)) for number in range(count)]
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MVF_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class OnGpu:
+    """A backbone on a GPU: of tensors that know shapes and devices alone, and refuse those of two devices."""
+
+    layers, compiled = (2, 4), False
+
+    def parameters(self):
+        yield torch.empty(1, device="cuda")
+
+    def intermediates(self, pixels, layers):
+        return [pixels.new_empty(len(pixels), 4, 192) for _ in layers], None
+
+
+def test_directions_are_applied_on_the_device_of_the_backbone(monkeypatch):
+    monkeypatch.setattr(bank_maker, "encode", lambda _, features: features)  # there are no numbers to copy
+    with FakeTensorMode():
+        rows = FeatureMaker(OnGpu(), None, "fp32", "bf16").rows(
+            torch.empty(3, 3, 32, 32), ["reduced-0"], torch.empty(16, 384)
+        )
+    assert rows["reduced-0"].device.type == "cuda" and rows["reduced-0"].shape == (3, 4, 16)
+
+
+# reading ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted in /proc")
+def test_reading_many_videos_keeps_no_file_open(tmp_path):
+    clips, bank = noise(6, 2), make(tmp_path)
+    bank.ensure(clips)
+    before = len(os.listdir("/proc/self/fd"))
+    read = [bank.read(clip) for clip in clips]
+    assert len(os.listdir("/proc/self/fd")) == before and len(read) == len(clips)
+
+
+def test_a_view_that_is_gone_since_it_was_read_is_made_again(tmp_path):
+    (clip,), bank = noise(1, 3), make(tmp_path)
+    good, _ = bank.read(clip)
+    for path in bank.folder.rglob("view*"):
+        path.unlink()
+    assert torch.equal(bank.read(clip)[0], good)
+
+
+# making -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """`watch(look)`: `look(rows)` sees what is made of every piece of every view."""
+    real = FeatureMaker.rows
+
+    def watch(look):
+        def rows(*args):
+            made = real(*args)
+            look(made)
+            return made
+
+        monkeypatch.setattr(FeatureMaker, "rows", rows)
+
+    monkeypatch.setattr(bank_module, "FRAMES_AT_ONCE", 2)
+    return watch
+
+
+def test_making_a_video_holds_two_pieces_of_its_features_at_most(tmp_path, watch):
+    made, alive = [], []
+
+    def look(rows):
+        made.extend(map(weakref.ref, rows.values()))
+        alive.append(sum(ref() is not None for ref in made))
+
+    watch(look)
+    make(tmp_path).ensure(noise(1, 9), views=3)
+    assert len(alive) == 3 * 5 and max(alive) <= 2 * len(["layer02", "layer04", "cls04"])
+
+
+def test_a_video_in_the_making_is_out_of_sight_and_leaves_nothing_when_stopped(tmp_path, watch):
+    grown = []
+
+    def look(_):
+        assert not list(tmp_path.rglob("view*"))
+        grown.append(sum(path.stat().st_size for path in tmp_path.rglob(".view*")))
+        if len(grown) == 8:
+            raise KeyboardInterrupt
+
+    watch(look)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path).ensure(noise(1, 9), views=2)
+    row = 2 * 192 * (2 * 4 + 1)
+    assert grown == [2 * row * number for number in range(8)]
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"made_from.json", ".lock"}
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_not_added_to(tmp_path):
+    path = tmp_path / "view0.layer02"
+    hidden_beside(path).write_bytes(b"half of something")
+    write_checked(path, np.arange(3, dtype=np.uint8))
+    assert path.read_bytes() == bytes(range(3)) and is_whole(path)
+
+
+def test_runs_that_make_one_bank_at_once_share_the_work_and_each_bar_ends_full(tmp_path, monkeypatch):
+    clips, both, made, bars, real = noise(4, 3), threading.Barrier(2), [], [], FeatureMaker.pixels
+
+    class Bar(tqdm):
+        def __init__(self, **settings):
+            super().__init__(**settings)
+            bars.append(self)
+
+    def pixels(self, record, view, frames):
+        runs = {run for run, *_ in made}
+        made.append((threading.get_ident(), record.name, view))
+        if threading.get_ident() not in runs:
+            both.wait(5)  # until the other is at a video, too
+        return real(self, record, view, frames)
+
+    monkeypatch.setattr(bank_module, "tqdm", Bar)
+    monkeypatch.setattr(FeatureMaker, "pixels", pixels)
+    with ThreadPoolExecutor(2) as runs:
+        list(runs.map(lambda bank: bank.ensure(clips, views=2), [make(tmp_path), make(tmp_path)]))
+    assert sorted(work for _, *work in made) == [[clip.name, view] for clip in clips for view in (0, 1)]
+    assert [(bar.n, bar.total) for bar in bars] == [(4 * 2 * 3,) * 2] * 2
+    assert make(tmp_path).predicted_bytes(clips, 2) == 0
+
+
+# whose bank ---------------------------------------------------------------------------------------------------------
+
+
+def test_runs_that_differ_have_their_own_renewed_views_of_the_same_draws(tiny, own_cache):
+    def bank(**settings):
+        return build_bank(tiny(features="banked", bank_renew=2, **settings), backbone(), clips)
+
+    clips = noise(1, 2)
+    here, others = bank(), [bank(**s) for s in ({"learning_rate": 0.5}, {"objective": "tcc"}, {"entities": 2})]
+    assert len({here.folder, *(other.folder for other in others)}) == 4
+    assert {here.maker.seeds, *(other.maker.seeds for other in others)} == {(1, 2)}
+    assert bank(workers=2, device="cpu").folder == here.folder  # the same run, gone on with elsewhere
+    BankStore(here, clips, 2)
+    BankStore(others[0], clips, 2).move_to(1)
+    assert here.predicted_bytes(clips, 2) == 0
+    shared = [build_bank(tiny(features="banked", learning_rate=rate), backbone(), clips) for rate in (0.1, 0.2)]
+    assert shared[0].folder == shared[1].folder
+
+
+def test_the_notebook_names_the_bank_of_the_device_that_training_takes_and_makes_no_folder(
+    tiny, own_cache, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)  # then fp16, as no CPU has it
+    config, clips = tiny(features="banked", precision="auto", compile=True), noise(2, 2)
+    model = mvf.build_model(config, backbone())
+    table = pages.bank_table(config, model, clips)
+    assert not own_cache.exists()
+    trained = copy.copy(model.backbone)
+    trained.compiled = True
+    assert table.notes == (str(FeatureBank(trained, build_augmentation(config), "fp16").folder),)
+    with pytest.raises(ValueError, match="compiled=True, this one has compiled=False: call compile_network"):
+        build_bank(config, model.backbone, clips).ensure(clips)
+
+
+def test_the_notebook_names_every_bank_of_a_training_with_one_model_an_action(tiny):
+    config = tiny(features="banked", bank_channels=8, bank_renew=1, per_action=True)
+    table = pages.bank_table(config, mvf.build_model(config, backbone()), find_config_videos(config, "train"))
+    runs = [replace(config, per_action=False, action=action) for action in ("jumping_jacks", "squat")]
+    banks = [build_bank(run, backbone(), find_config_videos(run, "train")) for run in runs]
+    assert table.notes[:-1] == tuple(str(bank.folder) for bank in banks) and banks[0].folder != banks[1].folder
