@@ -67,14 +67,14 @@ BENCHMARKS = {
     "bank-quality": Benchmark(
         "Feature bank: quality, drawn videos",
         'bench_bank.py --quality 5 --out runs/bank -p data_options \'{"train_videos": 24, "val_videos": 24}\' '
-        "-p epochs 20 -p localization false",
+        "-p epochs 20 -p localization false -p precision fp32",
         "2 h",
         False,
     ),
     "bank-quality-real": Benchmark(
         "Feature bank: quality, pull-ups",
         "bench_bank.py --quality 3 --out runs/bank_pullups --clips ../shared/real/pullups --train 12 "
-        "-p epochs 20 -p localization false",
+        "-p epochs 20 -p localization false -p precision fp32",
         "2 h",
         False,
     ),

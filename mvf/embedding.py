@@ -17,6 +17,7 @@ from mvf.bank import FRAMES_AT_ONCE, FeatureBank
 from mvf.bank_files import in_chunks
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
+from mvf.files import allow_open_files
 from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction, model_of
 from mvf.precision import autocast, resolve_precision
@@ -69,9 +70,13 @@ def embed(
 
     Raises:
         ValueError: when `overlap` is not smaller than `chunk`, or `out` holds embeddings of another model.
+        OSError: when there are more videos than files that may be open.
     """
     chunking = Chunking(chunk, overlap, fade)
-    shards = Shards(Path(out), fingerprint(model), chunking) if out is not None else None
+    shards = None
+    if out is not None:
+        allow_open_files(len(records))
+        shards = Shards(Path(out), fingerprint(model), chunking)
     if cache is not None:
         cache.ensure(records)
     frames = sum(record.num_frames for record in records)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, fields
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def embed_to_file(
     """Embeds videos into `path`; what is done is kept in `<path>.parts` until all is, so a killed call goes on.
 
     Returns:
-        The seams of every video that took several chunks.
+        The seams of every video that took several chunks, which `<path>.seams.csv` gets too.
 
     Raises:
         ValueError: for a file that is neither `.npz` nor `.csv`, and when `<path>.parts` is of another model or
@@ -45,9 +46,20 @@ def embed_to_file(
     write_embeddings(embedded, path)
     shards = Shards(parts, fingerprint(model), chunking)
     seams = {video.name: found for video in embedded if (found := shards.seams(video.name))}
+    _write_seams(seams, path.with_name(path.name + ".seams.csv"))
     del embedded  # open memory maps would keep their files on some systems
     shutil.rmtree(parts)
     return seams
+
+
+def _write_seams(seams: Mapping[str, Sequence[Seam]], path: Path) -> None:
+    """One row a seam; no file where there are none."""
+    if not seams:
+        path.unlink(missing_ok=True)  # of an earlier call
+        return
+    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+        rows = ([name, *astuple(seam)] for name, found in seams.items() for seam in found)
+        csv.writer(file).writerows([["name", *(field.name for field in fields(Seam))], *rows])
 
 
 def write_embeddings(embedded: Sequence[EmbeddedVideo], path: Path) -> None:

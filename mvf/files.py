@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import re
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -20,6 +21,7 @@ import numpy as np
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+OPEN_ANYWAY = 512  # files that a process has open besides
 PROBE = 2**16  # bytes that a disc with room takes
 
 logger = logging.getLogger(__name__)
@@ -112,6 +114,24 @@ def lock_file(file: IO, wait: bool = True) -> bool:
             raise
         logger.warning("%s: this file system has no locks, so see that no other process works there", file.name)
     return True
+
+
+def allow_open_files(count: int) -> None:
+    """Lets this process have `count` more files open: a memory map that is kept is one.
+
+    Raises:
+        OSError: when the machine does not allow so many.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + OPEN_ANYWAY
+    if resource.RLIM_INFINITY not in (soft, hard) and wanted > hard:
+        raise OSError(
+            errno.EMFILE,
+            f"{count} videos need {wanted} files open at once and this machine allows {hard} (ulimit -Hn): raise that, "
+            "or embed fewer videos at a time",
+        )
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

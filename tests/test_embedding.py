@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import mvf
+from mvf import files
 from mvf.bank import FeatureBank
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
@@ -62,6 +63,20 @@ def test_out_streams_to_disk_and_a_second_call_goes_on(subject, tmp_path):
     for a, b in zip(direct, again):
         np.testing.assert_array_equal(a.embeddings, b.embeddings)
     assert isinstance(first[0].embeddings, np.memmap)
+
+
+def test_more_videos_than_files_may_be_open_are_allowed_or_refused_before_the_first(subject, tmp_path, monkeypatch):
+    model, records = subject
+    limits = {"now": (600, 4096)}
+    monkeypatch.setattr(files.resource, "getrlimit", lambda _: limits["now"])
+    monkeypatch.setattr(files.resource, "setrlimit", lambda _, wanted: limits.update(now=wanted))
+    mvf.embed(model, records[:1], out=tmp_path / "one", precision="fp32")
+    assert limits["now"] == (600, 4096), "nothing to raise"
+    files.allow_open_files(2000)
+    assert limits["now"][0] > 2000
+    with pytest.raises(OSError, match="5000 videos need .* allows 4096"):
+        mvf.embed(model, records[:1] * 5000, out=tmp_path / "many")
+    assert not (tmp_path / "many").exists()
 
 
 @pytest.fixture(scope="module")

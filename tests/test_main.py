@@ -70,7 +70,13 @@ def test_embed_in_chunks_writes_what_the_package_gives(run, clips, tmp_path, suf
         )
         assert [row[1] for row in rows] == [*"01234"] * 3
     assert "a: 2 seams: mean change" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("emb")] == [out.name]
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith("emb")} == {
+        out.name,
+        f"{out.name}.seams.csv",
+    }
+    with open(f"{out}.seams.csv") as file:
+        seams = list(csv.reader(file))
+    assert [row[0] for row in seams] == ["name", *"aabbcc"], "the seams of every video are kept beside"
 
 
 def test_embed_goes_on_where_it_was_stopped(run, clips, tmp_path, monkeypatch, capsys):
