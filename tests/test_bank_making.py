@@ -147,11 +147,12 @@ def test_runs_that_make_one_bank_at_once_share_the_work_and_each_bar_ends_full(t
         runs = {run for run, *_ in made}
         made.append((threading.get_ident(), record.name, view))
         if threading.get_ident() not in runs:
-            both.wait(5)  # until the other is at a video, too
+            both.wait(60)  # until the other is at a video, too
         return real(self, record, view, frames)
 
     monkeypatch.setattr(bank_module, "tqdm", Bar)
     monkeypatch.setattr(FeatureMaker, "pixels", pixels)
+    make(tmp_path)._begin()  # two threads, unlike two processes, would write its note under one hidden name
     with ThreadPoolExecutor(2) as runs:
         list(runs.map(lambda bank: bank.ensure(clips, views=2), [make(tmp_path), make(tmp_path)]))
     assert sorted(work for _, *work in made) == [[clip.name, view] for clip in clips for view in (0, 1)]
