@@ -53,6 +53,10 @@ class Benchmark:
     quick: str | None = None
 
 
+DRAWN = (
+    '--out runs/bank -p data_options \'{"train_videos": 24, "val_videos": 24}\' '
+    "-p epochs 20 -p localization false -p precision fp32"
+)
 # the order of the page
 BENCHMARKS = {
     "training": Benchmark("A training step", "bench_training.py", "3 min", quick="--quick"),
@@ -65,11 +69,13 @@ BENCHMARKS = {
     "determinism": Benchmark("The same seed twice", "bench_determinism.py", "1 min"),
     "bank": Benchmark("Feature bank: time and size", "bench_bank.py", "25 min", False, "--quick"),
     "bank-quality": Benchmark(
-        "Feature bank: quality, drawn videos",
-        'bench_bank.py --quality 5 --out runs/bank -p data_options \'{"train_videos": 24, "val_videos": 24}\' '
-        "-p epochs 20 -p localization false -p precision fp32",
+        "Feature bank: quality, five seeds of drawn videos",
+        f"bench_bank.py --quality 5 --ways 'banked, V = 4' {DRAWN}",
         "2 h",
         False,
+    ),
+    "bank-options": Benchmark(
+        "Feature bank: quality of its options, three seeds", f"bench_bank.py --quality 3 {DRAWN}", "1 h more", False
     ),
     "bank-quality-real": Benchmark(
         "Feature bank: quality, pull-ups",
