@@ -61,11 +61,21 @@ def _made_ahead(
         own = torch.Generator()  # else the loader would draw from the generator of dropout
         settings = {"collate_fn": collate, "num_workers": workers, "pin_memory": on_gpu, "generator": own}
         plans, sent = tee(plans)
-        yield from zip(plans, DataLoader(dataset, batch_sampler=sent, **settings))
+        yield from zip(plans, _from_workers(DataLoader(dataset, batch_sampler=sent, **settings)))
         return
     made = ((plan, collate([dataset[item] for item in plan])) for plan in plans)
     with closing(read_ahead(((plan, clip.pin_memory()) for plan, clip in made) if on_gpu else made)) as ahead:
         yield from ahead
+
+
+def _from_workers(batches: Iterable[Item]) -> Iterator[Item]:
+    """The batches; a pipe torn by a worker that is dying is named as its death, which the loader may not see yet."""
+    try:
+        yield from batches
+    except (ConnectionError, EOFError) as error:
+        if "DataLoader worker process" in str(error):  # raised in a worker that lives
+            raise
+        raise RuntimeError(f"DataLoader worker (pid unknown) hung up: {error!r}") from error
 
 
 def read_ahead(items: Iterable[Item]) -> Iterator[Item]:

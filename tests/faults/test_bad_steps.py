@@ -24,12 +24,24 @@ def test_a_worker_that_dies_is_named_and_the_run_goes_on_to_the_same_result(tmp_
     assert_same(tmp_path / "reference", tmp_path / "run")
 
 
-def test_an_error_in_a_worker_that_lives_keeps_its_own_text(tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize("torn", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_pipe_torn_before_the_worker_counts_as_dead_is_its_death(tiny, tmp_path, monkeypatch, torn):
+    def loader(*args, **settings):
+        yield from ()
+        raise torn
+
+    monkeypatch.setattr("mvf.loading.DataLoader", loader)
+    with pytest.raises(ChildProcessError, match="a worker that reads data died .*pid unknown.*use fewer workers"):
+        mvf.train(tiny(features="online", workers=1), tmp_path / "run")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ConnectionError, EOFError])
+def test_an_error_in_a_worker_that_lives_keeps_its_own_text(tiny, tmp_path, monkeypatch, error):
     def fail(self, item):
-        raise RuntimeError("the decoder has no buffer left")
+        raise error("the decoder has no buffer left")
 
     monkeypatch.setattr(VideoDataset, "__getitem__", fail)
-    with pytest.raises(RuntimeError, match="the decoder has no buffer left"):
+    with pytest.raises(error, match="the decoder has no buffer left"):
         mvf.train(tiny(features="online", workers=1), tmp_path / "run")
 
 
