@@ -77,6 +77,13 @@ BENCHMARKS = {
     "bank-options": Benchmark(
         "Feature bank: quality of its options, three seeds", f"bench_bank.py --quality 3 {DRAWN}", "1 h more", False
     ),
+    "bank-views": Benchmark(
+        "Feature bank: quality at the preset's length, three seeds",
+        "bench_bank.py --quality 3 --out runs/bank_long --against 'banked, V = 4' "
+        "--ways 'banked, V = 2;banked, V = 8;int8;PCA 256, int8' -p localization false",
+        "2 h",
+        False,
+    ),
     "bank-quality-real": Benchmark(
         "Feature bank: quality, pull-ups",
         "bench_bank.py --quality 3 --out runs/bank_pullups --clips ../shared/real/pullups --train 12 "
