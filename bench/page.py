@@ -80,7 +80,7 @@ BENCHMARKS = {
     "bank-views": Benchmark(
         "Feature bank: quality at the preset's length, three seeds",
         "bench_bank.py --quality 3 --out runs/bank_long --against 'banked, V = 4' "
-        "--ways 'banked, V = 2;banked, V = 8;int8;PCA 256, int8' -p localization false",
+        "--ways 'banked, V = 2;banked, V = 8;PCA 256, int8' -p localization false",
         "2 h",
         False,
     ),

@@ -244,6 +244,6 @@ class FeatureBank:
     def _remake(self, record: VideoRecord, view: int, path: Path) -> None:
         try:
             self.ensure([record], first=view)
-        except (OSError, ValueError) as error:
-            raise OSError(f"{path} is missing or damaged and cannot be made again: {error}") from error
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a worker has no GPU
+            raise OSError(f"{path} is missing or damaged and cannot be made again: {error}; start again") from error
         check_file(path)
