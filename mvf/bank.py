@@ -82,11 +82,12 @@ class FeatureBank:
         self._basis = self.folder / "basis"
         self._checked: set[Path] = set()  # and not their maps, each of which keeps a file open
 
-    def predicted_bytes(self, records: Sequence[VideoRecord], views: int, first: int = 0) -> int:
-        """Bytes that `ensure` would still write: features with their scales, and the directions; exact."""
-        missing = ((r, self._missing(r, v)) for r in records for v in range(first, first + views))
+    def predicted_bytes(self, records: Sequence[VideoRecord], views: int, first: int = 0, whole: bool = False) -> int:
+        """Bytes that `ensure` would still write, or all of a `whole` bank: features, scales, directions; exact."""
+        names = self._names()
+        missing = ((r, names if whole else self._missing(r, v)) for r in records for v in range(first, first + views))
         size = sum(r.num_frames * sum(self._row_bytes(name) for name in names) for r, names in missing)
-        unfitted = bool(self.channels) and not self._basis.exists()
+        unfitted = bool(self.channels) and (whole or not self._basis.exists())
         return size + unfitted * 4 * self.channels * self.backbone.channels
 
     def ensure(self, records: Sequence[VideoRecord], views: int = 1, first: int = 0) -> None:

@@ -108,10 +108,12 @@ class Trainer:
             return
         with self.accelerator.main_process_first():
             dataset = self._dataset()
-        with closing(self._batches(dataset)) as batches:
+        # one bar for all epochs: a notebook would keep a line of each
+        bar = tqdm(desc="training", unit="step", leave=False, disable=not self.accelerator.is_main_process)
+        with closing(self._batches(dataset)) as batches, bar:
             while self.epoch < self.config.epochs:
                 self.epoch += 1
-                row = self._run_epoch(batches)
+                row = self._run_epoch(batches, bar)
                 self.history.append(row)
                 if self.accelerator.is_main_process:
                     write_epoch(self.folder, self.model, self.history, self.state())
@@ -149,7 +151,7 @@ class Trainer:
 
     # one epoch --------------------------------------------------------------------------------------------------
 
-    def _run_epoch(self, batches: Iterator[tuple[Plan, Clip | RawClip]]) -> Row:
+    def _run_epoch(self, batches: Iterator[tuple[Plan, Clip | RawClip]], bar: tqdm) -> Row:
         self.step.train()
         rate = self._learning_rate(self.epoch - 1)
         for group in self.optimizer.param_groups:
@@ -158,20 +160,15 @@ class Trainer:
         torch.manual_seed(derive_seed(self.config.seed, "dropout", self.epoch, self.accelerator.process_index))
         started, losses, norms, frames = time.perf_counter(), [], [], 0
         count = len(self._epoch_batches(self.epoch))
-        with tqdm(
-            total=count,
-            unit="step",
-            desc=f"epoch {self.epoch}/{self.config.epochs}",
-            leave=False,
-            disable=not self.accelerator.is_main_process,
-        ) as bar:
-            for _ in range(count):
-                plan, clip = next(batches)
-                loss, norm = self._update(plan, clip)
-                losses.append(loss), norms.append(norm)
-                frames += int(clip.valid.sum()) * self.accelerator.num_processes
-                bar.set_postfix(loss=f"{loss:.4f}", frames_per_second=f"{frames / (time.perf_counter() - started):.0f}")
-                bar.update()
+        bar.set_description(f"epoch {self.epoch}/{self.config.epochs}", refresh=False)
+        bar.reset(count)
+        for _ in range(count):
+            plan, clip = next(batches)
+            loss, norm = self._update(plan, clip)
+            losses.append(loss), norms.append(norm)
+            frames += int(clip.valid.sum()) * self.accelerator.num_processes
+            bar.set_postfix(loss=f"{loss:.4f}", frames_per_second=f"{frames / (time.perf_counter() - started):.0f}")
+            bar.update()
         seconds = time.perf_counter() - started
         if not sum(norms):
             raise ValueError(

@@ -263,9 +263,10 @@ def test_the_notebook_shows_the_size_before_anything_is_made(tiny, clips):
     model = mvf.build_model(config, backbone())
     table = pages.bank_table(config, model, clips)
     bank = build_bank(config, model.backbone, clips)
-    assert table.rows[0] == (
-        "to write: 2 views, int8, 16 of 384 channels",
-        f"{bank.predicted_bytes(clips, 2) / 1e9:.3f}",
-    )
+    whole = bank.predicted_bytes(clips, 2)
+    size = f"{whole / 1e9:.3f}"
+    assert table.rows[:2] == (("2 views, int8, 16 of 384 channels", size), ("of it still to be written", size))
     assert not list(bank.folder.rglob("view*")) and "every 3 epochs" in table.notes[1]
+    bank.ensure(clips, 2)
+    assert not bank.predicted_bytes(clips, 2) and bank.predicted_bytes(clips, 2, whole=True) == whole > 0
     assert pages.bank_table(tiny(features="online"), model, clips).rows[0][0] == "online: nothing is stored"

@@ -58,16 +58,20 @@ def bank_table(config: Config, model: MVFormer, records: VideoList) -> plotting.
     if config.features != "banked":
         return plotting.Table((("online: nothing is stored", ""),), ("feature bank", "GB"))
     banks = [(build_bank(own, model.backbone, part), part) for own, part in _runs(config, records)]
-    size = sum(bank.predicted_bytes(part, config.bank_views) for bank, part in banks)
+    whole, missing = (
+        sum(bank.predicted_bytes(part, config.bank_views, whole=whole) for bank, part in banks) / 1e9
+        for whole in (True, False)
+    )
     folders = dict.fromkeys(bank.folder for bank, _ in banks)
     kept = f"{config.bank_channels} of {model.backbone.channels}" if config.bank_channels else model.backbone.channels
     rows = (
-        (f"to write: {config.bank_views} views, {config.bank_dtype}, {kept} channels", f"{size / 1e9:.3f}"),
+        (f"{config.bank_views} views, {config.bank_dtype}, {kept} channels", f"{whole:.3f}"),
+        ("of it still to be written", f"{missing:.3f}"),
         ("free on the disk", f"{free_bytes(banks[0][0].folder) / 1e9:.1f}"),
     )
     renewed = f"the oldest view is renewed every {config.bank_renew} epochs, in its place"
     notes = (*map(str, folders), *([renewed] if config.bank_renew else []))
-    return plotting.Table(rows, ("feature bank", "GB"), "What is there already is not counted", notes)
+    return plotting.Table(rows, ("feature bank", "GB"), notes=notes)
 
 
 def _runs(config: Config, records: VideoList) -> Iterator[tuple[Config, list[VideoRecord]]]:
