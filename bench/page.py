@@ -98,6 +98,12 @@ BENCHMARKS = {
     "long": Benchmark(
         "A two-hour video", "bench_long.py --minutes 120 --features random", "10 min", False, "--minutes 2"
     ),
+    "seams": Benchmark(
+        "Seams of a trained model",
+        "bench_long.py --minutes 3 --features backbone --model runs/merge/plain-1",  # made by merge-quality
+        "5 min",
+        False,
+    ),
     "retrieval": Benchmark(
         "Retrieval over a million frames", "bench_retrieval.py", "15 min", False, "--frames 50000 --queries 1000"
     ),
