@@ -43,7 +43,7 @@ class RandomPatches(nn.Module):
     def __init__(self, image_size: int = 112, channels: int = 384) -> None:
         super().__init__()
         self.image_size, self.channels, self.cls_channels, self.layers = image_size, channels, None, (1,)
-        self.weights_sha256 = "random patches"
+        self.timm_name = self.weights_sha256 = "random patches"
         generator = torch.Generator().manual_seed(0)
         self.map = nn.Parameter(torch.randn(3 * 4 * 4, channels, generator=generator), requires_grad=False)
 

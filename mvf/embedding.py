@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from mvf.data.records import VideoRecord
 from mvf.files import allow_open_files
 from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction, model_of
+from mvf.models.pretrained import checksum
 from mvf.precision import autocast, resolve_precision
 from mvf.shards import Shards
 from mvf.streaming import Chunking, Piece, chunks_from, fused_pieces
@@ -58,9 +60,9 @@ def embed(
         model: Trained model; it is used in eval mode and left in the mode it had.
         records: The videos.
         out: Folder that gets one `.npy` a video, chunk by chunk; the list then holds memory maps, and a second call
-            with the same model goes on where the first stopped, to the same bits, inside a video too. What is there of
-            a video that has changed since, or in another precision, is made again. A video of several chunks gets a
-            `.seams.csv` (`mvf.streaming.Seam`).
+            with the same model goes on where the first stopped, to the same bits, inside a video too. What is there in
+            another precision is made again; a video that has changed since is another video and gets a file of its own,
+            as do videos of one name. A video of several chunks gets a `.seams.csv` (`mvf.streaming.Seam`).
         chunk: Frames that MTF sees at once.
         overlap: Frames that neighbouring chunks share. With 0, as published, the last chunk is what remains of a
             video and has a faster clock; with more it starts earlier, so that all chunks are equally long.
@@ -136,7 +138,7 @@ def _embed_to_disk(
             numbers = resolve_precision(precision, next(model.parameters()).device)
         else:
             numbers = cache.folder.name  # digest of what a bank is made from
-        part = shards.part(record.name, f"{record.source.identity}\n{numbers}", record.num_frames)
+        part = shards.part(record, numbers)
         bar.update(part.frames)
         if part.frames < part.length:
             for piece in embed_pieces(model, record, chunking, cache, precision, part.frames):
@@ -224,10 +226,17 @@ def _feature_chunks(
 
 
 def fingerprint(model: MVFormer | ModelPerAction) -> str:
-    """sha256 of the trained weights, of the backbone's file, and of what weights do not tell: the merging of tokens."""
-    digest = hashlib.sha256(str(model.backbone and model.backbone.weights_sha256).encode())
-    if model.architecture.token_merge:
-        digest.update(f"token_merge {model.architecture.token_merge}".encode())
-    for name, tensor in sorted(model.trained_state().items()):
-        digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    """sha256 of what embeddings depend on: the trained weights, and what those do not tell (`_description`)."""
+    models = (
+        {action: model.of(action) for action in model.actions} if isinstance(model, ModelPerAction) else {"": model}
+    )
+    described = json.dumps({action: _description(one) for action, one in models.items()}, sort_keys=True)
+    weights = checksum({name: tensor.detach().cpu().contiguous() for name, tensor in model.trained_state().items()})
+    return hashlib.sha256(f"{described}\n{weights}".encode()).hexdigest()
+
+
+def _description(model: MVFormer) -> list:
+    """Architecture and backbone; not where the backbone's weights lie, which may move."""
+    network = model.backbone
+    given = network and [network.timm_name, network.weights_sha256, network.image_size, list(network.layers)]
+    return [asdict(model.architecture), given]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
+from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 
 from mvf.data.records import VideoRecord
-from mvf.embedding import EmbeddedVideo, embed, fingerprint
-from mvf.files import atomic
+from mvf.embedding import EmbeddedVideo, embed
+from mvf.files import atomic, hidden_beside
 from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction
-from mvf.shards import Shards
+from mvf.shards import read_seams, write_seams
 from mvf.streaming import Chunking, Seam
 
 ROWS = 1000  # of a CSV held as text at once
@@ -44,22 +44,20 @@ def embed_to_file(
     settings = {"chunk": chunking.chunk, "overlap": chunking.overlap, "fade": chunking.fade}
     embedded = embed(model, records, out=parts, precision=precision, **settings)
     write_embeddings(embedded, path)
-    shards = Shards(parts, fingerprint(model), chunking)
-    seams = {video.name: found for video in embedded if (found := shards.seams(video.name))}
-    _write_seams(seams, path.with_name(path.name + ".seams.csv"))
+    seams = {video.name: found for video in embedded if (found := read_seams(Path(video.embeddings.filename)))}
+    rows = [(name, *astuple(seam)) for name, found in seams.items() for seam in found]
+    write_seams(path.with_name(path.name + ".seams.csv"), rows, ("name",))
     del embedded  # open memory maps would keep their files on some systems
-    shutil.rmtree(parts)
+    _delete(parts)
     return seams
 
 
-def _write_seams(seams: Mapping[str, Sequence[Seam]], path: Path) -> None:
-    """One row a seam; no file where there are none."""
-    if not seams:
-        path.unlink(missing_ok=True)  # of an earlier call
-        return
-    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
-        rows = ([name, *astuple(seam)] for name, found in seams.items() for seam in found)
-        csv.writer(file).writerows([["name", *(field.name for field in fields(Seam))], *rows])
+def _delete(folder: Path) -> None:
+    """Deletes a folder that nobody finds half-deleted under its name; what a kill leaves the next write clears."""
+    hidden = hidden_beside(folder)
+    shutil.rmtree(hidden, ignore_errors=True)  # of a killed process that had this one's number
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def write_embeddings(embedded: Sequence[EmbeddedVideo], path: Path) -> None:

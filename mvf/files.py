@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -152,12 +153,12 @@ def _takes_no_more(path: Path) -> bool:
 
 @cache
 def clear_leftovers(folder: Path, process: int) -> None:
-    """Deletes temporary files of this machine's dead processes; once a folder in the life of `process`."""
+    """Deletes temporary files and folders of this machine's dead processes; once a folder in the life of `process`."""
     for path in folder.glob(".*.mvf-*"):
         written_by = re.search(rf"\.mvf-{_host()}-(\d+)(\.|$)", path.name)
         if written_by and not is_alive(int(written_by[1])):
             with suppress(OSError):  # gone already, or another user's
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def is_alive(process: int) -> bool:

@@ -8,20 +8,22 @@ import json
 import logging
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
-from mvf.files import atomic
+from mvf.data.records import VideoRecord
+from mvf.files import atomic, explained
 from mvf.streaming import Chunking, Piece, Seam, seam_jumps
 
 logger = logging.getLogger(__name__)
 
 
 class Shards:
-    """One `.npy` a video in a folder that remembers which model wrote it.
+    """One `.npy` a video in a folder that remembers which model wrote it, as every file there does.
 
     Args:
         folder: Made where it is not there.
@@ -37,34 +39,35 @@ class Shards:
         settings = {"model": model, "chunk": chunking.chunk, "overlap": chunking.overlap}
         if chunking.overlap:
             settings["seams"] = "fade" if chunking.fade else "cut"
-        made_by, note = json.dumps(settings), folder / "made_by.json"
-        if note.exists() and note.read_text() != made_by:
+        self.made_by, note = json.dumps(settings), folder / "made_by.json"
+        if not note.exists():
+            with explained(note):
+                folder.mkdir(parents=True, exist_ok=True)
+                with self.lock():  # of two models that start in a new folder the second sees the first's note
+                    _write_new(note, self.made_by)
+        if note.read_bytes() != self.made_by.encode():
             raise ValueError(
-                f"{folder} holds embeddings of another model or chunking: choose another folder, or delete it"
+                f"{folder} holds embeddings of another model or chunking, or of an older version of mvf: "
+                "choose another folder, or delete it"
             )
-        with atomic(note) as path:
-            path.write_text(made_by)
 
     def lock(self) -> FileLock:
         """Held while a video is made: two processes that fill one folder take turns."""
         return FileLock(self.folder / ".lock")
 
-    def path(self, name: str) -> Path:
-        """Where the embeddings of a video lie."""
-        readable, mark = re.sub(r"[^\w.-]", "_", name), hashlib.sha256(name.encode()).hexdigest()[:8]
-        return self.folder / f"{readable}-{mark}.npy"
+    def part(self, record: VideoRecord, features: str) -> Part:
+        """What there is of a video; see `Part`.
 
-    def part(self, name: str, video: str, length: int) -> Part:
-        """What there is of a video; see `Part`."""
-        return Part(self.path(name), video, length, self.chunking)
+        Videos of one name (names are unique in a split only) have files of their own.
 
-    def seams(self, name: str) -> list[Seam]:
-        """What the seams of a finished video show; none for a video of a single chunk."""
-        path = _seams_file(self.path(name))
-        if not path.exists():
-            return []
-        with open(path, newline="") as file:
-            return [Seam(int(row[0]), int(row[1]), *map(float, row[2:])) for row in list(csv.reader(file))[1:]]
+        Args:
+            record: The video.
+            features: Changes whenever the backbone's features of the same video may.
+        """
+        identity = record.source.identity
+        readable, mark = re.sub(r"[^\w.-]", "_", record.name), _digest(record.name, identity)[:8]
+        made_from = _digest(self.made_by, identity, features, str(record.num_frames))
+        return Part(self.folder / f"{readable}-{mark}.npy", made_from, record.num_frames, self.chunking)
 
 
 class Part:
@@ -76,7 +79,8 @@ class Part:
 
     Args:
         path: Of the finished file.
-        video: Changes whenever the embeddings may: those of another video are started over.
+        made_from: Changes whenever the embeddings may, so with model and chunking too, whatever the folder's note says:
+            what was made from something else is started over.
         length: Frames of the video.
         chunking: With which it is embedded.
 
@@ -85,13 +89,14 @@ class Part:
         disagreement: Of their pieces.
     """
 
-    def __init__(self, path: Path, video: str, length: int, chunking: Chunking) -> None:
-        self.path, self.length, self.chunking = path, length, chunking
+    def __init__(self, path: Path, made_from: str, length: int, chunking: Chunking) -> None:
+        self.path, self.made_from, self.length, self.chunking = path, made_from, length, chunking
         self.data, self.note = path.with_name(f".{path.stem}.part"), path.with_name(f".{path.stem}.progress.json")
-        self.made_from = path.with_name(f".{path.stem}.made_from")
-        self.video = hashlib.sha256(f"{video}\n{length}".encode()).hexdigest()
+        self.finished_note = path.with_name(f".{path.stem}.made_from")
         if self.path.exists() and not self._is_finished():
-            logger.warning("%s is of another video file or precision, or does not say of which: it is made again", path)
+            logger.warning(
+                "%s is of another model, chunking or precision, or does not say of which: it is made again", path
+            )
             path.unlink()
         self.frames, self.disagreement = (length, []) if path.exists() else self._progress()
 
@@ -107,6 +112,8 @@ class Part:
         """
         assert piece.start == self.frames, f"frame {self.frames} comes next, not {piece.start}"
         try:
+            if not self.frames:
+                self.note.unlink(missing_ok=True)  # it counts frames of what is written over here
             with open(self.data, "r+b" if self.frames else "wb") as file:
                 width = piece.embeddings.shape[1]
                 if self.frames:
@@ -121,7 +128,7 @@ class Part:
                 os.fsync(file.fileno())
             seen = [*self.disagreement, piece.disagreement]
             with atomic(self.note) as path:
-                path.write_text(json.dumps({"video": self.video, "frames": piece.stop, "disagreement": seen}))
+                path.write_text(json.dumps({"made_from": self.made_from, "frames": piece.stop, "disagreement": seen}))
         except OSError as error:
             raise OSError(
                 f"cannot write {self.data}: {error.strerror or error}; {self.frames} of {self.length} frames are kept: "
@@ -135,18 +142,14 @@ class Part:
             return
         embeddings = np.load(self.data, mmap_mode="r", allow_pickle=False)
         seams = seam_jumps(embeddings, self.chunking, self.disagreement[1:])
-        if seams:
-            with atomic(_seams_file(self.path)) as path, open(path, "w", newline="") as file:
-                csv.writer(file).writerows([[f.name for f in fields(Seam)], *map(astuple, seams)])
-        else:
-            _seams_file(self.path).unlink(missing_ok=True)  # of a longer video that was here
-        with atomic(self.made_from) as path:  # before the name: whoever is killed between them leaves a whole part
-            path.write_text(self.video)
+        write_seams(_seams_file(self.path), [astuple(seam) for seam in seams])
+        with atomic(self.finished_note) as path:  # before the name: a kill between them leaves a whole part
+            path.write_text(self.made_from)
         os.replace(self.data, self.path)
         self.note.unlink(missing_ok=True)
 
     def _is_finished(self) -> bool:
-        return self.made_from.exists() and self.made_from.read_bytes() == self.video.encode()
+        return self.finished_note.exists() and self.finished_note.read_bytes() == self.made_from.encode()
 
     def _progress(self) -> tuple[int, list[float]]:
         """Frames known to be good, and the disagreement of their pieces."""
@@ -157,8 +160,35 @@ class Part:
                 there = (os.fstat(file.fileno()).st_size - file.tell()) // (4 * shape[1])
         except (OSError, ValueError):
             return 0, []
-        good = note["video"] == self.video and shape[0] == self.length and there >= note["frames"]
+        good = note.get("made_from") == self.made_from and shape[0] == self.length and there >= note["frames"]
         return (note["frames"], note["disagreement"]) if good else (0, [])
+
+
+def write_seams(path: Path, rows: Sequence[tuple], named: Sequence[str] = ()) -> None:
+    """A CSV of a row a seam, after columns `named`; no file where there are none."""
+    if not rows:
+        path.unlink(missing_ok=True)  # of an earlier call, or of other chunks
+        return
+    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+        csv.writer(file).writerows([[*named, *(field.name for field in fields(Seam))], *rows])
+
+
+def read_seams(path: Path) -> list[Seam]:
+    """What the seams of the finished embeddings `path` show; none for a video of a single chunk."""
+    if not _seams_file(path).exists():
+        return []
+    with open(_seams_file(path), newline="") as file:
+        return [Seam(int(row[0]), int(row[1]), *map(float, row[2:])) for row in list(csv.reader(file))[1:]]
+
+
+def _write_new(path: Path, text: str) -> None:
+    if not path.exists():
+        with atomic(path) as temporary:
+            temporary.write_text(text)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _read_shape(file) -> tuple[int, int]:
