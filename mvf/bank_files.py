@@ -20,7 +20,7 @@ from mvf.files import atomic, explained, hidden_beside
 
 logger = logging.getLogger(__name__)
 ROOM_LEFT = 2**30  # bytes of disk that a bank never takes
-PIECE_BYTES = 192 * 2**20  # of pixels in memory: 32 frames of 1920 x 1080, 4 of 3840 x 2160, 2 of 7680 x 4320
+PIECE_BYTES = 192 * 2**20  # of pixels in memory: 32 frames of 1920 x 1080, 8 of 3840 x 2160, 2 of 7680 x 4320
 
 
 def in_chunks(record: VideoRecord, size: int, start: int = 0) -> Iterator[Tensor]:
@@ -114,12 +114,6 @@ def check_room(folder: Path, size: int) -> None:
             'use features="online", fewer bank_views, bank_dtype="int8", bank_channels, or a larger disk by '
             "$MVF_CACHE"
         )
-
-
-def check_file(path: Path) -> None:
-    """Raises OSError where a file is not what `write_checked` wrote."""
-    if not is_whole(path):
-        raise OSError(f"{path} does not match its checksum: delete it and run again")
 
 
 def is_to_be_made(path: Path, video: str) -> bool:

@@ -218,8 +218,8 @@ def _feature_chunks(
         )
     device = next(model.backbone.parameters()).device
     # map, unlike a loop, lets go of large frames before the next are decoded
-    resized = map(partial(evaluation_view, image_size=model.backbone.image_size), in_chunks(record, FRAMES_AT_ONCE, first))
-    for pixels in joined(resized, FRAMES_AT_ONCE):
+    resize = partial(evaluation_view, image_size=model.backbone.image_size)
+    for pixels in joined(map(resize, in_chunks(record, FRAMES_AT_ONCE, first)), FRAMES_AT_ONCE):
         with torch.inference_mode(), evaluating(model.backbone), autocast(precision, device):
             patches, cls = model.backbone(pixels.to(device))
         yield patches, cls
