@@ -24,8 +24,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mvf.bank_basis import fit_basis
-from mvf.bank_codec import decode, row_bytes
-from mvf.bank_files import bfloat16, check_file, check_room, digest, growing, in_chunks, is_to_be_made, write_checked
+from mvf.bank_codec import decode
+from mvf.bank_files import bfloat16, check_room, digest, growing, in_chunks, is_to_be_made, is_whole, write_checked
 from mvf.bank_key import made_from
 from mvf.bank_maker import FeatureMaker
 from mvf.data.augment import Augmentation
@@ -36,6 +36,7 @@ from mvf.models.backbone import Backbone
 
 logger = logging.getLogger(__name__)
 FRAMES_AT_ONCE = 32
+TRIES = 3  # of a file that is damaged or gone whenever it was made
 
 
 class FeatureBank:
@@ -74,6 +75,7 @@ class FeatureBank:
                 f"got {channels}, and needs training videos to fit on, got {len(fitted_on)}"
             )
         self.backbone, self.dtype, self.channels = backbone, dtype, channels
+        self._width = channels or backbone.channels // len(backbone.layers)  # numbers a patch in one file
         self.fitted_on, self.rolling = fitted_on, rolling
         compiled = backbone.compiled if compiled is None else compiled
         self.maker = FeatureMaker(backbone, augmentation, precision, dtype, rolling or (), compiled)
@@ -86,7 +88,9 @@ class FeatureBank:
         """Bytes that `ensure` would still write, or all of a `whole` bank: features, scales, directions; exact."""
         names = self._names()
         missing = ((r, names if whole else self._missing(r, v)) for r in records for v in range(first, first + views))
-        size = sum(r.num_frames * sum(self._row_bytes(name) for name in names) for r, names in missing)
+        size = sum(
+            r.num_frames * sum(self.maker.row_bytes(name, self._width) for name in names) for r, names in missing
+        )
         unfitted = bool(self.channels) and (whole or not self._basis.exists())
         return size + unfitted * 4 * self.channels * self.backbone.channels
 
@@ -96,8 +100,7 @@ class FeatureBank:
         Raises:
             OSError: when the disk has no room for it.
         """
-        size = self.predicted_bytes(records, views, first)
-        if not size:
+        if not (size := self.predicted_bytes(records, views, first)):
             return
         logger.info("feature bank %s: %.2f GB to write", self.folder, size / 1e9)
         check_room(self.folder, size)
@@ -136,16 +139,19 @@ class FeatureBank:
         _ = self.basis  # the files are named after it
         pick = range(record.num_frames) if frame_index is None else frame_index.tolist()
         *names, cls_name = self._names() if self.backbone.cls_channels else (*self._names(), None)
-        width = self._channels
-        patches = np.empty((len(pick), self._patches, width * len(names)), np.int16)
+        patches = np.empty((len(pick), self.maker.patches, self._width * len(names)), np.int16)
         for place, name in enumerate(names):
-            part = patches[..., place * width : (place + 1) * width]
+            part = patches[..., place * self._width : (place + 1) * self._width]
             decode(self.dtype, self._open(record, view, name), pick, part)
         if cls_name is None:
             return bfloat16(patches), None
         cls = np.empty((len(pick), 1, self.backbone.cls_channels), np.int16)
         decode("bf16", self._open(record, view, cls_name), pick, cls)
         return bfloat16(patches), bfloat16(cls[:, 0])
+
+    def trust(self, record: VideoRecord, view: int) -> None:
+        """Spares the checksums of a view: another process has read it."""
+        self._checked |= {self._view_path(record, view, name) for name in self._names()}
 
     # directions -------------------------------------------------------------------------------------------------
 
@@ -158,6 +164,8 @@ class FeatureBank:
         return torch.from_numpy(np.fromfile(self._basis, np.float32)).view(self.channels, -1)
 
     def _fit(self) -> None:
+        if is_whole(self._basis):  # no lock: the folder may be another's, that is only read
+            return
         self._begin()
         with FileLock(self.folder / ".basis.lock"):
             if is_to_be_made(self._basis, "training videos"):
@@ -173,29 +181,16 @@ class FeatureBank:
             names = [f"reduced-{made.read_text()[:8] if made.exists() else 'unfitted'}"]
         return names + ([f"cls{max(self.backbone.layers):02d}"] if self.backbone.cls_channels else [])
 
-    @property
-    def _patches(self) -> int:
-        return self.backbone.grid[0] * self.backbone.grid[1]
-
-    @property
-    def _channels(self) -> int:
-        """Numbers a patch in one file."""
-        return self.channels or self.backbone.channels // len(self.backbone.layers)
-
-    def _row_bytes(self, name: str) -> int:
-        """Bytes a frame in file `name`."""
-        if name.startswith("cls"):
-            return row_bytes("bf16", 1, self.backbone.cls_channels)
-        return row_bytes(self.dtype, self._patches, self._channels)
-
     def _video_folder(self, record: VideoRecord) -> Path:
-        # the name seeds the augmentation, so it belongs to the key
-        return self.folder / digest(f"{record.name}\n{record.source.identity}")
+        return self.folder / digest(f"{record.name}\n{record.source.identity}")  # the name seeds the augmentation
+
+    def _view_path(self, record: VideoRecord, view: int, name: str) -> Path:
+        return self._video_folder(record) / f"view{view}.{name}"
 
     def _begin(self) -> None:
         """Makes the folder, with a note of what the features are made from."""
-        if not (self.folder / "made_from.json").exists():
-            with atomic(self.folder / "made_from.json") as path:
+        if not (note := self.folder / "made_from.json").exists():
+            with atomic(note) as path:
                 path.write_text(json.dumps(self.made_from, indent=1))
 
     def _locked(self, record: VideoRecord, patience: float = -1) -> FileLock:
@@ -206,8 +201,7 @@ class FeatureBank:
         return FileLock(folder / ".lock", timeout=patience)
 
     def _missing(self, record: VideoRecord, view: int) -> list[str]:
-        folder = self._video_folder(record)
-        return [name for name in self._names() if not (folder / f"view{view}.{name}.sha256").exists()]
+        return [name for name in self._names() if not self._view_path(record, view, f"{name}.sha256").exists()]
 
     def _make(self, record: VideoRecord, views: Sequence[int], frames: int, bar: tqdm, patience: float) -> bool:
         """Makes what is missing of a video, `frames` when it was counted; False while another process is at it."""
@@ -223,8 +217,7 @@ class FeatureBank:
         missing = {view: names for view in views if (names := self._missing(record, view))}
         if not missing:
             return
-        folder = self._video_folder(record)
-        paths = {(view, name): folder / f"view{view}.{name}" for view, names in missing.items() for name in names}
+        paths = {(view, name): self._view_path(record, view, name) for view in missing for name in missing[view]}
         with growing([*paths.values()]) as append, closing(read_ahead(in_chunks(record, FRAMES_AT_ONCE))) as pieces:
             for frames in pieces:
                 for view, names in missing.items():
@@ -235,16 +228,23 @@ class FeatureBank:
 
     def _open(self, record: VideoRecord, view: int, name: str) -> np.ndarray:
         """(num_frames, bytes) memory-mapped rows, checked against their checksum when first opened."""
-        path = self._video_folder(record) / f"view{view}.{name}"
-        if path not in self._checked or not path.exists():
-            if is_to_be_made(path, record.name):
-                self._remake(record, view, path)
-            self._checked.add(path)
-        return np.memmap(path, np.uint8, "r").reshape(record.num_frames, -1)
+        path = self._view_path(record, view, name)
+        for _ in range(2 * TRIES):  # one to make it, one to check and open it
+            if path not in self._checked:
+                if is_to_be_made(path, record.name):
+                    self._remake(record, view, path)
+                    continue
+                self._checked.add(path)
+            with suppress(FileNotFoundError):  # a run of the same settings deletes views that it is past
+                return np.memmap(path, np.uint8, "r").reshape(record.num_frames, -1)
+            self._checked.discard(path)
+        raise OSError(
+            f"{path} was damaged or gone again each of {TRIES} times it was made: check the disk, and let no other run "
+            "with the same settings use this bank now; then start again"
+        )
 
     def _remake(self, record: VideoRecord, view: int, path: Path) -> None:
         try:
             self.ensure([record], first=view)
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a worker has no GPU
             raise OSError(f"{path} is missing or damaged and cannot be made again: {error}; start again") from error
-        check_file(path)

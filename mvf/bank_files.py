@@ -6,8 +6,9 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +20,43 @@ from mvf.files import atomic, explained, hidden_beside
 
 logger = logging.getLogger(__name__)
 ROOM_LEFT = 2**30  # bytes of disk that a bank never takes
+PIECE_BYTES = 192 * 2**20  # of pixels in memory: 32 frames of 1920 x 1080, 8 of 3840 x 2160, 2 of 7680 x 4320
 
 
 def in_chunks(record: VideoRecord, size: int, start: int = 0) -> Iterator[Tensor]:
-    """uint8 (n, 3, H, W) frames of a video from frame `start` on, `size` at a time."""
-    frames: list[np.ndarray] = []
-    for frame in record.frames(start):
-        frames.append(frame)
-        if len(frames) == size:
-            yield _to_tensor(frames)
-            frames = []
-    if frames:
-        yield _to_tensor(frames)
+    """uint8 (n, 3, H, W) frames of a video from frame `start` on, `size` at a time; large ones half as many, and so on.
+
+    So a piece takes `PIECE_BYTES` at most (or is one frame), and where `size` is a power of two, pieces meet at its
+    multiples.
+    """
+    frames = iter(record.frames(start))
+    for first in frames:
+        while size > 1 and size * first.nbytes > PIECE_BYTES:
+            size //= 2
+        piece = np.empty((size, *first.shape), first.dtype)
+        filled = 0
+        for filled, frame in enumerate(chain([first], islice(frames, size - 1)), 1):
+            piece[filled - 1] = frame
+        del first, frame  # while the piece is used there is nothing beside it
+        yield torch.from_numpy(piece[:filled]).permute(0, 3, 1, 2)
+        del piece
 
 
-def _to_tensor(frames: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+def joined(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """The rows of `parts`, `size` at a time: parts that end at a multiple of it, or at the end.
+
+    Example:
+        >>> [len(rows) for rows in joined(torch.zeros(7, 2).split(2), 4)]
+        [4, 3]
+    """
+    held: list[Tensor] = []
+    for part in parts:
+        held.append(part)
+        if sum(map(len, held)) >= size:
+            yield torch.cat(held)
+            held.clear()
+    if held:
+        yield torch.cat(held)
 
 
 def bfloat16(bits: np.ndarray) -> Tensor:
@@ -87,16 +109,11 @@ def check_room(folder: Path, size: int) -> None:
     free = free_bytes(folder)
     if size > free - ROOM_LEFT:
         raise OSError(
-            f"the feature bank needs {size / 1e9:.1f} GB in {folder} and {free / 1e9:.1f} GB are free: "
+            f"the feature bank needs {size / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} GB are free, of which "
+            f"{ROOM_LEFT / 1e9:.2f} GB stay free for all else: "
             'use features="online", fewer bank_views, bank_dtype="int8", bank_channels, or a larger disk by '
             "$MVF_CACHE"
         )
-
-
-def check_file(path: Path) -> None:
-    """Raises OSError where a file is not what `write_checked` wrote."""
-    if not is_whole(path):
-        raise OSError(f"{path} does not match its checksum: delete it and run again")
 
 
 def is_to_be_made(path: Path, video: str) -> bool:
@@ -110,11 +127,9 @@ def is_to_be_made(path: Path, video: str) -> bool:
 
 def is_whole(path: Path) -> bool:
     """Whether a file is what `write_checked` wrote."""
-    mark = path.with_name(path.name + ".sha256")
-    if not (path.exists() and mark.exists()):
-        return False
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == mark.read_text()
+    with suppress(FileNotFoundError), open(path, "rb") as file:  # another process may delete it at any moment
+        return path.with_name(path.name + ".sha256").read_text() == hashlib.file_digest(file, "sha256").hexdigest()
+    return False
 
 
 def digest(text: str) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mvf.bank_basis import sample_frames
-from mvf.bank_codec import encode
+from mvf.bank_codec import encode, row_bytes
 from mvf.data.augment import Augmentation, derive_seed, evaluation_view
 from mvf.data.dataset import wanted_frames
 from mvf.data.records import VideoRecord
@@ -37,6 +37,17 @@ class FeatureMaker:
     dtype: str
     seeds: tuple[int, ...] = ()
     compiled: bool = False
+
+    @property
+    def patches(self) -> int:
+        """Of a frame."""
+        return self.backbone.grid[0] * self.backbone.grid[1]
+
+    def row_bytes(self, name: str, channels: int) -> int:
+        """Bytes a frame in file `name`; of patches, `channels` numbers each."""
+        if name.startswith("cls"):
+            return row_bytes("bf16", 1, self.backbone.cls_channels)
+        return row_bytes(self.dtype, self.patches, channels)
 
     def pixels(self, record: VideoRecord, view: int, frames: Tensor) -> Tensor:
         """(n, 3, S, S) of uint8 (n, 3, H, W) frames; one draw of the augmentation serves all frames of a video."""

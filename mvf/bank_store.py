@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from mvf.bank import FeatureBank
@@ -16,21 +17,32 @@ from mvf.precision import resolve_device, resolve_precision
 
 
 class BankStore:
-    """What a `VideoDataset` reads in banked mode: videos by index; `views` views from `first` on."""
+    """What a `VideoDataset` reads in banked mode: videos by index; `views` views from `first` on.
+
+    What a worker process has read, and so checked, is known to all others: with views renewed, workers live for as long
+    as a view is the oldest, and each would check every file again.
+    """
 
     def __init__(self, bank: FeatureBank, records: Sequence[VideoRecord], views: int, first: int = 0) -> None:
         self.bank, self.records, self.views = bank, records, views
+        self._was_read = torch.full((len(records), views), -1).share_memory_()  # the view last read, by place of views
         self.move_to(first)
 
     def move_to(self, first: int) -> None:
         """Has views `first` to `first + views - 1` computed; of a rolling bank the others make room first."""
         if self.bank.rolling is not None:
             self.bank.keep_only(self.records, first, self.views)
+            self._was_read[(self._was_read < first) | (self._was_read >= first + self.views)] = -1
         self.bank.ensure(self.records, self.views, first)
 
     def read(self, index: int, view: int, frame_index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features of frames `frame_index` of view `view` of video `index`, as they are stored."""
-        return self.bank.read_stored(self.records[index], view, frame_index)
+        record, place = self.records[index], (index, view % self.views)
+        if self._was_read[place] == view:
+            self.bank.trust(record, view)
+        features = self.bank.read_stored(record, view, frame_index)
+        self._was_read[place] = view
+        return features
 
 
 def build_bank(config: Config, backbone: Backbone, records: Sequence[VideoRecord]) -> FeatureBank:

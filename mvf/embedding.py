@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mvf.bank import FRAMES_AT_ONCE, FeatureBank
-from mvf.bank_files import in_chunks
+from mvf.bank_files import in_chunks, joined
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
 from mvf.files import allow_open_files
@@ -218,10 +219,11 @@ def _feature_chunks(
             "this model came without a backbone: name one, e.g. load_official_checkpoint(path, backbone_weights='')"
         )
     device = next(model.backbone.parameters()).device
-    for frames in in_chunks(record, FRAMES_AT_ONCE, first):
-        pixels = evaluation_view(frames, model.backbone.image_size).to(device)
+    # map, unlike a loop, lets go of large frames before the next are decoded
+    resize = partial(evaluation_view, image_size=model.backbone.image_size)
+    for pixels in joined(map(resize, in_chunks(record, FRAMES_AT_ONCE, first)), FRAMES_AT_ONCE):
         with torch.inference_mode(), evaluating(model.backbone), autocast(precision, device):
-            patches, cls = model.backbone(pixels)
+            patches, cls = model.backbone(pixels.to(device))
         yield patches, cls
 
 

@@ -1,12 +1,17 @@
 """How a bank is made and read at scale: by pieces, by several runs at once, from many files, for another device."""
 
 import copy
+import multiprocessing
 import os
 import threading
+import tracemalloc
 import weakref
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice, product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +21,7 @@ from tqdm import tqdm
 
 import mvf
 from mvf import bank as bank_module
-from mvf import bank_maker, pages
+from mvf import bank_files, bank_maker, pages
 from mvf.bank import FeatureBank
 from mvf.bank_files import is_whole, write_checked
 from mvf.bank_maker import FeatureMaker
@@ -24,7 +29,9 @@ from mvf.bank_store import BankStore, build_bank
 from mvf.data import find_config_videos
 from mvf.data.augment import build_augmentation
 from mvf.data.records import VideoRecord
+from mvf.embedding import embed_pieces
 from mvf.files import hidden_beside
+from mvf.streaming import Chunking
 from tests.test_bank import Noise, backbone, make
 
 
@@ -77,6 +84,146 @@ def test_a_view_that_is_gone_since_it_was_read_is_made_again(tmp_path):
     for path in bank.folder.rglob("view*"):
         path.unlink()
     assert torch.equal(bank.read(clip)[0], good)
+
+
+def delete_when_mapped(monkeypatch, times):
+    """Has views deleted just before they are mapped, as by another run of the same settings; every file `times`."""
+    real, deleted = np.memmap, Counter()
+
+    def memmap(path, *args):
+        if deleted[path] < times:
+            deleted[path] += 1
+            for file in path.parent.glob("view*"):
+                file.unlink()
+        return real(path, *args)
+
+    monkeypatch.setattr(bank_module.np, "memmap", memmap)
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+def test_a_view_that_another_run_deletes_while_it_is_opened_is_made_again(tmp_path, monkeypatch, read_before):
+    (clip,), bank = noise(1, 3), make(tmp_path, (2,))
+    good, _ = (bank if read_before else make(tmp_path / "other", (2,))).read(clip)
+    delete_when_mapped(monkeypatch, 1)
+    assert torch.equal(bank.read(clip)[0], good)
+
+
+def test_a_view_that_another_run_deletes_again_and_again_is_refused_with_what_to_do(tmp_path, monkeypatch):
+    (clip,), bank = noise(1, 3), make(tmp_path, (2,))
+    delete_when_mapped(monkeypatch, 100)
+    with pytest.raises(OSError, match=r"view0\.layer02 was damaged or gone again .* no other run with the same sett"):
+        bank.read(clip)
+
+
+def test_a_whole_bank_in_a_folder_that_cannot_be_written_is_read(tmp_path, monkeypatch):
+    clips = noise(2, 3)
+
+    def bank():
+        return FeatureBank(backbone(), None, "fp32", tmp_path, channels=8, fitted_on=clips)
+
+    good, _ = bank().read(clips[0])
+
+    def refused(*_, **__):  # what root, who may write anywhere, does not meet
+        raise PermissionError("read-only")
+
+    for writes in ("FileLock", "atomic", "write_checked", "growing"):
+        monkeypatch.setattr(bank_module, writes, refused)
+    bank().ensure(clips[:1])
+    assert torch.equal(bank().read(clips[0])[0], good)
+
+
+def test_every_file_is_checked_once_a_run_however_often_workers_start_anew(tmp_path, monkeypatch):
+    log, real = tmp_path / "checked", bank_files.is_whole
+
+    def is_whole(path):
+        with log.open("a") as file:
+            file.write(f"{path}\n")
+        return real(path)
+
+    monkeypatch.setattr(bank_files, "is_whole", is_whole)
+    clips, workers = noise(2, 3), multiprocessing.get_context("fork")
+    store = BankStore(FeatureBank(backbone(), None, "fp32", tmp_path / "bank", rolling=(1, 1)), clips, 2)
+    for first in range(3):
+        store.move_to(first)
+        for _ in range(2):
+            worker = workers.Process(target=read_all, args=(store, first))
+            worker.start()
+            worker.join()
+            assert worker.exitcode == 0
+    checked = Counter(log.read_text().split())
+    assert len(checked) == len(clips) * (2 + 2) * len(["layer02", "layer04", "cls04"])
+    assert set(checked.values()) == {1}
+
+
+def read_all(store, first):
+    for index, view in product(range(len(store.records)), range(first, first + store.views)):
+        store.read(index, view, torch.tensor([0]))
+
+
+def test_a_view_that_is_new_under_an_old_number_is_checked_again(tmp_path, caplog):
+    (clip,), frame = noise(1, 3), torch.tensor([1])
+    store = BankStore(FeatureBank(backbone(), None, "fp32", tmp_path, rolling=(1, 1)), [clip], 2)
+    good, _ = store.read(0, 0, frame)
+    store.move_to(2)
+    store.move_to(0)
+    (path,) = tmp_path.rglob("view0.layer02")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert torch.equal(store.read(0, 0, frame)[0], good)
+    assert f"{path} does not match its checksum" in caplog.text
+
+
+# large frames -------------------------------------------------------------------------------------------------------
+
+
+class Large(Noise):
+    """Frames of a grey each, of 1000 x 1000 pixels."""
+
+    def frames(self, start=0, stop=None, step=1):
+        for number in range(self.length)[start:stop:step]:
+            yield np.full((1000, 1000, 3), number, np.uint8)
+
+
+@pytest.mark.parametrize("use", ["embed", "bank"])
+def test_pixels_in_memory_are_bounded_however_large_the_frames(tiny, tmp_path, monkeypatch, use):
+    monkeypatch.setattr(bank_files, "PIECE_BYTES", 13 * 10**6)  # 4 frames
+    model, record = mvf.build_model(tiny(), backbone()), VideoRecord("large", "none", Large(70))
+    tracemalloc.start()
+    try:
+        if use == "embed":
+            mvf.embed(model, [record], precision="fp32")
+        else:
+            make(tmp_path).ensure([record], views=2)
+        held = tracemalloc.get_traced_memory()[1] / 3e6
+    finally:
+        tracemalloc.stop()
+    # one piece, with reading ahead two and for a moment the place of a third; and the frames at hand
+    assert 4 < held < 4 * (1 if use == "embed" else 3) + 4
+
+
+def test_pieces_have_32_frames_up_to_full_hd_and_fewer_beyond_that_meet_at_multiples_of_32(monkeypatch):
+    monkeypatch.setattr(bank_files, "PIECE_BYTES", bank_files.PIECE_BYTES // 100)  # and sides a tenth as long
+
+    def lengths(height, width, count, start=0):
+        frames = (np.empty((height // 10, width // 10, 3), np.uint8) for _ in range(count))
+        record = SimpleNamespace(frames=lambda first: islice(frames, first, None))
+        return [len(piece) for piece in bank_files.in_chunks(record, bank_module.FRAMES_AT_ONCE, start)]
+
+    assert lengths(1080, 1920, 66, 32) == [32, 2]
+    assert lengths(2160, 3840, 42, 32) == [8, 2]
+    assert lengths(4320, 7680, 3) == [2, 1]
+    assert lengths(9000, 8000, 2) == [1, 1]
+    assert lengths(2, 2, 0) == []
+
+
+def test_embeddings_of_large_frames_are_those_of_32_at_a_time_and_go_on_to_the_same_bits(tiny, monkeypatch):
+    model, record = mvf.build_model(tiny(), backbone()), VideoRecord("noise", "none", Noise(70))
+    chunking = Chunking(50, 0, False)
+    whole = [piece.embeddings for piece in embed_pieces(model, record, chunking, precision="fp32")]
+    monkeypatch.setattr(bank_files, "PIECE_BYTES", 4 * 36 * 40 * 3)
+    small = [piece.embeddings for piece in embed_pieces(model, record, chunking, precision="fp32")]
+    rest = [piece.embeddings for piece in embed_pieces(model, record, chunking, precision="fp32", start=50)]
+    assert all(np.array_equal(a, b) for a, b in zip(small, whole, strict=True))
+    assert np.array_equal(np.concatenate(rest), whole[-1])
 
 
 # making -------------------------------------------------------------------------------------------------------------
