@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
 Item = TypeVar("Item")
+FROM_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process \d+\.\nOriginal ")
 
 
 def epoch_batches(
@@ -69,13 +71,38 @@ def _made_ahead(
 
 
 def _from_workers(batches: Iterable[Item]) -> Iterator[Item]:
-    """The batches; a pipe torn by a worker that is dying is named as its death, which the loader may not see yet."""
+    """The batches; what a worker raises says what it would say without workers.
+
+    A pipe torn by a worker that is dying is named as its death, which the loader may not see yet.
+    """
     try:
         yield from batches
-    except (ConnectionError, EOFError) as error:
-        if "DataLoader worker process" in str(error):  # raised in a worker that lives
-            raise
-        raise RuntimeError(f"DataLoader worker (pid unknown) hung up: {error!r}") from error
+    except Exception as error:
+        if (own := _own_error(error)) is not None:
+            raise own from error
+        if isinstance(error, ConnectionError | EOFError) and not FROM_WORKER.search(str(error)):
+            raise RuntimeError(f"DataLoader worker (pid unknown) hung up: {error!r}") from error
+        raise
+
+
+def _own_error(error: Exception) -> Exception | None:
+    """An error raised in a living worker with its own message, which torch puts below the worker's traceback.
+
+    Of kinds that cannot be made from a message torch makes a RuntimeError; it then begins with the kind. None for
+    other errors, and where no message is found.
+    """
+    said = error.args[0] if error.args else ""
+    caught = FROM_WORKER.match(said) if isinstance(said, str) else None
+    if caught is None:
+        return None
+    last = said.rpartition("Traceback (most recent call last):\n")[2]
+    found = re.search(rf"^(?:[\w.<>]+\.)?{caught[1]}(?:: (.*))?\Z", last.rstrip("\n"), re.MULTILINE | re.DOTALL)
+    if found is None:
+        return None
+    text = found[1] or ""
+    if type(error).__name__ != caught[1]:
+        text = f"{caught[1]}: {text}"
+    return type(error)(type(said)(text))  # torch gives a KeyError a kind of text that is not quoted twice
 
 
 def read_ahead(items: Iterable[Item]) -> Iterator[Item]:

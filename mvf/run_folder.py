@@ -22,6 +22,8 @@ from mvf.models.weight_files import load_plain
 
 HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")
 ANYWHERE = ("device", "workers")  # a run may go on elsewhere
+# what a state must hold; a loss scale only those of fp16
+STATE = ("epoch", "step", "history", "model", "loss", "optimizer", "generators")
 ACTIONS = "actions"  # of a run with one model an action: the folder of their runs
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, TypeError, ValueError)
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -93,7 +95,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """What `write_epoch` stored, checked against the checksums that its zip file holds.
 
     Raises:
-        ValueError: when the file is damaged, or of a newer version.
+        ValueError: when the file is damaged, of a newer version, or lacks a part.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -108,6 +110,11 @@ def read_state(path: Path) -> dict[str, Any]:
             f"or delete {path.parent} to train from the start (model.safetensors there may still be good)"
         ) from error
     check_format(state, path)
+    if missing := [name for name in STATE if name not in state]:
+        raise ValueError(
+            f"{path} is no state of a training: it has no {', '.join(missing)}: put a copy of it back, or delete "
+            f"{path.parent} to train from the start"
+        )
     return state
 
 

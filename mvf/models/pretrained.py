@@ -21,7 +21,9 @@ from mvf.models.stored_settings import Settings, StoredBackbone, checked
 from mvf.models.weight_files import in_short
 
 TENSORS, SETTINGS = "model.safetensors", "model_config.json"
-CHECKSUM = "tensors_sha256"  # key in the file's metadata
+# One key of the file's metadata, since the library writes several in random order: sha256 of the tensors, of the text
+# of the settings; files of before hold none, or the tensors' alone.
+CHECKSUMS = "tensors_sha256"
 BACKBONE = "backbone."  # prefix of its tensors
 CHECKPOINT = "checkpoint"  # weights source of a backbone that came inside a checkpoint: its tensors are stored too
 
@@ -60,19 +62,24 @@ def save(
         tensors |= {BACKBONE + name: tensor for name, tensor in backbone.state_dict().items()}
     described = {"architecture": dict(architecture), "backbone": None if backbone is None else describe(backbone)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = (json.dumps(described, indent=1) + "\n").encode()
     with atomic(Path(folder) / TENSORS) as path:
-        path.write_bytes(safetensors.torch.save(tensors, {CHECKSUM: checksum(tensors)}))
-    with atomic(Path(folder) / SETTINGS) as path:
-        path.write_text(json.dumps(described, indent=1) + "\n")
+        path.write_bytes(safetensors.torch.save(tensors, {CHECKSUMS: f"{checksum(tensors)} {_sha256(text)}"}))
+    with atomic(Path(folder) / SETTINGS) as path:  # a run's do not change: killed before this it still has a pair
+        path.write_bytes(text)
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 of names, types, shapes and values; kept in the file of the tensors, so that both change at once."""
+    """sha256 of names, types, shapes and values."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
@@ -109,24 +116,26 @@ def read(folder: str | Path) -> StoredModel:
     missing = [name for name in (TENSORS, SETTINGS) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{folder} holds no model: {' and '.join(missing)} not found; give a run folder")
-    tensors = _read_tensors(folder / TENSORS)
-    architecture, backbone = _read_settings(folder / SETTINGS)
+    tensors, noted = _read_tensors(folder / TENSORS)
+    architecture, backbone = _read_settings(folder / SETTINGS, noted)
     came_inside = backbone is not None and backbone["source"] == CHECKPOINT  # then nothing of it was trained here
     frozen = {name: tensors.pop(name) for name in list(tensors) if came_inside and name.startswith(BACKBONE)}
     return StoredModel(architecture, backbone, tensors, {k.removeprefix(BACKBONE): v for k, v in frozen.items()})
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """The tensors, and the sha256 of the settings that were saved with them; None in files of before."""
     try:
         with safe_open(path, framework="pt") as file:
-            noted = file.metadata()  # None: a file from before there were checksums
+            metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        whole = noted is None or noted.get(CHECKSUM) == checksum(tensors)
+        of_tensors, _, of_settings = (metadata or {}).get(CHECKSUMS, "").partition(" ")
+        whole = metadata is None or of_tensors == checksum(tensors)
     except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ValueError(damaged(path, error)) from error
     if not whole:
         raise ValueError(damaged(path, "its tensors do not match their checksum"))
-    return tensors
+    return tensors, of_settings or None
 
 
 def damaged(path: Path, reason: object) -> str:
@@ -137,10 +146,15 @@ def damaged(path: Path, reason: object) -> str:
     )
 
 
-def _read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """What stands for architecture and backbone."""
+def _read_settings(path: Path, noted: str | None) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What stands for architecture and backbone, where the text has the sha256 `noted`."""
+    text = path.read_bytes()
+    found = _sha256(text)
+    if noted not in (None, found):
+        reason = f"or was edited, or is another model's: its sha256 begins {found[:8]}, {TENSORS} notes {noted[:8]}"
+        raise ValueError(damaged(path, reason))
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        described = json.loads(text.decode())
         architecture, backbone = dict(described["architecture"]), described["backbone"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(

@@ -1,12 +1,18 @@
 """Workers that die and numbers that are not finite: the last complete epoch stays, and the run goes on from it."""
 
+import re
+
 import numpy as np
 import pytest
 from accelerate import Accelerator
 
 import mvf
+from mvf.__main__ import main
 from mvf.data.dataset import VideoDataset
-from mvf.run_folder import read_history
+from mvf.data.images import VideoError
+from mvf.run_folder import read_history, write_epoch
+from tests.conftest import TINY
+from tests.data.footage import write_video
 from tests.faults.processes import assert_same, check_whole, fail, finish, leftovers
 
 
@@ -35,14 +41,67 @@ def test_a_pipe_torn_before_the_worker_counts_as_dead_is_its_death(tiny, tmp_pat
         mvf.train(tiny(features="online", workers=1), tmp_path / "run")
 
 
-@pytest.mark.parametrize("error", [RuntimeError, ConnectionError, EOFError])
-def test_an_error_in_a_worker_that_lives_keeps_its_own_text(tiny, tmp_path, monkeypatch, error):
+class TwoWordsError(OSError):
+    """Cannot be made from one text."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+UNREADABLE = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (RuntimeError("no buffer left"), RuntimeError, "no buffer left"),
+        (ConnectionError("no buffer left"), ConnectionError, "no buffer left"),
+        (EOFError("no buffer left"), EOFError, "no buffer left"),
+        (EOFError(), EOFError, ""),
+        (VideoError("a.mp4 is damaged:\nVideoError: no\n\nkey frame"), VideoError, None),
+        (FileNotFoundError(2, "No such file", "a.mp4"), FileNotFoundError, None),
+        (KeyError("a.mp4"), KeyError, "'a.mp4'"),
+        (TwoWordsError("no", "buffer"), RuntimeError, "TwoWordsError: no buffer"),
+        (UNREADABLE, RuntimeError, f"UnicodeDecodeError: {UNREADABLE}"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_an_error_in_a_worker_that_lives_keeps_its_own_text(tiny, tmp_path, monkeypatch, error, kind, text):
     def fail(self, item):
-        raise error("the decoder has no buffer left")
+        try:
+            raise ZeroDivisionError("before it")
+        except ZeroDivisionError as cause:
+            raise error from cause
 
     monkeypatch.setattr(VideoDataset, "__getitem__", fail)
-    with pytest.raises(error, match="the decoder has no buffer left"):
+    with pytest.raises(kind) as raised:
         mvf.train(tiny(features="online", workers=1), tmp_path / "run")
+    assert type(raised.value) is kind and str(raised.value) == (str(error) if text is None else text)
+    assert "in fail" in str(raised.value.__cause__), "where it was raised can still be found"
+
+
+def test_a_video_that_breaks_is_one_line_with_workers_as_without(tmp_path, monkeypatch, capsys, own_cache):
+    videos, said = tmp_path / "videos", {}
+    words = {**{name: value for name, value in TINY.items() if name != "data_options"}, "features": "online"}
+    words |= {"data_root": videos, "epochs": 3, "batch_size": 2}
+
+    def spoil(*arguments):
+        write_epoch(*arguments)
+        for path in videos.iterdir():
+            path.write_bytes(path.read_bytes()[:1500])
+
+    monkeypatch.setattr("mvf.trainer.write_epoch", spoil)
+    for workers in (0, 1):
+        for number in range(6):
+            write_video(videos / f"v{number}.mp4", 12)
+        settings = [word for name, value in (words | {"workers": workers}).items() for word in ("-p", name, str(value))]
+        capsys.readouterr()
+        assert main(["train", "folder", "--run-dir", str(tmp_path / f"run{workers}"), *settings]) == 1
+        said[workers] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mvf: ")]
+        assert "Traceback" not in "".join(said[workers]) and ".mp4" in said[workers][0]
+    assert len(said[0]) == len(said[1]) == 1
+    kinds = [re.sub(r"v\d\.mp4", "VIDEO", lines[0]) for lines in said.values()]
+    assert kinds[0] == kinds[1]
 
 
 @pytest.fixture

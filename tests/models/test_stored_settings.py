@@ -12,12 +12,14 @@ from mvf.models.mvformer import Architecture
 from mvf.models.onnx_weights import read_encoder
 
 from ..fuzz.models import CFG, SIZES, _checkpoint, _official_state
+from .stored import forget_checksums
 
 
 @pytest.fixture
 def stored(tmp_path):
     """Changes one number of a stored model."""
     MVFormer(SIZES).save_pretrained(tmp_path)
+    forget_checksums(tmp_path)
     path = tmp_path / "model_config.json"
 
     def change(**values):

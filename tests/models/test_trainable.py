@@ -12,6 +12,7 @@ from mvf.evaluation.controls import embed_controls, untrained_model
 from mvf.models import MVFormer, build_model, load_weights
 from mvf.models.backbone import Backbone
 from mvf.run_folder import load_run
+from tests.models.stored import forget_checksums
 
 VIT = {"features": "online", "backbone": "test_vit", "layers": "2,6", "trainable_blocks": 2}
 RESNET = {**VIT, "backbone": "test_resnet", "image_size": 64, "layers": "4", "trainable_blocks": 1, "pooling": "max"}
@@ -104,6 +105,7 @@ def test_trained_blocks_are_stored_and_the_frozen_ones_had_again(tiny, tmp_path,
 
 def test_folders_of_before_are_read_as_frozen(tiny, tmp_path):
     build_model(tiny()).save_pretrained(tmp_path)
+    forget_checksums(tmp_path)
     described = json.loads((tmp_path / "model_config.json").read_text())
     described["backbone"].pop("trainable_blocks")
     (tmp_path / "model_config.json").write_text(json.dumps(described))
