@@ -21,8 +21,8 @@ import torch
 
 import mvf
 from mvf.bank import FRAMES_AT_ONCE
-from mvf.bank_files import in_chunks
 from mvf.data.augment import evaluation_view
+from mvf.data.pieces import in_pieces
 from mvf.data.records import VideoRecord
 from mvf.models.mvformer import MVFormer
 
@@ -52,7 +52,7 @@ def make() -> tuple[MVFormer, VideoRecord]:
 @torch.inference_mode()
 def run_backbone(model: MVFormer, record: VideoRecord) -> None:
     """Features of all frames, as `mvf.embed` computes them, thrown away."""
-    for frames in in_chunks(record, FRAMES_AT_ONCE):
+    for frames in in_pieces(record.frames(), FRAMES_AT_ONCE):
         model.backbone(evaluation_view(frames, model.backbone.image_size))
 
 

@@ -25,10 +25,11 @@ from tqdm.auto import tqdm
 
 from mvf.bank_basis import fit_basis
 from mvf.bank_codec import decode
-from mvf.bank_files import bfloat16, check_room, digest, growing, in_chunks, is_to_be_made, is_whole, write_checked
+from mvf.bank_files import bfloat16, check_room, digest, growing, is_to_be_made, is_whole, write_checked
 from mvf.bank_key import made_from
 from mvf.bank_maker import FeatureMaker
 from mvf.data.augment import Augmentation
+from mvf.data.pieces import in_pieces
 from mvf.data.records import VideoRecord
 from mvf.files import atomic, cache_folder
 from mvf.loading import read_ahead
@@ -86,10 +87,11 @@ class FeatureBank:
 
     def predicted_bytes(self, records: Sequence[VideoRecord], views: int, first: int = 0, whole: bool = False) -> int:
         """Bytes that `ensure` would still write, or all of a `whole` bank: features, scales, directions; exact."""
-        names = self._names()
-        missing = ((r, names if whole else self._missing(r, v)) for r in records for v in range(first, first + views))
         size = sum(
-            r.num_frames * sum(self.maker.row_bytes(name, self._width) for name in names) for r, names in missing
+            record.num_frames * self.maker.row_bytes(name, self._width)
+            for record in records
+            for view in range(first, first + views)
+            for name in (self._names() if whole else self._missing(record, view))
         )
         unfitted = bool(self.channels) and (whole or not self._basis.exists())
         return size + unfitted * 4 * self.channels * self.backbone.channels
@@ -171,8 +173,6 @@ class FeatureBank:
             if is_to_be_made(self._basis, "training videos"):
                 write_checked(self._basis, fit_basis(self.maker.sample(self.fitted_on), self.channels).numpy())
 
-    # files ------------------------------------------------------------------------------------------------------
-
     def _names(self) -> list[str]:
         names = [f"layer{layer:02d}" for layer in self.backbone.layers]
         if self.channels:
@@ -218,12 +218,12 @@ class FeatureBank:
         if not missing:
             return
         paths = {(view, name): self._view_path(record, view, name) for view in missing for name in missing[view]}
-        with growing([*paths.values()]) as append, closing(read_ahead(in_chunks(record, FRAMES_AT_ONCE))) as pieces:
-            for frames in pieces:
+        with growing(paths.values()) as write, closing(read_ahead(in_pieces(record.frames(), FRAMES_AT_ONCE))) as parts:
+            for frames in parts:
                 for view, names in missing.items():
                     rows = self.maker.rows(self.maker.pixels(record, view, frames), names, self.basis)
                     for name in names:
-                        append(paths[view, name], rows[name])
+                        write(paths[view, name], rows[name])
                     bar.update(len(frames))
 
     def _open(self, record: VideoRecord, view: int, name: str) -> np.ndarray:

@@ -6,57 +6,18 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mvf.data.records import VideoRecord
 from mvf.files import atomic, explained, hidden_beside
 
 logger = logging.getLogger(__name__)
 ROOM_LEFT = 2**30  # bytes of disk that a bank never takes
-PIECE_BYTES = 192 * 2**20  # of pixels in memory: 32 frames of 1920 x 1080, 8 of 3840 x 2160, 2 of 7680 x 4320
-
-
-def in_chunks(record: VideoRecord, size: int, start: int = 0) -> Iterator[Tensor]:
-    """uint8 (n, 3, H, W) frames of a video from frame `start` on, `size` at a time; large ones half as many, and so on.
-
-    So a piece takes `PIECE_BYTES` at most (or is one frame), and where `size` is a power of two, pieces meet at its
-    multiples.
-    """
-    frames = iter(record.frames(start))
-    for first in frames:
-        while size > 1 and size * first.nbytes > PIECE_BYTES:
-            size //= 2
-        piece = np.empty((size, *first.shape), first.dtype)
-        filled = 0
-        for filled, frame in enumerate(chain([first], islice(frames, size - 1)), 1):
-            piece[filled - 1] = frame
-        del first, frame  # while the piece is used there is nothing beside it
-        yield torch.from_numpy(piece[:filled]).permute(0, 3, 1, 2)
-        del piece
-
-
-def joined(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """The rows of `parts`, `size` at a time: parts that end at a multiple of it, or at the end.
-
-    Example:
-        >>> [len(rows) for rows in joined(torch.zeros(7, 2).split(2), 4)]
-        [4, 3]
-    """
-    held: list[Tensor] = []
-    for part in parts:
-        held.append(part)
-        if sum(map(len, held)) >= size:
-            yield torch.cat(held)
-            held.clear()
-    if held:
-        yield torch.cat(held)
 
 
 def bfloat16(bits: np.ndarray) -> Tensor:
@@ -65,7 +26,7 @@ def bfloat16(bits: np.ndarray) -> Tensor:
 
 
 @contextmanager
-def growing(paths: Sequence[Path]) -> Iterator[Callable[[Path, np.ndarray], None]]:
+def growing(paths: Collection[Path]) -> Iterator[Callable[[Path, np.ndarray], None]]:
     """Yields `append(path, array)`; after the block each file is there, then its sha256 in a file beside.
 
     Until then they grow out of sight, and none is there if the block fails. Nothing of an array is kept in memory.

@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mvf.bank import FRAMES_AT_ONCE, FeatureBank
-from mvf.bank_files import in_chunks, joined
 from mvf.data.augment import evaluation_view
+from mvf.data.pieces import in_pieces, joined
 from mvf.data.records import VideoRecord
 from mvf.files import allow_open_files
 from mvf.models.mvformer import MVFormer
@@ -221,7 +221,7 @@ def _feature_chunks(
     device = next(model.backbone.parameters()).device
     # map, unlike a loop, lets go of large frames before the next are decoded
     resize = partial(evaluation_view, image_size=model.backbone.image_size)
-    for pixels in joined(map(resize, in_chunks(record, FRAMES_AT_ONCE, first)), FRAMES_AT_ONCE):
+    for pixels in joined(map(resize, in_pieces(record.frames(first), FRAMES_AT_ONCE)), FRAMES_AT_ONCE):
         with torch.inference_mode(), evaluating(model.backbone), autocast(precision, device):
             patches, cls = model.backbone(pixels.to(device))
         yield patches, cls

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import cv2
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mvf.data.augment import evaluation_view
+from mvf.data.pieces import in_pieces
 from mvf.data.records import VideoRecord
 from mvf.embedding import evaluating
 from mvf.models.mvformer import MVFormer
@@ -128,14 +128,12 @@ class _Looker:
         return cls(model, backbone.resolve_layers(layers), size, backbone.grid_of(size))
 
     def passes(self, record: VideoRecord, step: int = 1) -> Iterator[tuple[list[np.ndarray], Look]]:
-        """Pictures (H, W, 3) and what the model makes of them, `FRAMES_AT_ONCE` at a time."""
-        frames = iter(record.frames(step=step))
-        pictures = list(islice(frames, FRAMES_AT_ONCE))
-        if not pictures:
+        """Pictures (H, W, 3) and what the model makes of them, at most `FRAMES_AT_ONCE` at a time."""
+        piece = None
+        for piece in in_pieces(record.frames(step=step), FRAMES_AT_ONCE):
+            yield list(piece.permute(0, 2, 3, 1).numpy()), self._look(piece)
+        if piece is None:
             raise ValueError(f"{record.name} has no frames")
-        while pictures:
-            yield pictures, self._look(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
-            pictures = list(islice(frames, FRAMES_AT_ONCE))
 
     @torch.no_grad()
     def _look(self, frames: Tensor) -> Look:

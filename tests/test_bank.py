@@ -13,6 +13,7 @@ from mvf.bank_codec import decode, encode
 from mvf.bank_store import BankStore, build_bank
 from mvf.data import find_config_videos
 from mvf.data.augment import build_augmentation
+from mvf.data.pieces import in_pieces
 from mvf.data.records import VideoRecord
 from mvf.models.backbone import Backbone
 from mvf.models.reduced import pool_reduced
@@ -58,7 +59,7 @@ def whole_view(bank, record, view):
 def test_views_differ_and_one_draw_serves_all_chunks_of_a_video(records, tiny, tmp_path):
     bank = make(tmp_path, augmentation=build_augmentation(tiny()))
     whole = whole_view(bank, records[0], 0)
-    chunks = [bank.maker.pixels(records[0], 0, frames) for frames in bank_module.in_chunks(records[0], 3)]
+    chunks = [bank.maker.pixels(records[0], 0, frames) for frames in in_pieces(records[0].frames(), 3)]
     torch.testing.assert_close(torch.cat(chunks), whole)
     assert not torch.equal(whole_view(bank, records[0], 1), whole)
 

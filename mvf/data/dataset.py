@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -15,6 +13,7 @@ from torch.utils.data import Dataset
 from mvf.clip import Clip
 from mvf.config import Config
 from mvf.data.augment import build_augmentation, derive_seed
+from mvf.data.pieces import in_pieces
 from mvf.data.raw import AugmentedVideo, RawClip, RawVideo
 from mvf.data.records import VideoRecord
 from mvf.data.samplers import Drawn, Sampler, Settings, find_sampler
@@ -224,10 +223,9 @@ def _phase(record: VideoRecord, frame_index: Tensor, valid: Tensor) -> Tensor:
 
 def wanted_frames(record: VideoRecord, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Pieces of the frames at sorted distinct positions: positions (n,), uint8 frames (n, 3, H, W); n <= CHUNK."""
-    pictures, found = record.frames_at(wanted.tolist()), 0
-    while piece := list(islice(pictures, CHUNK)):
-        # a (n, H, W, 3) array seen as (n, 3, H, W): the layout that resizes fastest
-        yield wanted[found : found + len(piece)], torch.from_numpy(np.stack(piece)).permute(0, 3, 1, 2)
+    found = 0
+    for piece in in_pieces(record.frames_at(wanted.tolist()), CHUNK):
+        yield wanted[found : found + len(piece)], piece
         found += len(piece)
     if found < len(wanted):
         raise VideoError(f"{record.name} gave {found} of {len(wanted)} wanted frames up to frame {int(wanted[-1])}")
