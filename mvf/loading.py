@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import groupby, tee
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
 Item = TypeVar("Item")
+PATIENCE = 5.0  # seconds until a worker whose pipe is torn has surely ended
 FROM_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process \d+\.\nOriginal ")
 
 
@@ -81,6 +83,7 @@ def _from_workers(batches: Iterable[Item]) -> Iterator[Item]:
         if (own := _own_error(error)) is not None:
             raise own from error
         if isinstance(error, ConnectionError | EOFError) and not FROM_WORKER.search(str(error)):
+            time.sleep(PATIENCE)  # the signal of its death raises here and says more; later it would raise anywhere
             raise RuntimeError(f"DataLoader worker (pid unknown) hung up: {error!r}") from error
         raise
 

@@ -70,6 +70,7 @@ def test_align_carries_phases_and_opens_the_labeler(run):
     assert not (run / "figures" / "videos.csv").exists(), "nothing is written before a label is accepted"
 
 
+@pytest.mark.slow
 def test_a_run_judged_without_training_passes_through_the_notebook(run, tmp_path):
     overrides = {name: value for name, value in TINY.items() if name not in ("epochs", "backbone", "layers")}
     execute("train", tmp_path / "train.ipynb", run_dir=str(tmp_path), backbone=TINY["backbone"], layers=[2, 4],
@@ -85,6 +86,7 @@ def test_figures_gathers_runs(run, tmp_path):
     assert (tmp_path / "figures" / "controls.png").exists()
 
 
+@pytest.mark.slow
 def test_unlabelled_clips_train_and_say_what_is_skipped(shared, tmp_path):
     overrides = {name: value for name, value in TINY.items() if name not in ("epochs", "data_options")}
     execute("train", tmp_path / "train.ipynb", dataset="folder", data_root=str(shared / "real" / "clips"),
@@ -93,6 +95,7 @@ def test_unlabelled_clips_train_and_say_what_is_skipped(shared, tmp_path):
     assert "classification" in report["skipped"] and "localization" in report["skipped"]
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_unlabelled_clips_can_be_probed_aligned_and_labelled(shared, tmp_path):
     overrides = {name: value for name, value in TINY.items() if name not in ("epochs", "data_options")}

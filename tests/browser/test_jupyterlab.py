@@ -11,6 +11,7 @@ def test_attention_browser_shows_the_right_frames_and_maps(run, open_notebook):
         checks.attention_browser_follows_its_controls(page, run)
 
 
+@pytest.mark.slow
 def test_hovering_over_an_embedding_shows_its_frame(run, open_notebook):
     with open_notebook("probe", run_dir="run") as page:
         page.run_all()

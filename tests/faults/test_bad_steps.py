@@ -37,6 +37,7 @@ def test_a_pipe_torn_before_the_worker_counts_as_dead_is_its_death(tiny, tmp_pat
         raise torn
 
     monkeypatch.setattr("mvf.loading.DataLoader", loader)
+    monkeypatch.setattr("mvf.loading.PATIENCE", 0.0)
     with pytest.raises(ChildProcessError, match="a worker that reads data died .*pid unknown.*use fewer workers"):
         mvf.train(tiny(features="online", workers=1), tmp_path / "run")
 
