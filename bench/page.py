@@ -86,9 +86,9 @@ BENCHMARKS = {
     ),
     "bank-quality-real": Benchmark(
         "Feature bank: quality, pull-ups",
-        "bench_bank.py --quality 3 --out runs/bank_pullups --clips ../shared/real/pullups --train 12 "
-        "-p epochs 20 -p localization false -p precision fp32",
-        "2 h",
+        "bench_bank.py --quality 3 --ways 'banked, V = 4' --out runs/bank_pullups --clips ../shared/real/pullups "
+        "--train 12 -p epochs 20 -p localization false -p precision fp32",
+        "40 min",
         False,
     ),
     "fusion": Benchmark("Fusion, with and without merged tokens", "bench_fusion.py", "20 min", False, "--quick"),

@@ -96,7 +96,6 @@ def test_unlabelled_clips_train_and_say_what_is_skipped(shared, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_unlabelled_clips_can_be_probed_aligned_and_labelled(shared, tmp_path):
     overrides = {name: value for name, value in TINY.items() if name not in ("epochs", "data_options")}
     execute("train", tmp_path / "train.ipynb", dataset="folder", data_root=str(shared / "real" / "clips"),
