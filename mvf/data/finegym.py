@@ -35,7 +35,7 @@ LAYOUT = """accepted layouts (the folder FineGym/ may also be given itself; any 
 STAGES = ("first", "last", "all")
 EVENTS = {1: "vault", 2: "floor exercise", 3: "balance beam", 4: "uneven bars"}
 EVENT = re.compile(r"(.+)_(E_\d+_\d+)")
-ELEMENT = re.compile(r"(.+_E_\d+_\d+)_(A_\d+_\d+)\s+(\d+)")
+ELEMENT = re.compile(r"(.+_E_\d+_\d+)_(A_\d+_\d+)\s+(\d{1,4})")
 
 Elements = set[tuple[str, int]]  # segment id and class
 Segments = list[tuple[float, float, int]]  # start and end in seconds of the event, and class

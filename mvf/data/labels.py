@@ -7,6 +7,7 @@ number from the frames (`mvf.data.fitting`); where they are no labels at all the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def read_boxes(name: str, path: Path, source: Source) -> np.ndarray:
 
 def mask_files(name: str, folder: Path, source: Source) -> tuple[list[Path], tuple[int, int]]:
     """The mask image of every frame, and the (H, W) they must have; their number and the first one are checked."""
-    files = image_files(folder) if folder.is_dir() else []
+    files = image_files(folder) if os.path.isdir(folder) else []  # false too of a name that no disk takes
     if len(files) != source.num_source_frames:
         raise ValueError(
             f"{name}: {len(files)} numbered masks in {folder}, wanted a folder of {source.num_source_frames} images"

@@ -151,7 +151,8 @@ def _read_settings(path: Path, noted: str | None) -> tuple[dict[str, Any], dict[
     text = path.read_bytes()
     found = _sha256(text)
     if noted not in (None, found):
-        reason = f"or was edited, or is another model's: its sha256 begins {found[:8]}, {TENSORS} notes {noted[:8]}"
+        notes = f"its sha256 begins {found[:8]}, {path.with_name(TENSORS)} notes {noted[:8]}"
+        reason = f"or was edited, or is another model's: {notes}"
         raise ValueError(damaged(path, reason))
     try:
         described = json.loads(text.decode())

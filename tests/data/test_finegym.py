@@ -224,7 +224,12 @@ def test_an_element_with_several_classes_costs_its_event_and_a_repeated_line_not
     assert list(_left_out(root)) == [event_names("train")[2]] and "several classes" in "".join(_left_out(root).values())
 
 
-@pytest.mark.parametrize("line", ["0Lt_S9w_E_000000_000003 5", "0Lt_S9w_E_1_2_A_1_2", "0Lt_S9w_E_1_2_A_1_2 -1", "?"])
+LINES = ["", " -1", f" {10**30}"]
+
+
+@pytest.mark.parametrize(
+    "line", ["0Lt_S9w_E_000000_000003 5", *("0Lt_S9w_E_1_2_A_1_2" + label for label in LINES), "?"]
+)
 def test_a_malformed_line_is_named_with_its_number(tmp_path, line):
     root = write_finegym99_raw(tmp_path)
     _train(root).write_text(f"{_train(root).read_text()}\n{line}\n")

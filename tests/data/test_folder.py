@@ -317,6 +317,11 @@ def test_masks_that_do_not_fit_are_an_error(tmp_path, count, width, message):
         _find(_labelled(tmp_path, ",,masks"))
 
 
+def test_masks_under_a_name_that_no_disk_takes_are_none(tmp_path):
+    with pytest.raises(ValueError, match="a: 0 numbered masks in .*mmm, wanted a folder of 10"):
+        _find(_labelled(tmp_path, ",," + 5000 * "m"))
+
+
 # real footage -------------------------------------------------------------------------------------------------------
 
 
