@@ -100,7 +100,7 @@ BENCHMARKS = {
     ),
     "seams": Benchmark(
         "Seams of a trained model",
-        "bench_long.py --minutes 3 --features backbone --model runs/merge/plain-1",  # made by merge-quality
+        "bench_long.py --minutes 2 --features backbone --model runs/merge/plain-1",  # made by merge-quality
         "5 min",
         False,
     ),
@@ -108,7 +108,7 @@ BENCHMARKS = {
         "Retrieval over a million frames", "bench_retrieval.py", "15 min", False, "--frames 50000 --queries 1000"
     ),
     "finegym": Benchmark(
-        "FineGym288's size", "bench_finegym.py", "30 min", False, "--train 60 --val 30 --tau-videos 30"
+        "FineGym288's size", "bench_finegym.py", "6 min", False, "--train 60 --val 30 --tau-videos 30"
     ),
     "fuzz": Benchmark("Damaged files", "fuzz.py --seconds 600", "10 min", False, "--seconds 20"),
 }

@@ -212,7 +212,8 @@ def test_a_video_that_breaks_after_it_was_probed_ends_training_by_name(tmp_path,
             path.unlink()
             (_cut(0.5)(path) if damage == "cut" else None)
 
-    with pytest.raises((VideoError, OSError), match=r"good1\.mp4: .*(damaged|No such file|became shorter)"):
+    wanted = r"good1\.mp4: .*(damaged|became shorter)|No such file or directory: '.*good1\.mp4'"
+    with pytest.raises((VideoError, OSError), match=wanted):
         mvf.train(config, tmp_path / "run", break_one)
     assert (tmp_path / "run" / "state.pt").exists()  # the epoch before is kept
 
