@@ -145,7 +145,8 @@ class Config:
         if self.trainable_blocks and self.features == "banked":
             raise ValueError('features="banked" stores frozen features: with trainable_blocks use features="online"')
         for name, value in vars(self).items():
-            if isinstance(value, float) and not math.isfinite(value):
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
                 raise ValueError(f"{name} must be a finite number, got {value}")
 
     def as_dict(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from mvf.config_file import FORMAT, check_format, config_text, stored_config
 from mvf.files import atomic
 from mvf.models.mvformer import MVFormer
 from mvf.models.per_action import ModelPerAction
-from mvf.models.weight_files import load_plain
+from mvf.models.weight_files import in_short, load_plain
 
 HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")
 ANYWHERE = ("device", "workers")  # a run may go on elsewhere
@@ -106,7 +106,7 @@ def read_state(path: Path) -> dict[str, Any]:
         if isinstance(error, OSError) and error.filename:  # not what the file holds: it cannot be opened
             raise
         raise ValueError(
-            f"{path} is damaged ({str(error).splitlines()[0]}), so this run cannot go on: put a copy of it back, "
+            f"{path} is damaged ({in_short(error)}), so this run cannot go on: put a copy of it back, "
             f"or delete {path.parent} to train from the start (model.safetensors there may still be good)"
         ) from error
     check_format(state, path)

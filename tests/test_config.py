@@ -111,3 +111,9 @@ def test_numbers_that_are_no_whole_numbers_are_refused_by_name(value):
 def test_settings_that_are_no_object_are_refused():
     with pytest.raises(ValueError, match="settings must be an object of values by name, got list"):
         make_config([1])
+
+
+@pytest.mark.parametrize("name, value", [("jitter", float("nan")), ("crop_area", [0.1, float("inf")])])
+def test_numbers_are_finite_also_inside_a_tuple(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be a finite number, got .*(nan|inf)"):
+        load_config("synthetic", **{name: value})

@@ -73,6 +73,15 @@ def test_a_damaged_model_is_refused(run, tmp_path, tries):
     assert never_used(lambda: read(tmp_path).state_dict(), path, data, good, tries) == 4 + tries
 
 
+def test_a_state_whose_error_has_no_text_is_refused_with_its_kind(tmp_path):
+    torch.save([None], tmp_path / "state.pt")  # no pairs
+    with pytest.raises(ValueError, match="state.pt is damaged .*TypeError"):
+        read_state(tmp_path / "state.pt")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="state.pt is damaged .*EOFError"):
+        patch.setattr("mvf.run_folder.load_plain", lambda path: (_ for _ in ()).throw(EOFError()))
+        read_state(tmp_path / "state.pt")
+
+
 def test_a_damaged_state_stops_a_training_and_says_what_to_do(run, tiny):
     original = (run / "state.pt").read_bytes()
     (run / "state.pt").write_bytes(original[:-100])
@@ -147,9 +156,7 @@ def test_settings_that_were_edited_are_refused_with_how_it_was_seen(run, tmp_pat
     text = path.read_text()
     assert change[0] in text
     path.write_text(text.replace(*change))
-    wanted = (
-        r"model_config.json is damaged \(or was edited, .* sha256 begins \w{8}, model.safetensors notes \w{8}\): in a"
-    )
+    wanted = r"config.json is damaged \(or was edited, .* sha256 begins \w{8}, .*model.safetensors notes \w{8}\): in a"
     with pytest.raises(ValueError, match=wanted):
         read(tmp_path)
     with pytest.raises(ValueError, match=wanted):
