@@ -66,5 +66,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     main(Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()))

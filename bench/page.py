@@ -132,9 +132,10 @@ def run(benchmark: Benchmark, quick: bool) -> tuple[str, int]:
     seconds = time.perf_counter() - started
     where = origin(busy, share("stolen", before, seconds), seconds)
     lines = [f"## {benchmark.title}", "", f"`python bench/{command}`: {where}"]
-    if done.returncode:
-        lines += ["", f"**Failed, or missed a target** (exit status {done.returncode})."]
-    return "\n".join([*lines, "", body(done.stdout), ""]), done.returncode
+    status = done.returncode or int(not done.stdout.strip())  # one that says nothing has failed too
+    if status:
+        lines += ["", f"**Failed, or missed a target** (exit status {status})."]
+    return "\n".join([*lines, "", body(done.stdout), ""]), status
 
 
 def environment() -> dict[str, str]:
