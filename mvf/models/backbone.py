@@ -130,13 +130,17 @@ class Backbone(nn.Module):
 
     def intermediates(self, frames: Tensor, layers: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
         """Outputs (M, P, C_l) of each layer, and the class token (M, C0) of the deepest, or None."""
-        layers, at_once = self.resolve_layers(layers), max(1, len(frames))
-        if frames.device.type == "cpu" and not self.trained_parts:
-            at_once = max(1, PIXELS_AT_ONCE // frames.shape[-1] ** 2)
-        patches, classes = zip(*(self._selected(part, layers) for part in frames.split(at_once)))
+        layers = self.resolve_layers(layers)
+        patches, classes = zip(*(self._selected(part, layers) for part in self._parts(frames)))
         if len(patches) == 1:
             return patches[0], classes[0]
         return [torch.cat(parts) for parts in zip(*patches)], torch.cat(classes) if self.has_cls else None
+
+    def _parts(self, frames: Tensor) -> Sequence[Tensor]:
+        at_once = max(1, len(frames))
+        if frames.device.type == "cpu" and not self.trained_parts:
+            at_once = max(1, PIXELS_AT_ONCE // frames.shape[-1] ** 2)
+        return frames.split(at_once)
 
     def _selected(self, frames: Tensor, layers: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
         return _select(self._features(frames, layers), layers)
@@ -154,6 +158,12 @@ class Backbone(nn.Module):
             for a network without class token.
         """
         layers = self.resolve_layers(layers)
+        patches, classes, heads = zip(*(self._cls_attention(part, layers) for part in self._parts(frames)))
+        if not self.has_cls:
+            return torch.cat(patches), None, None
+        return torch.cat(patches), torch.cat(classes), torch.cat(heads, dim=1)
+
+    def _cls_attention(self, frames: Tensor, layers: Sequence[int]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         depth = max(*self.layers, *layers)
         with ClassTokenAttention(layers) as recorded:
             features = self._features(frames, {*self.layers, depth})
