@@ -65,10 +65,11 @@ def test_a_damaged_state_is_refused(run, tmp_path, tries):
     assert refused > 4 + tries / 2
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "model_config.json"])
 @pytest.mark.parametrize("tries", [60, pytest.param(4000, marks=pytest.mark.slow)])
-def test_a_damaged_model_is_refused(run, tmp_path, tries):
+def test_a_damaged_model_is_refused(run, tmp_path, name, tries):
     copy_model(run, tmp_path)
-    path, data = tmp_path / "model.safetensors", (run / "model.safetensors").read_bytes()
+    path, data = tmp_path / name, (run / name).read_bytes()
     good = read(run).state_dict()
     assert never_used(lambda: read(tmp_path).state_dict(), path, data, good, tries) == 4 + tries
 
@@ -137,14 +138,6 @@ def test_a_model_from_before_the_checksum_of_settings_loads_and_its_tensors_stay
     noted(tmp_path, lambda _: "0" * 64)
     with pytest.raises(ValueError, match="model.safetensors is damaged .*its tensors do not match their checksum"):
         read(tmp_path)
-
-
-@pytest.mark.parametrize("tries", [60, pytest.param(4000, marks=pytest.mark.slow)])
-def test_damaged_settings_are_refused(run, tmp_path, tries):
-    copy_model(run, tmp_path)
-    path, data = tmp_path / "model_config.json", (run / "model_config.json").read_bytes()
-    good = read(run).state_dict()
-    assert never_used(lambda: read(tmp_path).state_dict(), path, data, good, tries) == 4 + tries
 
 
 @pytest.mark.parametrize(
