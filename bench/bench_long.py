@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import av
@@ -92,14 +93,20 @@ def make_video(path: Path, frames: int) -> Path:
 def work(options: argparse.Namespace) -> None:
     """The process that is measured."""
     record = VideoRecord(Path(options.work[0]).stem, "video", VideoFile(options.work[0]))
-    settings = {"chunk": options.chunk, "overlap": options.overlap, "fade": options.fade}
-    mvf.embed(make_model(options), [record], out=options.work[1], precision=options.precision, **settings)
+    mvf.embed(
+        make_model(options), [record], out=options.work[1], precision=options.precision, **asdict(chunking(options))
+    )
+
+
+def chunking(options: argparse.Namespace) -> Chunking:
+    return Chunking(options.chunk, options.overlap, options.fade, options.one_clock)
 
 
 def start(options: argparse.Namespace, video: Path, out: Path) -> subprocess.Popen:
     own = [__file__, "--work", str(video), str(out), "--chunk", str(options.chunk), "--overlap", str(options.overlap)]
     own += ["--features", options.features, "--model", options.model, "--precision", options.precision]
-    return subprocess.Popen([sys.executable, *own, "--fade" if options.fade else "--no-fade"])
+    own += ["--fade" if options.fade else "--no-fade", "--one-clock" if options.one_clock else "--no-one-clock"]
+    return subprocess.Popen([sys.executable, *own])
 
 
 def memory(process: subprocess.Popen) -> tuple[float, float, float]:
@@ -139,11 +146,11 @@ def kill_and_resume(options: argparse.Namespace, folder: Path) -> tuple[int, boo
     return kept, files[0] == files[1]
 
 
-def seam_rows(embeddings: np.ndarray, chunking: Chunking, seams: list[Seam]) -> list[str]:
-    """Markdown of the seams that were made, and of the whole video without any."""
+def seam_rows(seams: list[Seam], overlap: int) -> list[str]:
+    """Markdown of the seams."""
     low = [seam.jump / seam.ordinary for seam in seams]
     peak = [seam.peak / seam.ordinary_peak for seam in seams]
-    apart = np.nanmean([s.disagreement for s in seams]) if chunking.overlap else np.nan
+    apart = np.nanmean([s.disagreement for s in seams]) if overlap else np.nan
     jumps = [np.mean([getattr(s, name) for s in seams]) for name in ("jump", "ordinary", "peak", "ordinary_peak")]
     return [
         f"| seams | {len(seams)} |",
@@ -168,14 +175,14 @@ def report(options: argparse.Namespace, folder: Path) -> tuple[list[str], bool]:
     rate = (frames - options.chunk) / samples[-1, 0]
     growth = [np.polyfit(late[:, 0], late[:, column], 1)[0] * late[-1, 0] for column in (1, 2)]
     kept, same = kill_and_resume(options, folder)
-    chunking = Chunking(options.chunk, options.overlap, options.fade)
     notes = np.loadtxt(next((folder / "out").glob("*.seams.csv")), delimiter=",", skiprows=1, ndmin=2)
-    seams = seam_jumps(embeddings, chunking, notes[:, 2])
+    seams = seam_jumps(embeddings, chunking(options), notes[:, 2])
     who = options.model or f"untrained model, features: {options.features}"
     peak = samples[:, 3].max()
     lines = [
         f"## Long video: {frames:,} frames ({frames / FPS / 60:.0f} minutes), {who}, chunk {options.chunk}, "
-        f"overlap {options.overlap}{', faded' if options.fade else ''}, {torch.get_num_threads()} threads\n",
+        f"overlap {options.overlap}{', faded' if options.fade else ''}, "
+        f"{'one clock' if options.one_clock else 'a clock in every chunk'}, {torch.get_num_threads()} threads\n",
         *(["The backbone is replaced by a random map of patches (`--features random`).\n"] * (not options.model)
           * (options.features == "random")),
         "| what | measured |",
@@ -186,7 +193,7 @@ def report(options: argparse.Namespace, folder: Path) -> tuple[list[str], bool]:
         f"| peak resident memory (target below {LIMIT} MiB), from the start | {peak:.0f} MiB |",
         f"| growth over a run as long as this, line through its second half | {growth[0]:+.1f} MiB resident, "
         f"{growth[1]:+.1f} MiB of it not file pages |",
-        *seam_rows(embeddings, chunking, seams),
+        *seam_rows(seams, options.overlap),
         f"| killed with {kept} frames kept, then gone on with: equal to the bit | {'yes' if same else 'NO'} |",
     ]  # fmt: skip
     return lines, same and peak < LIMIT
@@ -201,6 +208,7 @@ def main() -> int:
     parser.add_argument("--chunk", type=int, default=1000)
     parser.add_argument("--overlap", type=int, default=200)
     parser.add_argument("--fade", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--one-clock", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--work", nargs=2, metavar=("VIDEO", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:

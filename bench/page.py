@@ -99,8 +99,14 @@ BENCHMARKS = {
         "A two-hour video", "bench_long.py --minutes 120 --features random", "10 min", False, "--minutes 2"
     ),
     "seams": Benchmark(
-        "Seams of a trained model",
+        "Seams of a trained model, one clock for the video",
         "bench_long.py --minutes 2 --features backbone --model runs/merge/plain-1",  # made by merge-quality
+        "5 min",
+        False,
+    ),
+    "seams-clocks": Benchmark(
+        "Seams of a trained model, a clock in every chunk",
+        "bench_long.py --minutes 2 --features backbone --model runs/merge/plain-1 --no-one-clock",
         "5 min",
         False,
     ),

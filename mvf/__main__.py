@@ -83,6 +83,7 @@ def _add_chunking(command: argparse.ArgumentParser) -> None:
     command.add_argument("--chunk", type=int, default=0, help="frames embedded at once; default: the run's chunk")
     command.add_argument("--overlap", type=int, default=0, help="frames that neighbouring chunks share (default 0)")
     command.add_argument("--fade", action="store_true", help="pass gradually from chunk to chunk over these frames")
+    command.add_argument("--one-clock", action="store_true", help="positions of the whole video, not of every chunk")
 
 
 def _add_batch(commands: argparse._SubParsersAction) -> None:
@@ -140,7 +141,7 @@ def _embed(options: argparse.Namespace) -> None:
     records = [r for split in ("train", "val") for r in find_config_videos(config, split, allow_empty=True)]
     if not records:
         raise ValueError(f"none of the videos in {options.videos} can be used: python -m mvf check folder says why")
-    chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade)
+    chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade, options.one_clock)
     seams = embed_to_file(model, records, Path(options.out), chunking, config.precision)
     sys.stdout.writelines(f"{name}: {seam_summary(found)}\n" for name, found in seams.items())
     sys.stdout.write(f"{len(records)} videos -> {options.out}\n")

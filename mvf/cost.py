@@ -70,7 +70,7 @@ def _shape(name: str, image_size: int, layers: tuple[int, ...], trainable_blocks
 @torch.inference_mode()
 def _operations(model: MVFormer) -> tuple[float, float]:
     """Operations a frame: of backbone, pooling of one frame and a share of the fusion of a clip; of the backbone."""
-    backbone, length = model.backbone, model.num_training_frames
+    backbone, length = model.backbone, model.architecture.num_frames
     # what follows the backbone is small enough to be run
     patches = torch.zeros(1, 1, backbone.grid[0] * backbone.grid[1], backbone.channels)
     cls = None if backbone.cls_channels is None else torch.zeros(1, 1, backbone.cls_channels)
@@ -108,7 +108,7 @@ def milliseconds_per_frame(model: MVFormer, config: Config) -> float:
             patches, cls = model.backbone(pixels[:frames])
         pool_features(model, patches, cls)
 
-    length = model.num_training_frames
+    length = model.architecture.num_frames
     clip = torch.rand(1, length, model.pooling.entities, model.pooling.width, device=device)
     with evaluating(model):
         pooling = _median_seconds(lambda: pool(1), device)

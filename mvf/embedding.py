@@ -54,6 +54,7 @@ def embed(
     cache: FeatureBank | None = None,
     precision: str = "auto",
     fade: bool = False,
+    one_clock: bool = False,
 ) -> list[EmbeddedVideo]:
     """Embeds every frame of every video; memory does not grow with the length of a video but for the result.
 
@@ -70,12 +71,13 @@ def embed(
         cache: Clean bank to read backbone features from (and to fill).
         precision: In which the backbone computes: `auto`, `fp32`, `bf16`, `fp16`.
         fade: Pass gradually from chunk to chunk over the shared frames; by default each keeps its half of them.
+        one_clock: Positions are of the whole video; by default, as published, every chunk begins at the first.
 
     Raises:
         ValueError: when `overlap` is not smaller than `chunk`, or `out` holds embeddings of another model.
         OSError: when there are more videos than files that may be open.
     """
-    chunking = Chunking(chunk, overlap, fade)
+    chunking = Chunking(chunk, overlap, fade, one_clock)
     shards = None
     if out is not None:
         allow_open_files(len(records))
@@ -120,7 +122,8 @@ def _tokens(
     skipped = first % FRAMES_AT_ONCE
     for patches, cls in _feature_chunks(model, record, cache, precision, first - skipped):
         with torch.inference_mode():
-            yield pool_features(model, patches, cls)[skipped:]
+            tokens = pool_features(model, patches, cls)[skipped:]
+        yield tokens  # outside: a generator kept by an error's traceback would leave its caller without gradients
         skipped = 0
 
 

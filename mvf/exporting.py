@@ -6,7 +6,7 @@ import csv
 import shutil
 import zipfile
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +41,7 @@ def embed_to_file(
     if path.suffix not in (".npz", ".csv"):
         raise ValueError(f"--out must end in .npz or .csv, got {path}")
     parts = path.with_name(path.name + ".parts")
-    settings = {"chunk": chunking.chunk, "overlap": chunking.overlap, "fade": chunking.fade}
-    embedded = embed(model, records, out=parts, precision=precision, **settings)
+    embedded = embed(model, records, out=parts, precision=precision, **asdict(chunking))
     write_embeddings(embedded, path)
     seams = {video.name: found for video in embedded if (found := read_seams(Path(video.embeddings.filename)))}
     rows = [(name, *astuple(seam)) for name, found in seams.items() for seam in found]

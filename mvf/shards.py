@@ -39,6 +39,8 @@ class Shards:
         settings = {"model": model, "chunk": chunking.chunk, "overlap": chunking.overlap}
         if chunking.overlap:
             settings["seams"] = "fade" if chunking.fade else "cut"
+        if chunking.one_clock:
+            settings["clock"] = "video"
         self.made_by, note = json.dumps(settings), folder / "made_by.json"
         if not note.exists():
             with explained(note):

@@ -19,13 +19,15 @@ class Chunking:
     The fusion stretches every clip onto its position table, so the length of a chunk sets its clock, and where it
     begins sets the time. A trained model gives one frame two very different embeddings at the end of a chunk and at the
     start of the next: 1.1 to 1.4 apart (a run of preset `synthetic`; 1.41 is a right angle). A cut is a jump of that
-    size wherever it lies; faded over 100 frames, the mean change from frame to frame is that beside the seam, 0.07.
+    size wherever it lies, and a fade between vectors so far apart enlarges what changes in both, up to 1.41 times. With
+    `one_clock` a frame has one time in all chunks and nothing of this is left (figures/benchmarks.md, seams).
 
     Attributes:
         chunk: Frames that the fusion sees at once.
         overlap: Frames that neighbours share. With 0, as published, the last chunk is what remains; otherwise it starts
             earlier, so that all chunks have one length and one clock.
         fade: Pass gradually from chunk to chunk over the shared frames; else cut in their middle.
+        one_clock: Stretch the whole video onto the position table, not every chunk.
 
     Raises:
         ValueError: for an overlap not smaller than the chunk, and a fade without overlap.
@@ -34,6 +36,7 @@ class Chunking:
     chunk: int = 1000
     overlap: int = 0
     fade: bool = False
+    one_clock: bool = False
 
     def __post_init__(self) -> None:
         if self.chunk < 1 or not 0 <= self.overlap < self.chunk:
@@ -139,7 +142,7 @@ def fused_pieces(
     unfinished, before = np.zeros((0, 1), np.float32), None
     for bound, end, window in zip(bounds, ends, token_windows(tokens, bounds)):
         first, stop, *_ = bound
-        whole = _fuse(model, window)
+        whole = _fuse(model, window, (first, length) if chunking.one_clock else None)
         sums = _weights(bound, length, chunking)[:, None] * whole
         sums[: len(unfinished)] += unfinished
         finished, unfinished = sums[: end - first], sums[end - first :]
@@ -220,9 +223,9 @@ def unit_norm(embeddings: np.ndarray) -> np.ndarray:
     return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
 
 
-def _fuse(model: torch.nn.Module, window: Tensor) -> np.ndarray:
+def _fuse(model: torch.nn.Module, window: Tensor, place: tuple[int, int] | None) -> np.ndarray:
     with torch.inference_mode():
-        return model.fuse_tokens(window[None], project=False).embeddings[0].float().cpu().numpy()
+        return model.fuse_tokens(window[None], project=False, place=place).embeddings[0].float().cpu().numpy()
 
 
 def _weights(bound: tuple[int, int, int, int], length: int, chunking: Chunking) -> np.ndarray:

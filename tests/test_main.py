@@ -54,10 +54,10 @@ def test_embed_writes_every_frame_of_every_video(run, clips, tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".npz", ".csv"])
 def test_embed_in_chunks_writes_what_the_package_gives(run, clips, tmp_path, suffix, capsys):
     out = tmp_path / f"embeddings{suffix}"
-    chunks = ["--chunk", "3", "--overlap", "2", "--fade"]
+    chunks = ["--chunk", "3", "--overlap", "2", "--fade", "--one-clock"]
     assert main(["embed", str(run.folder), str(clips), "--out", str(out), *chunks]) == 0
     records = [r for split in ("train", "val") for r in mvf.data.find_videos("folder", split, clips)]
-    wanted = mvf.embed(run.model, records, chunk=3, overlap=2, fade=True, precision="fp32")
+    wanted = mvf.embed(run.model, records, chunk=3, overlap=2, fade=True, one_clock=True, precision="fp32")
     if suffix == ".npz":
         found = np.load(out)
         for video in wanted:

@@ -34,8 +34,9 @@ def subject(tiny):
 class Clock(torch.nn.Module):
     """Embeds a frame as its number in the chunk on a circle: what the fusion's positions do, without anything else."""
 
-    def fuse_tokens(self, tokens, project=False):
-        angle = torch.linspace(0, 1.0, tokens.shape[1])
+    def fuse_tokens(self, tokens, project=False, place=None):
+        first, total = place or (0, tokens.shape[1])
+        angle = torch.linspace(0, 1.0, total)[first : first + tokens.shape[1]]
         return type("Output", (), {"embeddings": torch.stack([angle.cos(), angle.sin()], -1)[None]})
 
 
@@ -43,7 +44,7 @@ def joined(pieces):
     return np.concatenate([piece.embeddings for piece in pieces])
 
 
-@pytest.mark.parametrize("chunking", [Chunking(40), Chunking(40, 10), Chunking(**FADE), Chunking(40, 30, True)])
+@pytest.mark.parametrize("chunking", [Chunking(40), Chunking(40, 10), Chunking(**FADE), Chunking(40, 30, True, True)])
 def test_a_stream_goes_on_from_any_piece_to_the_same_bits(subject, chunking):
     pieces = list(embed_pieces(*subject, chunking, precision="fp32"))
     assert [p.start for p in pieces] == [0, *(p.stop for p in pieces[:-1])] and pieces[-1].stop == 150
@@ -95,6 +96,27 @@ def test_seams_of_a_clock_are_found_and_faded_away():
     assert len(faded) == 6 and max(s.peak for s in faded) < 2.5 * step < 0.06 * halves[0].jump
 
 
+def test_one_clock_leaves_nothing_of_the_seams_of_a_clock():
+    for chunking in (Chunking(100, 0, False, True), Chunking(100, 50, True, True)):
+        pieces = list(fused_pieces(Clock(), iter(torch.zeros(400, 1, 1).split(7)), 400, chunking))
+        for seam in seam_jumps(joined(pieces), chunking, [p.disagreement for p in pieces[1:]]):
+            assert seam.peak == pytest.approx(2 * np.sin(0.5 / 399), rel=1e-2)
+            assert seam.disagreement == (0 if chunking.overlap else pytest.approx(np.nan, nan_ok=True))
+
+
+def test_with_one_clock_a_frame_has_the_time_of_the_whole_video(subject):
+    model, record = subject
+    with torch.no_grad():
+        for weight in model.fusion.blocks.parameters():
+            weight.zero_()  # then a frame is its token and its time alone
+        whole = mvf.embed(model, [record], precision="fp32")[0].embeddings
+        chunks = [mvf.embed(model, [record], precision="fp32", chunk=40, one_clock=o)[0].embeddings for o in (1, 0)]
+    same = mvf.embed(model, [record], precision="fp32", one_clock=True)[0].embeddings  # in one chunk it is the clock
+    np.testing.assert_array_equal(same, whole)
+    np.testing.assert_allclose(chunks[0], whole, atol=1e-6)
+    assert np.abs(chunks[1] - whole).max() > 0.1
+
+
 def test_seams_that_are_no_seams_look_ordinary():
     track = np.cumsum(np.random.default_rng(0).normal(size=(1000, 4)), axis=0)
     for chunking in (Chunking(100), Chunking(100, 60, True)):
@@ -109,7 +131,7 @@ def test_memory_does_not_grow_with_the_video():
     held = []
 
     class Watched(Clock):
-        def fuse_tokens(self, tokens, project=False):
+        def fuse_tokens(self, tokens, project=False, place=None):
             held.append(tokens.untyped_storage().nbytes())
             return type("Output", (), {"embeddings": torch.ones(1, tokens.shape[1], 128)})
 
@@ -123,6 +145,17 @@ def test_memory_does_not_grow_with_the_video():
     short, long = peak(1024)[0], peak(32768)[0]
     assert long < short + 1e6 and 32768 * 128 * 4 > 10 * 1e6
     assert max(held) <= (2 * 256 + 32) * 3 * 8 * 4
+
+
+def test_a_call_that_fails_leaves_gradients_on_and_the_model_in_its_mode(subject, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError("no room for attention")
+
+    model, record = subject
+    monkeypatch.setattr(model, "fuse_tokens", fail)
+    with pytest.raises(MemoryError, match="room") as caught:  # which holds every frame, as a notebook's last error does
+        mvf.embed(model.train(), [record], out=tmp_path / "out", **FADE)
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled() and model.training and caught.tb
 
 
 def test_a_video_that_ends_early_is_named(subject):

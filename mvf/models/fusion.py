@@ -150,17 +150,20 @@ class MultiEntityTemporalFusion(nn.Module):
             if weight.ndim > 1:
                 nn.init.xavier_uniform_(weight)
 
-    def position_table(self, length: int) -> Tensor:
-        """(length, width) table as it is added to a clip of `length` frames."""
+    def position_table(self, length: int, place: tuple[int, int] | None = None) -> Tensor:
+        """(length, width) table as it is added to a clip of `length` frames; `place`: see `MVFormer.fuse_tokens`."""
         like = next(self.parameters())
         if self.positions == "none":
             return like.new_zeros(length, self.width)
-        times = torch.linspace(0, self.num_frames - 1, length, dtype=torch.float64)
+        first, total = place or (0, length)
+        if not 0 <= first <= total - length:
+            raise ValueError(f"{length} frames from frame {first} on lie outside a video of {total}")
+        times = torch.linspace(0, self.num_frames - 1, total, dtype=torch.float64)[first : first + length]
         return sine_table(times, self.width).to(like)
 
-    def forward(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, valid: Tensor | None = None, place: tuple[int, int] | None = None) -> Tensor:
         """Adds positions and runs the blocks."""
-        own, keys, groups = self._enter(tokens, valid)
+        own, keys, groups = self._enter(tokens, valid, place)
         mixed = entered = own if groups is None else groups.merge(own)
         for block in self.blocks:
             mixed = block(mixed, keys)
@@ -222,10 +225,12 @@ class MultiEntityTemporalFusion(nn.Module):
             raise ValueError(f"block must be 1 to {count}, or -1 to -{count} from the end, got {block}")
         return block - 1 if block > 0 else count + block
 
-    def _enter(self, tokens: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None, TokenGroups | None]:
+    def _enter(
+        self, tokens: Tensor, valid: Tensor | None, place: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Tensor | None, TokenGroups | None]:
         """Positioned tokens (B, T · N, width), the `keys` of attention, and what is merged; None where nothing is."""
         frames, entities = tokens.shape[1:3]
-        positioned = self.dropout(tokens + self.position_table(frames)[:, None]).flatten(1, 2)
+        positioned = self.dropout(tokens + self.position_table(frames, place)[:, None]).flatten(1, 2)
         real = None if valid is None else key_mask(valid)
         if not self.token_merge:
             return positioned, None if real is None else real.repeat_interleave(entities, dim=1), None

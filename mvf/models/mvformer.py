@@ -132,12 +132,15 @@ class MVFormer(nn.Module):
             raise ValueError(f"patches must be (B, T, P, {channels}), got {tuple(patches.shape)}")
         return self.pooling(patches, cls)
 
-    def fuse_tokens(self, tokens: Tensor, valid: Tensor | None = None, project: bool = True) -> MVFormerOutput:
+    def fuse_tokens(
+        self, tokens: Tensor, valid: Tensor | None = None, project: bool = True, place: tuple[int, int] | None = None
+    ) -> MVFormerOutput:
         """Everything after the pooling: tokens (B, T, N, D) -> embeddings of all frames.
 
-        In training, batch norm takes its statistics over all tokens, padded frames included, as published.
+        In training, batch norm takes its statistics over all tokens, padded frames included, as published. `place` is
+        of tokens that are a part of a video: its first frame, and the frames of the video that positions are of.
         """
-        tokens = self.fusion(*self._map_tokens(tokens, valid))
+        tokens = self.fusion(*self._map_tokens(tokens, valid), place)
         raw = self.embedding(self._read_out(tokens))  # (B, T, E)
         head = self.projection if project else None
         projections = None if head is None else _unit(_rows(head, raw))
@@ -178,11 +181,6 @@ class MVFormer(nn.Module):
         return tokens[:, :, 0] if self.architecture.readout == "cls" else tokens.mean(dim=2)
 
     # positions ----------------------------------------------------------------------------------------------------
-
-    @property
-    def num_training_frames(self) -> int:
-        """T0: length of the position table; clips of other lengths are stretched onto it."""
-        return self.architecture.num_frames
 
     def position_table(self, length: int) -> Tensor:
         """(length, width) position table as the model adds it to a clip of `length` frames."""

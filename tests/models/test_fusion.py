@@ -31,6 +31,15 @@ def test_other_lengths_are_stretched_onto_the_training_table():
     torch.testing.assert_close(fusion.position_table(1), training[:1])
 
 
+def test_a_part_of_a_video_has_its_rows_of_the_table_of_the_whole():
+    fusion = small(num_frames=6)
+    assert torch.equal(fusion.position_table(4, (3, 11)), fusion.position_table(11)[3:7])
+    assert not small(positions="none").position_table(4, (3, 11)).any()
+    for first in (-1, 8):
+        with pytest.raises(ValueError, match=f"4 frames from frame {first} on lie outside a video of 11"):
+            fusion.position_table(4, (first, 11))
+
+
 def test_without_positions_order_is_not_seen():
     fusion, order = small(positions="none"), torch.randperm(6)
     tokens = torch.randn(1, 6, 2, 16)

@@ -55,7 +55,7 @@ def test_numbers_are_the_paper_s():
     model = MVFormer()
     assert model.pooling.query.shape == (3, 384) and model.pooling.key.weight.shape == (384, 2304)
     assert model.token_mlp[1].weight.shape == (512, 387) and model.token_mlp[8].weight.shape == (256, 512)
-    assert model.projection[0].weight.shape == (128, 128) and model.num_training_frames == 80
+    assert model.projection[0].weight.shape == (128, 128) and model.architecture.num_frames == 80
 
 
 def test_embeddings_are_an_equation_of_the_parts():
@@ -117,7 +117,7 @@ def test_projection_head_can_be_left_out():
 def test_position_table_is_the_one_that_is_added():
     model = small()
     table = model.position_table(9)
-    assert table.shape == (9, 16) and table.dtype == torch.float32 and model.num_training_frames == 6
+    assert table.shape == (9, 16) and table.dtype == torch.float32 and model.architecture.num_frames == 6
     torch.testing.assert_close(table[-1], model.position_table(6)[-1])
 
 

@@ -40,7 +40,7 @@ def test_equals_the_published_code(case):
 @needs_golden
 def test_checkpoint_without_backbone_gives_a_model_without_one():
     model = load_official_checkpoint(CHECKPOINT)
-    assert model.backbone is None and not model.training and model.num_training_frames == 12
+    assert model.backbone is None and not model.training and model.architecture.num_frames == 12
     with pytest.raises(ValueError, match="no backbone"):
         model(torch.rand(1, 2, 3, 32, 32))
 
