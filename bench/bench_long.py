@@ -208,7 +208,7 @@ def main() -> int:
     parser.add_argument("--chunk", type=int, default=1000)
     parser.add_argument("--overlap", type=int, default=200)
     parser.add_argument("--fade", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--one-clock", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--one-clock", action=argparse.BooleanOptionalAction, default=False)
     parser.add_argument("--work", nargs=2, metavar=("VIDEO", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 import mvf
 from mvf.config import Config
 from mvf.plotting import Table
@@ -63,7 +65,11 @@ def table(rows: dict[str, list[dict]], preset: str) -> Table:
                 difference = difference_cell(column, compare(reports, plain, PLACE, score))
                 lines.append((score, name, spread(values), difference, each))
     caption = f"Cropped windows, {preset}, {len(plain)} seeds: mean ± two standard deviations; minus no merging"
-    notes = (*NOTES, "Switched: trained without merging, judged with it.")
+    floor = [
+        np.mean([r[PLACE][control]["classification"] for r in plain]) for control in ("untrained", "position_only")
+    ]
+    controls = f"Controls, classification: {floor[0]:.3f} untrained, {floor[1]:.3f} from the place alone."
+    notes = (*NOTES, "Switched: trained without merging, judged with it.", controls)
     return Table(tuple(lines), ("score", "merged", "mean", "difference", "by seed"), caption, notes)
 
 

@@ -95,18 +95,32 @@ BENCHMARKS = {
     "merge-quality": Benchmark(
         "Merged tokens: quality, drawn videos", "merge_quality.py -p localization false", "50 min", False
     ),
+    "merge-240": Benchmark(
+        "Merged tokens: quality at 240 frames and 6 entities",
+        "merge_quality.py --out runs/merge_240 -p num_frames 240 -p entities 6 "
+        '-p data_options \'{"train_videos": 12, "val_videos": 10, "repeats": [6, 9]}\' -p localization false',
+        "90 min",
+        False,
+    ),
+    "merge-sizes": Benchmark(
+        "Merged tokens: quality by frames and entities",
+        "long_quality.py merge",  # of runs that merge_quality.py makes: it says which
+        "30 min",
+        False,
+    ),
+    "clocks": Benchmark("Long videos: quality by clock", "long_quality.py clock", "30 min", False),
     "long": Benchmark(
         "A two-hour video", "bench_long.py --minutes 120 --features random", "10 min", False, "--minutes 2"
     ),
     "seams": Benchmark(
         "Seams of a trained model, one clock for the video",
-        "bench_long.py --minutes 2 --features backbone --model runs/merge/plain-1",  # made by merge-quality
+        "bench_long.py --minutes 2 --features backbone --model runs/merge/plain-1 --one-clock",  # made by merge-quality
         "5 min",
         False,
     ),
     "seams-clocks": Benchmark(
         "Seams of a trained model, a clock in every chunk",
-        "bench_long.py --minutes 2 --features backbone --model runs/merge/plain-1 --no-one-clock",
+        "bench_long.py --minutes 2 --features backbone --model runs/merge/plain-1",
         "5 min",
         False,
     ),
