@@ -20,6 +20,7 @@ from typing import BinaryIO
 import numpy as np
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+NUMBERS = "biuf"  # truth values, whole and decimal numbers
 HEAD, BLOCK = 2**16, 2**20  # bytes read for the header, and at once
 KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of members; others unfold without bound, numpy writes none
 
@@ -28,8 +29,8 @@ def read_npy(path: str | Path) -> np.ndarray:
     """The array in a `.npy`.
 
     Raises:
-        ValueError: when it is not such a file, holds objects (which could run code), is cut short, or is larger than
-            the memory.
+        ValueError: when it is not such a file, holds other than numbers (objects could run code), is cut short, or is
+            larger than the memory.
         OSError: when it cannot be read.
     """
     try:
@@ -96,6 +97,8 @@ def _array(file: BinaryIO, size: int) -> np.ndarray:
         shape, in_columns, kind = HEADERS[version](head)
         if kind.hasobject:
             raise ValueError(f"it holds objects ({kind}), which are not read")
+        if kind.kind not in NUMBERS:  # text of damaged characters fails wherever it is looked at
+            raise ValueError(f"it holds {kind}, not numbers")
         if min(shape, default=0) < 0:
             raise ValueError(f"its shape is {shape}")
         count = math.prod(shape)

@@ -15,7 +15,7 @@ from mvf.files_numpy import free_memory, read_npy, read_npz
 from .fuzz.harness import limits, npy_header, unfolding, zipped
 
 
-@pytest.mark.parametrize("kind", ["f8", ">i4", "?", "U3", "c16", "M8[s]"])
+@pytest.mark.parametrize("kind", ["f8", "f2", ">i4", "u1", "?"])
 @pytest.mark.parametrize("shape", [(), (0, 3), (4,), (2, 3, 4)])
 def test_arrays_come_back_as_they_were_saved(tmp_path, kind, shape):
     values = np.asfortranarray(np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(kind))
@@ -32,6 +32,8 @@ def test_arrays_come_back_as_they_were_saved(tmp_path, kind, shape):
         (npy_header("(9223372036854775808,)"), "bytes, 16 follow"),
         (npy_header("(-1,)"), "its shape is"),
         (npy_header("(2,)", "'O'"), "it holds objects"),
+        (npy_header("(1,)", "'<U4'"), "it holds <U4, not numbers"),
+        (npy_header("(1,)", "'<c16'"), "it holds complex128, not numbers"),
         (npy_header("(2,)", "-" * 3000 + "1"), "header is damaged"),
         (b"", "EOF"),
     ],
