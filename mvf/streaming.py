@@ -20,8 +20,8 @@ class Chunking:
     begins sets the time. A trained model gives one frame two very different embeddings at the end of a chunk and at the
     start of the next: 1.1 to 1.4 apart (a run of preset `synthetic`; 1.41 is a right angle). A cut is a jump of that
     size wherever it lies, and a fade between vectors so far apart enlarges what changes in both, up to 1.41 times. With
-    `one_clock` a frame has one time in all chunks; what still differs is what the chunks see (0.6 apart), and faded over
-    200 frames no change across a seam is larger than those beside it (figures/benchmarks.md, seams).
+    `one_clock` a frame has one time in all chunks. What still differs is what the chunks see, 0.6 apart; faded over
+    200 frames, changes across a seam are those beside it (figures/benchmarks.md, seams).
 
     Attributes:
         chunk: Frames that the fusion sees at once.

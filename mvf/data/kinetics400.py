@@ -66,10 +66,11 @@ def find_videos(
         raise ValueError(f"max_videos must be 0 (all) or more, got {max_videos}")
     if split == "val":
         return VideoList([])
-    listed = _clips(data_folder(root))
+    root = data_folder(root)
+    listed = _clips(root)
     if max_videos:
         listed.sort(key=lambda clip: derive_seed("kinetics400", clip.name))
-    found, unreadable = _usable(listed, max_videos)
+    found, unreadable = _usable(listed, max_videos, root)
     if split == "dev":
         found, unreadable = dev_part(found), {}
     listed = [Listed(c.name, partial(VideoFile, c.path, fps), partial(VideoRecord, c.name, c.action)) for c in found]
@@ -141,7 +142,7 @@ def _clip_name(row: dict[str, str], where: str) -> str:
     return f"{row['youtube_id'].strip()}_{start:06d}_{end:06d}"
 
 
-def _usable(listed: Sequence[Clip], wanted: int) -> tuple[list[Clip], dict[str, str]]:
+def _usable(listed: Sequence[Clip], wanted: int, root: Path) -> tuple[list[Clip], dict[str, str]]:
     """The clips whose files are there, at most `wanted` (0: all), and why the others gone through are not used."""
     found, unreadable = {}, {}
     for clip in listed:
@@ -150,7 +151,7 @@ def _usable(listed: Sequence[Clip], wanted: int) -> tuple[list[Clip], dict[str, 
         if clip.name in found:
             unreadable[clip.name] = "listed more than once; the first is used"
         elif not clip.path:
-            unreadable[clip.name] = f"no video file named {clip.name} is there"
+            unreadable[clip.name] = f"no video file named {clip.name} is in {root}"
         elif not os.path.getsize(clip.path):
             unreadable[clip.name] = f"cannot read {clip.path}: the file is empty (0 bytes)"
         else:

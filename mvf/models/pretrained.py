@@ -178,14 +178,19 @@ def rebuild_backbone(stored: StoredModel, folder: str | Path, weights: str | Pat
         weights: Where its weights lie now, if elsewhere: a path, or as in `mvf.models.backbone.Backbone`.
 
     Raises:
-        ValueError: when the weights are not those that the model was trained on.
+        ValueError: when the weights are not those that the model was trained on, or settings make no backbone.
     """
     wanted = stored.backbone
     shape = {"image_size": wanted["image_size"], "layers": tuple(wanted["layers"])}
     shape |= {"trainable_blocks": wanted["trainable_blocks"]}
-    if wanted["source"] == CHECKPOINT:
-        return with_checkpoint_weights(Backbone(wanted["name"], "random", **shape), stored.frozen, wanted["sha256"])
-    backbone = Backbone(wanted["name"], wanted["weights"] if weights is None else weights, **shape)
+    within = wanted["source"] == CHECKPOINT
+    given = "random" if within else wanted["weights"] if weights is None else weights
+    try:
+        backbone = Backbone(wanted["name"], given, **shape)
+    except ValueError as error:
+        raise ValueError(f"{Path(folder, SETTINGS)}: {error}") from error
+    if within:
+        return with_checkpoint_weights(backbone, stored.frozen, wanted["sha256"])
     if backbone.weights_sha256 == wanted["sha256"]:
         return backbone
     message = (

@@ -44,6 +44,17 @@ def test_frozen_backbone_is_stored_by_name_and_had_again(tmp_path):
     assert MVFormer.from_pretrained(tmp_path, backbone=False).backbone is None
 
 
+def test_settings_that_make_no_backbone_are_refused_by_the_name_of_their_file(tmp_path):
+    build_model(load_config("synthetic", **BACKBONE)).save_pretrained(tmp_path)
+    path = tmp_path / "model_config.json"
+    settings = json.loads(path.read_text())
+    settings["backbone"]["layers"] = []
+    path.write_text(json.dumps(settings))
+    forget_checksums(tmp_path)
+    with pytest.raises(ValueError, match=r"model_config\.json: layers must be different numbers, at least one"):
+        MVFormer.from_pretrained(tmp_path)
+
+
 def test_another_backbone_than_in_training_is_refused(tmp_path):
     model = build_model(load_config("synthetic", **BACKBONE))
     model.backbone.weights_sha256 = "0" * 64
