@@ -35,7 +35,7 @@ from mvf.streaming import Chunking, fused_pieces
 from mvf.workflow import open_model
 
 ENTITIES = {1: "runs/merge_1", 3: "runs/merge", 6: "runs/merge_6"}
-SETS = {(1, 2): (36, 24), (6, 9): (12, 10), (17, 17): (5, 5), (60, 60): (5, 5)}  # repeats: training, validation videos
+SETS = {(1, 2): (36, 24), (6, 9): (12, 10), (17, 17): (5, 5), (60, 60): (3, 3)}  # repeats: training, validation videos
 SEEDS, MERGE, AT_ONCE = (1, 2, 3), 0.5, 10**6
 CHUNKINGS = {
     "at once": Chunking(AT_ONCE),
@@ -55,8 +55,7 @@ def open_run(entities: int, name: str) -> MVFormer:
     return open_model(folder)[0].eval()
 
 
-def drawn_videos(repeats: tuple[int, int]) -> dict[str, Sequence[VideoRecord]]:
-    train, val = SETS[repeats]
+def drawn_videos(repeats: tuple[int, int], train: int, val: int) -> dict[str, Sequence[VideoRecord]]:
     options = {"train_videos": train, "val_videos": val, "repeats": repeats}
     return {split: find_videos("synthetic", split, **options) for split in ("train", "val")}
 
@@ -114,7 +113,7 @@ def merge_table(entities_wanted: Sequence[int], repeats_wanted: Sequence[tuple[i
     """A line for every number of frames and entities."""
     rows = []
     for repeats in repeats_wanted:
-        videos = drawn_videos(repeats)
+        videos = drawn_videos(repeats, *SETS[repeats])
         lengths = [c.stop - c.start for r in videos["val"] for c in windows(r.name, r.num_frames)]
         for entities in entities_wanted:
             by_seed: dict[str, list[float]] = {}
@@ -137,7 +136,7 @@ def merge_table(entities_wanted: Sequence[int], repeats_wanted: Sequence[tuple[i
 
 def clock_table() -> Table:
     """A line for every way of chunking; scores of whole videos."""
-    videos = drawn_videos((60, 60))
+    videos = drawn_videos((60, 60), 5, 5)
     by_way: dict[str, list[float]] = {}
     for seed in tqdm(SEEDS, desc="clocks"):
         model = open_run(3, f"plain-{seed}")
