@@ -1,7 +1,7 @@
 """What merged tokens, and the clock of long videos, cost in quality: by frames and by entities.
 
-    python bench/long_quality.py merge      cropped windows of about 70 to 1,700 frames, 1, 3 and 6 entities
-    python bench/long_quality.py clock      videos of about 2,500 frames, embedded at once and in chunks
+    python bench/long_quality.py merge      cropped windows of about 70 to 2,300 frames, 1, 3 and 6 entities
+    python bench/long_quality.py clock      videos of about 2,900 frames, embedded at once and in chunks
 
 Judges the runs of `bench/merge_quality.py` (preset `synthetic`: clips of 32 frames): seeds 1 to 3 in runs/merge, and
 of other numbers of entities `python bench/merge_quality.py -p entities 6 -p localization false --out runs/merge_6`.
@@ -15,23 +15,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 from bench_bank import paired_interval
+from torch import Tensor
 from tqdm import tqdm
 
 from mvf.bank import FeatureBank
+from mvf.config import Config
 from mvf.data import find_videos
 from mvf.data.records import VideoRecord
-from mvf.embedding import EmbeddedVideo, evaluating, fuse_video, pool_video
+from mvf.embedding import EmbeddedVideo, fuse_video, pool_video
 from mvf.evaluation.controls import position_clock, untrained_model, windows
 from mvf.evaluation.scoring import Protocol, count_phases, score_rounds
 from mvf.evaluation.tasks import Rounds
 from mvf.models.mvformer import MVFormer
 from mvf.plotting import Table
-from mvf.streaming import Chunking, fused_pieces
+from mvf.streaming import Chunking
 from mvf.workflow import open_model
 
 ENTITIES = {1: "runs/merge_1", 3: "runs/merge", 6: "runs/merge_6"}
@@ -44,15 +46,15 @@ CHUNKINGS = {
     "200 shared and faded, one clock": Chunking(1000, 200, True, True),
 }
 
-Embed = Callable[[np.ndarray | torch.Tensor, slice], np.ndarray]  # pooled tokens of a video, its frames -> embeddings
+Embed = Callable[[Tensor, slice], np.ndarray]  # pooled tokens of a video, its frames -> embeddings
 
 
-def open_run(entities: int, name: str) -> MVFormer:
-    """A model of merge_quality.py."""
+def open_run(entities: int, name: str) -> tuple[MVFormer, Config]:
+    """A model of merge_quality.py, and its settings."""
     folder = Path(ENTITIES[entities], name)
     if not folder.exists():
         raise SystemExit(f"there is no {folder}: python bench/merge_quality.py --out {folder.parent} makes it")
-    return open_model(folder)[0].eval()
+    return open_model(folder)
 
 
 def drawn_videos(repeats: tuple[int, int], train: int, val: int) -> dict[str, Sequence[VideoRecord]]:
@@ -88,12 +90,12 @@ def score(
     return {name: score_rounds(found["train"], found["val"], protocol).means() for name, found in rounds.items()}
 
 
-def fusing(model: MVFormer, merge: float = 0.0) -> Embed:
-    """Embeds windows at once, with some of the tokens merged."""
+def fusing(model: MVFormer, merge: float = 0.0, chunking: Chunking = CHUNKINGS["at once"]) -> Embed:
+    """Embeds windows, or videos, with some of the tokens merged."""
 
-    def embed(tokens: torch.Tensor, crop: slice) -> np.ndarray:
+    def embed(tokens: Tensor, crop: slice) -> np.ndarray:
         model.fusion.token_merge = merge
-        return fuse_video(model, tokens[crop], AT_ONCE)
+        return fuse_video(model, tokens[crop], **asdict(chunking))
 
     return embed
 
@@ -102,11 +104,6 @@ def telling_time(model: MVFormer) -> Embed:
     """The control `position_only`: the position table alone."""
     clock = position_clock(model.architecture.num_frames, model.architecture.fusion_width, AT_ONCE, model)
     return lambda tokens, crop: clock(crop.stop - crop.start)
-
-
-def untrained(entities: int, seed: int) -> MVFormer:
-    model, config = open_model(Path(ENTITIES[entities], f"plain-{seed}"))
-    return untrained_model(config, model)
 
 
 def merge_table(entities_wanted: Sequence[int], repeats_wanted: Sequence[tuple[int, int]]) -> Table:
@@ -118,12 +115,13 @@ def merge_table(entities_wanted: Sequence[int], repeats_wanted: Sequence[tuple[i
         for entities in entities_wanted:
             by_seed: dict[str, list[float]] = {}
             for seed in tqdm(SEEDS, desc=f"{np.mean(lengths):.0f} frames, {entities} entities"):
-                plain = open_run(entities, f"plain-{seed}")
-                merging = open_run(entities, f"trained-{MERGE:g}-{seed}")
+                plain, config = open_run(entities, f"plain-{seed}")
+                merging, _ = open_run(entities, f"trained-{MERGE:g}-{seed}")
+                blank = untrained_model(config, plain)
                 ways = {"none": fusing(plain), "switched": fusing(plain, MERGE), "place": telling_time(plain)}
                 found = score(videos, plain, ways)
                 found |= score(videos, merging, {"trained": fusing(merging, MERGE)})
-                found |= score(videos, blank := untrained(entities, seed), {"untrained": fusing(blank)})
+                found |= score(videos, blank, {"untrained": fusing(blank)})
                 for name, scores in found.items():
                     by_seed.setdefault(name, []).append(scores["classification"])
             means = [f"{np.mean(by_seed[name]):.3f}" for name in ("none", "untrained", "place")]
@@ -139,10 +137,11 @@ def clock_table() -> Table:
     videos = drawn_videos((60, 60), 5, 5)
     by_way: dict[str, list[float]] = {}
     for seed in tqdm(SEEDS, desc="clocks"):
-        model = open_run(3, f"plain-{seed}")
-        found = score(videos, model, {name: streaming(model, c) for name, c in CHUNKINGS.items()}, whole=True)
-        found |= score(videos, model, {"place alone": telling_time(model)}, whole=True)
-        found |= score(videos, blank := untrained(3, seed), {"untrained, at once": fusing(blank)}, whole=True)
+        model, config = open_run(3, f"plain-{seed}")
+        blank = untrained_model(config, model)
+        ways = {name: fusing(model, chunking=chunking) for name, chunking in CHUNKINGS.items()}
+        found = score(videos, model, ways | {"place alone": telling_time(model)}, whole=True)
+        found |= score(videos, blank, {"untrained, at once": fusing(blank)}, whole=True)
         for name, scores in found.items():
             by_way.setdefault(name, []).append(scores["classification"])
     base = by_way["at once"]
@@ -153,15 +152,6 @@ def clock_table() -> Table:
     columns = ("embedded", "classification", "minus at once")
     caption = f"Whole videos of {frames:.0f} frames, 3 entities, {len(SEEDS)} seeds, 90 % and by seed"
     return Table(tuple(rows), columns, caption)
-
-
-def streaming(model: MVFormer, chunking: Chunking) -> Embed:
-    def embed(tokens: torch.Tensor, _: slice) -> np.ndarray:
-        with evaluating(model):
-            pieces = fused_pieces(model, iter([tokens]), len(tokens), chunking)
-            return np.concatenate([piece.embeddings for piece in pieces])
-
-    return embed
 
 
 def difference(ours: Sequence[float], base: Sequence[float]) -> str:

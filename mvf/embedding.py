@@ -166,10 +166,10 @@ def pool_video(
         return torch.cat([pool_features(model, patches, cls) for patches, cls in chunks])
 
 
-def fuse_video(model: MVFormer, tokens: Tensor, chunk: int = 1000, overlap: int = 0) -> np.ndarray:
-    """(T, N, D) pooled tokens -> (T, E) unit-norm embeddings, `chunk` frames at a time."""
+def fuse_video(model: MVFormer, tokens: Tensor, chunk: int = 1000, overlap: int = 0, **seams: bool) -> np.ndarray:
+    """(T, N, D) pooled tokens -> (T, E) unit-norm embeddings, `chunk` frames at a time; `seams`: of `Chunking`."""
     with evaluating(model):
-        pieces = fused_pieces(model, iter([tokens]), len(tokens), Chunking(chunk, overlap))
+        pieces = fused_pieces(model, iter([tokens]), len(tokens), Chunking(chunk, overlap, **seams))
         return np.concatenate([piece.embeddings for piece in pieces])
 
 
