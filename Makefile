@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 DEMO := runs/demo
 RUN := $(CURDIR)/$(BIN)/papermill
 export MPLBACKEND = Agg
 
-.PHONY: demo test test-all bench lab figures clean
+.PHONY: demo test test-all test-lowest bench lab figures clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13), f"Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.12"'
@@ -29,6 +30,18 @@ test: $(VENV)/installed
 test-all: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+$(LOWEST)/installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --extra test \
+	  --output-file $(LOWEST)/versions.txt pyproject.toml
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python -r $(LOWEST)/versions.txt
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps -e .
+	touch $@
+
+test-lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m 'not slow'
+
 bench: $(VENV)/installed
 	$(BIN)/python bench/page.py
 
@@ -40,4 +53,4 @@ figures: $(VENV)/installed
 	$(BIN)/python -m mvf.tables.card
 
 clean:
-	rm -rf runs $(VENV)
+	rm -rf runs $(VENV) $(LOWEST)

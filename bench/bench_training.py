@@ -32,11 +32,11 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch.utils.flop_counter import FlopCounterMode
 
 import mvf
 from mvf import loading
 from mvf.config import Config
+from mvf.cost import backbone_operations
 from mvf.data.records import FrameSource, pick_frames
 from mvf.models import backbone
 from mvf.plotting.movies import save_animation
@@ -147,9 +147,7 @@ def peak_rate(precision: str, device: torch.device, seconds: float = 1.0) -> flo
 def operations(config: Config) -> float:
     """Floating-point operations of the backbone for a frame."""
     network = backbone.Backbone(config.backbone, "random", config.image_size, config.layers).to("meta")
-    with FlopCounterMode(display=False) as counter:
-        network(torch.empty(1, 3, config.image_size, config.image_size, device="meta"))
-    return counter.get_total_flops()
+    return backbone_operations(network)
 
 
 def make_videos(folder: Path, count: int, length: int) -> None:

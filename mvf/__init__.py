@@ -1,5 +1,8 @@
 """MV-Former (Walmer et al., arXiv 2311.10873) as a research workbench."""
 
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+
 from mvf import data, losses, metrics
 from mvf.alignment import align, align_all, alignment_path, transfer_phases
 from mvf.clip import Clip
@@ -37,3 +40,23 @@ __all__ = [
     "train",
     "transfer_phases",
 ]
+
+
+def _warn_of_two_opencvs() -> None:
+    """Says where another wheel of OpenCV lies beside the one that mvf installs: both write the folder `cv2`."""
+    installed = []
+    for name in ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless", "opencv-python-headless"):
+        try:
+            installed.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    if len(installed) > 1:
+        warnings.warn(
+            f"{' and '.join(installed)} are both installed and overwrite each other's files, so `import cv2` may fail "
+            "(the ones without -headless want libGL) or give either: uninstall all of them, then "
+            "pip install opencv-python-headless",
+            stacklevel=2,
+        )
+
+
+_warn_of_two_opencvs()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mvf.bank import FRAMES_AT_ONCE
@@ -74,14 +75,29 @@ def _operations(model: MVFormer) -> tuple[float, float]:
     # what follows the backbone is small enough to be run
     patches = torch.zeros(1, 1, backbone.grid[0] * backbone.grid[1], backbone.channels)
     cls = None if backbone.cls_channels is None else torch.zeros(1, 1, backbone.cls_channels)
-    with FlopCounterMode(display=False) as of_backbone:
-        backbone(torch.empty(1, 3, backbone.image_size, backbone.image_size, device="meta"))
-    with FlopCounterMode(display=False) as of_a_frame:
-        tokens, _ = model.pool(patches, cls)
-    with FlopCounterMode(display=False) as of_a_clip:
-        model.fuse_tokens(tokens.expand(-1, length, -1, -1), project=False)
-    frozen = of_backbone.get_total_flops()
-    return frozen + of_a_frame.get_total_flops() + of_a_clip.get_total_flops() / length, frozen
+    tokens, _ = model.pool(patches, cls)
+    clip = tokens.expand(-1, length, -1, -1)
+    frozen = backbone_operations(backbone)
+    pooling = _count_operations(lambda: model.pool(patches, cls))
+    fusion = _count_operations(lambda: model.fuse_tokens(clip, project=False))
+    return frozen + pooling + fusion / length, frozen
+
+
+def backbone_operations(backbone: Backbone) -> float:
+    """Floating-point operations of a backbone on the device `meta` for one frame."""
+    frame = torch.empty(1, 3, backbone.image_size, backbone.image_size, device="meta")
+    return _count_operations(lambda: backbone(frame))
+
+
+def _count_operations(run: Callable[[], object]) -> float:
+    """Operations of the convolutions and matrix products that a call makes.
+
+    Attention is computed by plain matrix products while counting: which of its fused kernels torch's counter knows
+    differs from version to version.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
 
 
 @torch.inference_mode()

@@ -77,9 +77,9 @@ def _smart(embedder: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str
 
 def _late(embedder: Mapping[str, Any], cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Entries of the models that fuse one token a frame."""
-    kind = embedder.get("LATE_TYPE", "spatial" if not _is_vit(cfg) else None)
+    kind = embedder.get("LATE_TYPE", "cls" if _is_vit(cfg) else "spatial")
     if kind not in ("cls", "spatial"):
-        raise ValueError(f"LATE_TYPE must be cls or spatial for a ViT with late fusion, got {kind}")
+        raise ValueError(f"LATE_TYPE must be cls or spatial, got {kind}")
     if kind == "cls" and _is_vit(cfg):
         return {"pooling": "cls", "entity_id": False}
     flatten = embedder.get("FLATTEN_METHOD")

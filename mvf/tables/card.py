@@ -134,7 +134,7 @@ def _costs(preset: str) -> tuple[str, ...]:
 def _model_costs(model: tuple[tuple[str, Any], ...], objective: str) -> tuple[str, ...]:
     """Costs of what many presets share: of the objective it matters only whether it reads the training-only head."""
     cost = model_cost(make_config({**dict(model), "objective": objective}))
-    return f"{cost.parameters / 1e6:.2f}", f"{cost.backbone_parameters / 1e6:.2f}", f"{cost.operations / 1e9:.2f}"
+    return f"{cost.parameters / 1e6:.2f}", f"{cost.backbone_parameters / 1e6:.2f}", f"{cost.operations / 1e9:.3g}"
 
 
 if __name__ == "__main__":

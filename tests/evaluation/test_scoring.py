@@ -14,6 +14,7 @@ from mvf.metrics import (
     predict_progression,
     retrieval_precision,
 )
+from tests.golden import GOLDEN
 
 
 def make_videos(split, actions=("squat", "serve"), count=4, width=6, noise=0.7, seed=0, idle=True):
@@ -57,8 +58,8 @@ def test_scores_equal_the_metrics_action_by_action():
     )
 
 
-def test_golden_scores(shared):
-    golden = np.load(shared / "golden" / "metrics_clean_and_jerk.npz", allow_pickle=False)
+def test_golden_scores():
+    golden = np.load(GOLDEN / "metrics_clean_and_jerk.npz", allow_pickle=False)
     splits = []
     for split in ("train", "val"):
         cuts = np.cumsum(golden[f"{split}_lengths"])[:-1]

@@ -1,7 +1,6 @@
 """Dynamic time warping: objectives.md sections 0 and 6, tests A1 to A5."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +18,8 @@ from mvf.losses.dtw import (
     squared_distances,
     weighted,
 )
+from tests.golden import each_file
 
-GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden/losses"
 SIZES = ((3, 3), (4, 5))
 GAMMAS = (0.1, 1.0)
 
@@ -46,12 +45,6 @@ def random_costs(rows=4, columns=5, pairs=2, seed=0):
     return torch.rand(pairs, rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def golden_files(pattern):
-    """What `parametrize` needs for one case a file."""
-    missing = pytest.param(None, marks=pytest.mark.skip("no golden files here"))
-    return {"argvalues": sorted(GOLDEN.glob(pattern)) or [missing], "ids": lambda path: getattr(path, "stem", "none")}
-
-
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("size", SIZES)
 def test_soft_dtw_equals_the_enumeration_of_all_paths(size, gamma):  # A1
@@ -62,7 +55,7 @@ def test_soft_dtw_equals_the_enumeration_of_all_paths(size, gamma):  # A1
     torch.testing.assert_close(soft_dtw_alignment(cost, gamma), occupancy, rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize("file", **golden_files("softdtw_*_gamma*.npz"))
+@pytest.mark.parametrize("file", **each_file("softdtw_*_gamma*.npz"))
 def test_equals_the_published_values(file):  # A1
     golden = {name: torch.from_numpy(value)[None] for name, value in np.load(file).items()}
     gamma, cost = golden["gamma"].item(), golden["cost"]

@@ -11,7 +11,7 @@ from mvf.losses import gta
 from mvf.losses.dtw import read_corner
 from mvf.losses.gta import CONTRASTS, DIRECTIONS, GlobalTemporalAlignmentLoss
 from mvf.losses.objective import VARIANTS
-from tests.losses.test_dtw import golden_files
+from tests.golden import each_file
 from tests.losses.test_lav import append_junk, clip_pairs, one_action, pair_batch
 
 OPTIONS = {"gamma_table": 0.3, "gamma_softmin": 0.5, "contrast": "dtw_prob", "directions": "both"}
@@ -75,7 +75,7 @@ def test_equals_naive_loop(weight, directions, contrast, variant):
     torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize("file", **golden_files("gta_table_*.npz"))
+@pytest.mark.parametrize("file", **each_file("gta_table_*.npz"))
 def test_tables_equal_the_published_code(file):
     golden = {name: torch.from_numpy(value)[None].double() for name, value in np.load(file).items()}
     cost = gta.contrastive_cost(golden["x"], golden["y"], golden["gamma_f"].item())
@@ -84,7 +84,7 @@ def test_tables_equal_the_published_code(file):
         torch.testing.assert_close(found, golden[name], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("file", **golden_files("gta_loss_*.npz"))
+@pytest.mark.parametrize("file", **each_file("gta_loss_*.npz"))
 def test_losses_equal_the_published_code(file):
     golden = np.load(file)
     directions = "one" if file.stem.endswith("one_direction") else "both"

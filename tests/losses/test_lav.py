@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from mvf.clip import Clip, example_clip
 from mvf.losses.lav import IDM_WEIGHTS, LearningByAligningVideosLoss, alignment_cost, inverse_difference
 from mvf.losses.objective import Side
-from tests.losses.test_dtw import enumerated_soft_dtw, golden_files
+from tests.golden import each_file
+from tests.losses.test_dtw import enumerated_soft_dtw
 
 
 def pair_batch(actions=(0, 1, 0, 0), views=1, frames=5, width=4, seed=6):
@@ -85,7 +86,7 @@ def test_equals_naive_loop(views, idm_weights, debiased):
     torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize("file", **golden_files("lav_alpha*.npz"))
+@pytest.mark.parametrize("file", **each_file("lav_alpha*.npz"))
 def test_equals_the_published_code(file):
     golden = {name: torch.from_numpy(value) for name, value in np.load(file).items()}
     length = torch.stack([golden["len_x"], golden["len_y"]])

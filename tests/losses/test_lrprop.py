@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,7 @@ from mvf.losses.dtw import dtw_path, squared_distances
 from mvf.losses.lav import LearningByAligningVideosLoss
 from mvf.losses.lrprop import MODES, REGULARISERS, propagated_position, propagated_prior
 from mvf.losses.lrprop import PositionPropagationLoss as Loss
-
-GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden/losses"
+from tests.golden import LOSSES
 
 
 def random_batch(counts=(6, 4, 5), frames=6, width=5, seed=0):
@@ -69,9 +67,7 @@ def naive(x, y, frames_x, frames_y, variance=10.0, temperature=0.1, mode="mean")
 
 def golden_example():
     """The arrays of the example, and the batch of its two videos, the shorter one padded."""
-    file = GOLDEN / "spec_lrprop_propagation_example.npz"
-    if not file.exists():
-        pytest.skip("no golden files here")
+    file = LOSSES / "spec_lrprop_propagation_example.npz"
     golden = np.load(file)
     x, y = (torch.from_numpy(golden[side]) for side in "xy")
     index = torch.zeros(2, 1, 8, dtype=torch.long)

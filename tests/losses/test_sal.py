@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,7 @@ import torch
 
 from mvf.clip import example_clip
 from mvf.losses.sal import ShuffleAndLearnLoss, draw_triplets
-
-GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden/losses"
+from tests.golden import LOSSES
 
 
 def random_batch(videos=3, frames=9, width=4, seed=0):
@@ -54,9 +52,7 @@ def test_equals_naive_loop():
 
 
 def test_equals_the_golden():  # L5
-    file = GOLDEN / "spec_sal_example.npz"
-    if not file.exists():
-        pytest.skip("no golden files here")
+    file = LOSSES / "spec_sal_example.npz"
     golden = {key: torch.from_numpy(value) for key, value in np.load(file).items()}
     loss = ShuffleAndLearnLoss(embedding_size=4, hidden=(8, 6)).double()
     names = ("W1", "b1", "W2", "b2", "W3", "b3")

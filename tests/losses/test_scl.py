@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ import torch.nn.functional as F
 from mvf.clip import Clip, example_clip
 from mvf.losses import build_loss
 from mvf.losses.scl import NEGATIVES, SequenceContrastiveLoss
+from tests.golden import LOSSES, each_file
 
-GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden/losses"
 VARIANTS = ("reference", "corrected")
 
 
@@ -81,11 +80,7 @@ def golden_clip(golden):
     )
 
 
-@pytest.mark.parametrize(
-    "file",
-    sorted(GOLDEN.glob("scl_*.npz")) or [pytest.param(None, marks=pytest.mark.skip("no golden files here"))],
-    ids=lambda path: getattr(path, "stem", "none"),
-)
+@pytest.mark.parametrize("file", **each_file("scl_*.npz"))
 def test_equals_the_published_code(file):
     golden = np.load(file)
     clip = golden_clip(golden)
@@ -101,9 +96,8 @@ def test_equals_the_published_code(file):
     assert error <= 1e-6 * np.abs(golden["grad"]).max()
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="no golden files here")
 def test_the_leak_of_padding_is_what_parts_reference_from_the_formula():  # section 2 (iii)
-    golden = np.load(GOLDEN / "scl_single_noself_padded.npz")
+    golden = np.load(LOSSES / "scl_single_noself_padded.npz")
     z, clip = torch.from_numpy(golden["embs"]), golden_clip(golden)
     options = {"temperature": 0.1, "variance": 10.0, "negatives": "single_noself", "variant": "reference"}
     assert naive(z, clip, **options).item() == pytest.approx(3.402941, abs=1e-6)

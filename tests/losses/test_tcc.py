@@ -4,7 +4,6 @@ import math
 import re
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +20,8 @@ from mvf.losses.tcc import (
     smoothed_cross_entropy,
     smoothed_labels,
 )
+from tests.golden import LOSSES, each_file
 
-GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden/losses"
 VARIANTS = ("reference", "corrected")
 ALL = list(product(FORMS, SIMILARITIES, VARIANTS))
 
@@ -125,11 +124,7 @@ def golden_batch(golden):
     return torch.from_numpy(golden["embs"])[:, None].requires_grad_(), clip, options
 
 
-@pytest.mark.parametrize(
-    "file",
-    sorted(GOLDEN.glob("tcc_*.npz")) or [pytest.param(None, marks=pytest.mark.skip("no golden files here"))],
-    ids=lambda path: getattr(path, "stem", "none"),
-)
+@pytest.mark.parametrize("file", **each_file("tcc_*.npz"))
 def test_equals_the_published_code(file):
     golden = np.load(file)
     form, similarity = re.fullmatch(r"tcc_(.*)_(l2|cosine)_ls.*", file.stem).groups()
@@ -147,18 +142,14 @@ def test_equals_the_published_code(file):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_corrected_regression_equals_the_published_code_without_smoothing(smoothing):
-    file = GOLDEN / "tcc_regression_mse_var_l2_ls0.0.npz"
-    if not file.exists():
-        pytest.skip("no golden files here")
+    file = LOSSES / "tcc_regression_mse_var_l2_ls0.0.npz"
     z, clip, options = golden_batch(golden := np.load(file))
     value = TemporalCycleConsistencyLoss(**options | {"label_smoothing": smoothing})(z, clip)
     assert value.item() == pytest.approx(float(golden["loss"]), rel=1e-6)
 
 
 def test_classification_equals_the_library_of_the_original():
-    file = GOLDEN / "keras_smoothed_ce.npz"
-    if not file.exists():
-        pytest.skip("no golden files here")
+    file = LOSSES / "keras_smoothed_ce.npz"
     golden = np.load(file)
     logits = torch.from_numpy(golden["logits"])[None].double()
     value = smoothed_cross_entropy(logits, torch.ones(1, 6, dtype=torch.bool), float(golden["label_smoothing"]))

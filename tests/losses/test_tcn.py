@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,7 @@ import torch
 
 from mvf.clip import Clip, example_clip
 from mvf.losses.tcn import TimeContrastiveLoss, pairs_contrast
-
-GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden/losses"
+from tests.golden import each_file
 
 
 def random_batch(videos=3, frames=8, width=5, padded=True):
@@ -46,11 +44,7 @@ def test_equals_naive_loop():
     torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-10, atol=1e-15)
 
 
-@pytest.mark.parametrize(
-    "file",
-    sorted(GOLDEN.glob("tcn_*.npz")) or [pytest.param(None, marks=pytest.mark.skip("no golden files here"))],
-    ids=lambda path: getattr(path, "stem", "none"),
-)
+@pytest.mark.parametrize("file", **each_file("tcn_*.npz"))
 @pytest.mark.parametrize("variant", ["reference", "corrected"])
 def test_equals_the_published_code(file, variant):
     golden = np.load(file)

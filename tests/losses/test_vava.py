@@ -4,7 +4,6 @@ import math
 import re
 from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,14 +13,10 @@ import torch.nn.functional as F
 from mvf.clip import example_clip
 from mvf.losses.vava import VideoAlignmentByOptimalTransportLoss as Loss
 from mvf.losses.vava import mixing, temporal_transport
+from tests.golden import LOSSES, each_file
 
-GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden/losses"
 VARIANTS = ("reference", "corrected")
-each_golden = pytest.mark.parametrize(
-    "file",
-    sorted(GOLDEN.glob("vava_*.npz")) or [pytest.param(None, marks=pytest.mark.skip("no golden files here"))],
-    ids=lambda path: getattr(path, "stem", "none"),
-)
+each_golden = pytest.mark.parametrize("file", **each_file("vava_*.npz"))
 
 
 def batch(counts=(6, 4, 5), frames=6, width=5, seed=0):
@@ -182,9 +177,7 @@ def test_diagonal_gives_way_to_matches():  # V3
 
 
 def test_swapping_changes_the_value_once_matches_count():  # V4
-    file = GOLDEN / "vava_6x6_step10000.npz"
-    if not file.exists():
-        pytest.skip("no golden files here")
+    file = LOSSES / "vava_6x6_step10000.npz"
     x, y = (torch.from_numpy(np.load(file)[side]).double() for side in "xy")
     there, back = (transport(*pair, step=10**4, variant="reference").vava.item() for pair in ((x, y), (y, x)))
     assert (there, back) == pytest.approx((0.035844, 0.036069), abs=1e-6)

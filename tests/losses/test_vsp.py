@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ import torch.nn.functional as F
 from mvf.clip import example_clip
 from mvf.losses.bridges import given_bridges, join_bridges, segment_bridges
 from mvf.losses.vsp import ProcessContrastiveLoss, log_density, process_contrast
+from tests.golden import LOSSES, each_file
 
-GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden/losses"
 VARIANTS = ("reference", "corrected")
 BRIDGES = torch.tensor([[[0, 3, 6], [5, 6, 8]], [[1, 2, 4], [2, 7, 8]], [[0, 1, 2], [3, 4, 8]]])
 
@@ -71,11 +70,7 @@ def test_videos_with_different_numbers_of_bridges_count_alike():
     torch.testing.assert_close(process_contrast(ends, bridges), naive(z, lists, 1), rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize(
-    "file",
-    sorted(GOLDEN.glob("vsp_pcl_*.npz")) or [pytest.param(None, marks=pytest.mark.skip("no golden files here"))],
-    ids=lambda path: getattr(path, "stem", "none"),
-)
+@pytest.mark.parametrize("file", **each_file("vsp_pcl_*.npz"))
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
 def test_equals_the_published_code(file, dtype):
     golden = np.load(file)
@@ -140,9 +135,7 @@ def test_symmetries_change_nothing(variant):  # B4
 
 
 def test_single_segment_golden_has_the_stated_values():  # B5
-    file = GOLDEN / "vsp_pcl_single_segment.npz"
-    if not file.exists():
-        pytest.skip("no golden files here")
+    file = LOSSES / "vsp_pcl_single_segment.npz"
     golden = np.load(file)
     z, bridges = torch.from_numpy(golden["embs"])[:, None], torch.from_numpy(golden["bridges"])
     squared, plain = 2.50069485, 2.51102705

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +18,8 @@ from mvf.losses.vsp_f import (
     supervised_contrast,
 )
 from mvf.losses.vsp_p import PhaseProcessContrastiveLoss
+from tests.golden import LOSSES
 
-GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden/losses"
 VARIANTS = ("reference", "corrected")
 PHASES = torch.tensor([[0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1], [1, 1, 1, 2, 2, 2, 2]])
 ACTIONS = torch.tensor([0, 0, 1, 0])
@@ -42,9 +41,7 @@ def random_points(count=9, seed=0):
 
 
 def golden_points(name):
-    if not (GOLDEN / f"{name}.npz").exists():
-        pytest.skip("no golden files here")
-    golden = {key: torch.from_numpy(value) for key, value in np.load(GOLDEN / f"{name}.npz").items()}
+    golden = {key: torch.from_numpy(value) for key, value in np.load(LOSSES / f"{name}.npz").items()}
     points = golden["embs"][torch.arange(4), golden["points"][:, 0].long()]
     return golden, points, torch.stack([golden["action_of_video"], golden["labels"][:, 0]], dim=-1)
 

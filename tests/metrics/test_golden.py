@@ -1,20 +1,15 @@
 """The four tasks equal the published evaluators on one action of real size."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from mvf import metrics
-
-GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden/metrics_clean_and_jerk.npz"
+from tests.golden import GOLDEN
 
 
 @pytest.fixture(scope="module")
 def golden():
-    if not GOLDEN.exists():
-        pytest.skip(f"{GOLDEN.name} is not beside the repository")
-    return dict(np.load(GOLDEN))
+    return dict(np.load(GOLDEN / "metrics_clean_and_jerk.npz"))
 
 
 def videos(golden, split):

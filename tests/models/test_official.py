@@ -4,7 +4,6 @@ import io
 import os
 import pickle
 from collections import OrderedDict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +12,11 @@ import torch
 
 from mvf.models import MVFormer, load_official_checkpoint, load_weights
 from mvf.models.official import read_checkpoint, rename_backbone
+from tests.golden import GOLDEN
 
-GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden"
 CHECKPOINT, VALUES = GOLDEN / "official_mvf_cls3.pth", GOLDEN / "model_mvf_cls3.npz"
-needs_golden = pytest.mark.skipif(not CHECKPOINT.exists(), reason="no golden files beside the repository")
 
 
-@needs_golden
 @pytest.mark.parametrize("case", ["train_len", "longer"])
 def test_equals_the_published_code(case):
     golden = {name: torch.from_numpy(value) for name, value in np.load(VALUES).items()}
@@ -37,7 +34,6 @@ def test_equals_the_published_code(case):
         assert (value - golden[f"{case}_{name}"]).abs()[valid].max() <= 1e-5, name
 
 
-@needs_golden
 def test_checkpoint_without_backbone_gives_a_model_without_one():
     model = load_official_checkpoint(CHECKPOINT)
     assert model.backbone is None and not model.training and model.architecture.num_frames == 12
@@ -45,7 +41,6 @@ def test_checkpoint_without_backbone_gives_a_model_without_one():
         model(torch.rand(1, 2, 3, 32, 32))
 
 
-@needs_golden
 def test_imported_model_is_saved_and_read_back(tmp_path):
     model = load_official_checkpoint(CHECKPOINT)
     model.save_pretrained(tmp_path)
@@ -60,8 +55,6 @@ def test_imported_model_is_saved_and_read_back(tmp_path):
 @pytest.fixture
 def tiny(tmp_path):
     """A copy of the golden checkpoint with the tensors of a tiny ViT, whose patches have 2 x 64 channels."""
-    if not CHECKPOINT.exists():
-        pytest.skip("no golden files beside the repository")
     contents = read_checkpoint(CHECKPOINT)
     contents["cfg"]["IMAGE_SIZE"] = 32
     base = contents["cfg"]["MODEL"]["BASE_MODEL"]
@@ -174,9 +167,8 @@ def test_plainly_pickled_tensors_and_easydicts_are_read(tmp_path):
     torch.save({"model_state": {"w": inner}, "cfg": {}, "epoch": 3}, tmp_path / "plain.pth")
     contents = read_checkpoint(tmp_path / "plain.pth")
     assert contents["model_state"]["w"].tolist() == [0.0, 1.0, 2.0] and contents["epoch"] == 3
-    if CHECKPOINT.exists():
-        cfg = read_checkpoint(CHECKPOINT)["cfg"]
-        assert type(cfg) is type(cfg["MODEL"]["BASE_MODEL"]) is dict
+    cfg = read_checkpoint(CHECKPOINT)["cfg"]
+    assert type(cfg) is type(cfg["MODEL"]["BASE_MODEL"]) is dict
 
 
 def test_files_that_are_no_checkpoints_are_refused(tmp_path):
@@ -199,7 +191,6 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
         load_official_checkpoint(path)
 
 
-@needs_golden
 def test_unknown_tensors_are_refused_by_name(tmp_path):
     contents = read_checkpoint(CHECKPOINT)
     contents["model_state"]["embed.wings.weight"] = torch.zeros(1)

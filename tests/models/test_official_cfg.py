@@ -22,6 +22,8 @@ def test_settings_are_read_in_all_their_forms():
     state = {"embed.fc_layers.1.weight": torch.zeros(32, 384)}
     for cfg, pooling in (
         (late(LATE_TYPE="cls"), "cls"),
+        (late(FUSION_TYPE="late"), "cls"),  # of a ViT the published default
+        (late(), "cls"),
         (late(LATE_TYPE="spatial"), "max"),
         (late(FUSION_TYPE="late", LATE_TYPE="spatial", FLATTEN_METHOD="avg_pool"), "mean"),
         (smart(), "lstp"),
@@ -30,9 +32,10 @@ def test_settings_are_read_in_all_their_forms():
         found = read_architecture(cfg, state)
         assert found.pooling == pooling and not found.entity_id and found.projection_width == 0
     assert (found.entities, found.entity_width, found.readout, found.token_width) == (5, 384, "mean", 32)
-    resnet = late(LATE_TYPE="cls")
-    resnet["MODEL"]["BASE_MODEL"] = {"NETWORK": "Resnet50_byol", "OUT_CHANNEL": 2048}
-    assert read_architecture(resnet, state).pooling == "max" and read_architecture(resnet, state).cls_channels is None
+    for resnet in (late(LATE_TYPE="cls"), late()):
+        resnet["MODEL"]["BASE_MODEL"] = {"NETWORK": "Resnet50_byol", "OUT_CHANNEL": 2048}
+        found = read_architecture(resnet, state)
+        assert found.pooling == "max" and found.cls_channels is None
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,7 @@ def test_settings_are_read_in_all_their_forms():
         (late(FUSION_TYPE="early"), "FUSION_TYPE must be smart or late, got early"),
         (late(FUSION_TYPE="smart", SMART_ONE_HOT="enc", SMART_FINAL="one"), 'SMART_ONE_HOT = "enc"'),
         (late(FUSION_TYPE="smart", SMART_FINAL="lin"), "SMART_FINAL must be one of one, avg, got lin"),
-        (late(), "LATE_TYPE"),
+        (late(LATE_TYPE="max"), "LATE_TYPE must be cls or spatial, got max"),
         (late(LATE_TYPE="spatial", FLATTEN_METHOD="flat"), "FLATTEN_METHOD"),
         (smart(FC_LAYERS=[(16, True)]), "FC_LAYERS"),
         ({"MODEL": {}}, "EMBEDDER_MODEL"),
