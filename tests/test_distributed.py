@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mvf.distributed import SyncBatchNorm, synchronise_batch_norm
 from mvf.losses import OBJECTIVES
-from mvf.losses.combined import parse_objective
+from mvf.losses.objective import parse_objective
 from mvf.run_folder import read_history
 from tests.conftest import TINY
 

@@ -9,21 +9,22 @@ from typing import Any
 from torch import nn
 
 from mvf.config import Config, nearest
-from mvf.losses.combined import CombinedObjective, parse_objective
-from mvf.losses.dtw import dtw_path, soft_dtw, soft_dtw_alignment
+from mvf.losses.dtw import dtw_path, sinkhorn, soft_dtw, soft_dtw_alignment
 from mvf.losses.gta import GlobalTemporalAlignmentLoss, accumulated_cost, contrastive_cost
 from mvf.losses.lav import LearningByAligningVideosLoss, inverse_difference
 from mvf.losses.lrprop import PositionPropagationLoss
-from mvf.losses.objective import Objective
-from mvf.losses.optimal_transport import sinkhorn
+from mvf.losses.objective import CombinedObjective, Objective, parse_objective
 from mvf.losses.sal import ShuffleAndLearnLoss
 from mvf.losses.scl import SequenceContrastiveLoss
 from mvf.losses.tcc import TemporalCycleConsistencyLoss
 from mvf.losses.tcn import TimeContrastiveLoss
 from mvf.losses.vava import VideoAlignmentByOptimalTransportLoss, temporal_transport
-from mvf.losses.vsp import ProcessContrastiveLoss, process_contrast
-from mvf.losses.vsp_f import FrameProcessContrastiveLoss
-from mvf.losses.vsp_p import PhaseProcessContrastiveLoss
+from mvf.losses.vsp import (
+    FrameProcessContrastiveLoss,
+    PhaseProcessContrastiveLoss,
+    ProcessContrastiveLoss,
+    process_contrast,
+)
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "scl": SequenceContrastiveLoss,

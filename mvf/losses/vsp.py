@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mvf.clip import SHORTEST_RUN as SHORTEST
 from mvf.clip import Clip
-from mvf.losses.bridges import Bridges, given_bridges, join_bridges, segment_bridges
+from mvf.clip import phase_runs as runs_of_phases
 from mvf.losses.dtw import squared_distances
 from mvf.losses.objective import (
     VARIANTS,
@@ -144,3 +147,324 @@ def log_density(z: Tensor, ends: Tensor, positions: Tensor, power: float = 1.0) 
     mean = (1 - way)[:, None] * ends[:, 0] + way[:, None] * ends[:, 2]
     variance = way * (tail - time)
     return -squared_distances(mean, z) / (2 * variance[:, None] ** power)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# VSP-P: the process contrast with bridges over phases.
+
+
+class PhaseProcessContrastiveLoss(ProcessContrastiveLoss):
+    """Puts a frame on the way from the beginning to the end of its phase (VSP-P).
+
+    The contrast is that of `ProcessContrastiveLoss`; here a bridge spans a run of at least 3 valid frames of one
+    phase, and the point lies anywhere inside it. With one segment clips show one phase each; with more they show
+    whole videos, and `segments` consecutive runs are drawn, or all where a video has fewer. Videos without such a run
+    have no bridge and do not count. What is known of the phases is where they end, not which they are.
+
+    Reference: Zhang et al., Modeling Video as Stochastic Processes, CVPR 2023.
+
+    Args:
+        variance_power: As of `ProcessContrastiveLoss`.
+        segments: Phases of every video that get a bridge; 1 chooses the sampler `phase`, more choose `frames`.
+        overlap: Not used: phases do not overlap.
+        temperature: Not used here, see `vsp_f`.
+        variant: `reference` or `corrected`, as of `ProcessContrastiveLoss`.
+
+    Shape:
+        embeddings (B, 1, T, E) of unit norm, clip.phase (B, 1, T) -> scalar
+
+    Raises:
+        ValueError: without phase labels, and where no video of the batch has a run of 3 frames of one phase.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from mvf.clip import example_clip
+        >>> clip = replace(example_clip(2, 1, 6), phase=torch.tensor([[[0, 0, 0, 1, 1, 1]], [[0, 0, 1, 1, 1, 1]]]))
+        >>> round(PhaseProcessContrastiveLoss(segments=2)(torch.ones(2, 1, 6, 4), clip).item(), 4)  # ln(3 * 3 - 2)
+        1.9459
+    """
+
+    sampler, labels = "phase", "phase"
+
+    def __init__(
+        self,
+        variance_power: float | None = None,
+        segments: int = 1,
+        overlap: float = 0.2,
+        temperature: float = 0.1,
+        variant: str = "corrected",
+    ) -> None:
+        super().__init__(variance_power, segments, overlap, temperature, variant)
+        self.sampler = "phase" if segments == 1 else "frames"
+
+    def draw(self, clip: Clip, generator: torch.Generator | None) -> Bridges:
+        """Bridges over phases."""
+        drawn = [phase_bridges(phases, self.segments, generator) for phases in valid_phases(clip)]
+        if not any(drawn):
+            raise ValueError(
+                f"none of the {len(drawn)} videos has 3 valid frames of one phase in a row: use more num_frames, "
+                'segments=1 with the sampler "phase", or the objective "vsp", which needs no phases'
+            )
+        return join_bridges(drawn, clip.valid.device)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# VSP-F: the process contrast over phases, and a supervised contrast of the points.
+
+
+class FrameProcessContrastiveLoss(PhaseProcessContrastiveLoss):
+    """Adds to VSP-P that points of one phase of one action lie together, in whatever video they are (VSP-F).
+
+    The process contrast is that of `PhaseProcessContrastiveLoss`; the supervised contrast of the bridges' points is
+    solved by an embedding that only knows the action and the phase. It is 0 where no two points share both.
+
+    `variant="reference"` keeps the supervised term as released, see `released_contrast` and `released_diagonal`:
+    the former lacks a -log, so that minimising it drives points of one class apart. It is there to be compared, not to
+    be trained with.
+
+    Reference: Zhang et al., Modeling Video as Stochastic Processes, CVPR 2023.
+
+    Args:
+        variance_power: As of `ProcessContrastiveLoss`.
+        segments: As of `PhaseProcessContrastiveLoss`.
+        overlap: Not used: phases do not overlap.
+        temperature: Divides the similarities of the supervised term; smaller is sharper.
+        variant: `reference` or `corrected`.
+
+    Shape:
+        embeddings (B, 1, T, E) of unit norm, clip.phase (B, 1, T), clip.action (B,) -> scalar
+
+    Raises:
+        ValueError: without action or phase labels, for given bridges whose point has no phase, and for
+            `reference` where videos have different numbers of bridges.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from mvf.clip import example_clip
+        >>> clip = replace(example_clip(3, 1, 4), phase=torch.zeros(3, 1, 4).long(), action=torch.tensor([0, 0, 1]))
+        >>> loss = FrameProcessContrastiveLoss()
+        >>> value = loss(torch.ones(3, 1, 4, 2), clip)
+        >>> {name: round(part.item(), 4) for name, part in loss.parts.items()}  # ln 7, and ln 2 of two anchors
+        {'process': 1.9459, 'supervised': 0.6931}
+    """
+
+    labels = "frame"
+
+    def compute_bridges(self, ends: Tensor, bridges: Bridges, clip: Clip) -> Tensor:
+        """Process contrast plus supervised contrast."""
+        process = super().compute_bridges(ends, bridges, clip)
+        supervised = self.supervised(ends[:, 1], bridges, point_classes(bridges, clip))
+        self.parts = {"process": process.detach(), "supervised": supervised.detach()}
+        return process + supervised
+
+    def supervised(self, points: Tensor, bridges: Bridges, classes: Tensor) -> Tensor:
+        """The supervised term of points (N, E), as the variant has it."""
+        if self.variant == "corrected":
+            return supervised_contrast(points, classes, self.temperature)
+        counts = bridges.video.unique_consecutive(return_counts=True)[1]
+        if (counts != counts[0]).any():
+            raise ValueError(
+                f"the released supervised term needs as many bridges in every video, got {counts.tolist()}: "
+                'use variant="corrected", segments=1, or longer videos'
+            )
+        if counts[0] == 1:
+            return released_contrast(points, classes, self.temperature)
+        return released_diagonal(points.unflatten(0, (len(counts), -1)))
+
+
+def point_classes(bridges: Bridges, clip: Clip) -> Tensor:
+    """Classes (N, 2) of the points of bridges: action and phase."""
+    phase = pick(clip.phase, clip.valid, bridges.video, bridges.positions)[:, 1]
+    if (phase < 0).any():
+        video = int(bridges.video[(phase < 0).nonzero()[0, 0]])
+        raise ValueError(f"a point of video {video} has no phase (-1): give bridges whose points are labelled")
+    return torch.stack([clip.action[bridges.video], phase], dim=-1)
+
+
+def same_class(classes: Tensor) -> Tensor:
+    """(N, N) True where classes (N, L) agree in all L labels."""
+    return (classes[:, None] == classes).all(dim=-1)
+
+
+def supervised_contrast(points: Tensor, classes: Tensor, temperature: float = 0.1) -> Tensor:
+    """Mean over points with another of their class of -log of the share of their class among all others; else 0.
+
+    Args:
+        points: (N, E).
+        classes: (N, L) labels, here action and phase; a class is a combination of them.
+        temperature: Divides the similarities.
+
+    Example:
+        >>> supervised_contrast(torch.eye(3), torch.tensor([[0, 0], [0, 0], [0, 1]]))
+        tensor(0.6931)
+    """
+    others = ~torch.eye(len(points), dtype=torch.bool, device=points.device)
+    positive = same_class(classes) & others
+    anchors = positive.any(dim=1)
+    positive, others = positive[anchors], others[anchors]
+    logits = points[anchors] @ points.T / temperature
+    cost = _logsumexp_where(others, logits) - _logsumexp_where(positive, logits)
+    return cost.sum() / max(len(cost), 1)
+
+
+def _logsumexp_where(chosen: Tensor, logits: Tensor) -> Tensor:
+    return logits.masked_fill(~chosen, -math.inf).logsumexp(dim=1)
+
+
+def released_contrast(points: Tensor, classes: Tensor, temperature: float = 0.1) -> Tensor:
+    """The published supervised term of one bridge a video: mean share of the class among this and later points.
+
+    It is a probability without -log, counts the point itself, and looks at later points only.
+
+    Example:
+        >>> released_contrast(torch.zeros(2, 4), torch.tensor([[0, 0], [0, 1]]))
+        tensor(0.7500)
+    """
+    earlier = torch.ones(len(points), len(points), dtype=torch.bool, device=points.device).tril(-1)
+    share = (points @ points.T / temperature).masked_fill(earlier, -math.inf).softmax(dim=1)
+    return (share * same_class(classes)).sum(dim=1).mean()
+
+
+def released_diagonal(points: Tensor) -> Tensor:
+    """The published supervised term of K > 1 bridges a video: the k-th points of two videos belong together.
+
+    Cross-entropy of the dot products of the points of every pair of videos, each with itself too, with the diagonal as
+    target: a mean over the K points of the earlier video, a sum over pairs, divided by B. No label is looked at.
+
+    Args:
+        points: (B, K, E).
+
+    Example:
+        >>> released_diagonal(torch.zeros(3, 2, 4)) / 2  # 6 pairs of 3 videos, ln 2 each
+        tensor(0.6931)
+    """
+    dots = torch.einsum("ike,jle->ijkl", points, points)
+    entropy = dots.logsumexp(dim=-1) - dots.diagonal(dim1=2, dim2=3)  # (B, B, K)
+    return entropy.mean(dim=-1).triu().sum() / len(points)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Where the bridges of VSP lie: heads, points and tails among the valid frames of videos, drawn from a generator.
+
+Positions = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Bridges:
+    """N bridges of a batch, those of one video next to each other.
+
+    Attributes:
+        video: (N,) which video each lies in.
+        positions: (N, 3) head < point < tail, counted among the valid frames of the video.
+    """
+
+    video: Tensor
+    positions: Tensor
+
+
+def uniform(low: int, high: int, generator: torch.Generator | None) -> int:
+    """A whole number from `low` to `high`, both included."""
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def segment_bridges(
+    frames: int, segments: int = 1, overlap: float = 0.2, generator: torch.Generator | None = None
+) -> list[Positions]:
+    """One bridge in each of `segments` equal parts of a video, their ends moved at random into the neighbours.
+
+    Parts of a frames each reach up to o = floor(a * overlap / (2 - overlap)) frames into the next ones; the ends of
+    the video move inwards instead. A part needs 3 frames and may share its ends with its neighbours, so a video of
+    n frames gets at most (n - 1) // 2 bridges however many are asked for.
+
+    The released sampler cannot run with one segment (its tail lies beyond the video), nor with 12 frames in 5
+    segments (its range is empty): here the last tail is frames - 1 - U{0..o}, and the point is uniform in between.
+
+    Raises:
+        ValueError: for fewer than 3 frames.
+
+    Example:
+        >>> segment_bridges(7, segments=3, generator=torch.Generator().manual_seed(0))
+        [(0, 1, 2), (2, 3, 4), (4, 5, 6)]
+    """
+    if frames < SHORTEST:
+        raise ValueError(f"a bridge needs {SHORTEST} frames, got {frames}")
+    segments = min(segments, (frames - 1) // 2)
+    part = frames // segments
+    reach = math.floor(part * overlap / (2 - overlap) + 1e-9)  # the rounding of a whole quotient must not lose one
+    bridges = []
+    for k in range(segments):
+        before, after = uniform(0, reach, generator), uniform(0, reach, generator)
+        head = before if k == 0 else k * part - before
+        tail = frames - 1 - after if k == segments - 1 else (k + 1) * part + after
+        head = min(head, frames - SHORTEST)  # wide overlaps may leave no frame between the ends
+        bridges.append(with_point(head, min(max(tail, head + 2), frames - 1), generator))
+    return bridges
+
+
+def phase_runs(phases: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last positions of the runs of one phase, without those below 3 frames and the unlabelled (-1).
+
+    Example:
+        >>> phase_runs([0, 0, 0, 1, 1, -1, -1, -1, 1, 1, 1, 1])
+        [(0, 2), (8, 11)]
+    """
+    return [(first, stop - 1) for first, stop in runs_of_phases(phases)]
+
+
+def phase_bridges(
+    phases: Sequence[int], segments: int = 1, generator: torch.Generator | None = None
+) -> list[Positions]:
+    """A bridge over each of `segments` consecutive runs of one phase, drawn at random; all runs where there are fewer.
+
+    Example:
+        >>> phase_bridges([2, 2, 2, 0, 0, 0], segments=2)
+        [(0, 1, 2), (3, 4, 5)]
+    """
+    runs = phase_runs(phases)
+    first = uniform(0, max(len(runs) - segments, 0), generator)
+    return [with_point(head, tail, generator) for head, tail in runs[first : first + segments]]
+
+
+def with_point(head: int, tail: int, generator: torch.Generator | None) -> Positions:
+    """The bridge between two ends, its point uniform among the frames in between."""
+    return head, uniform(head + 1, tail - 1, generator), tail
+
+
+def join_bridges(bridges_of_videos: Sequence[Sequence[Positions]], device: torch.device | str = "cpu") -> Bridges:
+    """The bridges of all videos of a batch in one list; a video may have none.
+
+    Example:
+        >>> join_bridges([[(0, 1, 2), (2, 3, 5)], [], [(1, 2, 3)]]).video
+        tensor([0, 0, 2])
+    """
+    video = [i for i, bridges in enumerate(bridges_of_videos) for _ in bridges]
+    positions = [bridge for bridges in bridges_of_videos for bridge in bridges]
+    return Bridges(torch.tensor(video, device=device), torch.tensor(positions, device=device))
+
+
+def given_bridges(bridges: Tensor, counts: Tensor) -> Bridges:
+    """Bridges (B, K, 3), whole numbers of any type, of videos of `counts` (B,) valid frames.
+
+    Raises:
+        ValueError: for another shape, and for a bridge that is not head < point < tail among the valid frames.
+    """
+    bridges = torch.as_tensor(bridges, device=counts.device)
+    if bridges.ndim != 3 or bridges.shape[::2] != (len(counts), 3) or not bridges.numel():
+        raise ValueError(f"bridges must be ({len(counts)}, K, 3): head, point, tail; got {tuple(bridges.shape)}")
+    positions = bridges.long()
+    head, point, tail = positions.unbind(-1)
+    fits = (head >= 0) & (head < point) & (point < tail) & (tail < counts[:, None])
+    fits &= (positions == bridges).all(-1)
+    if not fits.all():
+        video, k = (~fits).nonzero()[0].tolist()
+        raise ValueError(
+            f"bridge {bridges[video, k].tolist()} of video {video} must be whole positions head < point < tail among "
+            f"its {int(counts[video])} valid frames, counted from 0"
+        )
+    video = torch.arange(len(counts), device=counts.device).repeat_interleave(bridges.shape[1])
+    return Bridges(video, positions.flatten(0, 1))
+
+
+def valid_phases(clip: Clip) -> list[list[int]]:
+    """Phases of the valid frames of every video of a clip of one view."""
+    return [phase[valid].tolist() for phase, valid in zip(clip.phase[:, 0].cpu(), clip.valid[:, 0].cpu(), strict=True)]

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mvf import plotting
-from mvf.losses.combined import SUPERVISION
+from mvf.losses.objective import SUPERVISION
 from mvf.results import spread
 from mvf.tables.differences import NOTES, difference_cell, video_notes
 from mvf.tables.paper import PaperTable, Row

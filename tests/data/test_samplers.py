@@ -19,7 +19,7 @@ from mvf.data.samplers import (
     random_batches,
 )
 from mvf.data.sampling import SHORTEST_WINDOW
-from mvf.losses.combined import shared_sampler
+from mvf.losses.objective import shared_sampler
 
 ONE_VIEW = Settings(1)
 PHASES = np.repeat([-1, 0, 1, 2, 0], [5, 30, 2, 8, 55])  # 100 frames

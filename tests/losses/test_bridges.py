@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mvf.losses.bridges import given_bridges, join_bridges, segment_bridges
+from mvf.losses.vsp import given_bridges, join_bridges, segment_bridges
 
 
 def seeded(seed=0):

@@ -11,7 +11,7 @@ from mvf.clip import Clip
 from mvf.config import load_config
 from mvf.data.samplers import SAMPLERS
 from mvf.losses import OBJECTIVES, build_config_loss, build_loss
-from mvf.losses.combined import SUPERVISION, parse_objective
+from mvf.losses.objective import SUPERVISION, parse_objective
 
 WIDTH = 6
 

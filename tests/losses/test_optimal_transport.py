@@ -2,7 +2,7 @@
 
 import torch
 
-from mvf.losses.optimal_transport import sinkhorn
+from mvf.losses.dtw import sinkhorn
 
 
 def example(rows=(3, 5), columns=(4, 2), size=(5, 4)):

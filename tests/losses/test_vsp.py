@@ -9,8 +9,14 @@ import torch
 import torch.nn.functional as F
 
 from mvf.clip import example_clip
-from mvf.losses.bridges import given_bridges, join_bridges, segment_bridges
-from mvf.losses.vsp import ProcessContrastiveLoss, log_density, process_contrast
+from mvf.losses.vsp import (
+    ProcessContrastiveLoss,
+    given_bridges,
+    join_bridges,
+    log_density,
+    process_contrast,
+    segment_bridges,
+)
 from tests.golden import LOSSES, each_file
 
 VARIANTS = ("reference", "corrected")

@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 
 from mvf.clip import example_clip
-from mvf.losses.bridges import given_bridges
-from mvf.losses.vsp_f import (
+from mvf.losses.vsp import (
     FrameProcessContrastiveLoss,
+    PhaseProcessContrastiveLoss,
+    given_bridges,
     point_classes,
     released_contrast,
     released_diagonal,
     supervised_contrast,
 )
-from mvf.losses.vsp_p import PhaseProcessContrastiveLoss
 from tests.golden import LOSSES
 
 VARIANTS = ("reference", "corrected")

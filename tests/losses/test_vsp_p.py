@@ -7,9 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mvf.clip import example_clip
-from mvf.losses.bridges import join_bridges, phase_bridges, phase_runs
-from mvf.losses.vsp import ProcessContrastiveLoss
-from mvf.losses.vsp_p import PhaseProcessContrastiveLoss
+from mvf.losses.vsp import PhaseProcessContrastiveLoss, ProcessContrastiveLoss, join_bridges, phase_bridges, phase_runs
 
 PHASES = torch.tensor(
     [
