@@ -20,9 +20,8 @@ from mvf.data.augment import evaluation_view
 from mvf.data.pieces import in_pieces, joined
 from mvf.data.records import VideoRecord
 from mvf.files import allow_open_files
-from mvf.models.mvformer import MVFormer
-from mvf.models.per_action import ModelPerAction, model_of
-from mvf.models.pretrained import checksum
+from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
+from mvf.models.stored import checksum
 from mvf.precision import autocast, resolve_precision
 from mvf.shards import Shards
 from mvf.streaming import Chunking, Piece, chunks_from, fused_pieces

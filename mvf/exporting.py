@@ -14,8 +14,7 @@ import numpy as np
 from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo, embed
 from mvf.files import atomic, hidden_beside
-from mvf.models.mvformer import MVFormer
-from mvf.models.per_action import ModelPerAction
+from mvf.models.mvformer import ModelPerAction, MVFormer
 from mvf.shards import read_seams, write_seams
 from mvf.streaming import Chunking, Seam
 

@@ -12,7 +12,7 @@ from mvf.evaluation.choosing import best_map, choose_head
 from mvf.evaluation.regions import is_annotated, read_regions
 from mvf.maps import MappedFrames, map_frames
 from mvf.metrics import attention_overlap
-from mvf.models.per_action import model_of
+from mvf.models.mvformer import model_of
 from mvf.workflow import Subject
 
 MOST_ROWS = 12  # of a figure a page tall

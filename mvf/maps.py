@@ -14,8 +14,7 @@ from mvf.data.augment import evaluation_view
 from mvf.data.pieces import in_pieces
 from mvf.data.records import VideoRecord
 from mvf.embedding import evaluating
-from mvf.models.mvformer import MVFormer
-from mvf.models.per_action import ModelPerAction, model_of
+from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
 
 FRAMES_AT_ONCE = 32
 

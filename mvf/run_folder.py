@@ -16,8 +16,7 @@ import torch
 from mvf.config import Config, presets
 from mvf.config_file import FORMAT, check_format, config_text, stored_config
 from mvf.files import atomic
-from mvf.models.mvformer import MVFormer
-from mvf.models.per_action import ModelPerAction
+from mvf.models.mvformer import ModelPerAction, MVFormer
 from mvf.models.weight_files import in_short, load_plain
 
 HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")

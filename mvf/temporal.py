@@ -11,8 +11,7 @@ import torch
 from mvf.bank import FeatureBank
 from mvf.data.records import VideoRecord
 from mvf.embedding import evaluating, pool_video
-from mvf.models.mvformer import MVFormer
-from mvf.models.per_action import ModelPerAction, model_of
+from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
 from mvf.streaming import chunk_bounds
 
 

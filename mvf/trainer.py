@@ -26,9 +26,8 @@ from mvf.distributed import gather_batch, synchronise_batch_norm, world_size
 from mvf.loading import Plan, check_supervision, epoch_batches, load_batches
 from mvf.losses import build_config_loss
 from mvf.models import build_model, load_weights
-from mvf.models.mvformer import MVFormer, MVFormerOutput
-from mvf.models.overlap import entity_overlap
-from mvf.models.reduced import pool_reduced
+from mvf.models.mvformer import MVFormer, MVFormerOutput, pool_reduced
+from mvf.models.pooling import entity_overlap
 from mvf.precision import check_finite
 from mvf.run_folder import initial_weights, write_epoch, write_history
 
@@ -41,7 +40,7 @@ class TrainingStep(nn.Module):
     Args:
         model: The model.
         loss: The objective.
-        overlap_penalty: Times `mvf.models.overlap.entity_overlap`, added to the objective; 0 computes none.
+        overlap_penalty: Times `mvf.models.pooling.entity_overlap`, added to the objective; 0 computes none.
     """
 
     def __init__(self, model: MVFormer, loss: nn.Module, overlap_penalty: float = 0.0) -> None:

@@ -19,8 +19,7 @@ from mvf.evaluation import evaluate, read_report, write_report
 from mvf.evaluation.knockouts import knock_outs
 from mvf.files import atomic
 from mvf.models import load_official_checkpoint
-from mvf.models.mvformer import MVFormer
-from mvf.models.per_action import ModelPerAction
+from mvf.models.mvformer import ModelPerAction, MVFormer
 from mvf.precision import resolve_device
 from mvf.run_folder import default_folder, load_run, read_config, read_history
 

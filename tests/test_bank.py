@@ -16,7 +16,7 @@ from mvf.data.augment import build_augmentation
 from mvf.data.pieces import in_pieces
 from mvf.data.records import VideoRecord
 from mvf.models.backbone import Backbone
-from mvf.models.reduced import pool_reduced
+from mvf.models.mvformer import pool_reduced
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mvf
-from mvf.models.per_action import ModelPerAction
+from mvf.models.mvformer import ModelPerAction
 from mvf.run_folder import load_run, read_history
 from mvf.workflow import embed_splits, open_model, report_on
 

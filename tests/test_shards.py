@@ -20,8 +20,7 @@ from mvf.embedding import fingerprint
 from mvf.exporting import embed_to_file
 from mvf.files import clear_leftovers
 from mvf.models.backbone import Backbone
-from mvf.models.mvformer import MVFormer
-from mvf.models.per_action import ModelPerAction
+from mvf.models.mvformer import ModelPerAction, MVFormer
 from mvf.shards import Part, Shards
 from mvf.streaming import Chunking
 from mvf.workflow import Subject, stored_or_new_report

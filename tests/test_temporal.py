@@ -8,7 +8,7 @@ import torch
 
 import mvf
 from mvf.embedding import pool_video
-from mvf.models.per_action import ModelPerAction
+from mvf.models.mvformer import ModelPerAction
 from mvf.temporal import temporal_attention
 
 

@@ -16,7 +16,7 @@ from mvf import loading, trainer
 from mvf.data.dataset import build_dataset, collate
 from mvf.data.records import VideoRecord
 from mvf.embedding import video_features
-from mvf.models.overlap import entity_overlap
+from mvf.models.pooling import entity_overlap
 from mvf.run_folder import HISTORY, load_run, read_history, read_state
 from tests.conftest import TINY
 from tests.models.stored import forget_checksums

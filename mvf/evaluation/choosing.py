@@ -12,8 +12,7 @@ from mvf.data.records import VideoRecord
 from mvf.evaluation.looks import Candidate, Look, look, rival_layers
 from mvf.evaluation.regions import Regions, is_annotated, read_regions
 from mvf.metrics import attention_auroc
-from mvf.models.mvformer import MVFormer
-from mvf.models.per_action import ModelPerAction, model_of
+from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
 
 TRAINING_VIDEOS = 24  # at most, drawn with a fixed seed: enough to choose one of a dozen maps
 CENTRE_SPREAD = 0.25  # standard deviation of the `centre` answer, in image sides

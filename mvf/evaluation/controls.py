@@ -17,8 +17,7 @@ from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo, evaluating, pool_features, video_features
 from mvf.evaluation.tasks import Rounds
 from mvf.models import build_model
-from mvf.models.mvformer import MVFormer
-from mvf.models.per_action import ModelPerAction, model_of
+from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
 from mvf.streaming import chunk_bounds
 
 PERMUTATIONS = 5

@@ -28,8 +28,7 @@ from mvf.evaluation.removal import (
 from mvf.evaluation.scoring import KEPT, Scored, score_rounds
 from mvf.evaluation.tasks import Rounds
 from mvf.evaluation.verdicts import FEWEST, combine, paired_interval
-from mvf.models.mvformer import MVFormer
-from mvf.models.per_action import ModelPerAction, model_of
+from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
 
 NOTHING, CLOCK = "nothing", "position_only"
 Key = tuple[str, str]  # knock-out, and "whole" or "cropped"

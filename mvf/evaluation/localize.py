@@ -22,8 +22,7 @@ from mvf.metrics import (
     density_share,
     pointing_game,
 )
-from mvf.models.mvformer import MVFormer
-from mvf.models.per_action import ModelPerAction
+from mvf.models.mvformer import ModelPerAction, MVFormer
 
 METRICS = {
     "mass": attention_mass,

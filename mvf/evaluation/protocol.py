@@ -22,8 +22,7 @@ from mvf.evaluation.localize import localize
 from mvf.evaluation.report import add_kinds, empty_report, header, score_report, verdicts
 from mvf.evaluation.scoring import Protocol, Scored, alignment, count_phases, score_rounds, video_pieces
 from mvf.evaluation.tasks import Features, Rounds, kept_frames, standardiser
-from mvf.models.mvformer import MVFormer
-from mvf.models.per_action import ModelPerAction
+from mvf.models.mvformer import ModelPerAction, MVFormer
 
 __all__ = ["evaluate"]
 

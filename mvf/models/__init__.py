@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from mvf.config import Config
-from mvf.models import pretrained
+from mvf.models import stored as pretrained
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import Architecture, MVFormer, MVFormerOutput
 from mvf.models.official import load_official_checkpoint

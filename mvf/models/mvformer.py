@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from mvf.models import pretrained
+from mvf.models import stored as pretrained
+from mvf.models.backbone import Backbone
 from mvf.models.fusion import MultiEntityTemporalFusion, token_mlp
+from mvf.models.lstp import LearnableSpatialTokenPooling
 from mvf.models.pooling import make_pooling
-from mvf.models.stored_settings import check_shapes
+from mvf.models.stored import check_shapes
 
 
 @dataclass(frozen=True)
@@ -246,3 +250,93 @@ def _rows(module: nn.Module, x: Tensor) -> Tensor:
 
 def _unit(x: Tensor) -> Tensor:
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1, eps=1e-12)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# One model an action: the starred rows of the paper's Table 4, behind the surface of one model.
+
+
+class ModelPerAction(nn.Module):
+    """Models that were each trained on the videos of one action; `of` gives the one for a video.
+
+    Frozen backbones with the same weights are kept once.
+
+    Args:
+        models: By action; all of one architecture.
+    """
+
+    def __init__(self, models: Mapping[str, MVFormer]) -> None:
+        super().__init__()
+        if not models:
+            raise ValueError("one model an action needs at least one action, got none")
+        self.actions = tuple(models)
+        self.models = nn.ModuleList(models.values())
+        first = self.models[0]
+        for model in self.models:
+            if _same_frozen(model.backbone, first.backbone):
+                model.backbone = first.backbone
+
+    def of(self, action: str) -> MVFormer:
+        """The model of an action.
+
+        Raises:
+            ValueError: for an action without a model.
+        """
+        if action not in self.actions:
+            raise ValueError(f'there is no model for action "{action}"; there are models for {", ".join(self.actions)}')
+        return self.models[self.actions.index(action)]
+
+    @property
+    def backbone(self) -> Backbone | None:
+        return self.models[0].backbone
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.models[0].architecture
+
+    def position_table(self, length: int) -> Tensor:
+        """(length, width) position table, the same in all models."""
+        return self.models[0].position_table(length)
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The states of all models without their frozen backbones."""
+        parts = zip(self.actions, self.models)
+        return {f"{action}.{name}": t for action, model in parts for name, t in model.trained_state().items()}
+
+    def forward(self, frames: Tensor, valid: Tensor | None = None) -> None:
+        """Refuses: frames alone do not say which action they show."""
+        raise TypeError("a model per action needs to know the action: model.of(action)(frames, valid)")
+
+
+def model_of(model: MVFormer | ModelPerAction, action: str) -> MVFormer:
+    """The model that reads a video of `action`."""
+    return model.of(action) if isinstance(model, ModelPerAction) else model
+
+
+def _same_frozen(one: Backbone | None, other: Backbone | None) -> bool:
+    if one is None or other is None or any(p.requires_grad for p in one.parameters()):
+        return False
+    states = one.state_dict(), other.state_dict()
+    return all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values()))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Pooling of patches of which a bank kept only some directions.
+
+
+def pool_reduced(model: MVFormer, reduced: Tensor, basis: Tensor, cls: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """What `model.pool` gives of `reduced @ basis`, to rounding; for LSTP without ever making it.
+
+    LSTP is linear in patches, so the basis moves into its two maps: of `reduced` they are (W_key basis') and
+    (W_value basis'), made once a call. Other poolings get the reconstruction.
+
+    Shape:
+        reduced (B, T, P, K), basis (K, C), cls (B, T, C0) -> tokens (B, T, N, D), attention (B, T, N, P) or None
+    """
+    basis = basis.to(reduced.device)
+    pooling = model.pooling
+    if not isinstance(pooling, LearnableSpatialTokenPooling):
+        return model.pool(torch.matmul(reduced, basis.to(reduced.dtype)), cls)
+    with torch.autocast(reduced.device.type, enabled=False):
+        maps = {name: getattr(pooling, name).weight @ basis.T for name in ("key", "value")}
+    return functional_call(pooling, {f"{name}.weight": weight for name, weight in maps.items()}, (reduced,))

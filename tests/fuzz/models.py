@@ -20,10 +20,9 @@ from onnx import helper, numpy_helper
 from mvf.config import load_config
 from mvf.evaluation import read_report
 from mvf.models import MVFormer, load_official_checkpoint, weights
-from mvf.models.hub import WeightsUnavailableError
 from mvf.models.mvformer import Architecture
-from mvf.models.onnx_weights import CLASS_POSITION, NUM_BLOCKS, PATCH_POSITIONS, read_encoder
-from mvf.models.weight_files import read_state
+from mvf.models.weight_files import WeightsUnavailableError, read_state
+from mvf.models.wheel_weights import CLASS_POSITION, NUM_BLOCKS, PATCH_POSITIONS, read_encoder
 from mvf.run_folder import STATE, load_run, open_folder, read_config, read_history, write_epoch
 
 from ..conftest import TINY

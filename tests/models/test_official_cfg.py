@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mvf.models.official_cfg import chosen_layers, network_name, read_architecture
+from mvf.models.official import chosen_layers, network_name, read_architecture
 
 
 def late(**embedder):

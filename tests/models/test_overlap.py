@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mvf.models.overlap import entity_overlap
+from mvf.models.pooling import entity_overlap
 
 
 def test_equals_a_plain_loop_over_pairs():

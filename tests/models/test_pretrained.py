@@ -68,7 +68,7 @@ def test_same_weights_from_hub_and_index_are_accepted_with_a_warning(tmp_path, m
     model.backbone.weights_sha256, model.backbone.weights_source = "0" * 64, "hub"
     model.save_pretrained(tmp_path)
     model.backbone.weights_sha256, model.backbone.weights_source = "1" * 64, "index"
-    monkeypatch.setattr("mvf.models.pretrained.Backbone", lambda *_, **__: model.backbone)
+    monkeypatch.setattr("mvf.models.stored.Backbone", lambda *_, **__: model.backbone)
     with caplog.at_level(logging.WARNING):
         assert MVFormer.from_pretrained(tmp_path).backbone is model.backbone
     assert "0" * 64 in caplog.text and "1" * 64 in caplog.text

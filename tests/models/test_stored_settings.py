@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from mvf.models import MVFormer, load_official_checkpoint
 from mvf.models.mvformer import Architecture
-from mvf.models.onnx_weights import read_encoder
+from mvf.models.wheel_weights import read_encoder
 
 from ..fuzz.models import CFG, SIZES, _checkpoint, _official_state
 from .stored import forget_checksums

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 import mvf
 from mvf.cost import model_cost
 from mvf.models import load_weights
-from mvf.models.fusion import MultiEntityTemporalFusion
-from mvf.models.token_merge import group_tokens
+from mvf.models.fusion import MultiEntityTemporalFusion, group_tokens
 from mvf.temporal import temporal_attention
 from mvf.workflow import embed_splits, report_on
 from tests.conftest import TINY
@@ -167,7 +166,7 @@ def test_merging_equal_frames_loses_nothing(entities, share):
 def test_a_merged_token_counts_as_many_times_as_it_stands_for(monkeypatch):
     tokens = walk(2, 6, 3).repeat_interleave(2, dim=1)
     plain, merging = small(positions="none")(tokens), small(positions="none", token_merge=0.3)
-    monkeypatch.setattr("mvf.models.token_merge.TokenGroups.log_sizes", property(lambda g: torch.zeros_like(g.sizes)))
+    monkeypatch.setattr("mvf.models.fusion.TokenGroups.log_sizes", property(lambda g: torch.zeros_like(g.sizes)))
     assert (merging(tokens) - plain).abs().max() > 1e-3
 
 

