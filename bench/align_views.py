@@ -35,7 +35,7 @@ from mvf.data.video import VideoFile
 from mvf.data.warped import random_warp
 from mvf.embedding import fuse_video, pool_features, video_features
 from mvf.evaluation.controls import backbone_motion, position_clock, untrained_model
-from mvf.metrics.threads import one_thread
+from mvf.metrics.neighbours import one_thread
 from mvf.models.mvformer import MVFormer
 from mvf.plotting import Table
 from mvf.run_folder import Run

@@ -17,7 +17,7 @@ import time
 import numpy as np
 import torch
 
-from mvf.metrics.search import nearest_in_others
+from mvf.metrics.neighbours import nearest_in_others
 
 LENGTH, K = 240, 15
 LIMIT = 4.0  # GiB

@@ -32,7 +32,7 @@ from mvf.evaluation.controls import (
     untrained_model,
 )
 from mvf.evaluation.tasks import Rounds
-from mvf.metrics.threads import one_thread
+from mvf.metrics.neighbours import one_thread
 from mvf.plotting import Table
 from mvf.run_folder import Run
 from mvf.workflow import clean_bank, with_data

@@ -10,8 +10,7 @@ from dtaidistance import dtw, dtw_ndim
 from numpy.typing import NDArray
 
 from mvf.config import nearest
-from mvf.metrics.neighbours import nearest_in_videos
-from mvf.metrics.videos import check_same_width
+from mvf.metrics.neighbours import check_same_width, nearest_in_videos
 
 METHODS = ("nearest", "dtw")
 LARGEST = 1e140  # of an embedding: the sum of squared distances over a path stays finite

@@ -6,29 +6,26 @@ A score that cannot be computed raises ValueError with the reason.
 
 from mvf.metrics.alignment import alignment_error, alignment_error_pairs, event_times
 from mvf.metrics.attention import (
+    attention_auroc,
+    attention_average_precision,
     attention_entropy,
+    attention_jaccard,
+    attention_lift,
+    attention_mass,
     attention_overlap,
+    attention_set_size,
     attention_steadiness,
     density_share,
     effective_share,
     patch_shares,
-)
-from mvf.metrics.classification import count_correct, phase_classification, phase_confusion, predict_phases
-from mvf.metrics.kendall import kendall_tau, kendall_tau_pairs
-from mvf.metrics.localization import (
-    attention_auroc,
-    attention_average_precision,
-    attention_jaccard,
-    attention_lift,
-    attention_mass,
-    attention_set_size,
     pointing_game,
     region_area,
 )
-from mvf.metrics.neighbours import nearest_in_videos
+from mvf.metrics.classification import count_correct, phase_classification, phase_confusion, predict_phases
+from mvf.metrics.kendall import kendall_tau, kendall_tau_pairs
+from mvf.metrics.neighbours import labelled_frames, nearest_in_videos
 from mvf.metrics.progression import phase_progression, predict_progression, progression_score
 from mvf.metrics.retrieval import retrieval_precision, retrieval_precisions, retrieval_video_precisions
-from mvf.metrics.videos import labelled_frames
 
 __all__ = [
     "alignment_error",

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mvf.metrics.neighbours import nearest_in_videos
-from mvf.metrics.videos import check_embeddings, check_same_width, check_stride
+from mvf.metrics.neighbours import check_embeddings, check_same_width, check_stride, nearest_in_videos
 
 
 def alignment_error(

@@ -9,9 +9,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from tqdm.auto import tqdm
 
-from mvf.metrics.neighbours import split_videos
-from mvf.metrics.threads import one_thread
-from mvf.metrics.videos import check_embeddings, check_labels, check_same_width, count_videos, labelled_frames
+from mvf.metrics.neighbours import (
+    check_embeddings,
+    check_labels,
+    check_same_width,
+    count_videos,
+    labelled_frames,
+    one_thread,
+    split_videos,
+)
 
 PROBES = ("logistic", "sgd")
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm.auto import tqdm
 
-from mvf.metrics.neighbours import nearest_by_video
-from mvf.metrics.videos import check_embeddings, check_stride
+from mvf.metrics.neighbours import check_embeddings, check_stride, nearest_by_video
 
 _BLOCK = 2**18  # positions compared at once: they stay in cache
 

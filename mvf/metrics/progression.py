@@ -9,9 +9,14 @@ import numpy as np
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
-from mvf.metrics.neighbours import split_videos
-from mvf.metrics.threads import one_thread
-from mvf.metrics.videos import check_labels, check_same_width, count_videos, labelled_frames
+from mvf.metrics.neighbours import (
+    check_labels,
+    check_same_width,
+    count_videos,
+    labelled_frames,
+    one_thread,
+    split_videos,
+)
 
 
 def phase_progression(

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mvf.metrics.neighbours import split_videos
-from mvf.metrics.search import nearest_in_others
-from mvf.metrics.videos import check_stride, labelled_frames
+from mvf.metrics.neighbours import check_stride, labelled_frames, nearest_in_others, split_videos
 
 
 def retrieval_precision(

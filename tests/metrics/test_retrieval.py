@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvf.metrics import retrieval_precision, retrieval_precisions, retrieval_video_precisions, search
+from mvf.metrics import neighbours, retrieval_precision, retrieval_precisions, retrieval_video_precisions
 
 
 def naive_precision(videos, phases, k, stride):
@@ -34,8 +34,8 @@ def test_one_search_serves_several_k(labelled):
 @pytest.mark.parametrize("queries, references", [(1, 1), (7, 3), (1000, 5), (3, 1000)])
 def test_the_size_of_a_block_changes_nothing(labelled, monkeypatch, queries, references):
     whole = retrieval_precisions(*labelled[2:])
-    monkeypatch.setattr(search, "_QUERIES", queries)
-    monkeypatch.setattr(search, "_REFERENCES", references)
+    monkeypatch.setattr(neighbours, "_QUERIES", queries)
+    monkeypatch.setattr(neighbours, "_REFERENCES", references)
     assert retrieval_precisions(*labelled[2:]) == whole
 
 

@@ -5,9 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from mvf.metrics import search
-from mvf.metrics.neighbours import DistanceKeys
-from mvf.metrics.search import nearest_in_others
+from mvf.metrics import neighbours
+from mvf.metrics.neighbours import DistanceKeys, nearest_in_others
 
 
 def exact(videos, k):
@@ -38,8 +37,8 @@ def draw(kind, rng):
 @pytest.mark.parametrize("kind", ["real", "ties", "equal", "clocks", "crowded", "small", "large"])
 @pytest.mark.parametrize("block", [(512, 4096), (64, 50), (3, 7), (300, 32)])
 def test_the_nearest_frames_are_those_of_float64(rng, monkeypatch, kind, block):
-    monkeypatch.setattr(search, "_QUERIES", block[0])
-    monkeypatch.setattr(search, "_REFERENCES", block[1])
+    monkeypatch.setattr(neighbours, "_QUERIES", block[0])
+    monkeypatch.setattr(neighbours, "_REFERENCES", block[1])
     videos = draw(kind, rng)
     asked, found = map(np.concatenate, zip(*nearest_in_others(videos, 15)))
     np.testing.assert_array_equal(asked, np.arange(300))
@@ -48,8 +47,8 @@ def test_the_nearest_frames_are_those_of_float64(rng, monkeypatch, kind, block):
 
 @pytest.mark.parametrize("dense", [0.0, 1.0])
 def test_blocks_computed_whole_or_pair_by_pair_give_the_same(rng, monkeypatch, dense):
-    monkeypatch.setattr(search, "_DENSE", dense)
-    monkeypatch.setattr(search, "_REFERENCES", 40)
+    monkeypatch.setattr(neighbours, "_DENSE", dense)
+    monkeypatch.setattr(neighbours, "_REFERENCES", 40)
     for kind in ("ties", "clocks", "real"):
         videos = draw(kind, rng)
         found = np.concatenate([nearest for _, nearest in nearest_in_others(videos, 5)])
@@ -57,7 +56,7 @@ def test_blocks_computed_whole_or_pair_by_pair_give_the_same(rng, monkeypatch, d
 
 
 def test_single_frames_may_ask(rng, monkeypatch):
-    monkeypatch.setattr(search, "_QUERIES", 8)
+    monkeypatch.setattr(neighbours, "_QUERIES", 8)
     videos, queries = draw("real", rng), np.array([299, 3, 40, 41, 170, 3, 0, 1, 2, 250])
     asked, found = map(np.concatenate, zip(*nearest_in_others(videos, 4, queries)))
     np.testing.assert_array_equal(asked, queries)
@@ -65,7 +64,7 @@ def test_single_frames_may_ask(rng, monkeypatch):
 
 
 def test_most_distances_are_left_in_float32(rng, monkeypatch):
-    monkeypatch.setattr(search, "_REFERENCES", 256)
+    monkeypatch.setattr(neighbours, "_REFERENCES", 256)
     frames = rng.normal(size=(40, 100, 32)).astype(np.float32)
     checked, pair_keys = [], DistanceKeys.pair_keys
     monkeypatch.setattr(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvf.metrics.videos import check_embeddings, check_labels, count_videos, labelled_frames
+from mvf.metrics.neighbours import check_embeddings, check_labels, count_videos, labelled_frames
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
