@@ -146,9 +146,9 @@ def _entropies(shares: np.ndarray) -> np.ndarray:
 # ----------------------------------------------------------------------------------------------------------------------
 # Localization: how much of an attention map lies on the actor?
 #
-# All functions take `attention` (T, h, w), non-negative of any scale, and `region` (T, h, w) in [0, 1], the share of each
-# patch that the actor covers. A patch is "on the actor" where region >= 0.5; frames without such a patch are left out,
-# except by `attention_mass`, which asks for no threshold.
+# All functions take `attention` (T, h, w), non-negative of any scale, and `region` (T, h, w) in [0, 1], the share of
+# each patch that the actor covers. A patch is "on the actor" where region >= 0.5; frames without such a patch are left
+# out, except by `attention_mass`, which asks for no threshold.
 
 
 def attention_mass(attention: np.ndarray, region: np.ndarray) -> float:
