@@ -31,11 +31,10 @@ from bench_training import make_videos
 from scipy import stats
 
 import mvf
+import mvf.device
 import mvf.files
-import mvf.precision
 from mvf import workflow
-from mvf.bank import FeatureBank
-from mvf.bank_store import build_bank
+from mvf.bank import FeatureBank, build_bank
 from mvf.data import find_config_videos
 from mvf.files import atomic
 from mvf.models import build_model
@@ -70,7 +69,7 @@ def time_training(settings: dict[str, Any]) -> dict[str, float]:
     """Seconds of making the bank (views made later included in training) and of training, and the bank's bytes."""
     config = mvf.load_config("synthetic", **settings)
     records = find_config_videos(config, "train")
-    model = build_model(config).to(mvf.precision.resolve_device(config.device))
+    model = build_model(config).to(mvf.device.resolve_device(config.device))
     if config.compile:
         model.backbone.compile_network()
     size = making = 0.0

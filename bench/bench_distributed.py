@@ -28,7 +28,7 @@ from torch import nn
 from mvf import models
 from mvf import trainer as trainer_module
 from mvf.config import load_config
-from mvf.distributed import is_main_process
+from mvf.device import is_main_process
 from mvf.files import atomic
 from mvf.losses import build_config_loss
 

@@ -28,10 +28,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mvf
+from mvf.chunks import Chunking, Seam, seam_jumps
 from mvf.data.records import VideoRecord
 from mvf.data.video import VideoFile
 from mvf.models import build_model
-from mvf.streaming import Chunking, Seam, seam_jumps
 from mvf.workflow import open_model
 
 FPS, EVERY = 30, 0.25  # frames a second of the video; seconds between samples of memory

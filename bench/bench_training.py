@@ -38,9 +38,9 @@ from mvf import loading
 from mvf.config import Config
 from mvf.cost import backbone_operations
 from mvf.data.records import FrameSource, pick_frames
+from mvf.device import DTYPES, resolve_precision
 from mvf.models import backbone
 from mvf.plotting.movies import save_animation
-from mvf.precision import DTYPES, resolve_precision
 from mvf.trainer import Trainer
 
 BESIDE = ("decoding", "augmentation")

@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mvf.bank import FeatureBank
+from mvf.chunks import Chunking
 from mvf.config import Config
 from mvf.data import find_videos
 from mvf.data.records import VideoRecord
@@ -33,7 +34,6 @@ from mvf.evaluation.scoring import Protocol, count_phases, score_rounds
 from mvf.evaluation.tasks import Rounds
 from mvf.models.mvformer import MVFormer
 from mvf.plotting import Table
-from mvf.streaming import Chunking
 from mvf.workflow import open_model
 
 ENTITIES = {1: "runs/merge_1", 3: "runs/merge", 6: "runs/merge_6"}

@@ -26,9 +26,9 @@ import torch
 
 from mvf.data import find_videos
 from mvf.data.video import VideoFile
+from mvf.device import autocast
 from mvf.files import atomic, cache_folder
 from mvf.models.backbone import Backbone
-from mvf.precision import autocast
 
 FIGURES = Path(__file__).resolve().parents[1] / "figures"
 BACKBONES = {"vits14_112": ("dinov2_vits14", 112), "vitb8_224": ("dino_vitb8", 224)}

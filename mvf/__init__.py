@@ -5,15 +5,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 from mvf import data, losses, metrics
 from mvf.alignment import align, align_all, alignment_path, transfer_phases
+from mvf.attention import TemporalAttention, attention_maps, temporal_attention
 from mvf.clip import Clip
 from mvf.config import load_config
 from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation import evaluate
-from mvf.maps import attention_maps
 from mvf.models import build_model, load_official_checkpoint
 from mvf.models.mvformer import MVFormer, MVFormerOutput
 from mvf.run_folder import Run, load_run
-from mvf.temporal import TemporalAttention, temporal_attention
 from mvf.training import train
 
 __all__ = [

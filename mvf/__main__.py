@@ -10,18 +10,18 @@ from dataclasses import fields
 from pathlib import Path
 
 from mvf.batch import run_batch
+from mvf.chunks import Chunking, seam_summary
 from mvf.config import load_config
 from mvf.data import find_config_videos
 from mvf.data.checking import check_lines
-from mvf.distributed import is_main_process
+from mvf.device import is_main_process
+from mvf.embedding import embed_to_file
 from mvf.evaluation import read_report, score_embeddings, write_report
 from mvf.executors import EXECUTORS
-from mvf.exporting import embed_to_file
 from mvf.files import atomic
 from mvf.job_options import parse_options
 from mvf.report import write_page
 from mvf.sizes import Assumptions, read_rates, sizes_page
-from mvf.streaming import Chunking, seam_summary
 from mvf.tables.plan import plan, unique_jobs
 from mvf.training import train
 from mvf.workflow import embed_splits, open_model, open_subject, report_on, summary

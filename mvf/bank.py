@@ -3,16 +3,17 @@
 A bank is keyed by what its features are made from (backbone, weights, image size, augmentation, precision)
 and, video by video, by the pixels; never by the model, its layers or its seed. Each view, layer and class
 token is a file of its own, so that all runs on the same data share them and a killed build goes on where
-it stopped. Features are memory-mapped: bfloat16, or int8 with scales (`mvf.bank_codec`), of all channels or of the
-largest directions (`mvf.bank_basis`), which then belongs to the key.
+it stopped. Features are memory-mapped: bfloat16, or int8 with scales (`mvf.bank_files`), of all channels or of the
+largest directions (`mvf.bank`), which then belongs to the key.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,19 +24,31 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mvf.bank_basis import fit_basis
-from mvf.bank_codec import decode
-from mvf.bank_files import bfloat16, check_room, digest, growing, is_to_be_made, is_whole, write_checked
-from mvf.bank_key import made_from
-from mvf.bank_maker import FeatureMaker
-from mvf.data.augment import Augmentation
+from mvf.bank_files import (
+    bfloat16,
+    check_room,
+    decode,
+    digest,
+    encode,
+    growing,
+    is_to_be_made,
+    is_whole,
+    row_bytes,
+    write_checked,
+)
+from mvf.config import Config
+from mvf.data.augment import Augmentation, build_augmentation, derive_seed, evaluation_view
+from mvf.data.dataset import wanted_frames
 from mvf.data.pieces import in_pieces
 from mvf.data.records import VideoRecord
+from mvf.device import autocast, resolve_device, resolve_precision
 from mvf.files import atomic, cache_folder
 from mvf.loading import read_ahead
 from mvf.models.backbone import Backbone
+from mvf.run_folder import ANYWHERE
 
 logger = logging.getLogger(__name__)
+
 FRAMES_AT_ONCE = 32
 TRIES = 3  # of a file that is damaged or gone whenever it was made
 
@@ -248,3 +261,200 @@ class FeatureBank:
             self.ensure([record], first=view)
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a worker has no GPU
             raise OSError(f"{path} is missing or damaged and cannot be made again: {error}; start again") from error
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What the features of a bank are made from: banks made from the same are one.
+
+
+def made_from(
+    maker: FeatureMaker,
+    channels: int,
+    fitted_on: Sequence[VideoRecord],
+    rolling: tuple[int, ...] | None,
+    run: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """All but the videos; plain JSON values. What is not asked for is not named, so that plain banks keep their key."""
+    backbone, augmentation = maker.backbone, maker.augmentation
+    made: dict[str, Any] = {
+        "backbone": backbone.timm_name,
+        "weights": backbone.weights_sha256,
+        "image_size": backbone.image_size,
+        "augmentation": augmentation.identity if augmentation else "clean",
+        "precision": resolve_precision(maker.precision, next(backbone.parameters()).device),
+    }
+    if maker.dtype != "bf16":
+        made["dtype"] = maker.dtype
+    if channels:
+        names = digest("\n".join(f"{r.name}\n{r.source.identity}" for r in fitted_on))
+        made |= {"channels": channels, "layers": backbone.layers, "fitted_on": names}
+    if rolling is not None:
+        made["rolling"] = rolling
+    if run is not None:
+        made["run"] = dict(run)
+    return made | ({"compiled": True} if maker.compiled else {})
+
+
+def run_settings(config: Config) -> dict[str, Any]:
+    """What tells a run from others, wherever it goes on: its settings but those that every run has by default.
+
+    Settings that a later version adds are at their default in the runs of before, whose banks are then found again.
+
+    Example:
+        >>> from mvf.config import load_config
+        >>> run_settings(load_config("penn", seed=2, workers=4))
+        {'dataset': 'penn', 'seed': 2}
+    """
+    usual = Config().as_dict()
+    return {k: v for k, v in config.as_dict().items() if v != usual[k] and k not in ANYWHERE}
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# A bank as training reads it: the one that a configuration describes, by views that may be renewed.
+
+
+class BankStore:
+    """What a `VideoDataset` reads in banked mode: videos by index; `views` views from `first` on.
+
+    What a worker process has read, and so checked, is known to all others: with views renewed, workers live for as long
+    as a view is the oldest, and each would check every file again.
+    """
+
+    def __init__(self, bank: FeatureBank, records: Sequence[VideoRecord], views: int, first: int = 0) -> None:
+        self.bank, self.records, self.views = bank, records, views
+        self._was_read = torch.full((len(records), views), -1).share_memory_()  # the view last read, by place of views
+        self.move_to(first)
+
+    def move_to(self, first: int) -> None:
+        """Has views `first` to `first + views - 1` computed; of a rolling bank the others make room first."""
+        if self.bank.rolling is not None:
+            self.bank.keep_only(self.records, first, self.views)
+            self._was_read[(self._was_read < first) | (self._was_read >= first + self.views)] = -1
+        self.bank.ensure(self.records, self.views, first)
+
+    def read(self, index: int, view: int, frame_index: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features of frames `frame_index` of view `view` of video `index`, as they are stored."""
+        record, place = self.records[index], (index, view % self.views)
+        if self._was_read[place] == view:
+            self.bank.trust(record, view)
+        features = self.bank.read_stored(record, view, frame_index)
+        self._was_read[place] = view
+        return features
+
+
+def build_bank(config: Config, backbone: Backbone, records: Sequence[VideoRecord]) -> FeatureBank:
+    """The bank of augmented views that a configuration trains on: on its device, and compiled where it says so."""
+    return FeatureBank(
+        backbone,
+        build_augmentation(config),
+        resolve_precision(config.precision, resolve_device(config.device)),
+        dtype=config.bank_dtype,
+        channels=config.bank_channels,
+        fitted_on=records if config.bank_channels else (),
+        rolling=(config.seed, config.bank_renew) if config.bank_renew else None,
+        run=run_settings(config) if config.bank_renew else None,
+        compiled=config.compile,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# From frames to the rows of a bank: one view of a video through the frozen backbone.
+
+
+@dataclass(frozen=True)
+class FeatureMaker:
+    """Makes the features of views.
+
+    Attributes:
+        backbone: The frozen network.
+        augmentation: One draw per view; None for the clean evaluation view.
+        precision: In which the backbone computes.
+        dtype: Of the rows, see `mvf.bank_files`.
+        seeds: That a view's draw depends on besides video and view.
+        compiled: Whether the backbone is to be compiled when it computes.
+    """
+
+    backbone: Backbone
+    augmentation: Augmentation | None
+    precision: str
+    dtype: str
+    seeds: tuple[int, ...] = ()
+    compiled: bool = False
+
+    @property
+    def patches(self) -> int:
+        """Of a frame."""
+        return self.backbone.grid[0] * self.backbone.grid[1]
+
+    def row_bytes(self, name: str, channels: int) -> int:
+        """Bytes a frame in file `name`; of patches, `channels` numbers each."""
+        if name.startswith("cls"):
+            return row_bytes("bf16", 1, self.backbone.cls_channels)
+        return row_bytes(self.dtype, self.patches, channels)
+
+    def pixels(self, record: VideoRecord, view: int, frames: Tensor) -> Tensor:
+        """(n, 3, S, S) of uint8 (n, 3, H, W) frames; one draw of the augmentation serves all frames of a video."""
+        if self.augmentation is None:
+            return evaluation_view(frames, self.backbone.image_size)
+        return self.augmentation(frames, derive_seed("bank", *self.seeds, record.name, view))
+
+    def rows(self, pixels: Tensor, names: Sequence[str], basis: Tensor | None = None) -> dict[str, np.ndarray]:
+        """Rows of bytes of (n, 3, S, S) frames by file name: of each layer, or of all along the directions `basis`."""
+        layers = self.backbone.layers
+        if basis is None:
+            layers = sorted({int(name.removeprefix("layer").removeprefix("cls")) for name in names})
+        patches, cls = self._features(pixels, layers)
+        stored = {f"layer{layer:02d}": part for layer, part in zip(layers, patches)}
+        if basis is not None:
+            whole = torch.cat(patches, -1).float()
+            reduced = whole @ basis.T.to(whole.device)  # the pixels may lie elsewhere
+            stored = {name: reduced for name in names if name.startswith("reduced")}
+        rows = {name: encode(self.dtype, stored[name]) for name in names if name in stored}
+        return rows if cls is None else rows | {f"cls{max(layers):02d}": encode("bf16", cls[:, None])}
+
+    def sample(self, records: Sequence[VideoRecord]) -> Iterator[Tensor]:
+        """(n, P, C) patches of a fixed sample of frames of the first view."""
+        for record, positions in sample_frames(records):
+            for _, frames in wanted_frames(record, positions):
+                yield torch.cat(self._features(self.pixels(record, 0, frames), self.backbone.layers)[0], dim=-1)
+
+    def _features(self, pixels: Tensor, layers: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
+        if self.compiled != self.backbone.compiled:
+            raise ValueError(
+                f"this bank is named for a backbone with compiled={self.compiled}, this one has "
+                f"compiled={self.backbone.compiled}: call compile_network() just where the configuration says compile"
+            )
+        device = next(self.backbone.parameters()).device
+        with torch.inference_mode(), autocast(self.precision, device):
+            return self.backbone.intermediates(pixels.to(device), layers)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Fewer channels for a bank: the directions in which patches are large, fitted on a sample of the training frames.
+
+FRAMES = 256  # of the sample; each gives all of its patches
+
+
+def fit_basis(features: Iterable[Tensor], channels: int) -> Tensor:
+    """(channels, C) orthonormal rows that lose least of (n, P, C) patches, in squares: PCA about zero.
+
+    About zero and not about the mean, so that the way there and back is linear: what is linear in patches (LSTP, mean
+    pooling) can then be moved to the projected channels, without a constant to carry.
+
+    Example:
+        >>> fit_basis([torch.tensor([[[3.0, 0.0], [-2.0, 0.1]]])], 1).abs().round(decimals=1)
+        tensor([[1., 0.]])
+    """
+    moment = sum((x := part.flatten(0, -2).double().cpu()).T @ x for part in features)
+    directions = torch.linalg.eigh(moment).eigenvectors  # ascending
+    return directions.flip(1)[:, :channels].T.float().contiguous()
+
+
+def sample_frames(records: Sequence[VideoRecord], count: int = FRAMES) -> list[tuple[VideoRecord, Tensor]]:
+    """Videos and sorted positions of `count` frames drawn from all of them alike; a function of the videos alone."""
+    generator = torch.Generator().manual_seed(derive_seed("bank basis", *(record.name for record in records)))
+    ends = torch.tensor([record.num_frames for record in records]).cumsum(0)
+    drawn = torch.randperm(int(ends[-1]), generator=generator)[:count].sort().values
+    video = torch.searchsorted(ends, drawn, right=True)
+    starts = ends - torch.tensor([record.num_frames for record in records])
+    return [(records[i], drawn[video == i] - starts[i]) for i in video.unique().tolist()]

@@ -13,9 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mvf.casting import cast
-from mvf.config import make_config
-from mvf.config_file import stored_config
+from mvf.config import cast, make_config, stored_config
 from mvf.executors import EXECUTORS, LocalJobs, NotebookRun, SlurmJobs
 from mvf.files import atomic, lock_file
 from mvf.tables.plan import (

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
-
-from mvf.casting import cast
-from mvf.preset_files import preset_values, stored_presets
 
 CHOICES = {
     "pooling": ("lstp", "fixed_width", "max", "mean", "cls"),
@@ -163,7 +164,7 @@ BASE_FIELDS = (*DATA_FIELDS, "num_frames", "batch_size")
 
 
 def presets() -> tuple[str, ...]:
-    """Names of all presets: those with a file, and those made for each objective (`mvf.preset_files`)."""
+    """Names of all presets: those with a file, and those made for each objective (`mvf.config`)."""
     return tuple(stored_presets())
 
 
@@ -224,3 +225,219 @@ def _read_preset(preset: str, base: str = "") -> dict[str, Any]:
 
 def _default(name: str) -> Any:
     return getattr(Config(), name)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Settings given as text, in the type that they have.
+
+
+def cast(name: str, value: Any, wanted: Any) -> Any:
+    """`value`, possibly text from papermill or a shell, in the type of `wanted`, the default of setting `name`.
+
+    Raises:
+        ValueError: naming the setting, when it does not fit.
+
+    Example:
+        >>> cast("layers", "4,8", (12,)), cast("flip", "1", 0.5)
+        ((4, 8), 1.0)
+    """
+    try:
+        if isinstance(wanted, tuple):
+            return _cast_tuple(value, float if any(isinstance(item, float) for item in wanted) else int)
+        if isinstance(wanted, dict):
+            return _cast_dict(value)
+        if isinstance(wanted, bool):
+            return _cast_bool(value)
+        if isinstance(wanted, int):
+            return _whole(value)
+        return type(wanted)(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{name} must be like {wanted!r}, got {value!r}: {error}") from None
+
+
+def _cast_tuple(value: Any, item: type) -> tuple:
+    if isinstance(value, str):
+        value = [part for part in value.strip("[]() ").split(",") if part.strip()]
+    elif not isinstance(value, Iterable):
+        value = [value]
+    return tuple(_whole(part) if item is int else float(part) for part in value)
+
+
+def _whole(value: Any) -> int:
+    number = value if isinstance(value, int) else float(value)
+    if isinstance(value, bool) or number != int(number):
+        raise ValueError("a whole number is needed")
+    return int(number)
+
+
+def _cast_bool(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text not in ("true", "false", "1", "0"):
+        raise ValueError("true or false is needed")
+    return text in ("true", "1")
+
+
+def _cast_dict(value: Any) -> dict:
+    value = json.loads(value or "{}") if isinstance(value, str) else value
+    if not isinstance(value, Mapping):
+        raise ValueError('a JSON object is needed, like {"name": 1}')
+    return dict(value)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Presets as they are stored: a file each, and a file an objective from which a family of presets is made.
+#
+# A file in `presets/` lists what it sets otherwise than the preset that it `extends`. A file in `presets/objectives/`
+# names an objective, in `own` what it cannot do without at the base's own size, and in `[[published]]` the data sets
+# (`bases`) that it was published on with the settings it had there. Two presets a base are made of it:
+# `<base>_<objective>`, which trains the base's own model with the objective, and `<base>_<objective>_published`, on the
+# model of CARL (`<base>_carl`) with the published settings.
+
+FOLDER = Path(__file__).parent / "presets"
+STUDY = ("study", "study_late", "study_pullups", "study_pullups_late")  # bases of every objective
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One preset.
+
+    Attributes:
+        extends: The preset that it starts from; empty where that is the defaults.
+        values: What it sets, by name of the setting.
+        purpose: The comment that its file begins with.
+        objective: The file in `objectives/` that it was made from; empty for a preset with a file of its own.
+    """
+
+    extends: str
+    values: dict[str, Any] = field(default_factory=dict)
+    purpose: str = ""
+    objective: str = ""
+
+
+@cache
+def stored_presets() -> dict[str, Preset]:
+    """All presets by name, in order.
+
+    Example:
+        >>> stored_presets()["penn_tcc_published"].extends, stored_presets()["penn_tcc"].values
+        ('penn_carl', {'objective': 'tcc', 'objective_options': {}})
+    """
+    files = [(path, [(path.stem, _single(path))]) for path in FOLDER.glob("*.toml")]
+    files += [(path, list(_family(path))) for path in (FOLDER / "objectives").glob("*.toml")]
+    known = {name for _, made in files for name, _ in made}
+    for path, made in files:
+        for name, preset in made:
+            if preset.extends and (preset.extends not in known or preset.extends == name):
+                raise ValueError(f'{path}: {name} extends "{preset.extends}", which is no other preset')
+    return dict(sorted(pair for _, made in files for pair in made))
+
+
+def preset_values(preset: str, base: str = "", kept: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Values of a preset on top of those of the preset that it extends.
+
+    Args:
+        preset: Name of a preset.
+        base: Takes the place of the last preset of the chain: that which says what data and size there are.
+        kept: Settings of `base` that nothing on top of it changes.
+    """
+    stored = stored_presets()[preset]
+    if stored.extends:
+        own = {name: value for name, value in stored.values.items() if not (base and name in kept)}
+        return preset_values(stored.extends, base, kept) | deepcopy(own)
+    return preset_values(base) if base else deepcopy(stored.values)
+
+
+def own_settings(preset: str) -> dict[str, Any]:
+    """What a preset and those it extends say, without the last one: what it is about."""
+    stored = stored_presets()[preset]
+    return own_settings(stored.extends) | deepcopy(stored.values) if stored.extends else {}
+
+
+def _single(path: Path) -> Preset:
+    text, values = _read(path)
+    extends = values.pop("extends", "")
+    if not isinstance(extends, str):
+        raise ValueError(f"{path}: extends must be the name of a preset, got {extends!r}")
+    return Preset(extends, values, _comment(text))
+
+
+def _family(path: Path) -> Iterator[tuple[str, Preset]]:
+    """The presets of one objective; options of the base's own objective are not handed on to another one."""
+    (text, stored), name = _read(path), path.stem
+    try:
+        published = {base: dict(block) for block in stored["published"] for base in _texts(block.pop("bases"))}
+        own = {"objective": name, "objective_options": {}} | dict(stored.get("own", {}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: wanted [[published]] blocks with bases, and own settings ({error!r})") from None
+    for base in (*published, *STUDY):
+        yield f"{base}_{name}", Preset(base, own, _comment(text), name)
+    for base, block in published.items():
+        values = {"objective": name, "objective_options": {}} | block
+        yield f"{base}_{name}_published", Preset(f"{base}_carl", values, _comment(text), name)
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no TOML: {error}") from None
+
+
+def _texts(values: Any) -> list[str]:
+    if not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
+        raise ValueError(f"bases must be names, got {values!r}")
+    return values
+
+
+def _comment(text: str) -> str:
+    """The lines of comment that a file begins with, as one."""
+    return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), text.splitlines()))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# `config.json`: the configuration of a run folder, and the version of the folder's files.
+
+FORMAT = 1  # of a run folder's files; goes up when an older mvf would misread them
+
+
+def config_text(config: Config) -> str:
+    """What `config.json` holds."""
+    return json.dumps({"format": FORMAT, **config.as_dict()}, indent=1)
+
+
+def stored_config(path: Path) -> Config:
+    """The configuration in a `config.json`; one that names no format is from before they were numbered.
+
+    Raises:
+        ValueError: naming the file, when it is damaged, of a newer version, or has settings unknown to this one.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"wanted an object, got {type(values).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON of settings ({error}): put a copy of it back") from None
+    version = check_format(values, path)
+    try:
+        return make_config({name: value for name, value in values.items() if name != "format"})
+    except ValueError as error:
+        raise ValueError(
+            f"{path} (format {version}, this mvf writes {FORMAT}) was edited or written by another mvf: {error}. "
+            "Open the folder with the mvf that wrote it, update this one, or choose another run_dir"
+        ) from error
+
+
+def check_format(values: Mapping[str, Any], path: Path) -> int:
+    """The format that a stored file names, 1 where it names none.
+
+    Raises:
+        ValueError: naming the file and both versions, when it is newer than this program.
+    """
+    version = values.get("format", 1)
+    if not isinstance(version, int) or version > FORMAT:
+        raise ValueError(
+            f"{path} was written by a newer mvf: its format is {version!r}, this mvf reads up to {FORMAT}. "
+            "Update mvf, or choose another run_dir"
+        )
+    return version

@@ -14,12 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mvf.bank import FRAMES_AT_ONCE
 from mvf.config import Config
+from mvf.device import autocast
 from mvf.embedding import evaluating, pool_features
 from mvf.losses import build_config_loss
 from mvf.models import build_model
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import MVFormer
-from mvf.precision import autocast
 
 REPEATS = 5  # timings at most, of which the median counts
 SECONDS = 1.0  # after which no further timing begins

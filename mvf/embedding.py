@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import shutil
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,15 +19,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mvf.bank import FRAMES_AT_ONCE, FeatureBank
+from mvf.chunks import Chunking, Piece, Seam, Shards, chunks_from, fused_pieces, read_seams, write_seams
 from mvf.data.augment import evaluation_view
 from mvf.data.pieces import in_pieces, joined
 from mvf.data.records import VideoRecord
-from mvf.files import allow_open_files
+from mvf.device import autocast, resolve_precision
+from mvf.files import allow_open_files, atomic, hidden_beside
 from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
 from mvf.models.stored import checksum
-from mvf.precision import autocast, resolve_precision
-from mvf.shards import Shards
-from mvf.streaming import Chunking, Piece, chunks_from, fused_pieces
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def embed(
         out: Folder that gets one `.npy` a video, chunk by chunk; the list then holds memory maps, and a second call
             with the same model goes on where the first stopped, to the same bits, inside a video too. What is there in
             another precision is made again; a video that has changed since is another video and gets a file of its own,
-            as do videos of one name. A video of several chunks gets a `.seams.csv` (`mvf.streaming.Seam`).
+            as do videos of one name. A video of several chunks gets a `.seams.csv` (`mvf.chunks.Seam`).
         chunk: Frames that MTF sees at once.
         overlap: Frames that neighbouring chunks share. With 0, as published, the last chunk is what remains of a
             video and has a faster clock; with more it starts earlier, so that all chunks are equally long.
@@ -244,3 +246,64 @@ def _description(model: MVFormer) -> list:
     network = model.backbone
     given = network and [network.timm_name, network.weights_sha256, network.image_size, list(network.layers)]
     return [asdict(model.architecture), given]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Per-frame embeddings of new videos in one file, `.npz` or CSV, for use outside the workbench.
+
+ROWS = 1000  # of a CSV held as text at once
+
+
+def embed_to_file(
+    model: MVFormer | ModelPerAction,
+    records: Sequence[VideoRecord],
+    path: Path,
+    chunking: Chunking,
+    precision: str = "auto",
+) -> dict[str, list[Seam]]:
+    """Embeds videos into `path`; what is done is kept in `<path>.parts` until all is, so a killed call goes on.
+
+    Returns:
+        The seams of every video that took several chunks, which `<path>.seams.csv` gets too.
+
+    Raises:
+        ValueError: for a file that is neither `.npz` nor `.csv`, and when `<path>.parts` is of another model or
+            chunking.
+    """
+    if path.suffix not in (".npz", ".csv"):
+        raise ValueError(f"--out must end in .npz or .csv, got {path}")
+    parts = path.with_name(path.name + ".parts")
+    embedded = embed(model, records, out=parts, precision=precision, **asdict(chunking))
+    write_embeddings(embedded, path)
+    seams = {video.name: found for video in embedded if (found := read_seams(Path(video.embeddings.filename)))}
+    rows = [(name, *astuple(seam)) for name, found in seams.items() for seam in found]
+    write_seams(path.with_name(path.name + ".seams.csv"), rows, ("name",))
+    del embedded  # open memory maps would keep their files on some systems
+    _delete(parts)
+    return seams
+
+
+def _delete(folder: Path) -> None:
+    """Deletes a folder that nobody finds half-deleted under its name; what a kill leaves the next write clears."""
+    hidden = hidden_beside(folder)
+    shutil.rmtree(hidden, ignore_errors=True)  # of a killed process that had this one's number
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
+
+
+def write_embeddings(embedded: Sequence[EmbeddedVideo], path: Path) -> None:
+    """Writes `.npz` (one (T, E) array a video) or `.csv` (name, frame, then one column a channel), block by block."""
+    with atomic(path) as temporary:
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:  # savez refuses some names
+                for video in embedded:
+                    with archive.open(f"{video.name}.npy", "w", force_zip64=True) as file:
+                        np.lib.format.write_array(file, video.embeddings)
+            return
+        with open(temporary, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["name", "frame", *(f"e{i}" for i in range(embedded[0].embeddings.shape[1]))])
+            for video in embedded:
+                for start in range(0, len(video.embeddings), ROWS):
+                    rows = video.embeddings[start : start + ROWS].tolist()
+                    writer.writerows([video.name, t, *row] for t, row in enumerate(rows, start))

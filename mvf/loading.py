@@ -22,7 +22,7 @@ from mvf.data.augment import derive_seed
 from mvf.data.dataset import VideoDataset, collate, draw_clip, first_view
 from mvf.data.raw import RawClip
 from mvf.data.samplers import Settings, action_batches, find_sampler, random_batches
-from mvf.distributed import is_main_process, world_size
+from mvf.device import is_main_process, world_size
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from mvf.config import Config, presets
-from mvf.config_file import FORMAT, check_format, config_text, stored_config
+from mvf.config import FORMAT, Config, check_format, config_text, presets, stored_config
 from mvf.files import atomic
 from mvf.models.mvformer import ModelPerAction, MVFormer
 from mvf.models.weight_files import in_short, load_plain

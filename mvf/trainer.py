@@ -15,20 +15,19 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mvf.bank_store import BankStore, build_bank
+from mvf.bank import BankStore, build_bank
 from mvf.clip import Clip
 from mvf.config import Config
 from mvf.data import find_config_videos
 from mvf.data.augment import derive_seed
 from mvf.data.dataset import VideoDataset, build_dataset, first_view
 from mvf.data.raw import RawClip
-from mvf.distributed import gather_batch, synchronise_batch_norm, world_size
+from mvf.device import check_finite, gather_batch, synchronise_batch_norm, world_size
 from mvf.loading import Plan, check_supervision, epoch_batches, load_batches
 from mvf.losses import build_config_loss
 from mvf.models import build_model, load_weights
 from mvf.models.mvformer import MVFormer, MVFormerOutput, pool_reduced
 from mvf.models.pooling import entity_overlap
-from mvf.precision import check_finite
 from mvf.run_folder import initial_weights, write_epoch, write_history
 
 Row = dict[str, float]

@@ -13,7 +13,8 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from mvf.config import Config
 from mvf.data import find_config_videos
-from mvf.precision import resolve_device, resolve_precision
+from mvf.device import resolve_device, resolve_precision
+from mvf.files import held
 from mvf.run_folder import (
     ACTIONS,
     Run,
@@ -25,7 +26,6 @@ from mvf.run_folder import (
     open_folder,
     write_history,
 )
-from mvf.run_lock import held
 from mvf.trainer import Row, Trainer
 
 PATIENCE = timedelta(days=7)  # of processes that wait for the one that makes a bank

@@ -14,13 +14,13 @@ from mvf.bank import FeatureBank
 from mvf.config import DATA_FIELDS, Config, load_config
 from mvf.cost import milliseconds_per_frame, model_cost
 from mvf.data import Coverage, VideoList, find_config_videos
+from mvf.device import resolve_device
 from mvf.embedding import EmbeddedVideo, embed, fingerprint
 from mvf.evaluation import evaluate, read_report, write_report
 from mvf.evaluation.knockouts import knock_outs
 from mvf.files import atomic
 from mvf.models import load_official_checkpoint
 from mvf.models.mvformer import ModelPerAction, MVFormer
-from mvf.precision import resolve_device
 from mvf.run_folder import default_folder, load_run, read_config, read_history
 
 PROTOCOL = "3"  # goes up when a report of the same model on the same data would say something else

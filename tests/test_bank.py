@@ -8,9 +8,8 @@ import torch
 import mvf
 from mvf import bank as bank_module
 from mvf import pages
-from mvf.bank import FeatureBank
-from mvf.bank_codec import decode, encode
-from mvf.bank_store import BankStore, build_bank
+from mvf.bank import BankStore, FeatureBank, build_bank
+from mvf.bank_files import decode, encode
 from mvf.data import find_config_videos
 from mvf.data.augment import build_augmentation
 from mvf.data.pieces import in_pieces
@@ -186,7 +185,7 @@ def test_reduced_features_are_the_best_of_their_rank_and_all_directions_lose_not
     rebuilt = torch.cat([reduced.read(record)[0].flatten(0, 1) for record in clips]).double()
     assert reduced.read_stored(clips[0])[0].shape[-1] == 16
     lost = (rebuilt - exact).norm()
-    assert best < lost < 1.05 * best + 0.01 * exact.norm()
+    assert best * (1 - 1e-4) < lost < 1.05 * best + 0.01 * exact.norm()
     whole = whole_bank(tmp_path, clips, channels=384)
     torch.testing.assert_close(whole.read(clips[0])[0], plain.read(clips[0])[0], rtol=0.03, atol=0.03)
 

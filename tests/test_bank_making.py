@@ -19,18 +19,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from tqdm import tqdm
 
 import mvf
+from mvf import bank as bank_maker
 from mvf import bank as bank_module
-from mvf import bank_files, bank_maker, pages
-from mvf.bank import FeatureBank
+from mvf import bank_files, pages
+from mvf.bank import BankStore, FeatureBank, FeatureMaker, build_bank
 from mvf.bank_files import is_whole, write_checked
-from mvf.bank_maker import FeatureMaker
-from mvf.bank_store import BankStore, build_bank
+from mvf.chunks import Chunking
 from mvf.data import find_config_videos, pieces
 from mvf.data.augment import build_augmentation
 from mvf.data.records import VideoRecord
 from mvf.embedding import embed_pieces
 from mvf.files import hidden_beside
-from mvf.streaming import Chunking
 from tests.test_bank import Noise, backbone, make
 
 

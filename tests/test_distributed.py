@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from mvf.distributed import SyncBatchNorm, synchronise_batch_norm
+from mvf.device import SyncBatchNorm, synchronise_batch_norm
 from mvf.losses import OBJECTIVES
 from mvf.losses.objective import parse_objective
 from mvf.run_folder import read_history

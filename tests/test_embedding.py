@@ -7,11 +7,11 @@ import torch
 import mvf
 from mvf import files
 from mvf.bank import FeatureBank
+from mvf.chunks import chunk_bounds
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
 from mvf.data.video import VideoFile
 from mvf.embedding import embed_features, video_features
-from mvf.streaming import chunk_bounds
 from tests.conftest import TINY
 from tests.data.footage import write_video
 
@@ -139,12 +139,12 @@ def test_a_kill_before_the_finished_part_has_its_name_costs_nothing(kept, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mvf.shards.os.replace", _but_last(os.replace, killed))
+        patch.setattr("mvf.chunks.os.replace", _but_last(os.replace, killed))
         with pytest.raises(KeyboardInterrupt):
             embed()
     assert not list(folder.glob("*.npy"))
     direct = embed(None)
-    monkeypatch.setattr("mvf.shards.Part.append", killed)
+    monkeypatch.setattr("mvf.chunks.Part.append", killed)
     np.testing.assert_array_equal(embed(), direct)
     assert not caplog.text
 

@@ -9,8 +9,8 @@ import zlib
 import numpy as np
 import pytest
 
-from mvf import files_numpy
-from mvf.files_numpy import free_memory, read_npy, read_npz
+from mvf import files
+from mvf.files import free_memory, read_npy, read_npz
 
 from .fuzz.harness import limits, npy_header, unfolding, zipped
 
@@ -52,7 +52,7 @@ def test_an_archive_that_unfolds_beyond_the_free_memory_is_refused_by_the_name_o
     np.savez_compressed(tmp_path / "a.npz", small=values[:100], large=values)
     assert (tmp_path / "a.npz").stat().st_size < values.nbytes / 500
     assert np.array_equal(read_npz(tmp_path / "a.npz")["large"], values), "zeros are honest, whatever their ratio"
-    monkeypatch.setattr(files_numpy, "free_memory", lambda: values.nbytes)
+    monkeypatch.setattr(files, "free_memory", lambda: values.nbytes)
     with pytest.raises(ValueError, match=r'"large\.npy" \(and what comes before it\) takes 0\.0 GB of memory'):
         read_npz(tmp_path / "a.npz")
     np.save(tmp_path / "a.npy", values)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import mvf
-from mvf import embedding, exporting
+from mvf import embedding
+from mvf import embedding as exporting
 from mvf.__main__ import main
 from tests.conftest import TINY
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from mvf.attention import FRAMES_AT_ONCE, attention_maps, map_frames
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
-from mvf.maps import FRAMES_AT_ONCE, attention_maps, map_frames
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import Architecture, MVFormer
 

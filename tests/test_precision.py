@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mvf.precision import autocast, resolve_precision
+from mvf.device import autocast, resolve_precision
 
 
 @pytest.mark.parametrize("function", [autocast, resolve_precision])

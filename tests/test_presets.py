@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from mvf.clip import example_clip
-from mvf.config import load_config, presets
+from mvf.config import STUDY, load_config, own_settings, presets, stored_presets
 from mvf.losses import OBJECTIVES, build_config_loss
 from mvf.models import backbone, build_model
-from mvf.preset_files import STUDY, own_settings, stored_presets
 from mvf.trainer import TrainingStep
 
 MERGED = ("finegym99_merge", "synthetic_merge")

@@ -14,15 +14,13 @@ import pytest
 import torch
 
 import mvf
-from mvf import exporting, shards
+from mvf import chunks, embedding
+from mvf.chunks import Chunking, Part, Shards
 from mvf.data.warped import warped
-from mvf.embedding import fingerprint
-from mvf.exporting import embed_to_file
+from mvf.embedding import embed_to_file, fingerprint
 from mvf.files import clear_leftovers
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import ModelPerAction, MVFormer
-from mvf.shards import Part, Shards
-from mvf.streaming import Chunking
 from mvf.workflow import Subject, stored_or_new_report
 from tests.conftest import TINY
 
@@ -131,7 +129,7 @@ def test_pieces_of_another_model_under_the_note_of_the_first_are_not_used(record
         stopped(lambda: embed(model, records[:1], tmp_path))
     (tmp_path / "made_by.json").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("mvf.shards.os.fsync", interrupted)
+        patch.setattr("mvf.chunks.os.fsync", interrupted)
         stopped(lambda: embed(other, records[:1], tmp_path))
     (tmp_path / "made_by.json").unlink()
     assert_equal(embed(model, records[:1], tmp_path), embed(model, records[:1]))
@@ -139,17 +137,17 @@ def test_pieces_of_another_model_under_the_note_of_the_first_are_not_used(record
 
 def test_of_two_models_that_start_in_one_new_folder_the_second_is_refused(tmp_path, monkeypatch):
     """The second starts when the first has found no note of another and is about to write its own."""
-    atomic, seconds = shards.atomic, []
+    atomic, seconds = chunks.atomic, []
 
     @contextmanager
     def slow(path):
-        monkeypatch.setattr(shards, "atomic", atomic)
+        monkeypatch.setattr(chunks, "atomic", atomic)
         seconds.append(pool.submit(Shards, tmp_path, "second", CHUNKING))
         wait(seconds, timeout=0.5)
         with atomic(path) as temporary:
             yield temporary
 
-    monkeypatch.setattr(shards, "atomic", slow)
+    monkeypatch.setattr(chunks, "atomic", slow)
     with ThreadPoolExecutor(1) as pool:
         Shards(tmp_path, "first", CHUNKING)
     with pytest.raises(ValueError, match="another model"):
@@ -159,7 +157,7 @@ def test_of_two_models_that_start_in_one_new_folder_the_second_is_refused(tmp_pa
 def test_a_kill_while_parts_are_deleted_leaves_nothing_for_another_model(records, tmp_path, monkeypatch):
     out, parts = tmp_path / "e.npz", tmp_path / "e.npz.parts"
     with monkeypatch.context() as patch:
-        patch.setattr(exporting.shutil, "rmtree", lambda path, **_: interrupted() if path.exists() else None)
+        patch.setattr(embedding.shutil, "rmtree", lambda path, **_: interrupted() if path.exists() else None)
         stopped(lambda: embed_to_file(build(), records, out, CHUNKING, "fp32"))
     assert out.exists() and not parts.exists()
     (left,) = tmp_path.glob(".*.parts")

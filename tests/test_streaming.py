@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import mvf
+from mvf.chunks import Chunking, Piece, chunk_bounds, chunks_from, fused_pieces, seam_jumps, seam_summary
 from mvf.data.warped import warped
 from mvf.embedding import embed_pieces
-from mvf.streaming import Chunking, Piece, chunk_bounds, chunks_from, fused_pieces, seam_jumps, seam_summary
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,7 +190,7 @@ class StoppedError(Exception):
 
 def interrupt(monkeypatch, pieces):
     """Lets `pieces` pieces be noted, then writes half of one more and stops."""
-    from mvf.shards import Part
+    from mvf.chunks import Part
 
     append = Part.append
 
@@ -237,7 +237,7 @@ import json, os, signal, sys
 import numpy as np, torch
 import mvf
 from mvf.data.warped import warped
-from mvf.shards import Part
+from mvf.chunks import Part
 out, pieces, config = sys.argv[1], int(sys.argv[2]), mvf.load_config("synthetic", **json.loads(sys.argv[3]))
 torch.manual_seed(0)
 model = mvf.build_model(config).eval()

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import mvf
+from mvf.attention import temporal_attention
 from mvf.embedding import pool_video
 from mvf.models.mvformer import ModelPerAction
-from mvf.temporal import temporal_attention
 
 
 @pytest.fixture(scope="module")

@@ -108,14 +108,14 @@ def test_killed_in_an_epoch_then_resumed_equals_never_killed(tmp_path, features)
 
 
 def test_a_penalty_lowers_the_overlap_and_is_part_of_the_loss(tiny, tmp_path):
-    settings = {"epochs": 3, "learning_rate": 1e-2, "image_size": 64, "seed": 3}
+    settings = {"epochs": 10, "learning_rate": 1e-2, "image_size": 64, "seed": 3}
     runs = {p: mvf.train(tiny(**settings, overlap_penalty=p), tmp_path / str(p)) for p in (0.0, 5.0)}
     record = mvf.data.find_config_videos(tiny(), "train")[0]
     overlaps = []
     for run in runs.values():
         patches, cls = video_features(run.model, record)
         overlaps.append(entity_overlap(run.model.pool(patches[None], cls[None])[1]).mean().item())
-    assert overlaps[1] < overlaps[0] - 0.01
+    assert overlaps[1] < overlaps[0] - 0.1
     assert runs[5.0].history[0]["loss"] > runs[0.0].history[0]["loss"] + 1
 
 

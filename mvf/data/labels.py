@@ -17,7 +17,7 @@ import numpy as np
 
 from mvf.data.images import VideoError, image_files, read_image
 from mvf.data.video import ImageFolder, VideoFile
-from mvf.files_numpy import read_npy
+from mvf.files import read_npy
 
 Source = VideoFile | ImageFolder
 TABLES = (".csv", ".npy")

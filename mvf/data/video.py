@@ -17,8 +17,7 @@ from av.video.reformatter import VideoReformatter
 from mvf.data.images import VideoError, image_files, read_image
 from mvf.data.records import frame_slice
 from mvf.data.seeking import DecodedFrame, numbered
-from mvf.files import atomic, cache_folder, save_array
-from mvf.files_numpy import read_npy
+from mvf.files import atomic, cache_folder, read_npy, save_array
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .mts .m2ts .3gp .ogv".split())
 

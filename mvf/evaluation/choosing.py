@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm.auto import tqdm
 
+from mvf.attention import Candidate, rival_layers
+from mvf.attention import SampledMaps as Look
+from mvf.attention import sampled_maps as look
 from mvf.data.records import VideoRecord
-from mvf.evaluation.looks import Candidate, Look, look, rival_layers
 from mvf.evaluation.regions import Regions, is_annotated, read_regions
 from mvf.metrics import attention_auroc
 from mvf.models.mvformer import ModelPerAction, MVFormer, model_of

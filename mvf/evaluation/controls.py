@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mvf.bank import FeatureBank
+from mvf.chunks import chunk_bounds
 from mvf.config import Config
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
@@ -18,7 +19,6 @@ from mvf.embedding import EmbeddedVideo, evaluating, pool_features, video_featur
 from mvf.evaluation.tasks import Rounds
 from mvf.models import build_model
 from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
-from mvf.streaming import chunk_bounds
 
 PERMUTATIONS = 5
 WINDOWS = 3

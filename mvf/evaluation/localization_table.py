@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mvf.evaluation.looks import Candidate
+from mvf.attention import Candidate
 from mvf.evaluation.verdicts import FEWEST, mean_interval
 
 OTHERS = (

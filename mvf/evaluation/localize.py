@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm.auto import tqdm
 
+from mvf.attention import SampledMaps as Look
+from mvf.attention import rival_layers
+from mvf.attention import sampled_maps as look
 from mvf.data.records import VideoRecord
 from mvf.evaluation.choosing import TRAINING_VIDEOS, Choice, choose, defined, drawn, oracles
+from mvf.evaluation.descriptions import STEP, describe, mean_description
 from mvf.evaluation.localization_table import Judged, assemble
-from mvf.evaluation.looks import STEP, Look, describe, look, mean_description, rival_layers
 from mvf.evaluation.regions import Regions, is_annotated, read_regions
 from mvf.metrics import (
     attention_auroc,

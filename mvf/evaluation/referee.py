@@ -14,7 +14,7 @@ from mvf.data.labels import read_table, whole_phases
 from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.protocol import NEEDS_MODEL, clocks_of, grouped
 from mvf.evaluation.report import score_report
-from mvf.files_numpy import read_npz
+from mvf.files import read_npz
 
 SPLITS = ("train", "val")
 HELD_OUT = 5  # without a split column every fifth video by name is for validation

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mvf import plotting
+from mvf.attention import temporal_attention
 from mvf.data import find_config_videos
 from mvf.looking import LookedVideo
-from mvf.temporal import temporal_attention
 from mvf.workflow import Subject, clean_bank
 
 MOST_LOOKING = 400  # frames in a figure of attention over time

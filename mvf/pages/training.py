@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mvf import plotting
+from mvf.bank import build_bank
 from mvf.bank_files import free_bytes
-from mvf.bank_store import build_bank
 from mvf.config import Config
 from mvf.data import VideoList, VideoRecord
 from mvf.data.opening import SHOWN

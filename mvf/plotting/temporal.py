@@ -52,7 +52,7 @@ def plot_temporal_attention(
     """How much each frame looks at every entity of every frame: maps, share of each entity, distance in time.
 
     Args:
-        weights: (F, T, N), each row summing to 1 over (T, N) (`mvf.temporal.temporal_attention`).
+        weights: (F, T, N), each row summing to 1 over (T, N) (`mvf.attention.temporal_attention`).
         names: N names of the entities; by default "entity 1", ...
         frames: (F,) evenly spaced positions of the frames that look; by default 0, 1, ...
         title: Name of the video.

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mvf import plotting
-from mvf.config import Config, load_config, make_config
+from mvf.config import Config, load_config, make_config, stored_presets
 from mvf.cost import model_cost
 from mvf.files import atomic
 from mvf.losses import build_config_loss, build_loss
 from mvf.models import Architecture
-from mvf.preset_files import stored_presets
 from mvf.run_folder import REPOSITORY
 from mvf.tables.paper import NOT_RERUN, PaperTable, Row, paper_tables
 

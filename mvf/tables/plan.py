@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mvf.config import Config, load_config, nearest, presets
-from mvf.preset_files import own_settings
+from mvf.config import Config, load_config, nearest, own_settings, presets
 from mvf.tables.paper import paper_tables
 from mvf.tables.study import studies
 

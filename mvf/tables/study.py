@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
+from mvf.config import stored_presets
 from mvf.losses import OBJECTIVES
 from mvf.losses.objective import SUPERVISION
-from mvf.preset_files import stored_presets
 from mvf.sights import LABELS
 from mvf.tables.paper import Column, PaperTable, Row
 

@@ -19,8 +19,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.files import atomic
-from mvf.files_numpy import read_npy
+from mvf.files import atomic, read_npy
 
 Segments = tuple[tuple[int, int], ...]
 COLUMNS = ("path", "split", "action", "phases", "boxes", "masks")

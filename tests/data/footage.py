@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared"
 STEP = 4  # brightness per frame
+TURNED = {90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}  # display matrices, counterclockwise
 
 
 def picture(number: int, width: int = 64, height: int = 48) -> np.ndarray:
@@ -46,14 +48,24 @@ def write_video(
         stream.codec_context.time_base = Fraction(1, fps)
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
-        if rotation:
-            stream.set_display_rotation(rotation)
         for number in range(count):
             frame = av.VideoFrame.from_ndarray(picture(number, width, height), format="rgb24")
             frame.pts, frame.time_base = times[number] if times else number, Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    if rotation:
+        _set_display_matrix(path, TURNED[rotation])
     return path
+
+
+def _set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
+    """Writes a display matrix (a, b, c, d) into the track header of an MP4, as phones do."""
+    data = bytearray(path.read_bytes())
+    header = data.index(b"tkhd") + 4
+    at = header + 4 + (32 if data[header] else 20) + 16  # behind version, times and duration, layer and volume
+    a, b, c, d = (value << 16 for value in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
 
 
 def write_images(folder: Path, count: int = 12, width: int = 64, height: int = 48, name: str = "{}.png") -> Path:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from mvf.attention import SAMPLED_FRAMES as FRAMES
 from mvf.data.records import VideoList, VideoRecord
 from mvf.evaluation.localize import localize
-from mvf.evaluation.looks import FRAMES
 from mvf.evaluation.regions import body_parts, box_region, mask_region
 
 GRID, SIZE = 4, 32

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import mvf
-from mvf.config_file import FORMAT
+from mvf.config import FORMAT
+from mvf.files import LOCK, held
 from mvf.run_folder import load_run, read_state
-from mvf.run_lock import LOCK, held
 from tests.faults.processes import CONTEXT
 
 
@@ -92,7 +92,7 @@ def test_a_disc_without_locks_is_said_and_does_not_stop_a_training(tmp_path, mon
     def no_locks(*_):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("mvf.run_lock.fcntl.flock", no_locks)
+    monkeypatch.setattr("mvf.files.fcntl.flock", no_locks)
     with held(tmp_path):
         assert "has no locks" in caplog.text
 
@@ -183,7 +183,7 @@ def test_a_read_only_disc_is_said(tmp_path, monkeypatch):
     def read_only(*_, **__):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("mvf.run_lock._take", read_only)
+    monkeypatch.setattr("mvf.files._take", read_only)
     with pytest.raises(PermissionError, match="its disc is read-only; choose another folder"), held(tmp_path / "run"):
         pass
 

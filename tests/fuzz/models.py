@@ -223,7 +223,7 @@ def _write_unchecked_run(home: Path) -> None:
 
 def _run(home: Path, _: Any) -> None:
     missing = WeightsUnavailableError("model_config.json: no network while fuzzing")
-    with patch.object(weights, "hub", Mock(hub_weights=Mock(side_effect=missing))):
+    with patch.object(weights, "hub_weights", Mock(side_effect=missing)):
         run = load_run(home)
     assert run.model.fuse(torch.zeros(1, 3, 4, 8)).embeddings.shape == (1, 3, 4) and run.history
 

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from hypothesis import strategies as st
 
-from mvf import preset_files
+from mvf import config as preset_files
 from mvf.config import Config, load_config, make_config
 from mvf.notebook import read_parameters, run_config
 

@@ -147,12 +147,13 @@ def test_grids_refuse_what_cannot_be_drawn():
 
 
 def pdf_words(path):
-    """What the text operators of a PDF of matplotlib draw: strings of two-byte characters, between kerns."""
+    """What the text operators of a PDF of matplotlib draw: strings of two-byte characters, whole or between kerns."""
     words = []
     for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", path.read_bytes(), re.DOTALL):
         with contextlib.suppress(zlib.error):
             drawn = re.findall(rb"BT\n.*?ET", zlib.decompress(stream), re.DOTALL)
-            words += [b"".join(re.findall(rb"\(\x00(.)", one, re.DOTALL)).decode("latin1") for one in drawn]
+            strings = (b"".join(re.findall(rb"\((.*?)\)", one, re.DOTALL)) for one in drawn)
+            words += [string.replace(b"\x00", b"").decode("latin1") for string in strings]
     return words
 
 
