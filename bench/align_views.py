@@ -38,7 +38,7 @@ from mvf.evaluation.controls import backbone_motion, position_clock, untrained_m
 from mvf.metrics.neighbours import one_thread
 from mvf.models.mvformer import MVFormer
 from mvf.plotting import Table
-from mvf.run_folder import Run
+from mvf.training.run import Run
 from mvf.workflow import clean_bank
 
 NAME = re.compile(r"(?P<take>.+)_cam(?P<camera>\d+)")

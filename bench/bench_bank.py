@@ -50,7 +50,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "int8": BANKED | {"bank_dtype": "int8"},
     "PCA 256": BANKED | {"bank_channels": 256},
     "PCA 256, int8": BANKED | {"bank_channels": 256, "bank_dtype": "int8"},
-    "rolling, R = 4": BANKED | {"bank_renew": 4},
 }
 DEFAULT = "banked, V = 4"
 TIMED = ("online", DEFAULT, "int8", "PCA 256")  # making other V takes V / 4 as long

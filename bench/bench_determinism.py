@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from mvf.run_folder import read_history
+from mvf.training.run import read_history
 
 MODES = {
     "as it is": "",

@@ -26,11 +26,11 @@ from accelerate import Accelerator
 from torch import nn
 
 from mvf import models
-from mvf import trainer as trainer_module
 from mvf.config import load_config
 from mvf.device import is_main_process
 from mvf.files import atomic
 from mvf.losses import build_config_loss
+from mvf.training import trainer as trainer_module
 
 TOLERANCE = 1e-5
 CASES = {

@@ -41,7 +41,7 @@ from mvf.data.records import FrameSource, pick_frames
 from mvf.device import DTYPES, resolve_precision
 from mvf.models import backbone
 from mvf.plotting.movies import save_animation
-from mvf.trainer import Trainer
+from mvf.training.trainer import Trainer
 
 BESIDE = ("decoding", "augmentation")
 STEP = ("waiting for the batch", "backbone", "pooling", "fusion", "loss", "backward", "optimiser")

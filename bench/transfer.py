@@ -34,7 +34,7 @@ from mvf.evaluation.controls import (
 from mvf.evaluation.tasks import Rounds
 from mvf.metrics.neighbours import one_thread
 from mvf.plotting import Table
-from mvf.run_folder import Run
+from mvf.training.run import Run
 from mvf.workflow import clean_bank, with_data
 
 METHODS = {"nearest": ("nearest", False), "dtw, closed ends": ("dtw", False), "dtw, open ends": ("dtw", True)}

@@ -12,8 +12,8 @@ from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation import evaluate
 from mvf.models import build_model, load_official_checkpoint
 from mvf.models.mvformer import MVFormer, MVFormerOutput
-from mvf.run_folder import Run, load_run
 from mvf.training import train
+from mvf.training.run import Run, load_run
 
 __all__ = [
     "Clip",

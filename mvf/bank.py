@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,7 +45,6 @@ from mvf.device import autocast, resolve_device, resolve_precision
 from mvf.files import atomic, cache_folder
 from mvf.loading import read_ahead
 from mvf.models.backbone import Backbone
-from mvf.run_folder import ANYWHERE
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +63,6 @@ class FeatureBank:
         dtype: `bf16`, or `int8` with a scale a frame and channel.
         channels: Directions of the patches that are kept; 0: the channels as they are.
         fitted_on: Training videos, on a sample of which the directions are fitted.
-        rolling: Seed and rhythm of a run whose views are renewed, and are its own; None: views are shared and kept.
-        run: What else tells that run from others, for the key alone.
         compiled: Whether the backbone will be compiled when it makes features; None: as it is now.
     """
 
@@ -79,8 +76,6 @@ class FeatureBank:
         dtype: str = "bf16",
         channels: int = 0,
         fitted_on: Sequence[VideoRecord] = (),
-        rolling: tuple[int, ...] | None = None,
-        run: Mapping[str, Any] | None = None,
         compiled: bool | None = None,
     ) -> None:
         if channels > backbone.channels or channels and not fitted_on:
@@ -90,10 +85,10 @@ class FeatureBank:
             )
         self.backbone, self.dtype, self.channels = backbone, dtype, channels
         self._width = channels or backbone.channels // len(backbone.layers)  # numbers a patch in one file
-        self.fitted_on, self.rolling = fitted_on, rolling
+        self.fitted_on = fitted_on
         compiled = backbone.compiled if compiled is None else compiled
-        self.maker = FeatureMaker(backbone, augmentation, precision, dtype, rolling or (), compiled)
-        self.made_from = made_from(self.maker, channels, fitted_on, rolling, run)
+        self.maker = FeatureMaker(backbone, augmentation, precision, dtype, compiled)
+        self.made_from = made_from(self.maker, channels, fitted_on)
         self.folder = (root or cache_folder() / "banks") / digest(json.dumps(self.made_from, sort_keys=True))
         self._basis = self.folder / "basis"
         self._checked: set[Path] = set()  # and not their maps, each of which keeps a file open
@@ -128,17 +123,6 @@ class FeatureBank:
             # a lock a video: runs that make the same bank at once share the work, and then wait for each other
             for patience in (0, -1):
                 left = [(record, n) for record, n in left if not self._make(record, shown, n, bar, patience)]
-
-    def keep_only(self, records: Sequence[VideoRecord], first: int, views: int) -> None:
-        """Deletes all views but `views` from `first` on; only a rolling bank, which belongs to one run, may."""
-        if self.rolling is None:
-            raise ValueError("views of a bank that runs share are never deleted: only those of a rolling one")
-        for record in records:
-            with self._locked(record):
-                for path in self._video_folder(record).glob("view*"):
-                    if int(path.name.split(".")[0].removeprefix("view")) not in range(first, first + views):
-                        self._checked.discard(path)
-                        path.unlink()
 
     def read(
         self, record: VideoRecord, view: int = 0, frame_index: Tensor | None = None
@@ -248,12 +232,12 @@ class FeatureBank:
                     self._remake(record, view, path)
                     continue
                 self._checked.add(path)
-            with suppress(FileNotFoundError):  # a run of the same settings deletes views that it is past
+            with suppress(FileNotFoundError):  # somebody is clearing the cache
                 return np.memmap(path, np.uint8, "r").reshape(record.num_frames, -1)
             self._checked.discard(path)
         raise OSError(
-            f"{path} was damaged or gone again each of {TRIES} times it was made: check the disk, and let no other run "
-            "with the same settings use this bank now; then start again"
+            f"{path} was damaged or gone again each of {TRIES} times it was made: check the disk, and that "
+            "nothing deletes files there; then start again"
         )
 
     def _remake(self, record: VideoRecord, view: int, path: Path) -> None:
@@ -267,13 +251,7 @@ class FeatureBank:
 # What the features of a bank are made from: banks made from the same are one.
 
 
-def made_from(
-    maker: FeatureMaker,
-    channels: int,
-    fitted_on: Sequence[VideoRecord],
-    rolling: tuple[int, ...] | None,
-    run: Mapping[str, Any] | None,
-) -> dict[str, Any]:
+def made_from(maker: FeatureMaker, channels: int, fitted_on: Sequence[VideoRecord]) -> dict[str, Any]:
     """All but the videos; plain JSON values. What is not asked for is not named, so that plain banks keep their key."""
     backbone, augmentation = maker.backbone, maker.augmentation
     made: dict[str, Any] = {
@@ -288,57 +266,31 @@ def made_from(
     if channels:
         names = digest("\n".join(f"{r.name}\n{r.source.identity}" for r in fitted_on))
         made |= {"channels": channels, "layers": backbone.layers, "fitted_on": names}
-    if rolling is not None:
-        made["rolling"] = rolling
-    if run is not None:
-        made["run"] = dict(run)
     return made | ({"compiled": True} if maker.compiled else {})
 
 
-def run_settings(config: Config) -> dict[str, Any]:
-    """What tells a run from others, wherever it goes on: its settings but those that every run has by default.
-
-    Settings that a later version adds are at their default in the runs of before, whose banks are then found again.
-
-    Example:
-        >>> from mvf.config import load_config
-        >>> run_settings(load_config("penn", seed=2, workers=4))
-        {'dataset': 'penn', 'seed': 2}
-    """
-    usual = Config().as_dict()
-    return {k: v for k, v in config.as_dict().items() if v != usual[k] and k not in ANYWHERE}
-
-
 # ----------------------------------------------------------------------------------------------------------------------
-# A bank as training reads it: the one that a configuration describes, by views that may be renewed.
+# A bank as training reads it.
 
 
 class BankStore:
-    """What a `VideoDataset` reads in banked mode: videos by index; `views` views from `first` on.
+    """What a `VideoDataset` reads in banked mode: `views` views of videos by index.
 
-    What a worker process has read, and so checked, is known to all others: with views renewed, workers live for as long
-    as a view is the oldest, and each would check every file again.
+    What a worker process has read, and so checked, is known to all others: each would check every file again.
     """
 
-    def __init__(self, bank: FeatureBank, records: Sequence[VideoRecord], views: int, first: int = 0) -> None:
+    def __init__(self, bank: FeatureBank, records: Sequence[VideoRecord], views: int) -> None:
         self.bank, self.records, self.views = bank, records, views
-        self._was_read = torch.full((len(records), views), -1).share_memory_()  # the view last read, by place of views
-        self.move_to(first)
-
-    def move_to(self, first: int) -> None:
-        """Has views `first` to `first + views - 1` computed; of a rolling bank the others make room first."""
-        if self.bank.rolling is not None:
-            self.bank.keep_only(self.records, first, self.views)
-            self._was_read[(self._was_read < first) | (self._was_read >= first + self.views)] = -1
-        self.bank.ensure(self.records, self.views, first)
+        self._was_read = torch.zeros(len(records), views, dtype=torch.bool).share_memory_()
+        bank.ensure(records, views)
 
     def read(self, index: int, view: int, frame_index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features of frames `frame_index` of view `view` of video `index`, as they are stored."""
-        record, place = self.records[index], (index, view % self.views)
-        if self._was_read[place] == view:
+        record = self.records[index]
+        if self._was_read[index, view]:
             self.bank.trust(record, view)
         features = self.bank.read_stored(record, view, frame_index)
-        self._was_read[place] = view
+        self._was_read[index, view] = True
         return features
 
 
@@ -351,8 +303,6 @@ def build_bank(config: Config, backbone: Backbone, records: Sequence[VideoRecord
         dtype=config.bank_dtype,
         channels=config.bank_channels,
         fitted_on=records if config.bank_channels else (),
-        rolling=(config.seed, config.bank_renew) if config.bank_renew else None,
-        run=run_settings(config) if config.bank_renew else None,
         compiled=config.compile,
     )
 
@@ -370,7 +320,6 @@ class FeatureMaker:
         augmentation: One draw per view; None for the clean evaluation view.
         precision: In which the backbone computes.
         dtype: Of the rows, see `mvf.bank_files`.
-        seeds: That a view's draw depends on besides video and view.
         compiled: Whether the backbone is to be compiled when it computes.
     """
 
@@ -378,7 +327,6 @@ class FeatureMaker:
     augmentation: Augmentation | None
     precision: str
     dtype: str
-    seeds: tuple[int, ...] = ()
     compiled: bool = False
 
     @property
@@ -396,7 +344,7 @@ class FeatureMaker:
         """(n, 3, S, S) of uint8 (n, 3, H, W) frames; one draw of the augmentation serves all frames of a video."""
         if self.augmentation is None:
             return evaluation_view(frames, self.backbone.image_size)
-        return self.augmentation(frames, derive_seed("bank", *self.seeds, record.name, view))
+        return self.augmentation(frames, derive_seed("bank", record.name, view))
 
     def rows(self, pixels: Tensor, names: Sequence[str], basis: Tensor | None = None) -> dict[str, np.ndarray]:
         """Rows of bytes of (n, 3, S, S) frames by file name: of each layer, or of all along the directions `basis`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +14,8 @@ from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 CHOICES = {
     "pooling": ("lstp", "fixed_width", "max", "mean", "cls"),
@@ -97,7 +100,6 @@ class Config:
     bank_views: int = 4
     bank_dtype: str = "bf16"  # "int8": half of the bytes, one scale a frame and channel
     bank_channels: int = 0  # keep this many directions of the patches (PCA); 0: all channels as they are
-    bank_renew: int = 0  # epochs after which the oldest view is computed anew; 0: never
     epochs: int = 500
     batch_size: int = 4
     learning_rate: float = 1e-4
@@ -138,9 +140,8 @@ class Config:
                 )
         if self.overlap_penalty and self.entities < 2:
             raise ValueError(f"overlap_penalty compares entities: it needs at least 2 of them, got {self.entities}")
-        for name in ("bank_channels", "bank_renew"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 (off) or more, got {getattr(self, name)}")
+        if self.bank_channels < 0:
+            raise ValueError(f"bank_channels must be 0 (off) or more, got {self.bank_channels}")
         if self.trainable_blocks < 0:
             raise ValueError(f"trainable_blocks must be 0 (frozen) or more, got {self.trainable_blocks}")
         if self.trainable_blocks and self.features == "banked":
@@ -399,6 +400,7 @@ def _comment(text: str) -> str:
 # `config.json`: the configuration of a run folder, and the version of the folder's files.
 
 FORMAT = 1  # of a run folder's files; goes up when an older mvf would misread them
+REMOVED = {"bank_renew": 0}  # settings that earlier versions had, and the value at which they did nothing
 
 
 def config_text(config: Config) -> str:
@@ -419,6 +421,9 @@ def stored_config(path: Path) -> Config:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON of settings ({error}): put a copy of it back") from None
     version = check_format(values, path)
+    for name, off in REMOVED.items():
+        if (value := values.pop(name, off)) != off:
+            logger.warning("%s sets %s to %r: that setting is gone, the run goes on without it", path, name, value)
     try:
         return make_config({name: value for name, value in values.items() if name != "format"})
     except ValueError as error:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
-import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import groupby, tee
+from itertools import tee
 from typing import TypeVar
 
 import torch
@@ -19,7 +18,7 @@ from mvf.clip import Clip, phase_runs
 from mvf.config import Config
 from mvf.data import VideoList
 from mvf.data.augment import derive_seed
-from mvf.data.dataset import VideoDataset, collate, draw_clip, first_view
+from mvf.data.dataset import VideoDataset, collate, draw_clip
 from mvf.data.raw import RawClip
 from mvf.data.samplers import Settings, action_batches, find_sampler, random_batches
 from mvf.device import is_main_process, world_size
@@ -28,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
 Item = TypeVar("Item")
+FROM_WORKER = "in DataLoader worker process"  # torch's words above the traceback of a worker
 PATIENCE = 5.0  # seconds until a worker whose pipe is torn has surely ended
-FROM_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process \d+\.\nOriginal ")
 
 
 def epoch_batches(
@@ -47,19 +46,9 @@ def load_batches(
 ) -> Iterator[tuple[Plan, Clip | RawClip]]:
     """The batches of `plans`, made ahead: by worker processes, or without any by a thread of this process.
 
-    A plan is asked for when its batch is about to be made, without workers in that thread. Where stored views are
-    renewed that happens here, between the last batch of an epoch and the first of the next. Close it (or run it to its
+    A plan is asked for when its batch is about to be made, without workers in that thread. Close it (or run it to its
     end) to stop the thread. For a GPU the batches lie in pinned memory.
     """
-    for first, part in groupby(plans, lambda plan: first_view(plan[0][0], dataset.renew)):
-        if dataset.renew and dataset.store is not None:
-            dataset.store.move_to(first)
-        yield from _made_ahead(dataset, part, workers, device)
-
-
-def _made_ahead(
-    dataset: VideoDataset, plans: Iterator[Plan], workers: int, device: torch.device
-) -> Iterator[tuple[Plan, Clip | RawClip]]:
     on_gpu = device.type == "cuda"
     if workers:
         own = torch.Generator()  # else the loader would draw from the generator of dropout
@@ -73,39 +62,17 @@ def _made_ahead(
 
 
 def _from_workers(batches: Iterable[Item]) -> Iterator[Item]:
-    """The batches; what a worker raises says what it would say without workers.
-
-    A pipe torn by a worker that is dying is named as its death, which the loader may not see yet.
-    """
+    """The batches; an error in a worker is raised as torch gives it, with one line on top."""
     try:
         yield from batches
     except Exception as error:
-        if (own := _own_error(error)) is not None:
-            raise own from error
-        if isinstance(error, ConnectionError | EOFError) and not FROM_WORKER.search(str(error)):
-            time.sleep(PATIENCE)  # the signal of its death raises here and says more; later it would raise anywhere
+        if FROM_WORKER in str(error):
+            reason = str(error).rpartition("\n  ")[2].partition("\n")[2].strip()  # behind the lines of its traceback
+            raise ChildProcessError(f"a worker that reads data failed: {reason}") from error
+        if isinstance(error, ConnectionError | EOFError):
+            time.sleep(PATIENCE)  # a worker is dying: the signal of its death raises here and says more
             raise RuntimeError(f"DataLoader worker (pid unknown) hung up: {error!r}") from error
         raise
-
-
-def _own_error(error: Exception) -> Exception | None:
-    """An error raised in a living worker with its own message, which torch puts below the worker's traceback.
-
-    Of kinds that cannot be made from a message torch makes a RuntimeError; it then begins with the kind. None for
-    other errors, and where no message is found.
-    """
-    said = error.args[0] if error.args else ""
-    caught = FROM_WORKER.match(said) if isinstance(said, str) else None
-    if caught is None:
-        return None
-    last = said.rpartition("Traceback (most recent call last):\n")[2]
-    found = re.search(rf"^(?:[\w.<>]+\.)?{caught[1]}(?:: (.*))?\Z", last.rstrip("\n"), re.MULTILINE | re.DOTALL)
-    if found is None:
-        return None
-    text = found[1] or ""
-    if type(error).__name__ != caught[1]:
-        text = f"{caught[1]}: {text}"
-    return type(error)(type(said)(text))  # torch gives a KeyError a kind of text that is not quoted twice
 
 
 def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
@@ -114,50 +81,20 @@ def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
     What making an item raises is raised where it is asked for. In the thread torch computes with one thread: with more,
     two sets of threads would wait for each other on the same cores.
     """
-    threads, made, wanted, stopped = torch.get_num_threads(), _Made(), threading.Semaphore(), threading.Event()
-    thread = threading.Thread(target=_make, args=(items, made, wanted, stopped), name="read_ahead", daemon=True)
-    thread.start()
-    made.started.wait()
-    torch.set_num_threads(threads)  # the thread's number is also that of threads to come
-    try:
-        while True:
-            made.ready.acquire()
-            if made.error is not None:
-                raise made.error
-            if made.ended:
-                return
-            item, made.item = made.item, None
-            wanted.release()
+    source, end, threads = iter(items), object(), torch.get_num_threads()
+    with ThreadPoolExecutor(1, "read_ahead", initializer=_use_one_thread) as pool:
+        pool.submit(int).result()
+        torch.set_num_threads(threads)  # what the pool's thread asked for would be that of threads to come
+        ahead = pool.submit(next, source, end)
+        while (item := ahead.result()) is not end:
+            ahead = pool.submit(next, source, end)
             yield item
             del item  # before the next one is waited for
-    finally:
-        stopped.set()
-        wanted.release()
-        thread.join()
 
 
-class _Made:
-    """What the thread hands over, one item at a time."""
-
-    def __init__(self) -> None:
-        self.started, self.ready = threading.Event(), threading.Semaphore(0)
-        self.item, self.error, self.ended = None, None, False
-
-
-def _make(items: Iterable[Item], made: _Made, wanted: threading.Semaphore, stopped: threading.Event) -> None:
+def _use_one_thread() -> None:
     torch.set_num_threads(1)
-    torch.get_num_threads()  # torch sets a thread up at its first use: now, or it would take the number restored below
-    made.started.set()
-    try:
-        source = iter(items)
-        while wanted.acquire() and not stopped.is_set():
-            made.item = next(source)
-            made.ready.release()
-    except StopIteration:
-        made.ended = True
-    except BaseException as error:  # whatever it is, it belongs to the thread that trains
-        made.error = error
-    made.ready.release()
+    torch.get_num_threads()  # torch sets a thread up at its first use: now, or it would take the number restored later
 
 
 def check_supervision(loss: nn.Module, records: VideoList, config: Config) -> None:

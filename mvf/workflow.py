@@ -21,7 +21,7 @@ from mvf.evaluation.knockouts import knock_outs
 from mvf.files import atomic
 from mvf.models import load_official_checkpoint
 from mvf.models.mvformer import ModelPerAction, MVFormer
-from mvf.run_folder import default_folder, load_run, read_config, read_history
+from mvf.training.run import default_folder, load_run, read_config, read_history
 
 PROTOCOL = "3"  # goes up when a report of the same model on the same data would say something else
 CHECKPOINTS = (".pth", ".pt", ".pyth")

@@ -136,22 +136,20 @@ def whole_bank(root, clips, **options):
     return FeatureBank(backbone(), None, "fp32", root, **options)
 
 
-@pytest.mark.parametrize(
-    "options", [{"dtype": "int8"}, {"channels": 16}, {"channels": 16, "dtype": "int8"}, {"rolling": (1, 2)}]
-)
+@pytest.mark.parametrize("options", [{"dtype": "int8"}, {"channels": 16}, {"channels": 16, "dtype": "int8"}])
 def test_the_predicted_size_of_every_option_is_the_size_written(clips, tmp_path, options):
     bank = whole_bank(tmp_path, clips, **options)
     predicted = bank.predicted_bytes(clips, 2)
     assert written(tmp_path) == 0
-    store = BankStore(bank, clips, 2)
+    BankStore(bank, clips, 2)
     assert predicted == written(tmp_path) and bank.predicted_bytes(clips, 2) == 0
-    store.move_to(1)
+    bank.ensure(clips, 2, first=1)
     basis = 4 * bank.channels * bank.backbone.channels
-    assert written(tmp_path) == predicted + (0 if bank.rolling else (predicted - basis) // 2)
+    assert written(tmp_path) == predicted + (predicted - basis) // 2
 
 
 def test_every_option_has_a_bank_of_its_own_and_the_plain_one_keeps_its_key(clips, tmp_path):
-    options = [{}, {"dtype": "int8"}, {"channels": 16}, {"channels": 8}, {"rolling": (1, 2)}, {"rolling": (2, 2)}]
+    options = [{}, {"dtype": "int8"}, {"channels": 16}, {"channels": 8}]
     folders = [whole_bank(tmp_path, clips, **option).folder for option in options]
     assert len(set(folders)) == len(options)
     assert whole_bank(tmp_path, clips[:1], channels=16).folder not in folders
@@ -209,28 +207,6 @@ def test_more_directions_than_channels_are_refused(clips, tmp_path):
         whole_bank(tmp_path, clips, channels=385)
 
 
-def test_views_that_runs_share_are_never_deleted(clips, tmp_path):
-    bank = make(tmp_path)
-    bank.ensure(clips)
-    with pytest.raises(ValueError, match="never deleted"):
-        bank.keep_only(clips, 1, 1)
-    assert bank.predicted_bytes(clips, 1) == 0
-
-
-def test_a_rolling_bank_keeps_its_size_and_makes_a_view_again_with_the_same_bits(clips, tiny, tmp_path):
-    bank = FeatureBank(backbone(), build_augmentation(tiny()), "fp32", tmp_path, rolling=(1, 2))
-    store = BankStore(bank, clips, 2)
-    size, second = written(tmp_path), store.read(0, 1, torch.tensor([0, 2]))[0]
-    store.move_to(1)
-    names = {p.name.split(".")[0] for p in tmp_path.rglob("view*")}
-    assert written(tmp_path) == size and names == {"view1", "view2"}
-    assert torch.equal(store.read(0, 1, torch.tensor([0, 2]))[0], second)
-    store.move_to(5)
-    store.move_to(1)
-    assert torch.equal(store.read(0, 1, torch.tensor([0, 2]))[0], second)
-    assert not torch.equal(store.read(0, 2, torch.tensor([0, 2]))[0], second)
-
-
 @pytest.mark.parametrize("pooling", ["lstp", "mean", "max", "cls", "fixed_width"])
 @pytest.mark.parametrize("competition", [False, True])
 def test_pooling_reduced_patches_is_pooling_their_reconstruction(tiny, pooling, competition):
@@ -260,14 +236,14 @@ def test_one_read_gives_the_rows_of_all_layers_in_the_order_asked_for(clips, tmp
 
 
 def test_the_notebook_shows_the_size_before_anything_is_made(tiny, clips):
-    config = tiny(features="banked", bank_dtype="int8", bank_channels=16, bank_renew=3, seed=77)
+    config = tiny(features="banked", bank_dtype="int8", bank_channels=16, seed=77)
     model = mvf.build_model(config, backbone())
     table = pages.bank_table(config, model, clips)
     bank = build_bank(config, model.backbone, clips)
     whole = bank.predicted_bytes(clips, 2)
     size = f"{whole / 1e9:.3f}"
     assert table.rows[:2] == (("2 views, int8, 16 of 384 channels", size), ("of it still to be written", size))
-    assert not list(bank.folder.rglob("view*")) and "every 3 epochs" in table.notes[1]
+    assert not list(bank.folder.rglob("view*"))
     bank.ensure(clips, 2)
     assert not bank.predicted_bytes(clips, 2) and bank.predicted_bytes(clips, 2, whole=True) == whole > 0
     assert pages.bank_table(tiny(features="online"), model, clips).rows[0][0] == "online: nothing is stored"

@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from mvf.config import BASE_FIELDS, DATA_FIELDS, Config, load_config, make_config, presets
+from mvf.config import BASE_FIELDS, DATA_FIELDS, Config, load_config, make_config, presets, stored_config
 
 
 def test_penn_is_the_papers_row():
@@ -117,3 +119,11 @@ def test_settings_that_are_no_object_are_refused():
 def test_numbers_are_finite_also_inside_a_tuple(name, value):
     with pytest.raises(ValueError, match=f"{name} must be a finite number, got .*(nan|inf)"):
         load_config("synthetic", **{name: value})
+
+
+def test_settings_of_earlier_versions_are_read_with_a_warning_where_they_did_something(tmp_path, caplog):
+    path = tmp_path / "config.json"
+    for value in (0, 3):
+        path.write_text(json.dumps(load_config("penn").as_dict() | {"bank_renew": value}))
+        assert stored_config(path) == load_config("penn")
+        assert ("bank_renew to 3" in caplog.text) == bool(value)

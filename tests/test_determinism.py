@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import mvf
-from mvf.run_folder import read_history
+from mvf.training.run import read_history
 from mvf.workflow import embed_splits, report_on
 from tests.conftest import TINY
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mvf.device import SyncBatchNorm, synchronise_batch_norm
 from mvf.losses import OBJECTIVES
 from mvf.losses.objective import parse_objective
-from mvf.run_folder import read_history
+from mvf.training.run import read_history
 from tests.conftest import TINY
 
 BENCH = Path(__file__).parents[1] / "bench" / "bench_distributed.py"
@@ -199,7 +199,7 @@ def test_a_run_of_two_processes_stopped_between_epochs_goes_on_to_the_same_bits(
     """Its state after two of three epochs stands for a stop; then two processes go on, and one does."""
     assert train(tmp_path / "never", 2, epochs=3).returncode == 0
     code = (
-        "import sys, mvf.__main__ as m, mvf.trainer as t\n"
+        "import sys, mvf.__main__ as m, mvf.training.trainer as t\n"
         "write = t.write_epoch\n"
         "def stop(folder, model, history, state):\n"
         "    write(folder, model, history, state)\n"

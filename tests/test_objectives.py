@@ -5,10 +5,10 @@ import torch
 from safetensors.torch import load_file
 
 import mvf
-from mvf import trainer
 from mvf.evaluation.controls import untrained_model
 from mvf.losses import OBJECTIVES
-from mvf.run_folder import read_history
+from mvf.training import trainer
+from mvf.training.run import read_history
 
 
 def state_of(folder):

@@ -8,7 +8,7 @@ import torch
 
 import mvf
 from mvf.models.mvformer import ModelPerAction
-from mvf.run_folder import load_run, read_history
+from mvf.training.run import load_run, read_history
 from mvf.workflow import embed_splits, open_model, report_on
 
 ACTIONS = ("jumping_jacks", "squat")

@@ -11,7 +11,7 @@ from mvf.clip import example_clip
 from mvf.config import STUDY, load_config, own_settings, presets, stored_presets
 from mvf.losses import OBJECTIVES, build_config_loss
 from mvf.models import backbone, build_model
-from mvf.trainer import TrainingStep
+from mvf.training.trainer import TrainingStep
 
 MERGED = ("finegym99_merge", "synthetic_merge")
 OWN = ("demo", "folder", "synthetic", *MERGED, *STUDY)  # not of the paper

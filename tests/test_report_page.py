@@ -19,7 +19,7 @@ from mvf.report import comparison, media, page, sections, write_page
 from mvf.report.comparison import gaps_of
 from mvf.report.markup import Html
 from mvf.report.reading import changed_videos, judge, localization_differences, read_story
-from mvf.run_folder import HISTORY, claim_folder, write_history
+from mvf.training.run import HISTORY, claim_folder, write_history
 
 SCORES = {"classification": 0.5, "progression": 0.4, "kendall_tau": 0.6, "retrieval@5": 0.3, "retrieval@10": 0.2}
 VIDEOS = [f"squat_{i}" for i in range(6)]

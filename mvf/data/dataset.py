@@ -36,9 +36,6 @@ class FeatureStore(Protocol):
     def read(self, index: int, view: int, frame_index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Patches (T, P, C) and class tokens (T, C0), or None, of the given frames of one stored view."""
 
-    def move_to(self, first: int) -> None:
-        """Makes views from `first` on readable, where views are renewed."""
-
 
 class Needs(Protocol):
     """What an objective asks of its clips."""
@@ -63,7 +60,6 @@ class VideoDataset(Dataset):
         seed: Of the run.
         augmentation: Function of (uint8 frames (T, 3, H, W), seed) -> float (T, 3, S, S); needed without a store.
         store: Stored features, in the order of `records`.
-        renew: Epochs after which the oldest stored view gives way to a new one; 0: never.
         raw_pixels: Frames of up to so many are left to the device to augment: items are `RawClip`s; 0: none are.
         **sampling: Further fields of `mvf.data.samplers.Settings`.
 
@@ -85,7 +81,6 @@ class VideoDataset(Dataset):
         seed: int = 1,
         augmentation: Callable[[Tensor, int], Tensor] | None = None,
         store: FeatureStore | None = None,
-        renew: int = 0,
         raw_pixels: int = 0,
         **sampling: Any,
     ) -> None:
@@ -96,7 +91,7 @@ class VideoDataset(Dataset):
         self.records, self.length, self.views, self.seed = records, length, views, seed
         self.settings = Settings(views, **sampling)
         self.sampler, self.fewest = find_sampler(sampler), fewest
-        self.augmentation, self.store, self.renew, self.raw_pixels = augmentation, store, renew, raw_pixels
+        self.augmentation, self.store, self.raw_pixels = augmentation, store, raw_pixels
         self.actions = sorted({record.action for record in records})
         self.has_phases = any("phases" in record.annotations for record in records)
 
@@ -116,7 +111,7 @@ class VideoDataset(Dataset):
             action=torch.tensor([self.actions.index(record.action)]),
         )
         if self.store is not None:
-            return replace(clip, **self._features(epoch, index, frame_index, generator))
+            return replace(clip, **self._features(index, frame_index, generator))
         seeds = tuple(derive_seed(self.seed, epoch, record.name, view) for view in range(len(frame_index)))
         video = self._video(record, frame_index, seeds)
         if self.raw_pixels:
@@ -141,27 +136,14 @@ class VideoDataset(Dataset):
         own = [index.unique(return_inverse=True)[1] for index in frame_index]
         return AugmentedVideo(torch.stack([torch.cat(piece)[slot] for piece, slot in zip(pieces, own)]))
 
-    def _features(
-        self, epoch: int, index: int, frame_index: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor | None]:
-        first = first_view(epoch, self.renew)
+    def _features(self, index: int, frame_index: Tensor, generator: torch.Generator) -> dict[str, Tensor | None]:
         stored = torch.randperm(self.store.views, generator=generator)[: len(frame_index)].tolist()
-        read = [self.store.read(index, first + slot, frames) for slot, frames in zip(stored, frame_index)]
+        read = [self.store.read(index, view, frames) for view, frames in zip(stored, frame_index)]
         patches, cls = zip(*read)
         return {
             "patches": torch.stack(patches)[None],
             "cls": None if cls[0] is None else torch.stack(cls)[None],
         }
-
-
-def first_view(epoch: int, renew: int) -> int:
-    """The oldest of the stored views that epoch `epoch`, counted from 1, reads: one younger every `renew` epochs.
-
-    Example:
-        >>> [first_view(epoch, 2) for epoch in range(1, 7)], first_view(9, 0)
-        ([0, 0, 1, 1, 2, 2], 0)
-    """
-    return max(epoch - 1, 0) // renew if renew else 0
 
 
 def build_dataset(
@@ -184,7 +166,6 @@ def build_dataset(
         seed=config.seed,
         augmentation=None if store is not None else build_augmentation(config),
         store=store,
-        renew=config.bank_renew,
         raw_pixels=torch.float32.itemsize * config.image_size**2 if raw else 0,
         sampling=config.sampling,
         block_rule=config.block_rule,

@@ -14,7 +14,7 @@ from mvf.config import Config
 from mvf.data import VideoList, VideoRecord
 from mvf.data.opening import SHOWN
 from mvf.models.mvformer import MVFormer
-from mvf.run_folder import action_config
+from mvf.training.run import action_config
 
 
 def coverage_table(records: VideoList) -> plotting.Table:
@@ -69,9 +69,7 @@ def bank_table(config: Config, model: MVFormer, records: VideoList) -> plotting.
         ("of it still to be written", f"{missing:.3f}"),
         ("free on the disk", f"{free_bytes(banks[0][0].folder) / 1e9:.1f}"),
     )
-    renewed = f"the oldest view is renewed every {config.bank_renew} epochs, in its place"
-    notes = (*map(str, folders), *([renewed] if config.bank_renew else []))
-    return plotting.Table(rows, ("feature bank", "GB"), notes=notes)
+    return plotting.Table(rows, ("feature bank", "GB"), notes=tuple(map(str, folders)))
 
 
 def _runs(config: Config, records: VideoList) -> Iterator[tuple[Config, list[VideoRecord]]]:

@@ -14,8 +14,8 @@ from mvf.evaluation.scoring import KEPT
 from mvf.evaluation.verdicts import combine, mean_interval
 from mvf.files import data_folder
 from mvf.plotting.report import control_name, score_groups
-from mvf.run_folder import read_config, read_history
 from mvf.tables.trials import FEWEST, Difference
+from mvf.training.run import read_config, read_history
 
 PLACES = {"cropped": "cropped windows", "whole": "whole videos"}  # the test that counts comes first
 UNCLEAR = "not distinguishable"

@@ -16,8 +16,8 @@ from mvf.cost import model_cost
 from mvf.files import atomic
 from mvf.losses import build_config_loss, build_loss
 from mvf.models import Architecture
-from mvf.run_folder import REPOSITORY
 from mvf.tables.paper import NOT_RERUN, PaperTable, Row, paper_tables
+from mvf.training.run import REPOSITORY
 
 PATH = REPOSITORY / "figures" / "report_card.md"
 BASE = "penn"  # settings are shown as differences from it

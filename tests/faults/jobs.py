@@ -60,11 +60,6 @@ def banked(home: Path) -> None:
     train(home, features="banked")
 
 
-def rolling(home: Path) -> None:
-    """The same with a view renewed every epoch, and workers that read."""
-    train(home, features="banked", bank_renew=1, workers=2)
-
-
 def bank(home: Path) -> None:
     """Makes a bank of four views in `cache/banks/`."""
     config = tiny(data_options=FEW)
@@ -91,7 +86,7 @@ def batch(home: Path) -> None:
             raise SystemExit(1)
 
 
-JOBS = {job.__name__: job for job in (train, banked, rolling, bank, embed, batch)}
+JOBS = {job.__name__: job for job in (train, banked, bank, embed, batch)}
 
 
 def run(name: str, home: Path, log: Path, room: int = 0, **overrides) -> None:

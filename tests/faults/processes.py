@@ -18,7 +18,7 @@ import psutil
 import torch
 from safetensors.torch import load_file
 
-from mvf.run_folder import read_history, read_state
+from mvf.training.run import read_history, read_state
 from tests.faults import jobs
 
 CONTEXT = multiprocessing.get_context("forkserver")

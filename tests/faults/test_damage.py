@@ -14,7 +14,7 @@ from mvf.data import find_config_videos
 from mvf.files import atomic
 from mvf.models import load_weights
 from mvf.models.backbone import Backbone
-from mvf.run_folder import STATE, read_history, read_state
+from mvf.training.run import STATE, read_history, read_state
 from tests.faults.processes import assert_equal, assert_same
 from tests.models.stored import forget_checksums
 
@@ -79,7 +79,7 @@ def test_a_state_whose_error_has_no_text_is_refused_with_its_kind(tmp_path):
     with pytest.raises(ValueError, match="state.pt is damaged .*TypeError"):
         read_state(tmp_path / "state.pt")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="state.pt is damaged .*EOFError"):
-        patch.setattr("mvf.run_folder.load_plain", lambda path: (_ for _ in ()).throw(EOFError()))
+        patch.setattr("mvf.training.run.load_plain", lambda path: (_ for _ in ()).throw(EOFError()))
         read_state(tmp_path / "state.pt")
 
 

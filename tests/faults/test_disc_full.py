@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from mvf.files import atomic
 from mvf.models import wheel_weights
-from mvf.run_folder import read_history
+from mvf.training.run import read_history
 from tests.data.footage import write_video
 from tests.faults.processes import assert_same, check_whole, fail, finish, leftovers
 

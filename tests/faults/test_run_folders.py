@@ -12,7 +12,7 @@ import torch
 import mvf
 from mvf.config import FORMAT
 from mvf.files import LOCK, held
-from mvf.run_folder import load_run, read_state
+from mvf.training.run import load_run, read_state
 from tests.faults.processes import CONTEXT
 
 

@@ -23,7 +23,7 @@ from mvf.models import MVFormer, load_official_checkpoint, weights
 from mvf.models.mvformer import Architecture
 from mvf.models.weight_files import WeightsUnavailableError, read_state
 from mvf.models.wheel_weights import CLASS_POSITION, NUM_BLOCKS, PATCH_POSITIONS, read_encoder
-from mvf.run_folder import STATE, load_run, open_folder, read_config, read_history, write_epoch
+from mvf.training.run import STATE, load_run, open_folder, read_config, read_history, write_epoch
 
 from ..conftest import TINY
 from ..models.stored import forget_checksums
@@ -223,7 +223,7 @@ def _write_unchecked_run(home: Path) -> None:
 
 def _run(home: Path, _: Any) -> None:
     missing = WeightsUnavailableError("model_config.json: no network while fuzzing")
-    with patch.object(weights, "hub_weights", Mock(side_effect=missing)):
+    with patch.object(weights.weight_files, "hub_weights", Mock(side_effect=missing)):
         run = load_run(home)
     assert run.model.fuse(torch.zeros(1, 3, 4, 8)).embeddings.shape == (1, 3, 4) and run.history
 

@@ -11,7 +11,7 @@ from mvf.embedding import embed_features, fingerprint, video_features
 from mvf.evaluation.controls import embed_controls, untrained_model
 from mvf.models import MVFormer, build_model, load_weights
 from mvf.models.backbone import Backbone
-from mvf.run_folder import load_run
+from mvf.training.run import load_run
 from tests.models.stored import forget_checksums
 
 VIT = {"features": "online", "backbone": "test_vit", "layers": "2,6", "trainable_blocks": 2}

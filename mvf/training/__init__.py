@@ -15,7 +15,7 @@ from mvf.config import Config
 from mvf.data import find_config_videos
 from mvf.device import resolve_device, resolve_precision
 from mvf.files import held
-from mvf.run_folder import (
+from mvf.training.run import (
     ACTIONS,
     Run,
     action_config,
@@ -26,7 +26,7 @@ from mvf.run_folder import (
     open_folder,
     write_history,
 )
-from mvf.trainer import Row, Trainer
+from mvf.training.trainer import Row, Trainer
 
 PATIENCE = timedelta(days=7)  # of processes that wait for the one that makes a bank
 OnEpoch = Callable[[Row], None] | None
@@ -47,7 +47,7 @@ def train(config: Config, run_dir: str | Path = "", on_epoch: OnEpoch = None) ->
         ValueError: for a bad configuration, data or folder.
         OSError: when another process trains in that folder, or it cannot be written.
         FloatingPointError: when the loss is not finite, naming step and videos.
-        ChildProcessError: when a worker that reads data died.
+        ChildProcessError: when a worker that reads data failed or died.
     """
     folder = Path(run_dir) if run_dir else default_folder(config)
     device = resolve_device(config.device)
@@ -77,7 +77,7 @@ def _train_one(
     try:
         trainer.fit(on_epoch)
     except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(error):  # what a living one raises names it too, without its pid
+        if "DataLoader worker (pid" not in str(error):
             raise
         raise ChildProcessError(
             f"a worker that reads data died ({str(error).splitlines()[0]}), most often for want of memory: use fewer "

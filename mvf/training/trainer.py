@@ -20,7 +20,7 @@ from mvf.clip import Clip
 from mvf.config import Config
 from mvf.data import find_config_videos
 from mvf.data.augment import derive_seed
-from mvf.data.dataset import VideoDataset, build_dataset, first_view
+from mvf.data.dataset import VideoDataset, build_dataset
 from mvf.data.raw import RawClip
 from mvf.device import check_finite, gather_batch, synchronise_batch_norm, world_size
 from mvf.loading import Plan, check_supervision, epoch_batches, load_batches
@@ -28,7 +28,7 @@ from mvf.losses import build_config_loss
 from mvf.models import build_model, load_weights
 from mvf.models.mvformer import MVFormer, MVFormerOutput, pool_reduced
 from mvf.models.pooling import entity_overlap
-from mvf.run_folder import initial_weights, write_epoch, write_history
+from mvf.training.run import initial_weights, write_epoch, write_history
 
 Row = dict[str, float]
 
@@ -210,8 +210,7 @@ class Trainer:
         store, raw = None, self.accelerator.device.type == "cuda"  # a GPU augments, a CPU has to either way
         if self.config.features == "banked":
             bank = build_bank(self.config, self.model.backbone, self.records)
-            first = first_view(self.epoch + 1, self.config.bank_renew)
-            store = BankStore(bank, self.records, self.config.bank_views, first)
+            store = BankStore(bank, self.records, self.config.bank_views)
             self.accelerator.unwrap_model(self.step).basis = bank.basis
         return build_dataset(self.config, self.records, self.loss, store, raw)
 
