@@ -22,8 +22,7 @@ import torch
 import mvf
 from mvf.bank import FRAMES_AT_ONCE
 from mvf.data.augment import evaluation_view
-from mvf.data.pieces import in_pieces
-from mvf.data.records import VideoRecord
+from mvf.data.records import VideoRecord, in_pieces
 from mvf.models.mvformer import MVFormer
 
 FRAMES, REPEATS = 100, 3

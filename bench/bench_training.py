@@ -34,9 +34,9 @@ import torch
 from accelerate import Accelerator
 
 import mvf
-from mvf import loading
 from mvf.config import Config
 from mvf.cost import backbone_operations
+from mvf.data import loading
 from mvf.data.records import FrameSource, pick_frames
 from mvf.device import DTYPES, resolve_precision
 from mvf.models import backbone

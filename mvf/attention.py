@@ -14,8 +14,7 @@ from torch import Tensor
 from mvf.bank import FeatureBank
 from mvf.chunks import chunk_bounds
 from mvf.data.augment import evaluation_view
-from mvf.data.pieces import in_pieces
-from mvf.data.records import VideoRecord
+from mvf.data.records import VideoRecord, in_pieces
 from mvf.embedding import evaluating, pool_video
 from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
 

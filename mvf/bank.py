@@ -39,11 +39,10 @@ from mvf.bank_files import (
 from mvf.config import Config
 from mvf.data.augment import Augmentation, build_augmentation, derive_seed, evaluation_view
 from mvf.data.dataset import wanted_frames
-from mvf.data.pieces import in_pieces
-from mvf.data.records import VideoRecord
+from mvf.data.loading import read_ahead
+from mvf.data.records import VideoRecord, in_pieces
 from mvf.device import autocast, resolve_device, resolve_precision
 from mvf.files import atomic, cache_folder
-from mvf.loading import read_ahead
 from mvf.models.backbone import Backbone
 
 logger = logging.getLogger(__name__)

@@ -21,8 +21,7 @@ from tqdm.auto import tqdm
 from mvf.bank import FRAMES_AT_ONCE, FeatureBank
 from mvf.chunks import Chunking, Piece, Seam, Shards, chunks_from, fused_pieces, read_seams, write_seams
 from mvf.data.augment import evaluation_view
-from mvf.data.pieces import in_pieces, joined
-from mvf.data.records import VideoRecord
+from mvf.data.records import VideoRecord, in_pieces, joined
 from mvf.device import autocast, resolve_precision
 from mvf.files import allow_open_files, atomic, hidden_beside
 from mvf.models.mvformer import ModelPerAction, MVFormer, model_of

@@ -12,8 +12,7 @@ from mvf.bank import BankStore, FeatureBank, build_bank
 from mvf.bank_files import decode, encode
 from mvf.data import find_config_videos
 from mvf.data.augment import build_augmentation
-from mvf.data.pieces import in_pieces
-from mvf.data.records import VideoRecord
+from mvf.data.records import VideoRecord, in_pieces
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import pool_reduced
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import mvf
-from mvf import loading
+from mvf.data import loading
 from mvf.data.dataset import build_dataset, collate
 from mvf.data.records import VideoRecord
 from mvf.embedding import video_features

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from mvf.config import Config, nearest
-from mvf.data.opening import named
+from mvf.data.index import named
 from mvf.data.records import Coverage, VideoList, VideoRecord
 
 __all__ = ["Coverage", "VideoList", "VideoRecord", "datasets", "find_config_videos", "find_videos", "layout", "splits"]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from mvf.config import Config
 from mvf.data import VideoList, find_config_videos, layout, splits
-from mvf.data.opening import named
+from mvf.data.index import named
 from mvf.files import data_folder
 
 SHOWN_ACTIONS = 20

@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 
 from mvf.config import nearest
-from mvf.data.excerpt import ROUNDING, Excerpt
-from mvf.data.images import VideoError, natural_key
-from mvf.data.opening import Listed, collect, dev_part, find_form
+from mvf.data.index import Listed, collect, dev_part, find_form
 from mvf.data.prepared import read_listed
 from mvf.data.records import VideoList, VideoRecord
-from mvf.data.video import VIDEO_SUFFIXES
+from mvf.data.video import ROUNDING, VIDEO_SUFFIXES, Excerpt, VideoError, natural_key
 from mvf.files import data_folder
 
 SOURCE = "https://sdolivia.github.io/FineGym (annotations, and the addresses of the source videos)"

@@ -14,11 +14,10 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from mvf.config import nearest
-from mvf.data.images import image_files
+from mvf.data.index import Listed, collect, dev_part
 from mvf.data.labels import mask_files, read_boxes, read_masks, read_phases
-from mvf.data.opening import Listed, collect, dev_part
 from mvf.data.records import VideoList, VideoRecord
-from mvf.data.video import VIDEO_SUFFIXES, ImageFolder, VideoFile, open_source
+from mvf.data.video import VIDEO_SUFFIXES, ImageFolder, VideoFile, image_files, open_source
 from mvf.files import data_folder
 
 TABLE = "videos.csv"

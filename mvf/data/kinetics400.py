@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from mvf.data.augment import derive_seed
-from mvf.data.opening import Listed, collect, dev_part, find_form
+from mvf.data.index import Listed, collect, dev_part, find_form
 from mvf.data.records import Coverage, VideoList, VideoRecord
 from mvf.data.video import VIDEO_SUFFIXES, VideoFile
 from mvf.files import data_folder

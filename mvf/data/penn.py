@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mvf.data.opening import collect, dev_part, find_form
+from mvf.data.index import collect, dev_part, find_form
 from mvf.data.penn_phases import WITHOUT_PHASES, known_action, phase_names
 from mvf.data.penn_raw import find_phase_files, read_raw
 from mvf.data.prepared import read_listed
@@ -34,7 +34,7 @@ def find_videos(split: str = "val", root: str | Path | None = None, *, form: str
 
     The raw form adds boxes and joints. Its split is that of the folder with the phase labels, else the `train` field
     of the label file. jump_rope and strum_guitar have no phases and do not count. Where phases and frames differ in
-    number the longer are resampled (`mvf.data.fitting`). Videos with damaged labels or a gap between their frames are
+    number the longer are resampled (`mvf.data.labels`). Videos with damaged labels or a gap between their frames are
     left out.
 
     Args:

@@ -6,7 +6,7 @@ import re
 from types import MappingProxyType
 
 from mvf.config import nearest
-from mvf.data.images import VideoError
+from mvf.data.video import VideoError
 
 # Dwibedi et al., CVPR 2019, https://arxiv.org/abs/1904.07846, table 2
 KEY_EVENTS = MappingProxyType(

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mvf.data.fitting import labelled_record
-from mvf.data.images import VideoError
-from mvf.data.labels import fit_length, read_table
+from mvf.data.index import Listed
+from mvf.data.labels import fit_length, labelled_record, read_table
 from mvf.data.matlab import read_arrays
-from mvf.data.opening import Listed
 from mvf.data.penn_phases import WITHOUT_PHASES, find_action, known_action, phase_names
 from mvf.data.records import FrameSource, VideoRecord
-from mvf.data.video import ImageFolder
+from mvf.data.video import ImageFolder, VideoError
 
 PHASE_FOLDER = "penn_action_labels"
 FIELDS = ("action", "x", "y", "visibility", "bbox", "train")

@@ -6,11 +6,11 @@ import re
 from functools import partial
 from pathlib import Path
 
-from mvf.data.fitting import labelled_record
-from mvf.data.opening import Listed, collect, dev_part, find_form
+from mvf.data.formats import SequenceExample, read_examples
+from mvf.data.index import Listed, collect, dev_part, find_form
+from mvf.data.labels import labelled_record
 from mvf.data.prepared import read_listed
 from mvf.data.records import VideoList
-from mvf.data.sequence_example import SequenceExample, read_examples
 from mvf.files import data_folder
 
 ACTION = "pouring"
@@ -31,7 +31,7 @@ LAYOUT = """accepted layouts (the folder pouring/ may also be given itself):
 def find_videos(split: str = "val", root: str | Path | None = None, *, form: str = "auto") -> VideoList:
     """The videos of Pouring, all of the action `pouring`, with phases where there are labels.
 
-    Where labels and frames differ in number the longer are resampled (`mvf.data.fitting`). Of a TFRecord shard that is
+    Where labels and frames differ in number the longer are resampled (`mvf.data.labels`). Of a TFRecord shard that is
     cut short the whole videos are used.
 
     Args:

@@ -7,12 +7,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mvf.data.fitting import labelled_record
-from mvf.data.images import VideoError
-from mvf.data.opening import Listed
-from mvf.data.pickles import read_pickle
+from mvf.data.formats import read_pickle
+from mvf.data.index import Listed
+from mvf.data.labels import labelled_record
 from mvf.data.records import FrameSource
-from mvf.data.video import open_source
+from mvf.data.video import VideoError, open_source
 
 # gives the action of an entry and words for its phases (as many as there are; empty: any number of classes), or None
 # for an entry that the dataset does not count; raises VideoError for one that is to be left out

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from mvf.clip import SHORTEST_RUN, phase_runs
+from mvf.config import nearest
 
 SHORTEST_WINDOW = 0.4  # of the video, for content views
 SMALLEST_OVERLAP = 0.4  # of the shorter of two content windows
@@ -148,3 +153,222 @@ def check_lengths(**values: float) -> None:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# How an objective's clips and batches are drawn: one sampler a name, all pure functions of a generator.
+
+FARTHEST_POSITIVE = 5  # frames before its anchor
+
+Drawn = tuple[Tensor, Tensor]  # frame_index (V, T) long, valid (V, T) bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What of a configuration bears on the frames drawn; see `sample_views`."""
+
+    views: int = 2
+    sampling: str = "published"
+    block_rule: str = "length"
+    region: float = 1.5
+    overlap: float = 0.2
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How an objective sees the videos.
+
+    Attributes:
+        draw: Function of (num_frames, length, generator, settings, phases) -> frame_index and valid, both (V, T);
+            phases (num_frames,) or None.
+        one_action: True when all videos of a batch are of one action.
+    """
+
+    draw: Callable[[int, int, torch.Generator, Settings, np.ndarray | None], Drawn]
+    one_action: bool = False
+
+
+PUBLISHED = Settings()
+
+
+def draw_views(
+    num_frames: int, length: int, generator: torch.Generator, settings: Settings, phases: np.ndarray | None = None
+) -> Drawn:
+    """Overlapping views of one video: `sample_views`."""
+    return sample_views(num_frames, length, generator, **asdict(settings))
+
+
+def draw_frames(
+    num_frames: int,
+    length: int,
+    generator: torch.Generator,
+    settings: Settings = PUBLISHED,
+    phases: np.ndarray | None = None,
+) -> Drawn:
+    """`length` distinct frames, sorted, of the whole video, or of a window where `sampling` is `content`.
+
+    A video with fewer frames shows them all, and padding.
+
+    Example:
+        >>> draw_frames(4, 3, torch.Generator().manual_seed(0))[0]
+        tensor([[0, 1, 3]])
+    """
+    start, size = _span(num_frames, length, settings.sampling, generator)
+    return padded([distinct(start, size, min(length, size), generator)], length, num_frames)
+
+
+def draw_segments(
+    num_frames: int,
+    length: int,
+    generator: torch.Generator,
+    settings: Settings = PUBLISHED,
+    phases: np.ndarray | None = None,
+) -> Drawn:
+    """One random frame of each of `length` equal parts of the video, or of a window of it (LAV).
+
+    A part shorter than a frame shows the frame it lies in, so short videos repeat frames in order. A departure from
+    the published code, which starts such videos over.
+    """
+    start, size = _span(num_frames, length, settings.sampling, generator)
+    edges = [start + size * part // length for part in range(length + 1)]
+    frames = [whole(low, max(high, low + 1), generator) for low, high in zip(edges, edges[1:])]
+    return padded([torch.tensor(frames)], length, num_frames)
+
+
+def draw_anchors(
+    num_frames: int,
+    length: int,
+    generator: torch.Generator,
+    settings: Settings = PUBLISHED,
+    phases: np.ndarray | None = None,
+) -> Drawn:
+    """Anchor, its positive, next anchor, ...: sorted anchors, each followed by a frame 1 to 5 earlier (TCN).
+
+    Raises:
+        ValueError: for an odd length.
+
+    Example:
+        >>> index, valid = draw_anchors(50, 6, torch.Generator().manual_seed(0))
+        >>> (index[0, 0::2] - index[0, 1::2]).min().item() >= 0
+        True
+    """
+    if length % 2:
+        raise ValueError(f"num_frames must be even, half anchors and half positives, got {length}")
+    start, size = _span(num_frames, length, settings.sampling, generator)
+    anchors = distinct(start, size, min(length // 2, size), generator)
+    back = torch.randint(1, FARTHEST_POSITIVE + 1, anchors.shape, generator=generator)
+    return padded([torch.stack([anchors, (anchors - back).clamp(min=start)], dim=1).flatten()], length, num_frames)
+
+
+def draw_phase(
+    num_frames: int, length: int, generator: torch.Generator, settings: Settings, phases: np.ndarray | None
+) -> Drawn:
+    """`length` sorted frames inside one random phase (VSP-P).
+
+    A phase of `length` frames or more shows its first and its last one; a shorter one is drawn from with replacement,
+    its two ends left out.
+
+    Raises:
+        ValueError: without phases of at least 3 frames.
+    """
+    check_lengths(num_frames=num_frames, length=length)
+    runs = [] if phases is None else phase_runs(phases)
+    if not runs or length < SHORTEST_RUN:
+        found = "no labels" if phases is None else f"{len(runs)} such phases"
+        raise ValueError(
+            f"a phase of at least {SHORTEST_RUN} frames and num_frames of at least {SHORTEST_RUN} are needed, "
+            f"got {found} and num_frames {length}: label the phases, or choose another objective"
+        )
+    first, stop = runs[whole(0, len(runs), generator)]
+    if stop - first >= length:
+        inside = distinct(first + 1, stop - first - 2, length - 2, generator)
+        frames = torch.cat([torch.tensor([first]), inside, torch.tensor([stop - 1])])
+    else:
+        frames = torch.randint(first + 1, stop - 1, (length,), generator=generator).sort().values
+    return padded([frames], length, num_frames)
+
+
+SAMPLERS = {
+    "views": Sampler(draw_views),
+    "action_views": Sampler(draw_views, one_action=True),
+    "frames": Sampler(draw_frames),
+    "action_frames": Sampler(draw_frames, one_action=True),
+    "action_segments": Sampler(draw_segments, one_action=True),
+    "anchors": Sampler(draw_anchors),
+    "phase": Sampler(draw_phase),
+}
+
+
+def find_sampler(name: str) -> Sampler:
+    """The sampler called `name`.
+
+    Raises:
+        ValueError: for an unknown one; the nearest is named.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f'unknown sampler "{name}"; {nearest(name, SAMPLERS)}')
+    return SAMPLERS[name]
+
+
+def random_batches(videos: int, size: int, generator: torch.Generator, world: int = 1) -> list[list[int]]:
+    """Every video once, in batches of `size`; the last may be smaller, and is cut to a multiple of `world`.
+
+    Raises:
+        ValueError: when there are fewer videos than processes, or `size` cannot be shared among them.
+    """
+    _check_shares(size, world)
+    order = torch.randperm(videos, generator=generator).tolist()
+    batches = [order[start : start + size] for start in range(0, videos, size)]
+    batches[-1] = batches[-1][: len(batches[-1]) // world * world]
+    batches = [batch for batch in batches if batch]
+    if not batches:
+        raise ValueError(f"{videos} videos cannot feed {world} processes: use fewer processes or more videos")
+    return batches
+
+
+def action_batches(actions: Sequence[str], size: int, generator: torch.Generator, world: int = 1) -> list[list[int]]:
+    """Every video once, in batches of `size` of one action each, actions in random order.
+
+    The last batch of an action may be smaller; where it is no pair, or no multiple of `world`, it is filled with
+    other videos of its action, or cut where there are none.
+
+    Raises:
+        ValueError: for a size below 2 or one that cannot be shared among processes, or an action with too few videos.
+    """
+    _check_shares(size, world)
+    least = max(2, world)
+    if size < least:
+        raise ValueError(f"batch_size must be at least {least} for pairs of videos, got {size}")
+    batches = []
+    for action in sorted(set(actions)):
+        members = [video for video, its in enumerate(actions) if its == action]
+        if len(members) < least:
+            raise ValueError(
+                f'pairs of videos of one action are needed, and "{action}" has {len(members)} training video(s), '
+                f"at least {least} are needed: add videos, train on other actions, or choose an objective without "
+                'pairs such as "scl"'
+            )
+        order = [members[i] for i in torch.randperm(len(members), generator=generator)]
+        parts = [order[start : start + size] for start in range(0, len(order), size)]
+        missing = max(least - len(parts[-1]), -len(parts[-1]) % world)
+        if missing <= len(order) - len(parts[-1]):
+            parts[-1] += order[:missing]
+        else:  # no others are left to fill it with: none comes twice
+            parts[-1] = parts[-1][: len(parts[-1]) // world * world]
+        batches += parts
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+
+
+def _check_shares(size: int, world: int) -> None:
+    if size % world:
+        raise ValueError(f"batch_size must be a multiple of the {world} processes, got {size}")
+
+
+def _span(num_frames: int, length: int, sampling: str, generator: torch.Generator) -> tuple[int, int]:
+    """Start and size of what of a video is shown."""
+    check_lengths(num_frames=num_frames, length=length)
+    if sampling == "content":
+        return content_windows(num_frames, 1, generator)[0]
+    if sampling == "published":
+        return 0, num_frames
+    raise ValueError(f'sampling must be "published" or "content", got "{sampling}"')

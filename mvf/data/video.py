@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -14,14 +16,12 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from mvf.data.images import VideoError, image_files, read_image
 from mvf.data.records import frame_slice
-from mvf.data.seeking import DecodedFrame, numbered
 from mvf.files import atomic, cache_folder, read_npy, save_array
 
-VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .mts .m2ts .3gp .ogv".split())
-
 logger = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .mts .m2ts .3gp .ogv".split())
 
 
 class VideoFile:
@@ -247,3 +247,175 @@ def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     except OSError as error:
         logger.warning("frame counts cannot be kept, videos are read again next time: %s", error)
     return values
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Reading a video file from a frame far inside it, without decoding all that lies before.
+
+FAR = 300  # frames: what lies nearer is decoded from the start, about as fast as seeking
+RUN_UP = 1.0  # seconds before the frame to seek to: seeks land late where frames are reordered
+
+# a frame, the width of its pixels over their height, and when it is shown: seconds from the start of its file or NaN
+DecodedFrame = tuple[av.VideoFrame, float, float]
+
+
+def numbered(
+    decode: Callable[[], Iterator[DecodedFrame]],
+    decode_from: Callable[[float], Iterator[DecodedFrame]],
+    times: np.ndarray,
+    first: int,
+) -> Iterator[tuple[int, DecodedFrame]]:
+    """Decoded frames with their numbers, in order and without gaps, beginning at frame `first` or before it.
+
+    A frame found by seeking is known by its time, and from a key frame on only, where decoding is exact. Where the
+    file cannot be sought in, or what is found is not what counting found, all is decoded from the start.
+
+    Args:
+        decode: All frames from the start.
+        decode_from: Frames from about so many seconds on.
+        times: (N,) of all frames, in seconds; NaN where there are none.
+        first: Frame that is wanted first.
+    """
+    done = -1
+    if first >= FAR and np.isfinite(times).all() and (np.diff(times) > 0).all():
+        try:
+            for number, item in _sought(decode_from(times[first] - RUN_UP), times):
+                if number > first and done < 0 or 0 <= done != number - 1:
+                    break  # landed behind the frame, or frames are missing
+                yield number, item
+                done = number
+            else:
+                if done == len(times) - 1:
+                    return
+        except VideoError:  # decoding from the start says what is wrong, if anything is
+            pass
+    for number, item in enumerate(decode()):
+        if number > done:
+            yield number, item
+
+
+def _sought(frames: Iterator[DecodedFrame], times: np.ndarray) -> Iterator[tuple[int, DecodedFrame]]:
+    """Frames from the first key frame on, as long as their times are those of known frames."""
+    exact = False
+    for item in frames:
+        exact = exact or bool(item[0].key_frame)
+        if exact:
+            number = int(np.searchsorted(times, item[2]))
+            if number == len(times) or times[number] != item[2]:
+                return
+            yield number, item
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Single images, and the error that every unreadable video raises.
+
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .tif .tiff".split())
+
+JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # markers
+
+
+class VideoError(ValueError):
+    """A video that cannot be read; the message names the file and the reason."""
+
+
+def natural_key(name: str) -> list[tuple[int, int | str]]:
+    """Sorts numbers inside names by value.
+
+    Example:
+        >>> sorted(["10.png", "9.png"], key=natural_key)
+        ['9.png', '10.png']
+    """
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images with a number in their name that lie in `folder`, in natural order."""
+    found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
+    numbered = [path for path in found if any(map(str.isdecimal, path.stem))]
+    return sorted(numbered, key=lambda path: natural_key(path.name))
+
+
+def read_image(path: Path, flag: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray:
+    """One image, uint8 (H, W, 3) RGB, or (H, W) for `cv2.IMREAD_GRAYSCALE`.
+
+    Raises:
+        VideoError: when the file is not an image, or is cut short, naming it.
+    """
+    try:
+        picture = decode_image(path.read_bytes(), flag)
+    except OSError as error:
+        raise VideoError(f"cannot read {path}: {error.strerror}") from None
+    if picture is None:
+        raise VideoError(f"cannot read {path}: not an image, or damaged")
+    return picture
+
+
+def decode_image(data: bytes, flag: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray | None:
+    """The image in a file's bytes; None where there is none, or only a part of one."""
+    cut = data.startswith(JPEG_START) and data.rfind(JPEG_END) < data.rfind(JPEG_SCAN)  # OpenCV would fill it with grey
+    return None if cut or not data else cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# A range of time of a longer video file, read as if it were a video of its own.
+
+SLACK = 1.0  # seconds that a range may reach beyond the end of its file: annotated times are rounded
+ROUNDING = 1e-6  # seconds: a frame shown at `start` belongs to the range however its time was rounded
+
+
+class Excerpt(VideoFile):
+    """The frames of a video file that are shown from `start` until before `stop`.
+
+    Frames are numbered from 0 by what decodes. Only the range is decoded, wherever in the file it lies, and damage
+    elsewhere in the file does not matter.
+
+    Args:
+        path: A file in any format that FFmpeg reads.
+        start: Seconds from the start of the file.
+        stop: Likewise.
+
+    Raises:
+        ValueError: if the range is empty.
+        VideoError: from every method that reads; also where the file ends more than a second before `stop`.
+    """
+
+    def __init__(self, path: str | Path, start: float, stop: float) -> None:
+        if not 0 <= start < stop < float("inf"):
+            raise ValueError(f"an excerpt needs seconds 0 <= start < stop, got {start} and {stop}")
+        super().__init__(path)
+        self.start, self.stop = float(start), float(stop)
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """(count(),) seconds from `start` at which each frame is shown in the file."""
+        return self._times - self.start
+
+    @property
+    def _source_identity(self) -> str:
+        return f"{super()._source_identity}|{self.start!r} to {self.stop!r} s"
+
+    def _decoded(self) -> Iterator[DecodedFrame]:
+        last = 0.0
+        for frame, aspect, last in self._from_before():
+            if last >= self.stop - ROUNDING:
+                return
+            if last >= self.start - ROUNDING:
+                yield frame, aspect, last
+        if last < self.stop - SLACK:
+            raise VideoError(f"cannot cut {self._range}: the video ends at {last:g} s, is it complete?")
+
+    def _from_before(self) -> Iterator[DecodedFrame]:
+        """Frames from somewhere before the range on; from the start of the file where seeking fails."""
+        for begin in (self.start - RUN_UP, 0.0):
+            frames = super()._decoded(begin)
+            first = next(frames, None)
+            if first is None or begin > 0 and not first[2] <= self.start:
+                continue
+            if np.isnan(first[2]):
+                raise VideoError(f"cannot cut {self._range}: its frames carry no time stamps")
+            return chain([first], frames)
+        return iter(())
+
+    @property
+    def _range(self) -> str:
+        return f"{self.path} from {self.start:g} to {self.stop:g} s"

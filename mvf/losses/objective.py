@@ -24,7 +24,7 @@ class Objective(nn.Module):
     Attributes:
         reads: What of the model it compares: `raw`, `unit` or `projection`.
         views: Views of every video, 1 or 2.
-        sampler: Name in `mvf.data.samplers.SAMPLERS` of how clips and batches are drawn.
+        sampler: Name in `mvf.data.sampling.SAMPLERS` of how clips and batches are drawn.
         labels: What training consumes: `none`, `video` (the action), `phase` (boundaries) or `frame`.
         fewest: Valid frames that every view must have.
         any_views: True for objectives that also take other numbers of views than `views`.

@@ -12,7 +12,7 @@ from mvf.bank import build_bank
 from mvf.bank_files import free_bytes
 from mvf.config import Config
 from mvf.data import VideoList, VideoRecord
-from mvf.data.opening import SHOWN
+from mvf.data.index import SHOWN
 from mvf.models.mvformer import MVFormer
 from mvf.training.run import action_config
 

@@ -20,10 +20,9 @@ from mvf.clip import Clip
 from mvf.config import Config
 from mvf.data import find_config_videos
 from mvf.data.augment import derive_seed
-from mvf.data.dataset import VideoDataset, build_dataset
-from mvf.data.raw import RawClip
+from mvf.data.dataset import RawClip, VideoDataset, build_dataset
+from mvf.data.loading import Plan, check_supervision, epoch_batches, load_batches
 from mvf.device import check_finite, gather_batch, synchronise_batch_norm, world_size
-from mvf.loading import Plan, check_supervision, epoch_batches, load_batches
 from mvf.losses import build_config_loss
 from mvf.models import build_model, load_weights
 from mvf.models.mvformer import MVFormer, MVFormerOutput, pool_reduced

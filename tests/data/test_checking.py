@@ -7,7 +7,7 @@ import pytest
 
 from mvf.config import load_config
 from mvf.data.checking import check_lines
-from mvf.data.opening import SHOWN
+from mvf.data.index import SHOWN
 
 from .footage import write_video
 from .gym_disk import write_kinetics_csv

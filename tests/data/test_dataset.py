@@ -12,7 +12,7 @@ from mvf.config import load_config
 from mvf.data.augment import Augmentation, evaluation_view
 from mvf.data.dataset import VideoDataset, build_dataset, collate
 from mvf.data.records import VideoRecord
-from mvf.data.samplers import Settings
+from mvf.data.sampling import Settings
 from mvf.data.video import VideoError
 from mvf.losses import build_loss
 

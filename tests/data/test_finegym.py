@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from mvf.data import find_videos, video
-from mvf.data.excerpt import Excerpt
-from mvf.data.video import VideoError, VideoFile
+from mvf.data.video import Excerpt, VideoError, VideoFile
 
 from .footage import damage, number_of, write_video
 from .gym_disk import (

@@ -8,9 +8,9 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from mvf.data import matlab
-from mvf.data.images import VideoError
 from mvf.data.matlab import read_arrays
 from mvf.data.penn_raw import read_label
+from mvf.data.video import VideoError
 
 KINDS = ("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "?")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from mvf.data import pickles
-from mvf.data.pickles import read_pickle
+from mvf.data import formats
+from mvf.data.formats import read_pickle
 
 
 class Payload:
@@ -197,7 +197,7 @@ def test_a_pickle_changes_nothing_outside_itself(tmp_path):
     (tmp_path / "a.pkl").write_bytes(code)
     with pytest.raises(ValueError, match="damaged"):
         read_pickle(tmp_path / "a.pkl")
-    assert not any(hasattr(f, "new") for f in (torch._utils._rebuild_tensor_v2, *pickles.STAND_INS.values()))
+    assert not any(hasattr(f, "new") for f in (torch._utils._rebuild_tensor_v2, *formats.STAND_INS.values()))
 
 
 def test_files_that_are_no_pickles_are_named(tmp_path):

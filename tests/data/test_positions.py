@@ -9,12 +9,11 @@ import torch
 
 from mvf.data import find_videos, video
 from mvf.data.dataset import wanted_frames
-from mvf.data.excerpt import Excerpt
-from mvf.data.fitting import ThinnedSource
+from mvf.data.formats import JpegSpans
+from mvf.data.labels import ThinnedSource
 from mvf.data.records import VideoRecord
-from mvf.data.sequence_example import JpegSpans
 from mvf.data.synthetic import SyntheticVideo
-from mvf.data.video import ImageFolder, VideoError, VideoFile
+from mvf.data.video import Excerpt, ImageFolder, VideoError, VideoFile
 from mvf.data.warped import warped
 
 from .footage import number_of, picture, write_images, write_video

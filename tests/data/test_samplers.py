@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from mvf.clip import phase_runs
-from mvf.data.samplers import (
+from mvf.data.sampling import (
     SAMPLERS,
+    SHORTEST_WINDOW,
     Settings,
     action_batches,
     draw_anchors,
@@ -18,7 +19,6 @@ from mvf.data.samplers import (
     find_sampler,
     random_batches,
 )
-from mvf.data.sampling import SHORTEST_WINDOW
 from mvf.losses.objective import shared_sampler
 
 ONE_VIEW = Settings(1)

@@ -4,7 +4,8 @@ import av
 import numpy as np
 import pytest
 
-from mvf.data import seeking, video
+from mvf.data import video
+from mvf.data import video as seeking
 from mvf.data.video import VideoFile
 from tests.data.footage import write_video
 

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 import mvf
 from mvf.__main__ import main
 from mvf.data.dataset import VideoDataset
-from mvf.data.images import VideoError
+from mvf.data.video import VideoError
 from mvf.training.run import read_history, write_epoch
 from tests.conftest import TINY
 from tests.data.footage import write_video
@@ -36,8 +36,8 @@ def test_a_pipe_torn_before_the_worker_counts_as_dead_is_its_death(tiny, tmp_pat
         yield from ()
         raise torn
 
-    monkeypatch.setattr("mvf.loading.DataLoader", loader)
-    monkeypatch.setattr("mvf.loading.PATIENCE", 0.0)
+    monkeypatch.setattr("mvf.data.loading.DataLoader", loader)
+    monkeypatch.setattr("mvf.data.loading.PATIENCE", 0.0)
     with pytest.raises(ChildProcessError, match="a worker that reads data died .*pid unknown.*use fewer workers"):
         mvf.train(tiny(features="online", workers=1), tmp_path / "run")
 

@@ -13,9 +13,8 @@ import torch
 from hypothesis import strategies as st
 from scipy.io import savemat
 
+from mvf.data.formats import crc32c, read_pickle, read_records
 from mvf.data.penn_raw import read_label
-from mvf.data.pickles import read_pickle
-from mvf.data.tfrecord import crc32c, read_records
 
 from ..data.penn_disk import (
     bytes_feature,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from mvf.clip import Clip
 from mvf.config import load_config
-from mvf.data.samplers import SAMPLERS
+from mvf.data.sampling import SAMPLERS
 from mvf.losses import OBJECTIVES, build_config_loss, build_loss
 from mvf.losses.objective import SUPERVISION, parse_objective
 

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from mvf.config import nearest
 from mvf.data.augment import derive_seed
-from mvf.data.images import VideoError
 from mvf.data.records import Coverage, FrameSource, VideoList, VideoRecord
+from mvf.data.video import VideoError
 
 SHOWN = 10  # videos named at most; `Coverage.unreadable` has all
 Named = TypeVar("Named")

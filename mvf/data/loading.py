@@ -18,9 +18,8 @@ from mvf.clip import Clip, phase_runs
 from mvf.config import Config
 from mvf.data import VideoList
 from mvf.data.augment import derive_seed
-from mvf.data.dataset import VideoDataset, collate, draw_clip
-from mvf.data.raw import RawClip
-from mvf.data.samplers import Settings, action_batches, find_sampler, random_batches
+from mvf.data.dataset import RawClip, VideoDataset, collate, draw_clip
+from mvf.data.sampling import Settings, action_batches, find_sampler, random_batches
 from mvf.device import is_main_process, world_size
 
 logger = logging.getLogger(__name__)
