@@ -12,8 +12,7 @@ from pathlib import Path
 from mvf.batch import run_batch
 from mvf.chunks import Chunking, seam_summary
 from mvf.config import load_config
-from mvf.data import find_config_videos
-from mvf.data.checking import check_lines
+from mvf.data import check_lines, find_config_videos
 from mvf.device import is_main_process
 from mvf.embedding import embed_to_file
 from mvf.evaluation import read_report, score_embeddings, write_report

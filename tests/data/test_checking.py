@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvf.config import load_config
-from mvf.data.checking import check_lines
+from mvf.data import check_lines
 from mvf.data.index import SHOWN
 
 from .footage import write_video

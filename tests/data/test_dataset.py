@@ -11,6 +11,7 @@ import mvf.data
 from mvf.config import load_config
 from mvf.data.augment import Augmentation, evaluation_view
 from mvf.data.dataset import VideoDataset, build_dataset, collate
+from mvf.data.datasets import Dataset
 from mvf.data.records import VideoRecord
 from mvf.data.sampling import Settings
 from mvf.data.video import VideoError
@@ -233,14 +234,13 @@ def test_unknown_names_suggest_the_nearest(tmp_path):
         mvf.data.find_config_videos(load_config("folder", data_options={"root": "x"}), "val")
 
 
-def test_a_new_dataset_is_one_new_file(tmp_path, monkeypatch):
-    (tmp_path / "toy.py").write_text(
-        "from mvf.data import VideoList\n"
-        "def find_videos(split, root=None, *, data_seed=0, size=1):\n"
-        "    found = VideoList([]); found.args = (split, root, data_seed, size); return found\n"
-    )
-    monkeypatch.setattr(mvf.data, "__path__", [*mvf.data.__path__, str(tmp_path)])
-    assert "toy" in mvf.data.datasets() and "sampling" not in mvf.data.datasets()
+def test_a_new_dataset_is_one_function_and_one_line(tmp_path, monkeypatch):
+    def find_videos(split, root=None, *, data_seed=0, size=1):
+        found = mvf.data.VideoList([])
+        found.args = (split, root, data_seed, size)
+        return found
+
+    monkeypatch.setitem(mvf.data.DATASETS, "toy", Dataset(find_videos))
     assert mvf.data.find_videos("toy", "train", "here", size=3).args == ("train", "here", 0, 3)
     config = load_config("penn", dataset="toy", data_seed=4, data_root=str(tmp_path), data_options={"size": 2})
     assert mvf.data.find_config_videos(config, "dev").args == ("dev", str(tmp_path), 4, 2)

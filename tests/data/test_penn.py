@@ -9,10 +9,8 @@ import pytest
 import torch
 from scipy.io import loadmat
 
-from mvf.data import datasets, find_videos
-from mvf.data.penn import LAYOUT, SOURCE
-from mvf.data.penn_phases import KEY_EVENTS, WITHOUT_PHASES, find_action, phase_names
-from mvf.data.penn_raw import read_label
+from mvf.data import find_videos
+from mvf.data.datasets.penn import KEY_EVENTS, LAYOUT, SOURCE, WITHOUT_PHASES, find_action, phase_names, read_label
 
 from .footage import number_of, write_video
 from .penn_disk import (
@@ -99,10 +97,6 @@ def test_raw_is_preferred_where_it_has_phases(raw, prepared):
     assert forms() is True and forms(form="prepared") is False
     shutil.rmtree(raw / "penn_action_labels")
     assert forms() is False and forms(form="raw") is True
-
-
-def test_only_the_dataset_is_a_dataset():
-    assert {"penn", "pouring"} <= set(datasets()) and not {"penn_raw", "penn_phases", "prepared"} & set(datasets())
 
 
 def test_missing_data_says_where_it_looked_then_the_layouts_then_the_source(tmp_path):

@@ -9,10 +9,10 @@ import torch
 
 from mvf.data import find_videos, video
 from mvf.data.dataset import wanted_frames
+from mvf.data.datasets.synthetic import SyntheticVideo
 from mvf.data.formats import JpegSpans
 from mvf.data.labels import ThinnedSource
 from mvf.data.records import VideoRecord
-from mvf.data.synthetic import SyntheticVideo
 from mvf.data.video import Excerpt, ImageFolder, VideoError, VideoFile
 from mvf.data.warped import warped
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mvf.data import find_videos
+from mvf.data.datasets.pouring import LAYOUT, PHASE_NAMES, SOURCE
 from mvf.data.formats import crc32c, read_records
-from mvf.data.pouring import LAYOUT, PHASE_NAMES, SOURCE
 
 from .footage import number_of, picture
 from .penn_disk import (

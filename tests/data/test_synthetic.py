@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from mvf.data.synthetic import find_videos
-from mvf.data.synthetic_actions import ACTIONS
-from mvf.data.synthetic_motion import Build, skeleton
+from mvf.data.datasets.synthetic import find_videos
+from mvf.data.datasets.synthetic.actions import ACTIONS
+from mvf.data.datasets.synthetic.motion import Build, skeleton
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHORT = {"repeats": 1, "idle": (0, 8)}
 HASH = """
 import hashlib
-from mvf.data.synthetic import find_videos
+from mvf.data.datasets.synthetic import find_videos
 options = {"height": 64, "repeats": 1, "idle": (0, 8)}
 video = find_videos("train", data_seed=3, actions=("tennis_serve",), train_videos=1, **options)[0]
 print(hashlib.sha256(video.load().tobytes()).hexdigest())

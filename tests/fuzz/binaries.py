@@ -13,8 +13,8 @@ import torch
 from hypothesis import strategies as st
 from scipy.io import savemat
 
+from mvf.data.datasets.penn import read_label
 from mvf.data.formats import crc32c, read_pickle, read_records
-from mvf.data.penn_raw import read_label
 
 from ..data.penn_disk import (
     bytes_feature,

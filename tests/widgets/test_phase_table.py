@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mvf.data.folder import find_videos
+from mvf.data.datasets.folder import find_videos
 from mvf.widgets.phase_table import PhaseTable, phases_of
 
 FRAMES = 12

@@ -1,22 +1,86 @@
-"""Penn Action as published: a folder of frames and a .mat file a video, and phase labels from elsewhere."""
+"""Penn Action: 13 actions with phases; the raw release with boxes and joints, or the prepared form."""
 
 from __future__ import annotations
 
+import io
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from scipy.io import loadmat
 
-from mvf.data.index import Listed
+from mvf.config import nearest
+from mvf.data.datasets.prepared import read_listed
+from mvf.data.index import Listed, collect, dev_part, find_form
 from mvf.data.labels import fit_length, labelled_record, read_table
-from mvf.data.matlab import read_arrays
-from mvf.data.penn_phases import WITHOUT_PHASES, find_action, known_action, phase_names
-from mvf.data.records import FrameSource, VideoRecord
+from mvf.data.records import FrameSource, VideoList, VideoRecord
 from mvf.data.video import ImageFolder, VideoError
+from mvf.files import data_folder
+
+INDEXES = ("train.pkl", "val.pkl")
+SOURCE = (
+    "https://dreamdragon.github.io/PennAction (frames, labels); the releases of Temporal Cycle-Consistency (phase "
+    "labels: TCC in github.com/google-research/google-research) and CARL (prepared: github.com/minghchen/CARL_code)"
+)
+LAYOUT = """accepted layouts (the folder Penn_Action/ or penn_action/ may also be given itself):
+  raw:       {root}/Penn_Action/
+               frames/0001/000001.jpg, 000002.jpg, ...
+               labels/0001.mat, ...                       action, split, joints, boxes
+             {root}/penn_action_labels/                   optional; may also lie in Penn_Action/
+               train/squat/1686.npy, val/..., ...         one phase a frame
+  prepared:  {root}/penn_action/
+               train.pkl, val.pkl                         lists of videos with their phases
+               videos/0001.mp4, ..."""
+
+
+def find_videos(split: str = "val", root: str | Path | None = None, *, form: str = "auto") -> VideoList:
+    """The videos of Penn Action, named like `0001_baseball_pitch`, with phases where there are phase labels.
+
+    The raw form adds boxes and joints. Its split is that of the folder with the phase labels, else the `train` field
+    of the label file. jump_rope and strum_guitar have no phases and do not count. Where phases and frames differ in
+    number the longer are resampled (`mvf.data.labels`). Videos with damaged labels or a gap between their frames are
+    left out.
+
+    Args:
+        split: `train`, `val`, or `dev`: a fixed fifth of `train`.
+        root: The folder that holds Penn_Action/ or penn_action/; empty: `$MVF_DATA`, else `~/mvf_data`.
+        form: `raw`, `prepared`, or `auto`: raw when it has phase labels, else prepared, else raw without phases.
+
+    Raises:
+        ValueError: if neither form is there, saying where it looked, or a prepared index would run code.
+    """
+    root = data_folder(root)
+    places = {
+        "raw": [folder / "frames" for folder in (root / "Penn_Action", root / "penn_action", root)],
+        "prepared": [
+            folder / index for folder in (root / "penn_action", root / "Penn_Action", root) for index in INDEXES
+        ],
+    }
+    phase_files = find_phase_files(root)
+    if not phase_files:
+        places = dict(reversed(places.items()))
+    form, folder = find_form(form, places, root, LAYOUT, SOURCE)
+    part = "val" if split == "val" else "train"
+    if form == "prepared":
+        listed = read_listed(folder / f"{part}.pkl", _describe)
+    else:
+        listed = read_raw(folder, phase_files, part)
+    return collect(dev_part(listed) if split == "dev" else listed)
+
+
+def _describe(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
+    action = known_action(str(entry["name"]).lstrip("0123456789_"))
+    return None if action in WITHOUT_PHASES else (action, phase_names(action))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Penn Action as published: a folder of frames and a .mat file a video, and phase labels from elsewhere.
 
 PHASE_FOLDER = "penn_action_labels"
 FIELDS = ("action", "x", "y", "visibility", "bbox", "train")
@@ -123,8 +187,8 @@ def read_label(path: str | Path) -> PennLabel:
         VideoError: when it is absent, damaged, cut short, or lacks a field, naming the file.
     """
     try:
-        fields = read_arrays(Path(path).read_bytes(), FIELDS)
-    except (OSError, ValueError) as error:
+        fields = loadmat(io.BytesIO(Path(path).read_bytes()), variable_names=FIELDS)
+    except Exception as error:  # on a damaged file loadmat raises whatever its parts do
         raise VideoError(f"cannot read {path}: damaged or cut short ({type(error).__name__}: {error})") from None
     missing = [name for name in FIELDS if name not in fields]
     if missing:
@@ -150,3 +214,69 @@ def _is_train(path: str | Path, values: np.ndarray) -> bool:
     if values.size != 1 or values.ravel()[0] not in (1, -1):
         raise VideoError(f"{path}: train is {values.tolist()}, wanted 1 (train) or -1 (val)")
     return bool(values.ravel()[0] == 1)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Words for Penn Action's phases: the key events of its 13 actions that have phases.
+
+# Dwibedi et al., CVPR 2019, https://arxiv.org/abs/1904.07846, table 2
+KEY_EVENTS = MappingProxyType(
+    {
+        "baseball_pitch": ("knee fully up", "arm fully stretched out", "ball release"),
+        "baseball_swing": ("bat swung back fully", "bat hits ball"),
+        "bench_press": ("bar fully down",),
+        "bowl": ("ball swung fully back", "ball release"),
+        "clean_and_jerk": ("bar at hip", "fully squatting", "standing", "begin thrusting", "beginning balance"),
+        "golf_swing": ("stick swung fully back", "stick hits ball"),
+        "jumping_jacks": (
+            "hands at shoulder (going up)",
+            "hands above head",
+            "hands at shoulders (going down)",
+        ),
+        "pullup": ("chin above bar",),
+        "pushup": ("head at floor",),
+        "situp": ("abs fully crunched",),
+        "squat": ("hips at knees (going down)", "hips at floor", "hips at knee (going up)"),
+        "tennis_forehand": ("racket swung fully back", "racket touches ball"),
+        "tennis_serve": ("ball released from hand", "racket swung fully back", "ball touches racket"),
+    }
+)
+WITHOUT_PHASES = ("jump_rope", "strum_guitar")
+
+
+def phase_names(action: str) -> tuple[str, ...]:
+    """Words for the phases of an action: before, between and after its key events.
+
+    Example:
+        >>> phase_names("bowl")
+        ('to ball swung fully back', 'to ball release', 'after ball release')
+    """
+    events = KEY_EVENTS[action]
+    return (*(f"to {event}" for event in events), f"after {events[-1]}")
+
+
+def find_action(text: str) -> str:
+    """The name of an action however it is spelled, also of one without phases; empty where there is no such action.
+
+    Example:
+        >>> find_action("push_ups"), find_action("Jumping-Jack"), find_action("juggling")
+        ('pushup', 'jumping_jacks', '')
+    """
+    known = {_letters(action): action for action in (*KEY_EVENTS, *WITHOUT_PHASES)}
+    return known.get(_letters(text), "")
+
+
+def known_action(text: str) -> str:
+    """The name of an action however it is spelled.
+
+    Raises:
+        VideoError: when there is no such action, naming the nearest.
+    """
+    action = find_action(text)
+    if not action:
+        raise VideoError(f'unknown action "{text}"; {nearest(text, KEY_EVENTS)}')
+    return action
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z]", "", text.lower()).rstrip("s")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mvf.data.synthetic_motion import SIDES
+from mvf.data.datasets.synthetic.motion import SIDES
 
 ACTOR, THING, OTHER = 1, 2, 3  # owners of pixels
 FINE = 2  # figures are drawn this much larger, then averaged

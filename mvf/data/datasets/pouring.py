@@ -6,10 +6,10 @@ import re
 from functools import partial
 from pathlib import Path
 
+from mvf.data.datasets.prepared import read_listed
 from mvf.data.formats import SequenceExample, read_examples
 from mvf.data.index import Listed, collect, dev_part, find_form
 from mvf.data.labels import labelled_record
-from mvf.data.prepared import read_listed
 from mvf.data.records import VideoList
 from mvf.files import data_folder
 

@@ -1,4 +1,4 @@
-"""What FineGym99 and FineGym288 share: gymnastics events, whose frames are labelled with the element they belong to.
+"""FineGym99 and FineGym288: gymnastics events, whose frames are labelled with the element they belong to.
 
 An event is one exercise of one gymnast, a few seconds to two minutes of a competition video. The raw form cuts events
 out of the source videos by the published times; the prepared form has a file for each event.
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from mvf.config import nearest
+from mvf.data.datasets.prepared import read_listed
 from mvf.data.index import Listed, collect, dev_part, find_form
-from mvf.data.prepared import read_listed
 from mvf.data.records import VideoList, VideoRecord
 from mvf.data.video import ROUNDING, VIDEO_SUFFIXES, Excerpt, VideoError, natural_key
 from mvf.files import data_folder
@@ -30,6 +30,8 @@ LAYOUT = """accepted layouts (the folder FineGym/ may also be given itself; any 
              videos/VIDEO_ID.mp4, ...  (or source_videos/; whole source videos)
   prepared:  EDITION_train_v1.0.pkl, EDITION_val.pkl (lists of id, name, video_file, seq_len, frame_label, event_label),
              the video files that they name, or these in videos/"""
+LAYOUT_99 = LAYOUT.replace("EDITION", "gym99")
+LAYOUT_288 = LAYOUT.replace("EDITION", "gym288") + "\n  optional:  additional_v1.0.pkl (unlabelled training events)"
 STAGES = ("first", "last", "all")
 EVENTS = {1: "vault", 2: "floor exercise", 3: "balance beam", 4: "uneven bars"}
 EVENT = re.compile(r"(.+)_(E_\d+_\d+)")
@@ -194,3 +196,48 @@ def _phases(segments: Segments, times: np.ndarray) -> np.ndarray:
     for start, end, label in sorted(segments):
         phases[(times >= start - ROUNDING) & (times < end - ROUNDING)] = label
     return phases
+
+
+def find_gym99(
+    split: str = "val", root: str | Path | None = None, *, form: str = "auto", stage: str = "all"
+) -> VideoList:
+    """The events of FineGym99: `phases` are element classes, -1 outside all elements.
+
+    Events that cannot be used are left out and named in `.coverage`: the source video is absent or ends more than a
+    second before the event does, or the json lacks the event or one of its elements.
+
+    Args:
+        split: `train`, `val`, or `dev`: a fixed fifth of `train`.
+        root: Its folder, or the folder that holds it; empty: `$MVF_DATA`, else `~/mvf_data`.
+        form: `raw`, `prepared`, or `auto`: prepared where its files are there, else raw.
+        stage: An element with several stages (a vault has three) has a time stamp for each. Its frames are those of
+            the `first` stage, of the `last`, or `all` from the start of the first to the end of the last. Only `raw`.
+
+    Raises:
+        ValueError: if the data are missing, or an annotation file is not what it should be.
+    """
+    return find_events("gym99", split, root, form, stage)
+
+
+def find_gym288(
+    split: str = "val",
+    root: str | Path | None = None,
+    *,
+    form: str = "auto",
+    stage: str = "all",
+    additional: bool = True,
+) -> VideoList:
+    """The events of FineGym288, as `find_gym99` describes them.
+
+    Args:
+        split: `train`, `val`, or `dev`: a fixed fifth of the labelled events of `train`.
+        root: As there.
+        form: As there.
+        stage: As there.
+        additional: Add the unlabelled events of `additional_v1.0.pkl`, where it is there, to `train`. In the raw form
+            they are cut from their source video, or else read from the file that the list names.
+
+    Raises:
+        ValueError: as there.
+    """
+    return find_events("gym288", split, root, form, stage, additional)

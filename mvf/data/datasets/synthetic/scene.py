@@ -10,17 +10,16 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from sklearn.datasets import load_sample_image
 
-from mvf.data.synthetic_actions import ACTIONS, Action
-from mvf.data.synthetic_drawing import ACTOR, OTHER, Figure
-from mvf.data.synthetic_motion import SIDES, Build, part, skeleton
-from mvf.data.synthetic_timeline import loiter, stroll
+from mvf.data.datasets.synthetic.actions import ACTIONS, Action, loiter, stroll
+from mvf.data.datasets.synthetic.drawing import ACTOR, OTHER, Figure
+from mvf.data.datasets.synthetic.motion import SIDES, Build, part, skeleton
 
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 MARGIN = 0.12  # of the background on each side, room for the camera to pan
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """What sets a split's people and places apart.
 
     Attributes:
@@ -39,16 +38,16 @@ class Look:
     floors: tuple[tuple[int, int, int], ...]
 
 
-LOOKS = {
-    "train": Look(
+APPEARANCES = {
+    "train": Appearance(
         (0.0, 0.44), (0.8, 1.2), (0.96, 1.02), (0.92, 1.08), ((0, 25), (95, 125)),
         ((176, 150, 120), (110, 120, 128), (96, 132, 110)),
     ),
-    "dev": Look(
+    "dev": Appearance(
         (0.44, 0.6), (0.9, 1.3), (0.93, 0.98), (0.9, 1.0), ((30, 55), (140, 160)),
         ((150, 140, 132), (120, 140, 150)),
     ),
-    "val": Look(
+    "val": Appearance(
         (0.6, 1.0), (0.95, 1.35), (1.0, 1.06), (1.0, 1.14), ((60, 92), (128, 175)),
         ((188, 172, 150), (92, 108, 140), (150, 112, 96)),
     ),
@@ -90,7 +89,9 @@ def make_camera(draw: np.random.Generator, frames: int, height: int, width: int)
     return Camera(height, width, np.radians(draw.uniform(6, 13)), draw.uniform(0.5, 0.66) * height, pan)
 
 
-def cast_actor(draw: np.random.Generator, camera: Camera, look: Look, action: Action, poses: np.ndarray) -> Figure:
+def cast_actor(
+    draw: np.random.Generator, camera: Camera, look: Appearance, action: Action, poses: np.ndarray
+) -> Figure:
     """The actor, a stature being 66 to 88 % of the frame unless the action needs more room."""
     build = _build(draw, look)
     points = _carry(skeleton(poses, build, action.hands), poses, action)
@@ -109,7 +110,9 @@ def cast_actor(draw: np.random.Generator, camera: Camera, look: Look, action: Ac
     return _dress(draw, look, _anatomy(seen) if mirror else seen, scale, camera.floor(x, y), ACTOR, action.thing)
 
 
-def cast_bystanders(draw: np.random.Generator, camera: Camera, look: Look, count: int, actor: Figure) -> list[Figure]:
+def cast_bystanders(
+    draw: np.random.Generator, camera: Camera, look: Appearance, count: int, actor: Figure
+) -> list[Figure]:
     """`count` people, standing or walking, mostly behind the actor."""
     people, frames, ground = [], len(camera.pan), actor.floor[0, 1] - camera.pan[0, 1]
     for _ in range(count):
@@ -130,14 +133,20 @@ def cast_bystanders(draw: np.random.Generator, camera: Camera, look: Look, count
 
 
 def _dress(
-    draw: np.random.Generator, look: Look, seen: dict, scale: float, floor: np.ndarray, owner: int, thing: str = ""
+    draw: np.random.Generator,
+    look: Appearance,
+    seen: dict,
+    scale: float,
+    floor: np.ndarray,
+    owner: int,
+    thing: str = "",
 ) -> Figure:
     """Clothes somebody, and takes their points from statures to pixels."""
     points = {name: (at * scale + floor).astype(np.float32) for name, at in seen.items()}
     return Figure(points, float(scale), draw.uniform(*look.bulk), _clothes(draw, look), owner, floor, thing)
 
 
-def _build(draw: np.random.Generator, look: Look) -> Build:
+def _build(draw: np.random.Generator, look: Appearance) -> Build:
     legs, arms = draw.uniform(*look.legs), draw.uniform(0.96, 1.05)
     usual = Build()
     return Build(
@@ -176,7 +185,7 @@ def _anatomy(points: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"_".join(other.get(word, word) for word in name.split("_")): at for name, at in points.items()}
 
 
-def _clothes(draw: np.random.Generator, look: Look) -> dict[str, np.ndarray]:
+def _clothes(draw: np.random.Generator, look: Appearance) -> dict[str, np.ndarray]:
     skin = np.array(SKINS[draw.integers(len(SKINS))]) * draw.uniform(0.93, 1.05)
     shirt, trousers = _dye(draw, look, (120, 230), (120, 235)), _dye(draw, look, (20, 150), (50, 150))
     fixed = {"metal": (178, 182, 190), "dark": (44, 46, 54), "ball": (214, 236, 70), "strings": (222, 222, 206)}
@@ -192,7 +201,9 @@ def _clothes(draw: np.random.Generator, look: Look) -> dict[str, np.ndarray]:
     }
 
 
-def _dye(draw: np.random.Generator, look: Look, saturation: tuple[int, int], value: tuple[int, int]) -> np.ndarray:
+def _dye(
+    draw: np.random.Generator, look: Appearance, saturation: tuple[int, int], value: tuple[int, int]
+) -> np.ndarray:
     hue = draw.uniform(*look.hues[draw.integers(len(look.hues))])
     colour = np.uint8([[[round(hue), round(draw.uniform(*saturation)), round(draw.uniform(*value))]]])
     return cv2.cvtColor(colour, cv2.COLOR_HSV2RGB)[0, 0].astype(float)
@@ -205,7 +216,7 @@ def _photograph(name: str) -> np.ndarray:
     return photograph
 
 
-def _crop(draw: np.random.Generator, look: Look, height: int, width: int) -> np.ndarray:
+def _crop(draw: np.random.Generator, look: Appearance, height: int, width: int) -> np.ndarray:
     """A piece of a photograph from the split's region, (height, width, 3) float, maybe flipped."""
     photograph = _photograph(PHOTOGRAPHS[draw.integers(len(PHOTOGRAPHS))])
     low, high = (round(share * photograph.shape[1]) for share in look.region)
@@ -216,7 +227,7 @@ def _crop(draw: np.random.Generator, look: Look, height: int, width: int) -> np.
     return piece[:, :: -1 if draw.integers(2) else 1].astype(np.float32)
 
 
-def make_background(draw: np.random.Generator, camera: Camera, look: Look) -> np.ndarray:
+def make_background(draw: np.random.Generator, camera: Camera, look: Appearance) -> np.ndarray:
     """A photograph as the wall and a floor before it: (H + margins, W + margins, 3) float32 in [0, 255]."""
     margin = round(MARGIN * camera.height), round(MARGIN * camera.width)
     height, width = camera.height + 2 * margin[0], camera.width + 2 * margin[1]

@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 
 from mvf.config import nearest
+from mvf.data.datasets.synthetic.actions import ACTIONS, Timeline, perform
+from mvf.data.datasets.synthetic.drawing import ACTOR, THING, Canvas, Figure, shadow
+from mvf.data.datasets.synthetic.motion import JOINTS
+from mvf.data.datasets.synthetic.scene import APPEARANCES as LOOKS
+from mvf.data.datasets.synthetic.scene import Camera, cast_actor, cast_bystanders, make_background, make_camera
 from mvf.data.records import Coverage, VideoList, VideoRecord
-from mvf.data.synthetic_actions import ACTIONS
-from mvf.data.synthetic_drawing import ACTOR, THING, Canvas, Figure, shadow
-from mvf.data.synthetic_motion import JOINTS
-from mvf.data.synthetic_scene import LOOKS, Camera, cast_actor, cast_bystanders, make_background, make_camera
-from mvf.data.synthetic_timeline import Timeline, perform
 
 VERSION = 1  # of the renderer: raise it with any change of pixels
 

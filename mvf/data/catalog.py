@@ -1,0 +1,179 @@
+"""The videos of any data set, found by its name; and what would be found of it, in words."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mvf.config import Config, nearest
+from mvf.data.datasets import DATASETS, SPLITS, Dataset
+from mvf.data.index import named
+from mvf.data.records import Coverage, VideoList
+from mvf.files import data_folder
+
+SHOWN_ACTIONS = 20
+
+logger = logging.getLogger(__name__)
+
+
+def find_videos(name: str, split: str = "val", root: str | Path | None = None, **options: Any) -> VideoList:
+    """The videos of one split of a dataset, with their labels; nothing is decoded yet but what checking needs.
+
+    Args:
+        name: A dataset, like `synthetic` or `folder`.
+        split: `train`, `val`, or `dev`: a part of the training videos to choose settings on.
+        root: Where its files lie, relative to the working directory; empty: `$MVF_DATA`, else `~/mvf_data`.
+        **options: Keywords of that dataset.
+
+    Raises:
+        ValueError: for an unknown dataset, split or option (the nearest is named), and for missing or bad data.
+    """
+    return _usable(_find(name, split, root, options), name, split)
+
+
+def find_config_videos(config: Config, split: str, allow_empty: bool = False) -> VideoList:
+    """The videos of one split of the dataset that `config` names.
+
+    `data_seed` and `fps` reach the datasets that know them; `data_options` overrides both.
+
+    Args:
+        config: The settings.
+        split: `train`, `dev` or `val`.
+        allow_empty: Return an empty list, instead of an error, when none of the videos can be used.
+    """
+    known = _options(_dataset(config.dataset).find_videos)
+    options = {key: getattr(config, key) for key in ("data_seed", "fps")}
+    for key, value in options.items():
+        if value and key not in known:
+            logger.warning("%s=%s changes nothing: %s has no such option", key, value, config.dataset)
+    options = {key: value for key, value in options.items() if key in known} | config.data_options
+    videos = _find(config.dataset, split, config.data_root, options)
+    if config.action:
+        videos = _of_action(videos, config.action, split)
+    return videos if allow_empty else _usable(videos, config.dataset, split)
+
+
+def layout(name: str) -> tuple[str, str]:
+    """The layouts that a dataset accepts, with `{root}` for its folder, and where its data are published."""
+    dataset = _dataset(name)
+    return dataset.layout, dataset.source
+
+
+def splits(name: str) -> tuple[str, ...]:
+    """The splits that a dataset has: all of them, but for one that serves only for training.
+
+    Example:
+        >>> splits("penn"), splits("kinetics400")
+        (('train', 'dev', 'val'), ('train', 'dev'))
+    """
+    return _dataset(name).splits
+
+
+def _of_action(videos: VideoList, action: str, split: str) -> VideoList:
+    """Videos of one action; which actions unreadable videos show is not known, so all of them stay named."""
+    actions = sorted({record.action for record in videos})
+    if split == "train" and action not in actions:
+        raise ValueError(f'no training video shows action "{action}"; {nearest(action, actions)}')
+    chosen = VideoList([record for record in videos if record.action == action])
+    unreadable = videos.coverage.unreadable
+    chosen.coverage = Coverage(len(chosen), len(chosen) + len(unreadable), unreadable)
+    chosen.action_assumed = getattr(videos, "action_assumed", False)
+    return chosen
+
+
+def _find(name: str, split: str, root: str | Path | None, options: dict[str, Any]) -> VideoList:
+    find = _dataset(name).find_videos
+    if split not in SPLITS:
+        raise ValueError(f'unknown split "{split}"; {nearest(split, SPLITS)}')
+    known = _options(find)
+    for option in options:
+        if option not in known:
+            raise ValueError(f'{name} has no option "{option}"; {nearest(option, known)}')
+    return find(split, root or None, **options)
+
+
+def _usable(videos: VideoList, name: str, split: str) -> VideoList:
+    """Refuses to train on nothing; a validation split of which nothing is left is empty, and its coverage says why."""
+    reasons = videos.coverage.unreadable
+    if reasons and not videos and split == "train":
+        lines = "".join(f"\n  {line}" for line in named(reasons))
+        raise ValueError(f"none of the {len(reasons)} {name} {split} videos can be used:{lines}")
+    return videos
+
+
+def _dataset(name: str) -> Dataset:
+    if name not in DATASETS:
+        raise ValueError(f'unknown dataset "{name}"; {nearest(name, DATASETS)}')
+    return DATASETS[name]
+
+
+def _options(find: Callable[..., VideoList]) -> tuple[str, ...]:
+    return tuple(name for name in inspect.signature(find).parameters if name not in ("split", "root"))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What would be found of a data set, in words: nothing is trained.
+
+
+def check_lines(config: Config) -> Iterator[str]:
+    """What is found, what is left out and why, the layouts that are accepted, and where the data are published.
+
+    Raises:
+        ValueError: if nothing is there, and for annotation files that are not what they should be.
+    """
+    root = data_folder(config.data_root)
+    accepted, source = layout(config.dataset)
+    if accepted:
+        yield f"{config.dataset} in {root}"
+    for split in ("train", "val"):
+        if split not in splits(config.dataset):
+            yield f"{split}: none, {config.dataset} serves only for training"
+            continue
+        with _without_log():  # the same is said below
+            videos = find_config_videos(config, split, allow_empty=True)
+        yield f"{split}: {_found(videos)}"
+        yield from (f"  {line}" for line in (*_actions(videos), *_resampled(videos)))
+        yield from (f"  left out {line}" for line in named(videos.coverage.unreadable))
+    if accepted:
+        yield accepted.format(root=root)
+    if source:
+        yield f"published: {source}"
+
+
+def _found(videos: VideoList) -> str:
+    labelled = sum("phases" in record.annotations for record in videos)
+    boxed = sum(not {"actor_box", "actor_mask"}.isdisjoint(record.annotations) for record in videos)
+    found = videos.coverage
+    return f"{found.found} of {found.expected} videos, {labelled} with phases, {boxed} with actor boxes or masks"
+
+
+def _actions(videos: VideoList) -> list[str]:
+    """Number of videos of each action, where there are several actions; of many actions only the range."""
+    actions = Counter(record.action for record in videos)
+    if len(actions) > SHOWN_ACTIONS:
+        return [f"{len(actions)} actions of {min(actions.values())} to {max(actions.values())} videos"]
+    return [f"{action}: {count}" for action, count in sorted(actions.items())] if len(actions) > 1 else []
+
+
+def _resampled(videos: VideoList) -> list[str]:
+    noted = [record for record in videos if record.note]
+    if not noted:
+        return []
+    first = f"{noted[0].name}: {noted[0].note}"
+    return [f"{len(noted)} whose labels and frames differ in number, the longer resampled ({first})"]
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    above = logging.getLogger("mvf.data")
+    before = above.level
+    above.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        above.setLevel(before)

@@ -1,0 +1,42 @@
+"""One module a data set, and the table that names them: a new data set is one file and one line here.
+
+docs/add_a_dataset.md shows how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mvf.data.datasets import finegym, folder, kinetics400, penn, pouring, synthetic
+from mvf.data.records import VideoList
+
+SPLITS = ("train", "dev", "val")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where the videos of a data set are found.
+
+    Attributes:
+        find_videos: Function of (split, root, *, options...) -> VideoList; its keywords are the data set's options.
+        layout: The accepted layouts of its files, with `{root}` for its folder; empty where there are none.
+        source: Where its data are published.
+        splits: The splits that it has: all of them, but for one that serves only for training.
+    """
+
+    find_videos: Callable[..., VideoList]
+    layout: str = ""
+    source: str = ""
+    splits: tuple[str, ...] = SPLITS
+
+
+DATASETS: Mapping[str, Dataset] = {
+    "synthetic": Dataset(synthetic.find_videos),
+    "folder": Dataset(folder.find_videos, folder.LAYOUT),
+    "penn": Dataset(penn.find_videos, penn.LAYOUT, penn.SOURCE),
+    "pouring": Dataset(pouring.find_videos, pouring.LAYOUT, pouring.SOURCE),
+    "finegym99": Dataset(finegym.find_gym99, finegym.LAYOUT_99, finegym.SOURCE),
+    "finegym288": Dataset(finegym.find_gym288, finegym.LAYOUT_288, finegym.SOURCE),
+    "kinetics400": Dataset(kinetics400.find_videos, kinetics400.LAYOUT, kinetics400.SOURCE, kinetics400.SPLITS),
+}
