@@ -25,8 +25,7 @@ from tqdm import tqdm
 from mvf.config import load_config
 from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.protocol import grouped
-from mvf.evaluation.scoring import UNORDERED
-from mvf.evaluation.tasks import NEIGHBOURS, action_task
+from mvf.evaluation.scoring import NEIGHBOURS, UNORDERED, action_task
 from mvf.metrics.kendall import order_agreement
 from mvf.metrics.neighbours import nearest_by_video
 

@@ -30,8 +30,7 @@ from mvf.data import find_videos
 from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo, fuse_video, pool_video
 from mvf.evaluation.controls import position_clock, untrained_model, windows
-from mvf.evaluation.scoring import Protocol, count_phases, score_rounds
-from mvf.evaluation.tasks import Rounds
+from mvf.evaluation.scoring import Protocol, Rounds, count_phases, score_rounds
 from mvf.models.mvformer import MVFormer
 from mvf.plotting import Table
 from mvf.workflow import open_model

@@ -31,7 +31,7 @@ from mvf.evaluation.controls import (
     position_clock,
     untrained_model,
 )
-from mvf.evaluation.tasks import Rounds
+from mvf.evaluation.scoring import Rounds
 from mvf.metrics.neighbours import one_thread
 from mvf.plotting import Table
 from mvf.training.run import Run

@@ -9,7 +9,7 @@ import numpy as np
 
 from mvf.attention import MappedFrames, map_frames
 from mvf.data import VideoList, VideoRecord, find_config_videos
-from mvf.evaluation.choosing import best_map, choose_head
+from mvf.evaluation.localization import best_map, choose_head
 from mvf.evaluation.regions import is_annotated, read_regions
 from mvf.metrics import attention_overlap
 from mvf.models.mvformer import model_of

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mvf import plotting
-from mvf.evaluation.verdicts import FEWEST, mean_interval
+from mvf.evaluation.bootstrap import FEWEST, mean_interval
 
 PLACES = (
     "entity_1",

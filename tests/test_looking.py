@@ -8,7 +8,7 @@ import pytest
 import mvf
 from mvf import looking
 from mvf.data.records import VideoList, VideoRecord
-from mvf.evaluation.choosing import choose_head
+from mvf.evaluation.localization import choose_head
 from mvf.metrics import attention_auroc
 from mvf.workflow import Subject
 

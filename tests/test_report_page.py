@@ -14,7 +14,7 @@ from PIL import Image
 from mvf import plotting
 from mvf.config import load_config
 from mvf.evaluation import write_report
-from mvf.evaluation.verdicts import combine, paired_interval, verdict
+from mvf.evaluation.bootstrap import combine, paired_interval, verdict
 from mvf.report import comparison, media, page, sections, write_page
 from mvf.report.comparison import gaps_of
 from mvf.report.markup import Html

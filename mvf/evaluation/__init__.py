@@ -1,7 +1,7 @@
 """The protocol of the four tasks, with the controls that tell whether their scores mean anything."""
 
+from mvf.evaluation.external import score_embeddings
 from mvf.evaluation.protocol import evaluate
-from mvf.evaluation.referee import score_embeddings
 from mvf.evaluation.report import read_report, write_report
 
 __all__ = ["evaluate", "read_report", "score_embeddings", "write_report"]

@@ -16,7 +16,7 @@ from mvf.config import Config
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo, evaluating, pool_features, video_features
-from mvf.evaluation.tasks import Rounds
+from mvf.evaluation.scoring import Rounds
 from mvf.models import build_model
 from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
 

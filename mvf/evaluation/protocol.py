@@ -18,10 +18,20 @@ from mvf.evaluation.controls import (
     position_clock,
     untrained_model,
 )
-from mvf.evaluation.localize import localize
+from mvf.evaluation.localization import localize
 from mvf.evaluation.report import add_kinds, empty_report, header, score_report, verdicts
-from mvf.evaluation.scoring import Protocol, Scored, alignment, count_phases, score_rounds, video_pieces
-from mvf.evaluation.tasks import Features, Rounds, kept_frames, standardiser
+from mvf.evaluation.scoring import (
+    Features,
+    Protocol,
+    Rounds,
+    Scored,
+    alignment,
+    count_phases,
+    kept_frames,
+    score_rounds,
+    standardiser,
+    video_pieces,
+)
 from mvf.models.mvformer import ModelPerAction, MVFormer
 
 __all__ = ["evaluate"]

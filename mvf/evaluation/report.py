@@ -9,8 +9,10 @@ from pathlib import Path
 from mvf.config import Config
 from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo
+from mvf.evaluation.bootstrap import paired_interval, verdict
 from mvf.evaluation.controls import Clock, apply_clock
 from mvf.evaluation.scoring import (
+    SCORES,
     Protocol,
     Scored,
     alignment,
@@ -19,8 +21,6 @@ from mvf.evaluation.scoring import (
     score_rounds,
     video_pieces,
 )
-from mvf.evaluation.tasks import SCORES
-from mvf.evaluation.verdicts import paired_interval, verdict
 from mvf.files import atomic
 from mvf.losses import build_config_loss
 from mvf.models.mvformer import MVFormer

@@ -10,8 +10,8 @@ import numpy as np
 
 from mvf.config import DATA_FIELDS, Config
 from mvf.evaluation import read_report
+from mvf.evaluation.bootstrap import combine, mean_interval
 from mvf.evaluation.scoring import KEPT
-from mvf.evaluation.verdicts import combine, mean_interval
 from mvf.files import data_folder
 from mvf.plotting.report import control_name, score_groups
 from mvf.tables.trials import FEWEST, Difference

@@ -10,7 +10,7 @@ import numpy as np
 
 from mvf import plotting
 from mvf.evaluation import read_report
-from mvf.evaluation.verdicts import FEWEST, paired_interval
+from mvf.evaluation.bootstrap import FEWEST, paired_interval
 from mvf.results import REPORT, matching_folders
 from mvf.sights import supervision
 from mvf.tables.paper import Column, Row

@@ -8,8 +8,8 @@ import torch
 from mvf.data import find_config_videos
 from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation import evaluate, read_report, write_report
+from mvf.evaluation.bootstrap import combine
 from mvf.evaluation.controls import position_clock
-from mvf.evaluation.verdicts import combine
 from mvf.models import build_model
 from tests.evaluation.test_scoring import TRAIN, VAL
 

@@ -9,9 +9,8 @@ import torch
 
 import mvf
 from mvf.evaluation.controls import embed_controls
-from mvf.evaluation.knockouts import _differences, knock_outs
+from mvf.evaluation.knockouts import REMOVALS, _differences, knock_outs
 from mvf.evaluation.protocol import clocks_of, grouped
-from mvf.evaluation.removal import REMOVALS
 from mvf.evaluation.report import score_report
 from mvf.evaluation.scoring import KEPT, Scored, score_rounds
 from mvf.models.mvformer import ModelPerAction

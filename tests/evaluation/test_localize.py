@@ -6,7 +6,7 @@ import torch
 
 from mvf.attention import SAMPLED_FRAMES as FRAMES
 from mvf.data.records import VideoList, VideoRecord
-from mvf.evaluation.localize import localize
+from mvf.evaluation.localization import localize
 from mvf.evaluation.regions import body_parts, box_region, mask_region
 
 GRID, SIZE = 4, 32

@@ -8,8 +8,7 @@ from mvf.attention import SAMPLED_FRAMES as FRAMES
 from mvf.attention import sampled
 from mvf.attention import sampled_maps as look
 from mvf.data.records import VideoList, VideoRecord
-from mvf.evaluation.choosing import best_map, choose_head
-from mvf.evaluation.localize import localize
+from mvf.evaluation.localization import best_map, choose_head, localize
 from tests.evaluation.test_localize import SIZE, Backbone, Model, Source, figure_joints, make_record
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mvf.config import load_config
-from mvf.evaluation.referee import match, read_embeddings, read_labels, score_embeddings
+from mvf.evaluation.external import match, read_embeddings, read_labels, score_embeddings
 from tests.evaluation.test_scoring import TRAIN, VAL, make_videos
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mvf
-from mvf.evaluation.removal import (
+from mvf.evaluation.knockouts import (
     REMOVALS,
     actor_patches,
     measure_removal,

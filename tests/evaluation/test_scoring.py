@@ -2,8 +2,17 @@ import numpy as np
 import pytest
 
 from mvf.embedding import EmbeddedVideo
-from mvf.evaluation.scoring import Protocol, alignment, count_phases, kind_accuracy, label_fractions, score_rounds
-from mvf.evaluation.tasks import compact, kept_frames, standardiser
+from mvf.evaluation.scoring import (
+    Protocol,
+    alignment,
+    compact,
+    count_phases,
+    kept_frames,
+    kind_accuracy,
+    label_fractions,
+    score_rounds,
+    standardiser,
+)
 from mvf.metrics import (
     alignment_error,
     event_times,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mvf.evaluation.verdicts import combine, mean_interval, paired_interval, verdict
+from mvf.evaluation.bootstrap import combine, mean_interval, paired_interval, verdict
 
 
 def naive_interval(first, second, resamples=3000):

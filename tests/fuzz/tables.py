@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mvf.data import VideoList, find_videos
 from mvf.data.labels import mask_files, read_boxes, read_masks, read_phases
 from mvf.data.video import ImageFolder
-from mvf.evaluation.referee import match, read_embeddings, read_labels
+from mvf.evaluation.external import match, read_embeddings, read_labels
 
 from ..data.footage import write_images, write_video
 from ..data.gym_disk import write_finegym99_raw, write_kinetics_csv

@@ -8,7 +8,7 @@ import pytest
 
 from mvf import plotting
 from mvf.evaluation import write_report
-from mvf.evaluation.verdicts import paired_interval
+from mvf.evaluation.bootstrap import paired_interval
 from mvf.tables import draw
 from mvf.tables.draw import draw_tables, scores
 from mvf.tables.paper import paper_tables
