@@ -50,7 +50,7 @@ lab: $(VENV)/installed
 
 figures: $(VENV)/installed
 	cd notebooks && $(CURDIR)/$(BIN)/papermill figures.ipynb ../runs/figures.ipynb
-	$(BIN)/python -m mvf.tables.card
+	$(BIN)/python bench/card.py
 
 clean:
 	rm -rf runs $(VENV) $(LOWEST)

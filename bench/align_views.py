@@ -3,7 +3,7 @@
     python bench/align_views.py RUN [RUN ...] VIDEOS [--warps 5]
 
 `VIDEOS` holds `<take>_cam<N>.mp4`. For every ordered pair of cameras of a take the query and the reference are each
-cut to a window of 50 to 80 % and played at a piecewise tempo of 0.6 to 1.6 (`mvf.data.warped.random_warp`), otherwise
+cut to a window of 50 to 80 % and played at a piecewise tempo of 0.6 to 1.6 (`random_warp` in warped.py), otherwise
 the identity wins. Error of a frame: instants (frames of the take) between it and the frame it is aligned with; only
 frames whose instant lies within the reference's window count, since the others have no right answer. The median is
 over all frames of all pairs of one set of warps; the table has its mean over warps and runs, and two standard
@@ -27,19 +27,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm.auto import tqdm
+from warped import random_warp
 
 import mvf
 from mvf.alignment import align
 from mvf.data.records import VideoRecord
 from mvf.data.video import VideoFile
-from mvf.data.warped import random_warp
 from mvf.embedding import fuse_video, pool_features, video_features
 from mvf.evaluation.controls import backbone_motion, position_clock, untrained_model
 from mvf.metrics.neighbours import one_thread
 from mvf.models.mvformer import MVFormer
-from mvf.plotting import Table
 from mvf.training.run import Run
-from mvf.workflow import clean_bank
+from mvf.workbench.notebook.session import clean_bank
+from mvf.workbench.plotting import Table
 
 NAME = re.compile(r"(?P<take>.+)_cam(?P<camera>\d+)")
 METHODS = {"nearest": ("nearest", False), "dtw, closed ends": ("dtw", False), "dtw, open ends": ("dtw", True)}

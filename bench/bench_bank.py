@@ -33,12 +33,12 @@ from scipy import stats
 import mvf
 import mvf.device
 import mvf.files
-from mvf import workflow
 from mvf.bank import FeatureBank, build_bank
 from mvf.data import find_config_videos
 from mvf.files import atomic
 from mvf.models import build_model
-from mvf.workflow import open_subject, stored_or_new_report
+from mvf.workbench.notebook import session
+from mvf.workbench.notebook.session import open_session, stored_or_new_report
 
 EPOCHS, LONGER, TARGET = 20, 60, 8.0  # times faster at LONGER epochs, making the bank included
 BANKED = {"features": "banked", "bank_views": 4}
@@ -181,8 +181,8 @@ def judge(out: Path, name: str, preset: str, settings: dict[str, Any]) -> dict[s
     """
     folder = out / f"{''.join(c if c.isalnum() else '_' for c in name)}-{settings['seed']}"
     mvf.train(mvf.load_config(preset, **settings), folder)  # refuses a run of other settings
-    workflow.clean_bank = lambda model, config: FeatureBank(model.backbone, None, config.precision)
-    return stored_or_new_report(open_subject(folder))["cropped"]
+    session.clean_bank = lambda model, config: FeatureBank(model.backbone, None, config.precision)
+    return stored_or_new_report(open_session(folder))["cropped"]
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ import torch
 from bench_lstp import peak_bytes
 
 from mvf.models.fusion import MultiEntityTemporalFusion
-from mvf.plotting import Table
+from mvf.workbench.plotting import Table
 
 FRAMES, ENTITIES = (80, 160, 240, 500, 1000, 2000), (1, 3, 6)
 QUICK = ((80, 1), (80, 6), (240, 6))

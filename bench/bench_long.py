@@ -32,7 +32,7 @@ from mvf.chunks import Chunking, Seam, seam_jumps
 from mvf.data.records import VideoRecord
 from mvf.data.video import VideoFile
 from mvf.models import build_model
-from mvf.workflow import open_model
+from mvf.workbench.notebook.session import open_model
 
 FPS, EVERY = 30, 0.25  # frames a second of the video; seconds between samples of memory
 LIMIT = 3072  # MiB

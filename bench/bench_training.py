@@ -40,8 +40,8 @@ from mvf.data import loading
 from mvf.data.records import FrameSource, pick_frames
 from mvf.device import DTYPES, resolve_precision
 from mvf.models import backbone
-from mvf.plotting.movies import save_animation
 from mvf.training.trainer import Trainer
+from mvf.workbench.plotting.movies import save_animation
 
 BESIDE = ("decoding", "augmentation")
 STEP = ("waiting for the batch", "backbone", "pooling", "fusion", "loss", "backward", "optimiser")

@@ -20,7 +20,7 @@ from sklearn.datasets import load_sample_image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mvf.widgets import AttentionBrowser  # noqa: E402
+from mvf.workbench.widgets import AttentionBrowser  # noqa: E402
 from tests.widgets.page import Page, start_browser  # noqa: E402
 
 FRAMES = 120

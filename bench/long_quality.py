@@ -32,8 +32,8 @@ from mvf.embedding import EmbeddedVideo, fuse_video, pool_video
 from mvf.evaluation.controls import position_clock, untrained_model, windows
 from mvf.evaluation.scoring import Protocol, Rounds, count_phases, score_rounds
 from mvf.models.mvformer import MVFormer
-from mvf.plotting import Table
-from mvf.workflow import open_model
+from mvf.workbench.notebook.session import open_model
+from mvf.workbench.plotting import Table
 
 ENTITIES = {1: "runs/merge_1", 3: "runs/merge", 6: "runs/merge_6"}
 SETS = {(1, 2): (36, 24), (6, 9): (12, 10), (17, 17): (5, 5), (60, 60): (3, 3)}  # repeats: training, validation videos

@@ -5,8 +5,8 @@
 For every seed a model is trained and judged without merging, one with each share of `--merge`, and the first is judged
 again with merging switched on, untrained for it. Runs that `--out` already holds are gone on with or read. The table
 has the difference of the means over seeds, the 95 % interval of a paired bootstrap over the validation videos with
-seeds pooled (`mvf.tables.trials.compare`), and the difference of every seed. `-p num_frames 80` or `-p entities 6` ask
-the same of other sizes: give each an `--out` of its own.
+seeds pooled (`mvf.workbench.tables.trials.compare`), and the difference of every seed. `-p num_frames 80` or
+`-p entities 6` ask the same of other sizes: give each an `--out` of its own.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 
 import mvf
 from mvf.config import Config
-from mvf.plotting import Table
-from mvf.results import SCORES, spread
-from mvf.tables.differences import NOTES, difference_cell
-from mvf.tables.paper import Column
-from mvf.tables.trials import compare, trial_values
-from mvf.workflow import open_subject, stored_or_new_report
+from mvf.workbench.notebook.session import open_session, stored_or_new_report
+from mvf.workbench.plotting import Table
+from mvf.workbench.tables.notes import NOTES, difference_cell
+from mvf.workbench.tables.rows import Column
+from mvf.workbench.tables.runs import SCORES, spread
+from mvf.workbench.tables.trials import compare, trial_values
 
 PLACE = "cropped"
 
@@ -31,7 +31,7 @@ PLACE = "cropped"
 def judged(config: Config, folder: Path) -> dict:
     """The report of a run, trained and judged where that is not done yet."""
     mvf.train(config, folder)
-    return stored_or_new_report(open_subject(folder))
+    return stored_or_new_report(open_session(folder))
 
 
 def reports_of(options: argparse.Namespace) -> dict[str, list[dict]]:

@@ -33,9 +33,9 @@ from mvf.evaluation.controls import (
 )
 from mvf.evaluation.scoring import Rounds
 from mvf.metrics.neighbours import one_thread
-from mvf.plotting import Table
 from mvf.training.run import Run
-from mvf.workflow import clean_bank, with_data
+from mvf.workbench.notebook.session import clean_bank, with_data
+from mvf.workbench.plotting import Table
 
 METHODS = {"nearest": ("nearest", False), "dtw, closed ends": ("dtw", False), "dtw, open ends": ("dtw", True)}
 

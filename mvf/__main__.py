@@ -9,21 +9,20 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from mvf.batch import run_batch
 from mvf.chunks import Chunking, seam_summary
 from mvf.config import load_config
 from mvf.data import check_lines, find_config_videos
 from mvf.device import is_main_process
 from mvf.embedding import embed_to_file
 from mvf.evaluation import read_report, score_embeddings, write_report
-from mvf.executors import EXECUTORS
 from mvf.files import atomic
-from mvf.job_options import parse_options
-from mvf.report import write_page
-from mvf.sizes import Assumptions, read_rates, sizes_page
-from mvf.tables.plan import plan, unique_jobs
 from mvf.training import train
-from mvf.workflow import embed_splits, open_model, open_subject, report_on, summary
+from mvf.workbench.notebook.session import embed_splits, open_model, open_session, report_on, summary
+from mvf.workbench.report import write_page
+from mvf.workbench.tables.batch import run_batch
+from mvf.workbench.tables.executors import EXECUTORS, parse_options
+from mvf.workbench.tables.plan import plan, unique_jobs
+from mvf.workbench.tables.sizes import Assumptions, read_rates, sizes_page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,9 +154,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         report = score_embeddings(source, options.labels, config)
         out = options.out or source.with_suffix(".metrics.json")
     else:
-        subject = open_subject(source, **dict(options.p))
-        report = report_on(subject.model, subject.config, embed_splits(subject.model, subject.config))
-        out = options.out or subject.report
+        session = open_session(source, **dict(options.p))
+        report = report_on(session.model, session.config, embed_splits(session.model, session.config))
+        out = options.out or session.report
     write_report(report, out)
     sys.stdout.write(summary(report) + f"\n  report {out}\n")
 

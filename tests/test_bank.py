@@ -7,7 +7,6 @@ import torch
 
 import mvf
 from mvf import bank as bank_module
-from mvf import pages
 from mvf.bank import BankStore, FeatureBank, build_bank
 from mvf.bank_files import decode, encode
 from mvf.data import find_config_videos
@@ -15,6 +14,7 @@ from mvf.data.augment import build_augmentation
 from mvf.data.records import VideoRecord, in_pieces
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import pool_reduced
+from mvf.workbench import notebook
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def test_one_read_gives_the_rows_of_all_layers_in_the_order_asked_for(clips, tmp
 def test_the_notebook_shows_the_size_before_anything_is_made(tiny, clips):
     config = tiny(features="banked", bank_dtype="int8", bank_channels=16, seed=77)
     model = mvf.build_model(config, backbone())
-    table = pages.bank_table(config, model, clips)
+    table = notebook.bank_table(config, model, clips)
     bank = build_bank(config, model.backbone, clips)
     whole = bank.predicted_bytes(clips, 2)
     size = f"{whole / 1e9:.3f}"
@@ -245,4 +245,4 @@ def test_the_notebook_shows_the_size_before_anything_is_made(tiny, clips):
     assert not list(bank.folder.rglob("view*"))
     bank.ensure(clips, 2)
     assert not bank.predicted_bytes(clips, 2) and bank.predicted_bytes(clips, 2, whole=True) == whole > 0
-    assert pages.bank_table(tiny(features="online"), model, clips).rows[0][0] == "online: nothing is stored"
+    assert notebook.bank_table(tiny(features="online"), model, clips).rows[0][0] == "online: nothing is stored"

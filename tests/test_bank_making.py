@@ -21,7 +21,7 @@ from tqdm import tqdm
 import mvf
 from mvf import bank as bank_maker
 from mvf import bank as bank_module
-from mvf import bank_files, pages
+from mvf import bank_files
 from mvf.bank import BankStore, FeatureBank, FeatureMaker, build_bank
 from mvf.bank_files import is_whole, write_checked
 from mvf.chunks import Chunking
@@ -30,6 +30,7 @@ from mvf.data.augment import build_augmentation
 from mvf.data.records import VideoRecord
 from mvf.embedding import embed_pieces
 from mvf.files import hidden_beside
+from mvf.workbench import notebook
 from tests.test_bank import Noise, backbone, make
 
 
@@ -306,7 +307,7 @@ def test_the_notebook_names_the_bank_of_the_device_that_training_takes_and_makes
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)  # then fp16, as no CPU has it
     config, clips = tiny(features="banked", precision="auto", compile=True), noise(2, 2)
     model = mvf.build_model(config, backbone())
-    table = pages.bank_table(config, model, clips)
+    table = notebook.bank_table(config, model, clips)
     assert not own_cache.exists()
     trained = copy.copy(model.backbone)
     trained.compiled = True
@@ -317,7 +318,7 @@ def test_the_notebook_names_the_bank_of_the_device_that_training_takes_and_makes
 
 def test_the_notebook_names_every_bank_of_a_training_with_one_model_an_action(tiny):
     config = tiny(features="banked", bank_channels=8, per_action=True)
-    table = pages.bank_table(config, mvf.build_model(config, backbone()), find_config_videos(config, "train"))
+    table = notebook.bank_table(config, mvf.build_model(config, backbone()), find_config_videos(config, "train"))
     runs = [replace(config, per_action=False, action=action) for action in ("jumping_jacks", "squat")]
     banks = [build_bank(run, backbone(), find_config_videos(run, "train")) for run in runs]
     assert table.notes == tuple(str(bank.folder) for bank in banks) and banks[0].folder != banks[1].folder

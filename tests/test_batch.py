@@ -19,12 +19,12 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import mvf
-from mvf import batch, executors
 from mvf.__main__ import main
-from mvf.notebook import run_config
-from mvf.tables import plan as plan_module
-from mvf.tables.paper import paper_tables
-from mvf.tables.plan import notebook_parameters, plan, unique_jobs
+from mvf.workbench.notebook import run_config
+from mvf.workbench.tables import batch, executors
+from mvf.workbench.tables import plan as plan_module
+from mvf.workbench.tables.plan import notebook_parameters, plan, unique_jobs
+from mvf.workbench.tables.rows import paper_tables
 from tests.conftest import TINY
 
 SMALL = {"dataset": "synthetic", **{name: value for name, value in TINY.items() if name != "layers"}}
@@ -164,7 +164,7 @@ def test_a_failing_run_is_named_and_the_others_go_on(quick, tmp_path, capsys):
 def test_killed_and_started_again_it_redoes_nothing(quick, tmp_path):
     out = tmp_path / "runs"
     code = (
-        f"import mvf.batch as b, pathlib; b.NOTEBOOK = pathlib.Path({str(quick)!r})\n"
+        f"import mvf.workbench.tables.batch as b, pathlib; b.NOTEBOOK = pathlib.Path({str(quick)!r})\n"
         f"b.run_batch(['table5'], 1, {str(out)!r}, {{}})"
     )
     first = subprocess.Popen([sys.executable, "-c", code])

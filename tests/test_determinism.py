@@ -14,7 +14,7 @@ import torch
 
 import mvf
 from mvf.training.run import read_history
-from mvf.workflow import embed_splits, report_on
+from mvf.workbench.notebook.session import embed_splits, report_on
 from tests.conftest import TINY
 
 TIMINGS = ("seconds", "frames_per_second")

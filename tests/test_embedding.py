@@ -17,14 +17,14 @@ from tests.data.footage import write_video
 
 
 @pytest.fixture
-def subject(tiny):
+def session(tiny):
     config = tiny()
     torch.manual_seed(0)
     return mvf.build_model(config), mvf.data.find_config_videos(config, "val")[:3]
 
 
-def test_embeddings_are_the_models_on_the_whole_video(subject):
-    model, records = subject
+def test_embeddings_are_the_models_on_the_whole_video(session):
+    model, records = session
     embedded = mvf.embed(model, records, precision="fp32")
     for video, record in zip(embedded, records):
         frames = torch.from_numpy(record.load()).permute(0, 3, 1, 2)
@@ -35,15 +35,15 @@ def test_embeddings_are_the_models_on_the_whole_video(subject):
         assert len(video.phases) == len(video.embeddings) == record.num_frames
 
 
-def test_features_then_fusion_is_the_same(subject):
-    model, records = subject
+def test_features_then_fusion_is_the_same(session):
+    model, records = session
     patches, cls = video_features(model, records[0], precision="fp32")
     direct = mvf.embed(model, records[:1], precision="fp32")[0].embeddings
     np.testing.assert_allclose(embed_features(model, patches, cls), direct, atol=1e-5)
 
 
-def test_the_bank_gives_nearly_the_same_and_the_mode_is_kept(subject, tmp_path):
-    model, records = subject
+def test_the_bank_gives_nearly_the_same_and_the_mode_is_kept(session, tmp_path):
+    model, records = session
     model.train()
     direct = mvf.embed(model, records, precision="fp32")
     cached = mvf.embed(model, records, cache=FeatureBank(model.backbone, None, "fp32", tmp_path))
@@ -52,8 +52,8 @@ def test_the_bank_gives_nearly_the_same_and_the_mode_is_kept(subject, tmp_path):
         assert (a.embeddings * b.embeddings).sum(1).min() > 0.999
 
 
-def test_out_streams_to_disk_and_a_second_call_goes_on(subject, tmp_path):
-    model, records = subject
+def test_out_streams_to_disk_and_a_second_call_goes_on(session, tmp_path):
+    model, records = session
     direct = mvf.embed(model, records, precision="fp32")
     first = mvf.embed(model, records[:2], out=tmp_path / "shards", precision="fp32")
     stamps = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "shards").glob("*.npy")}
@@ -65,8 +65,8 @@ def test_out_streams_to_disk_and_a_second_call_goes_on(subject, tmp_path):
     assert isinstance(first[0].embeddings, np.memmap)
 
 
-def test_more_videos_than_files_may_be_open_are_allowed_or_refused_before_the_first(subject, tmp_path, monkeypatch):
-    model, records = subject
+def test_more_videos_than_files_may_be_open_are_allowed_or_refused_before_the_first(session, tmp_path, monkeypatch):
+    model, records = session
     limits = {"now": (600, 4096)}
     monkeypatch.setattr(files.resource, "getrlimit", lambda _: limits["now"])
     monkeypatch.setattr(files.resource, "setrlimit", lambda _, wanted: limits.update(now=wanted))
@@ -154,8 +154,8 @@ def _but_last(replace_file, last):
     return lambda source, target: (last if str(source).endswith(".part") else replace_file)(source, target)
 
 
-def test_out_of_another_model_is_refused(subject, tiny, tmp_path):
-    model, records = subject
+def test_out_of_another_model_is_refused(session, tiny, tmp_path):
+    model, records = session
     mvf.embed(model, records[:1], out=tmp_path / "shards")
     torch.manual_seed(1)
     with pytest.raises(ValueError, match="another model"):
@@ -173,6 +173,6 @@ def test_chunks_keep_every_frame_once_in_order(length, chunk, overlap):
     assert kept == list(range(length))
 
 
-def test_a_bad_overlap_is_refused(subject):
+def test_a_bad_overlap_is_refused(session):
     with pytest.raises(ValueError, match="overlap=4"):
-        mvf.embed(*subject, chunk=4, overlap=4)
+        mvf.embed(*session, chunk=4, overlap=4)

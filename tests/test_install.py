@@ -24,7 +24,7 @@ def imported_libraries(folder):
                 names.add(node.module.split(".")[0])
             elif isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}
-    return names - sys.stdlib_module_names - {"mvf", "tests"}
+    return names - sys.stdlib_module_names - {"mvf", "tests", "bench"}
 
 
 def declared(*extras):

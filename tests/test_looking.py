@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import mvf
-from mvf import looking
 from mvf.data.records import VideoList, VideoRecord
 from mvf.evaluation.localization import choose_head
 from mvf.metrics import attention_auroc
-from mvf.workflow import Subject
+from mvf.workbench.notebook import attention
+from mvf.workbench.notebook.session import Session
 
 LOOK = {"videos": 1, "layer": -1, "image_size": None, "stored_frames": 4}
 
@@ -56,9 +56,9 @@ def look_at(config, model, monkeypatch, tmp_path):
 
     def run(val, train=(), report=None, network=model, **look):
         splits = {"val": VideoList(val), "train": VideoList(train)}
-        monkeypatch.setattr(looking, "find_config_videos", lambda config, split: splits[split])
-        subject = Subject(tmp_path, network, config, tmp_path)
-        return looking.look_at(subject, report or {}, LOOK | look)
+        monkeypatch.setattr(attention, "find_config_videos", lambda config, split: splits[split])
+        session = Session(tmp_path, network, config, tmp_path)
+        return attention.look_at(session, report or {}, LOOK | look)
 
     return run
 

@@ -1,6 +1,6 @@
 import pytest
 
-from mvf.notebook import read_parameters, run_config
+from mvf.workbench.notebook import read_parameters, run_config
 
 DECLARED = {
     "__annotations__": {"dataset": str, "entities": int, "overrides": dict},

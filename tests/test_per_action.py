@@ -9,7 +9,7 @@ import torch
 import mvf
 from mvf.models.mvformer import ModelPerAction
 from mvf.training.run import load_run, read_history
-from mvf.workflow import embed_splits, open_model, report_on
+from mvf.workbench.notebook.session import embed_splits, open_model, report_on
 
 ACTIONS = ("jumping_jacks", "squat")
 

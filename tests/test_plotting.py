@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvf import plotting
+from mvf.workbench import plotting
 
 SCORES = ("classification", "progression", "kendall_tau", "retrieval@5", "retrieval@10", "retrieval@15")
 

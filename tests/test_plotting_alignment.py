@@ -4,8 +4,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from mvf.plotting.alignment import plot_alignment, plot_transfer
-from mvf.plotting.style import PAGE, phase_colours
+from mvf.workbench.plotting.alignment import plot_alignment, plot_transfer
+from mvf.workbench.plotting.style import PAGE, phase_colours
 
 
 def frames(count, start=0, height=8, width=6):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvf import plotting
+from mvf.workbench import plotting
 
 
 def row(auroc, lift, **others):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mvf.plotting.knockouts import knockouts_table, plot_knockouts
-from mvf.plotting.style import PAGE, save_figure
-from mvf.plotting.temporal import attention_by_distance, plot_temporal_attention
+from mvf.workbench.plotting.attention import attention_by_distance, plot_temporal_attention
+from mvf.workbench.plotting.knockouts import knockouts_table, plot_knockouts
+from mvf.workbench.plotting.style import PAGE, save_figure
 
 
 def random_weights(frames=6, length=6, entities=2):

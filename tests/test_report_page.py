@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvf import plotting
 from mvf.config import load_config
 from mvf.evaluation import write_report
 from mvf.evaluation.bootstrap import combine, paired_interval, verdict
-from mvf.report import comparison, media, page, sections, write_page
-from mvf.report.comparison import gaps_of
-from mvf.report.markup import Html
-from mvf.report.reading import changed_videos, judge, localization_differences, read_story
 from mvf.training.run import HISTORY, claim_folder, write_history
+from mvf.workbench import plotting
+from mvf.workbench import report as page
+from mvf.workbench.report import sections, write_page
+from mvf.workbench.report import sections as comparison
+from mvf.workbench.report import sections as media
+from mvf.workbench.report.reading import changed_videos, judge, localization_differences, read_story
+from mvf.workbench.report.sections import Html, gaps_of
 
 SCORES = {"classification": 0.5, "progression": 0.4, "kendall_tau": 0.6, "retrieval@5": 0.3, "retrieval@10": 0.2}
 VIDEOS = [f"squat_{i}" for i in range(6)]

@@ -2,8 +2,16 @@
 
 import pytest
 
-from mvf.results import grouped, matching_folders, row_name, runs_table, tables
-from mvf.sights import ENTITIES, by_entity, differences_table
+from mvf.workbench.tables.runs import (
+    ENTITIES,
+    by_entity,
+    differences_table,
+    grouped,
+    matching_folders,
+    row_name,
+    runs_table,
+    tables,
+)
 
 RUN = {
     "dataset": "synthetic", "data_seed": 11, "preset": "synthetic", "objective": "scl", "sampling": "content",

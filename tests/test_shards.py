@@ -14,14 +14,14 @@ import pytest
 import torch
 
 import mvf
+from bench.warped import warped
 from mvf import chunks, embedding
 from mvf.chunks import Chunking, Part, Shards
-from mvf.data.warped import warped
 from mvf.embedding import embed_to_file, fingerprint
 from mvf.files import clear_leftovers
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import ModelPerAction, MVFormer
-from mvf.workflow import Subject, stored_or_new_report
+from mvf.workbench.notebook.session import Session, stored_or_new_report
 from tests.conftest import TINY
 
 CHUNKING = Chunking(16)
@@ -87,14 +87,18 @@ def test_a_model_is_the_same_after_saving_loading_and_moving_its_backbone(tmp_pa
 
 
 def test_the_report_of_another_model_with_the_same_weights_is_not_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr("mvf.workflow.evaluate", lambda *args, **kwargs: {"scores": {}, "of": "nobody"})
-    monkeypatch.setattr("mvf.workflow._cost", lambda *args: {})
-    splits = mvf.workflow.Splits([], [], [], [], None)
+    monkeypatch.setattr(
+        "mvf.workbench.notebook.session.evaluate", lambda *args, **kwargs: {"scores": {}, "of": "nobody"}
+    )
+    monkeypatch.setattr("mvf.workbench.notebook.session._cost", lambda *args: {})
+    splits = mvf.workbench.notebook.session.Splits([], [], [], [], None)
     config = mvf.load_config("synthetic", **TINY)
-    subject, other = (Subject(tmp_path / "w.pth", build(**k), config, tmp_path) for k in ({}, {"positions": "none"}))
-    assert stored_or_new_report(subject, splits)["of"] == "nobody"
-    monkeypatch.setattr("mvf.workflow.evaluate", lambda *args, **kwargs: {"scores": {}, "of": "the other"})
-    assert stored_or_new_report(subject, splits)["of"] == "nobody", "it is stored"
+    session, other = (Session(tmp_path / "w.pth", build(**k), config, tmp_path) for k in ({}, {"positions": "none"}))
+    assert stored_or_new_report(session, splits)["of"] == "nobody"
+    monkeypatch.setattr(
+        "mvf.workbench.notebook.session.evaluate", lambda *args, **kwargs: {"scores": {}, "of": "the other"}
+    )
+    assert stored_or_new_report(session, splits)["of"] == "nobody", "it is stored"
     assert stored_or_new_report(other, splits)["of"] == "the other"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mvf.__main__ import main
 from mvf.config import load_config
-from mvf.sizes import DATA, Assumptions, Rate, Size, read_rates, size, sizes_page
+from mvf.workbench.tables.sizes import DATA, Assumptions, Rate, Size, read_rates, size, sizes_page
 
 RATE = """[backbone_vitb8_224_fp32]
 per_second = 2.0

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import mvf
+from bench.warped import warped
 from mvf.chunks import Chunking, Piece, chunk_bounds, chunks_from, fused_pieces, seam_jumps, seam_summary
-from mvf.data.warped import warped
 from mvf.embedding import embed_pieces
 from tests.conftest import TINY
 
@@ -23,7 +23,7 @@ FADE = {"chunk": 40, "overlap": 20, "fade": True}
 
 
 @pytest.fixture
-def subject(tiny):
+def session(tiny):
     """A model and a video of 150 frames that runs back and forth."""
     torch.manual_seed(0)
     record = mvf.data.find_config_videos(tiny(), "val")[0]
@@ -45,18 +45,18 @@ def joined(pieces):
 
 
 @pytest.mark.parametrize("chunking", [Chunking(40), Chunking(40, 10), Chunking(**FADE), Chunking(40, 30, True, True)])
-def test_a_stream_goes_on_from_any_piece_to_the_same_bits(subject, chunking):
-    pieces = list(embed_pieces(*subject, chunking, precision="fp32"))
+def test_a_stream_goes_on_from_any_piece_to_the_same_bits(session, chunking):
+    pieces = list(embed_pieces(*session, chunking, precision="fp32"))
     assert [p.start for p in pieces] == [0, *(p.stop for p in pieces[:-1])] and pieces[-1].stop == 150
     for index in {1, len(pieces) // 2, len(pieces) - 1}:
         piece = pieces[index]
-        rest = list(embed_pieces(*subject, chunking, precision="fp32", start=piece.start))
+        rest = list(embed_pieces(*session, chunking, precision="fp32", start=piece.start))
         np.testing.assert_array_equal(joined(rest), joined(pieces[index:]))
         np.testing.assert_array_equal([p.disagreement for p in rest], [p.disagreement for p in pieces[index:]])
 
 
-def test_a_fade_is_the_linear_cross_fade_of_the_two_chunks(subject):
-    model, record = subject
+def test_a_fade_is_the_linear_cross_fade_of_the_two_chunks(session):
+    model, record = session
     tokens = torch.randn(60, 3, 16)
     with torch.no_grad():
         first, last = (model.fuse_tokens(t[None]).embeddings[0].numpy() for t in (tokens[:40], tokens[20:]))
@@ -104,8 +104,8 @@ def test_one_clock_leaves_nothing_of_the_seams_of_a_clock():
             assert seam.disagreement == (0 if chunking.overlap else pytest.approx(np.nan, nan_ok=True))
 
 
-def test_with_one_clock_a_frame_has_the_time_of_the_whole_video(subject):
-    model, record = subject
+def test_with_one_clock_a_frame_has_the_time_of_the_whole_video(session):
+    model, record = session
     with torch.no_grad():
         for weight in model.fusion.blocks.parameters():
             weight.zero_()  # then a frame is its token and its time alone
@@ -147,19 +147,19 @@ def test_memory_does_not_grow_with_the_video():
     assert max(held) <= (2 * 256 + 32) * 3 * 8 * 4
 
 
-def test_a_call_that_fails_leaves_gradients_on_and_the_model_in_its_mode(subject, tmp_path, monkeypatch):
+def test_a_call_that_fails_leaves_gradients_on_and_the_model_in_its_mode(session, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise MemoryError("no room for attention")
 
-    model, record = subject
+    model, record = session
     monkeypatch.setattr(model, "fuse_tokens", fail)
     with pytest.raises(MemoryError, match="room") as caught:  # which holds every frame, as a notebook's last error does
         mvf.embed(model.train(), [record], out=tmp_path / "out", **FADE)
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled() and model.training and caught.tb
 
 
-def test_a_video_that_ends_early_is_named(subject):
-    model, _ = subject
+def test_a_video_that_ends_early_is_named(session):
+    model, _ = session
     with pytest.raises(ValueError, match="ended after 64 frames, 100 were counted"):
         list(fused_pieces(model, iter([torch.zeros(64, 3, 16)]), 100, Chunking(80)))
 
@@ -173,8 +173,8 @@ def test_a_chunking_that_cannot_be_is_refused(settings, message):
 
 
 @pytest.mark.parametrize("settings", [{"chunk": 40}, FADE])
-def test_what_is_written_chunk_by_chunk_is_what_is_given_at_once(subject, tmp_path, settings):
-    model, record = subject
+def test_what_is_written_chunk_by_chunk_is_what_is_given_at_once(session, tmp_path, settings):
+    model, record = session
     direct = mvf.embed(model, [record], precision="fp32", **settings)[0].embeddings
     (video,) = mvf.embed(model, [record], out=tmp_path, precision="fp32", **settings)
     assert isinstance(video.embeddings, np.memmap) and video.embeddings.dtype == np.float32
@@ -204,8 +204,8 @@ def interrupt(monkeypatch, pieces):
     monkeypatch.setattr(Part, "append", once)
 
 
-def test_what_follows_the_noted_frames_is_written_over(subject, tmp_path, monkeypatch):
-    model, record = subject
+def test_what_follows_the_noted_frames_is_written_over(session, tmp_path, monkeypatch):
+    model, record = session
     direct = mvf.embed(model, [record], precision="fp32", **FADE)[0].embeddings
     with monkeypatch.context() as patch:
         interrupt(patch, 3)
@@ -217,10 +217,10 @@ def test_what_follows_the_noted_frames_is_written_over(subject, tmp_path, monkey
     )
 
 
-def test_a_part_of_another_video_of_this_name_is_started_over(subject, tmp_path, monkeypatch):
+def test_a_part_of_another_video_of_this_name_is_started_over(session, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    model, record = subject
+    model, record = session
     other = replace(warped(record, np.arange(150)[::-1]), name=record.name)
     with monkeypatch.context() as patch:
         interrupt(patch, 2)
@@ -236,7 +236,7 @@ KILLED = """
 import json, os, signal, sys
 import numpy as np, torch
 import mvf
-from mvf.data.warped import warped
+from bench.warped import warped
 from mvf.chunks import Part
 out, pieces, config = sys.argv[1], int(sys.argv[2]), mvf.load_config("synthetic", **json.loads(sys.argv[3]))
 torch.manual_seed(0)
@@ -252,14 +252,14 @@ mvf.embed(model, [record], out=out, precision="fp32", chunk=40, overlap=20, fade
 """
 
 
-def test_a_killed_process_is_gone_on_with_to_the_same_bits(subject, tmp_path):
+def test_a_killed_process_is_gone_on_with_to_the_same_bits(session, tmp_path):
     arguments = [sys.executable, "-c", KILLED, str(tmp_path), "4", json.dumps(TINY)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     died = subprocess.run(arguments, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert died.returncode == -signal.SIGKILL, died.stderr
     (note,) = tmp_path.glob(".*.progress.json")
     assert 0 < json.loads(note.read_text())["frames"] < 150
-    model, record = subject
+    model, record = session
     read = []
     source = type(record.source).frames
     with pytest.MonkeyPatch.context() as patch:
@@ -270,8 +270,8 @@ def test_a_killed_process_is_gone_on_with_to_the_same_bits(subject, tmp_path):
     np.testing.assert_array_equal(resumed, direct)
 
 
-def test_the_default_chunking_writes_what_it_always_wrote(subject, tmp_path):
-    model, record = subject
+def test_the_default_chunking_writes_what_it_always_wrote(session, tmp_path):
+    model, record = session
     mvf.embed(model, [record], out=tmp_path, chunk=40)
     assert set(json.loads((tmp_path / "made_by.json").read_text())) == {"model", "chunk", "overlap"}
     (path,) = tmp_path.glob("*.npy")

@@ -24,7 +24,7 @@ ANYWHERE = ("device", "workers")  # a run may go on elsewhere
 STATE = ("epoch", "step", "history", "model", "loss", "optimizer", "generators")
 ACTIONS = "actions"  # of a run with one model an action: the folder of their runs
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, TypeError, ValueError)
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

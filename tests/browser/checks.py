@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mvf
-from mvf.plotting import overlay
+from mvf.workbench.plotting import overlay
 from tests.browser.lab import wait_for
 
 SLIDER = "input[type=range]"

@@ -31,12 +31,12 @@ def folder(tmp_path_factory):
 def run(folder, cache):
     """Folder of a tiny trained run with its report, so that notebooks only look."""
     import mvf
-    from mvf import workflow
+    from mvf.workbench.notebook import session
 
     config = mvf.load_config("synthetic", **{**TINY, "epochs": 1, "data_options": DATA})
     trained = mvf.train(config, folder / "run")
-    splits = workflow.embed_splits(trained.model, trained.config)
-    workflow.report_on(trained.model, trained.config, splits, trained.folder / "metrics.json")
+    splits = session.embed_splits(trained.model, trained.config)
+    session.report_on(trained.model, trained.config, splits, trained.folder / "metrics.json")
     return trained
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.warped import warped
 from mvf.data import find_videos, video
 from mvf.data.dataset import wanted_frames
 from mvf.data.datasets.synthetic import SyntheticVideo
@@ -14,7 +15,6 @@ from mvf.data.formats import JpegSpans
 from mvf.data.labels import ThinnedSource
 from mvf.data.records import VideoRecord
 from mvf.data.video import Excerpt, ImageFolder, VideoError, VideoFile
-from mvf.data.warped import warped
 
 from .footage import number_of, picture, write_images, write_video
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from bench.warped import random_warp, warped
 from mvf.data import find_videos
 from mvf.data.records import VideoRecord
-from mvf.data.warped import random_warp, warped
 
 
 @dataclass

@@ -25,8 +25,8 @@ from mvf.config import Config, load_config
 from mvf.data import find_config_videos
 from mvf.data.augment import build_augmentation
 from mvf.models import build_model
-from mvf.tables import plan
-from mvf.tables.paper import paper_tables
+from mvf.workbench.tables import plan
+from mvf.workbench.tables.rows import paper_tables
 from tests.conftest import TINY
 
 FEW = {**TINY["data_options"], "train_videos": 4}

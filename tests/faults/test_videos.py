@@ -18,7 +18,7 @@ import pytest
 import mvf
 from mvf.data import find_videos
 from mvf.data.video import VideoError, VideoFile
-from mvf.workflow import embed_splits, report_on
+from mvf.workbench.notebook.session import embed_splits, report_on
 
 from ..data.footage import picture, write_images, write_video
 

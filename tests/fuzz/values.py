@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mvf import config as preset_files
 from mvf.config import Config, load_config, make_config
-from mvf.notebook import read_parameters, run_config
+from mvf.workbench.notebook import read_parameters, run_config
 
 from .harness import NUMBERS, TEXTS, Target, plain, texts
 

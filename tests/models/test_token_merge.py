@@ -13,7 +13,7 @@ from mvf.attention import temporal_attention
 from mvf.cost import model_cost
 from mvf.models import load_weights
 from mvf.models.fusion import MultiEntityTemporalFusion, group_tokens
-from mvf.workflow import embed_splits, report_on
+from mvf.workbench.notebook.session import embed_splits, report_on
 from tests.conftest import TINY
 from tests.models.stored import forget_checksums
 

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from mvf import plotting
+from mvf.workbench import plotting
 
 
 def frames(count=6, height=20, width=30):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvf import plotting
+from mvf.workbench import plotting
 
 
 def frames(count=6, height=20, width=30):

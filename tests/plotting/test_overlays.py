@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mvf import plotting
-from mvf.plotting.overlays import named_maps, resized
+from mvf.workbench import plotting
+from mvf.workbench.plotting.overlays import named_maps, resized
 
 
 def frames(count=6, height=20, width=30):

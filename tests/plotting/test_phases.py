@@ -4,8 +4,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from mvf import plotting
-from mvf.plotting.style import fit_words
+from mvf.workbench import plotting
+from mvf.workbench.plotting.style import fit_words
 
 
 def texts(figure):

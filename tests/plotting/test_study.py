@@ -4,7 +4,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from mvf.plotting import PAGE, StudyPanel, plot_study
+from mvf.workbench.plotting import PAGE, StudyPanel, plot_study
 from tests.plotting.test_phases import inside, texts
 
 GROUPS = {"no labels": ["scl", "vsp"], "video labels": ["lrprop (our reading)"], "frame labels": []}

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from bench import card
 from mvf.config import load_config, presets
 from mvf.cost import model_cost
 from mvf.losses import OBJECTIVES
-from mvf.tables import card
-from mvf.tables.paper import paper_tables
+from mvf.workbench.tables.rows import paper_tables
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def text():
 
 
 def test_the_committed_card_is_what_the_presets_give(text):
-    assert card.PATH.read_text(encoding="utf-8") == text, "run python -m mvf.tables.card"
+    assert card.PATH.read_text(encoding="utf-8") == text, "run python bench/card.py"
 
 
 def test_every_row_and_every_preset_is_on_the_card(text):

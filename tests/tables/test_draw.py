@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mvf import plotting
 from mvf.evaluation import write_report
 from mvf.evaluation.bootstrap import paired_interval
-from mvf.tables import draw
-from mvf.tables.draw import draw_tables, scores
-from mvf.tables.paper import paper_tables
-from mvf.tables.trials import compare, read_batches, sensitivity, trial_values
+from mvf.workbench import plotting
+from mvf.workbench.tables import draw
+from mvf.workbench.tables.draw import draw_tables, scores
+from mvf.workbench.tables.rows import paper_tables
+from mvf.workbench.tables.trials import compare, read_batches, sensitivity, trial_values
 from tests.test_notebooks import execute
 
 SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")

@@ -7,7 +7,7 @@ import pytest
 
 from mvf.config import load_config, presets
 from mvf.losses import OBJECTIVES
-from mvf.tables.paper import Column, PaperTable, Row, paper_tables, printed
+from mvf.workbench.tables.rows import Column, PaperTable, Row, paper_tables, printed
 
 
 def cells(name, *labels):

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from mvf import plotting
 from mvf.evaluation import write_report
-from mvf.notebook import run_config
-from mvf.tables.draw import draw_tables
-from mvf.tables.plan import notebook_parameters, plan, unique_jobs
-from mvf.tables.study import objectives, studies
-from mvf.tables.trials import compare, read_batches
+from mvf.workbench import plotting
+from mvf.workbench.notebook import run_config
+from mvf.workbench.tables.draw import draw_tables
+from mvf.workbench.tables.plan import notebook_parameters, plan, unique_jobs
+from mvf.workbench.tables.rows import objectives, studies
+from mvf.workbench.tables.trials import compare, read_batches
 from tests.tables.test_draw import report
 from tests.test_notebooks import execute
 

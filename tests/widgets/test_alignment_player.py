@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvf.widgets.alignment import AlignmentPlayer
+from mvf.workbench.widgets.alignment import AlignmentPlayer
 
 
 def grey(count, offset=0):

@@ -8,8 +8,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from traitlets import TraitError
 
-from mvf.plotting import overlay
-from mvf.widgets.attention import AttentionBrowser
+from mvf.workbench.plotting import overlay
+from mvf.workbench.widgets.attention import AttentionBrowser
 
 LABEL = 20  # pixels above a picture
 

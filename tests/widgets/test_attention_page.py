@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvf.widgets import AttentionBrowser
+from mvf.workbench.widgets import AttentionBrowser
 from tests.widgets.test_attention import LABEL, arrays, close, still
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvf.widgets.explorer import EmbeddingExplorer
+from mvf.workbench.widgets.explorer import EmbeddingExplorer
 
 HOVER = """
 const canvas = root.querySelector('canvas'), box = canvas.getBoundingClientRect();
@@ -77,7 +77,7 @@ def test_still_names_the_pinned_frame():
 )
 def test_still_has_every_colour_in_a_legend_below_the_points(phases, wanted, monkeypatch):
     drawn = []
-    monkeypatch.setattr("mvf.widgets.explorer.as_jpeg", lambda figure, _: drawn.append(figure))
+    monkeypatch.setattr("mvf.workbench.widgets.explorer.as_jpeg", lambda figure, _: drawn.append(figure))
     points, videos = arrays()
     EmbeddingExplorer(points, {name: np.zeros((11, 90, 120, 3), np.uint8) for name in videos}, phases=phases).still()
     assert [text.get_text() for legend in drawn[0].legends for text in legend.get_texts()] == wanted

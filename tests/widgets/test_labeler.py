@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvf.widgets.labeler import PhaseLabeler
+from mvf.workbench.widgets.labeler import PhaseLabeler
 
 TABLE = "path,split,phases\na.mp4,train,0;6\nb.mp4,val,\nc.mp4,val,\n"
 ENTER, BACKSPACE, RIGHT = "\ue007", "\ue003", "\ue014"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mvf.data.datasets.folder import find_videos
-from mvf.widgets.phase_table import PhaseTable, phases_of
+from mvf.workbench.widgets.phase_table import PhaseTable, phases_of
 
 FRAMES = 12
 
@@ -83,7 +83,9 @@ def test_label_files_of_others_are_never_overwritten(tmp_path):
 def test_a_failed_write_leaves_the_table_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "videos.csv"
     path.write_text("path,phases\na.mp4,0;3\n")
-    monkeypatch.setattr("mvf.widgets.phase_table.csv.writer", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
+    monkeypatch.setattr(
+        "mvf.workbench.widgets.phase_table.csv.writer", lambda *_, **__: (_ for _ in ()).throw(OSError("full"))
+    )
     with pytest.raises(OSError, match="full"):
         PhaseTable(path).write("a", ((0, 0), (4, 1)), 9)
     assert path.read_text() == "path,phases\na.mp4,0;3\n" and len(list(tmp_path.iterdir())) == 1

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvf.widgets.retrieval import RetrievalBrowser
+from mvf.workbench.widgets.retrieval import RetrievalBrowser
 
 LENGTHS = {"a": 6, "b": 4, "c": 5, "d": 3}
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvf.plotting import strongest_patches
-from mvf.widgets import AlignmentPlayer, EmbeddingExplorer, PhaseLabeler, RetrievalBrowser
-from mvf.widgets.assets import FOLDER, javascript, stylesheet
-from mvf.widgets.strip import encode_maps, encode_strip, encode_strips
+from mvf.workbench.plotting import strongest_patches
+from mvf.workbench.widgets import AlignmentPlayer, EmbeddingExplorer, PhaseLabeler, RetrievalBrowser
+from mvf.workbench.widgets.encoding import FOLDER, encode_maps, encode_strip, encode_strips, javascript, stylesheet
 
 
 def cut(meta, sheets, index):

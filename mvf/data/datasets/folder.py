@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One line of `videos.csv`; empty text where a cell or column is absent."""
 
     path: str
@@ -76,20 +76,20 @@ def find_videos(split: str = "val", root: str | Path | None = None, *, fps: floa
     return found
 
 
-def _rows(folder: Path) -> list[Row]:
+def _rows(folder: Path) -> list[TableRow]:
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
         raise ValueError(f"data_root {folder} {problem}; {LAYOUT.format(root=folder)}")
     if (folder / TABLE).exists():
         rows = _read_table(folder / TABLE)
     else:
-        rows = [Row(path) for path in _discover(folder)]
+        rows = [TableRow(path) for path in _discover(folder)]
     if not rows:
         raise ValueError(f"no videos in {folder}; {LAYOUT.format(root=folder)}")
     return rows
 
 
-def _read_table(path: Path) -> list[Row]:
+def _read_table(path: Path) -> list[TableRow]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(_table_rows(path, csv.DictReader(file, skipinitialspace=True)))
@@ -101,7 +101,7 @@ def _read_table(path: Path) -> list[Row]:
     return rows
 
 
-def _table_rows(path: Path, reader: csv.DictReader) -> Iterator[Row]:
+def _table_rows(path: Path, reader: csv.DictReader) -> Iterator[TableRow]:
     header = [name.strip() for name in reader.fieldnames or ()]
     for name in header:
         if name not in COLUMNS:
@@ -115,10 +115,10 @@ def _table_rows(path: Path, reader: csv.DictReader) -> Iterator[Row]:
         yield _read_row(path, reader.line_num, cells)
 
 
-def _read_row(table: Path, line: int, cells: dict) -> Row:
+def _read_row(table: Path, line: int, cells: dict) -> TableRow:
     if None in cells:
         raise ValueError(f"{table}, line {line}: more cells than columns; quote text that holds commas")
-    row = Row(**{name: (text or "").strip() for name, text in cells.items()})
+    row = TableRow(**{name: (text or "").strip() for name, text in cells.items()})
     if not row.path:
         raise ValueError(f"{table}, line {line}: the path is empty")
     if row.split not in ("", "train", "val"):
@@ -139,7 +139,7 @@ def _discover(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
-def _with_names(rows: Sequence[Row]) -> list[Row]:
+def _with_names(rows: Sequence[TableRow]) -> list[TableRow]:
     """Names are paths without extension; the extension stays where two videos would share a name."""
     names = [row.path.removesuffix(_video_suffix(row.path)) for row in rows]
     times = Counter(names)
@@ -151,18 +151,18 @@ def _video_suffix(path: str) -> str:
     return suffix if suffix.lower() in VIDEO_SUFFIXES else ""
 
 
-def _with_splits(rows: Sequence[Row]) -> list[Row]:
+def _with_splits(rows: Sequence[TableRow]) -> list[TableRow]:
     """Sends every fifth row without a split, by name, to val; the last one where there are two to four."""
     names = sorted(row.name for row in rows if not row.split)
     val = set(names[4::5] or names[1:][-1:])
     return [row if row.split else replace(row, split="val" if row.name in val else "train") for row in rows]
 
 
-def _listed(folder: Path, row: Row, fps: float) -> Listed:
+def _listed(folder: Path, row: TableRow, fps: float) -> Listed:
     return Listed(row.name, partial(open_source, folder / row.path, fps), partial(_record, folder, row))
 
 
-def _record(folder: Path, row: Row, source: VideoFile | ImageFolder) -> VideoRecord:
+def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> VideoRecord:
     annotations = {}
     if row.phases:
         phases = read_phases(row.name, row.phases, folder, source)

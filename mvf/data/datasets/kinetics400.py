@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Clip:
+class ListedClip:
     """One training clip: `path` is empty where no file of it was found."""
 
     name: str
@@ -79,7 +79,7 @@ def find_videos(
     return VideoList(videos, Coverage(len(videos), len(found) + len(unreadable), unreadable | damaged))
 
 
-def _clips(root: Path) -> list[Clip]:
+def _clips(root: Path) -> list[ListedClip]:
     homes = [*(root / name for name in FOLDERS), root]
     places = {
         "csv": [home / below / "*train*.csv" for home in homes for below in ("", "annotations")],
@@ -90,11 +90,14 @@ def _clips(root: Path) -> list[Clip]:
         tables = sorted(folder.glob("*train*.csv"))
         home = folder.parent if folder.name == "annotations" else folder
         paths = {path.stem: str(path) for path in _video_files(home)}
-        listed = [Clip(name, label, paths.get(name, "")) for table in tables for name, label in _read_table(table)]
+        listed = [
+            ListedClip(name, label, paths.get(name, "")) for table in tables for name, label in _read_table(table)
+        ]
     else:
         files = [path for path in _video_files(folder / "train") if path.parent.parent == folder / "train"]
         listed = [
-            Clip(f"{path.parent.name}/{path.stem}", path.parent.name.replace("_", " "), str(path)) for path in files
+            ListedClip(f"{path.parent.name}/{path.stem}", path.parent.name.replace("_", " "), str(path))
+            for path in files
         ]
     if not listed:
         raise ValueError(f"the {form} in {folder} list no training clip\n{LAYOUT.format(root=root)}")
@@ -142,7 +145,7 @@ def _clip_name(row: dict[str, str], where: str) -> str:
     return f"{row['youtube_id'].strip()}_{start:06d}_{end:06d}"
 
 
-def _usable(listed: Sequence[Clip], wanted: int, root: Path) -> tuple[list[Clip], dict[str, str]]:
+def _usable(listed: Sequence[ListedClip], wanted: int, root: Path) -> tuple[list[ListedClip], dict[str, str]]:
     """The clips whose files are there, at most `wanted` (0: all), and why the others gone through are not used."""
     found, unreadable = {}, {}
     for clip in listed:

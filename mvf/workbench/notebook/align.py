@@ -1,0 +1,105 @@
+"""What `align.ipynb` shows: two videos on one clock, and phases carried from one clip to the others."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mvf.alignment import align, transfer_phases
+from mvf.config import nearest
+from mvf.embedding import EmbeddedVideo
+from mvf.evaluation.controls import apply_clock
+from mvf.evaluation.protocol import clocks_of
+from mvf.workbench import plotting
+from mvf.workbench.notebook import probe
+from mvf.workbench.notebook.probe import of_action, phase_words
+from mvf.workbench.notebook.session import Session, Splits
+
+METHODS = MappingProxyType({"dtw": "Dynamic time warping, open ends", "nearest": "Nearest frame, each alone"})
+
+
+def check_alignment(method: str, stored: int, table: str = "") -> None:
+    """Refuses parameters of `align.ipynb` before the long work begins."""
+    if method not in METHODS:
+        raise ValueError(f'unknown method "{method}" of alignment; {nearest(method, METHODS)}')
+    if stored < 1:
+        raise ValueError(f"stored_frames must be at least 1, got {stored}")
+    if table and not table.endswith(".csv"):
+        raise ValueError(f'table must be a .csv file, like videos.csv, got "{table}"')
+
+
+def alignment_figure(splits: Splits, action: str = "", method: str = "dtw") -> Figure:
+    """The first two validation videos of one action: the path, and frames of one over their partners."""
+    known, videos = splits.shown
+    pair = probe.first_pair(of_action(videos, action))
+    if pair is None:
+        return plotting.plot_message("no action has two videos")
+    records = {record.name: record for record in known}
+    frames = [records[video.name].load() for video in pair]
+    similarity = pair[0].embeddings @ pair[1].embeddings.T
+    return plotting.plot_alignment(
+        *frames, align(*pair, method), similarity, names=[video.name for video in pair], caption=f"{METHODS[method]}."
+    )
+
+
+def carried(
+    splits: Splits, labelled: str = "", action: str = "", method: str = "dtw"
+) -> tuple[EmbeddedVideo, list[EmbeddedVideo], list[np.ndarray]] | str:
+    """The labelled clip, the other videos of its action, and the phases that it gives them; or why there are none.
+
+    Args:
+        splits: The videos.
+        labelled: Name of the labelled clip; empty: the first training video of `action` that has labels.
+        action: Which, where no clip is named; empty: the one with the most phases.
+        method: `dtw` or `nearest`.
+
+    Raises:
+        ValueError: when the clip that was named is not there, or has no labels.
+    """
+    both = [*splits.train, *splits.val]
+    clips = probe.labelled(both if labelled else of_action(both, action))
+    clip = next((video for video in clips if labelled in ("", video.name)), None)
+    if clip is None and labelled:
+        known = nearest(labelled, [video.name for video in clips]) if clips else "no video is labelled"
+        raise ValueError(f'labelled="{labelled}" is no labelled video; {known}')
+    if clip is None:
+        return "no video has labelled phases: label a clip below"
+    others = [video for video in both if video.action == clip.action and video is not clip]
+    return clip, others, transfer_phases(clip, others, method)
+
+
+def transfer_figure(splits: Splits, labelled: str = "", action: str = "", method: str = "dtw") -> Figure:
+    """Phases of one labelled clip carried to the other videos of its action, against the true ones."""
+    found = carried(splits, labelled, action, method)
+    if isinstance(found, str):
+        return plotting.plot_message(found)
+    clip, others, phases = found
+    if not others:
+        return plotting.plot_message(f"{clip.name} is the only video of {clip.action}")
+    shown = slice(0, 52)
+    true = [v.phases if v.phases is not None else np.full(len(v.embeddings), -1) for v in others[shown]]
+    words = f"Labelled: {clip.name}; method: {method}; {len(true)} of {len(others)} videos."
+    names = [video.name for video in others[shown]]
+    return plotting.plot_transfer(phases[shown], true, names, phase_words(splits, clip.action), caption=words)
+
+
+def transfer_table(
+    session: Session, splits: Splits, labelled: str = "", action: str = "", method: str = "dtw"
+) -> plotting.Table:
+    """Share of labelled frames that get their right phase, beside the model's clock."""
+    columns = ("embedding", "accuracy")
+    found = carried(splits, labelled, action, method)
+    if isinstance(found, str):
+        return plotting.Table((), columns, found)
+    clip, others, phases = found
+    clock = clocks_of(session.config, session.model)["position_only"]
+    (timed,) = apply_clock([[clip, *others]], clock)
+    true = [video.phases for video in others]
+    rows = [("model", plotting.transferred_accuracy(phases, true))]
+    rows.append(
+        ("position only (clock)", plotting.transferred_accuracy(transfer_phases(timed[0], timed[1:], method), true))
+    )
+    caption = f"Phases of {clip.name} carried to {len(others)} other videos of {clip.action} ({method}), whole videos"
+    return plotting.Table(tuple((name, plotting.cell(value)) for name, value in rows), columns, caption)

@@ -1,0 +1,211 @@
+"""What `probe.ipynb` shows: embedded videos, assembled into the figures of `plotting`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+
+from mvf import metrics
+from mvf.alignment import alignment_path
+from mvf.data.records import VideoRecord
+from mvf.embedding import EmbeddedVideo
+from mvf.workbench import plotting
+from mvf.workbench.notebook.session import Splits
+
+
+def confusion_figure(probe: Probe | None) -> Figure:
+    """Confusion matrix of one action."""
+    if probe is None:
+        return plotting.plot_message("no action has labels of two phases in both splits")
+    return plotting.plot_confusion(probe.confusion, probe.names, title=f"{probe.action}: frames of validation videos")
+
+
+def progression_figure(probe: Probe | None) -> Figure:
+    """Progression of the first validation video of one action."""
+    if probe is None:
+        return plotting.plot_message("no action has labels of two phases in both splits")
+    predicted, true = (part[0] for part in probe.progression)
+    names = [f"end of {name}" for name in probe.names[:-1]]
+    return plotting.plot_progression(predicted, true, names, title=probe.videos[0].name)
+
+
+def similarity_figure(splits: Splits, action: str = "") -> Figure:
+    """Two validation videos of one action, frame by frame."""
+    pair = first_pair(of_action(splits.val, action))
+    if pair is None:
+        return plotting.plot_message("no action has two validation videos")
+    similarity = pair[0].embeddings @ pair[1].embeddings.T
+    names, path = [v.name for v in pair], alignment_path(*pair)
+    return plotting.plot_similarity(
+        similarity, path, *(v.phases for v in pair), names, phase_words(splits, pair[0].action)
+    )
+
+
+def retrieval_figure(splits: Splits, action: str = "") -> Figure:
+    """Frames of one validation video, each with the five nearest frames of other videos."""
+    videos = of_action(splits.val, action)
+    if len(videos) < 2:
+        return plotting.plot_message("retrieval needs two validation videos of one action")
+    records = {record.name: record for record in splits.val_records}
+    words = phase_words(splits, videos[0].action)
+    rows = []
+    for t in query_frames(videos[0]):
+        found = [(videos[i], frame) for i, frame in nearest_frames(videos, 0, t)]
+        rows.append(plotting.RetrievalRow(
+            frame_at(records[videos[0].name], t), _caption(videos[0], t, words),
+            [frame_at(records[video.name], frame) for video, frame in found],
+            [_caption(video, frame, words) for video, frame in found],
+            [_same(_phase(video, frame), _phase(videos[0], t)) for video, frame in found],
+        ))  # fmt: skip
+    return plotting.plot_retrieval(rows, title=f"{videos[0].action}: nearest frames in other validation videos")
+
+
+def embedding_figure(splits: Splits, action: str = "", most: int = 8) -> Figure:
+    """Validation videos of one action in two dimensions."""
+    videos = of_action(splits.val, action)[:most]
+    if not videos:
+        return plotting.plot_message("there are no validation videos")
+    points = two_dimensions(videos)
+    return plotting.plot_embeddings(
+        points, [v.phases for v in videos], phase_words(splits, videos[0].action),
+        title=f"{videos[0].action}, {len(videos)} validation videos", caption="First two principal components.",
+    )  # fmt: skip
+
+
+def of_action(videos: Sequence[EmbeddedVideo], action: str) -> list[EmbeddedVideo]:
+    """Videos of `action`, or of the one with the most phases (the first by name among equals)."""
+    phases = {v.action: 0 for v in sorted(videos, key=lambda v: v.action)}
+    for video in videos:
+        if video.phases is not None:
+            phases[video.action] = max(phases[video.action], int(video.phases.max(initial=-1)) + 1)
+    if action and action not in phases:
+        raise ValueError(f'no video of action "{action}"; there are {", ".join(phases)}')
+    wanted = action or max(phases, key=phases.get, default="")
+    return [video for video in videos if video.action == wanted]
+
+
+def phase_words(splits: Splits, action: str) -> tuple[str, ...] | None:
+    """Names of an action's phases; None where they have none."""
+    names = next((r.phase_names for r in splits.val_records if r.action == action), ())
+    return names or None
+
+
+def _phase(video: EmbeddedVideo, frame: int) -> int:
+    return -1 if video.phases is None else int(video.phases[frame])
+
+
+def _same(phase: int, other: int) -> bool | None:
+    return None if min(phase, other) < 0 else phase == other
+
+
+def _caption(video: EmbeddedVideo, frame: int, words: Sequence[str] | None) -> str:
+    phase = _phase(video, frame)
+    word = "" if phase < 0 else f"\n{words[phase] if words else f'phase {phase}'}"
+    return f"{video.name} #{frame}{word}"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What the probe notebook looks at, as arrays: predictions, one video over time, pairs, neighbours, a map.
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Probes of one action, fitted on its training videos and read on its validation videos.
+
+    Attributes:
+        action: Which.
+        videos: The labelled validation videos.
+        num_phases: Number of phases.
+        names: Words for the phases.
+        predicted: (T,) predicted phases of every validation video.
+        confusion: (num_phases, num_phases) frames, rows true.
+        progression: (T, num_phases - 1) predicted and true time since each boundary, of every validation video.
+    """
+
+    action: str
+    videos: list[EmbeddedVideo]
+    num_phases: int
+    names: tuple[str, ...]
+    predicted: list[np.ndarray]
+    confusion: np.ndarray
+    progression: tuple[list[np.ndarray], list[np.ndarray]]
+
+
+def labelled(videos: Sequence[EmbeddedVideo], action: str = "") -> list[EmbeddedVideo]:
+    """The videos (of one action) that have a labelled frame."""
+    chosen = [v for v in videos if v.phases is not None and (v.phases >= 0).any()]
+    return [v for v in chosen if v.action == action] if action else chosen
+
+
+def probe_actions(
+    train: Sequence[EmbeddedVideo], val: Sequence[EmbeddedVideo], records: Sequence[VideoRecord]
+) -> list[Probe]:
+    """A `Probe` for every action that has labels of two phases or more in both splits."""
+    actions = sorted({v.action for v in labelled(train)} & {v.action for v in labelled(val)})
+    names = {record.action: record.phase_names for record in records}
+    probes = [_probe(labelled(train, action), labelled(val, action), names.get(action, ())) for action in actions]
+    return [probe for probe in probes if probe is not None]
+
+
+def _probe(train: list[EmbeddedVideo], val: list[EmbeddedVideo], names: tuple[str, ...]) -> Probe | None:
+    embeddings, phases = (
+        [[v.embeddings for v in part] for part in (train, val)],
+        [[v.phases for v in part] for part in (train, val)],
+    )
+    count = 1 + max(int(p.max()) for part in phases for p in part)
+    if count < 2 or len(np.unique(np.concatenate(phases[0]))) < 2:
+        return None
+    predicted = metrics.predict_phases(embeddings[0], phases[0], embeddings[1])
+    confusion = metrics.phase_confusion(predicted, phases[1], count)
+    progression = metrics.predict_progression(embeddings[0], phases[0], embeddings[1], phases[1], count)
+    words = tuple(names) or tuple(f"phase {i}" for i in range(count))
+    return Probe(val[0].action, val, count, words, predicted, confusion, progression)
+
+
+def choose(probes: Sequence[Probe], action: str = "") -> Probe | None:
+    """The probe of `action`, or the one with the most phases (the first by name among equals): never the best score."""
+    if action:
+        return next((probe for probe in probes if probe.action == action), None)
+    return max(probes, key=lambda probe: probe.num_phases, default=None)
+
+
+def first_pair(videos: Sequence[EmbeddedVideo]) -> tuple[EmbeddedVideo, EmbeddedVideo] | None:
+    """The first two videos of one action; None when no action has two."""
+    for video in videos:
+        same = [other for other in videos if other.action == video.action]
+        if len(same) > 1:
+            return same[0], same[1]
+    return None
+
+
+def nearest_frames(videos: Sequence[EmbeddedVideo], query: int, frame: int, k: int = 5) -> list[tuple[int, int]]:
+    """The k frames of other videos nearest to one frame, as (video, frame), at most one a video."""
+    others = [i for i in range(len(videos)) if i != query]
+    best = []
+    for i in others:
+        distance = np.square(videos[i].embeddings - videos[query].embeddings[frame]).sum(axis=1)
+        best.append((float(distance.min()), i, int(distance.argmin())))
+    return [(i, t) for _, i, t in sorted(best)[:k]]
+
+
+def query_frames(video: EmbeddedVideo, count: int = 4) -> list[int]:
+    """Frames to ask for: evenly spaced over the labelled part of a video, or over all of it."""
+    frames = np.arange(len(video.embeddings))
+    if video.phases is not None and (video.phases >= 0).any():
+        frames = frames[video.phases >= 0]
+    return frames[np.linspace(0, len(frames) - 1, count + 2).round().astype(int)[1:-1]].tolist()
+
+
+def frame_at(record: VideoRecord, frame: int) -> np.ndarray:
+    """One uint8 (H, W, 3) frame."""
+    return next(iter(record.frames(frame, frame + 1)))
+
+
+def two_dimensions(videos: Sequence[EmbeddedVideo]) -> list[np.ndarray]:
+    """(T, 2) first two principal components of all frames of all videos together."""
+    stacked = PCA(2, random_state=0).fit_transform(np.concatenate([v.embeddings for v in videos]))
+    return np.split(stacked, np.cumsum([len(v.embeddings) for v in videos])[:-1])

@@ -1,0 +1,219 @@
+"""The steps that notebooks and shell commands share: open a model, embed a data set, report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mvf.bank import FeatureBank
+from mvf.config import DATA_FIELDS, Config, load_config
+from mvf.cost import milliseconds_per_frame, model_cost
+from mvf.data import Coverage, VideoList, find_config_videos
+from mvf.device import resolve_device
+from mvf.embedding import EmbeddedVideo, embed, fingerprint
+from mvf.evaluation import evaluate, read_report, write_report
+from mvf.evaluation.knockouts import knock_outs
+from mvf.files import atomic
+from mvf.models import load_official_checkpoint
+from mvf.models.mvformer import ModelPerAction, MVFormer
+from mvf.training.run import default_folder, load_run, read_config, read_history
+
+PROTOCOL = "3"  # goes up when a report of the same model on the same data would say something else
+CHECKPOINTS = (".pth", ".pt", ".pyth")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training and validation videos of a data set, as found and as embedded."""
+
+    train_records: VideoList
+    val_records: VideoList
+    train: list[EmbeddedVideo]
+    val: list[EmbeddedVideo]
+    cache: FeatureBank | None
+
+    @property
+    def shown(self) -> tuple[VideoList, list[EmbeddedVideo]]:
+        """What is looked at: validation videos, or training videos where there are none."""
+        return (self.val_records, self.val) if self.val else (self.train_records, self.train)
+
+
+def open_model(source: str | Path, **data: Any) -> tuple[MVFormer, Config]:
+    """A model from a run folder or a checkpoint of the official code, and what to judge it on.
+
+    Args:
+        source: Run folder, or file `.pth`.
+        **data: Data keys to use instead of the run's own: dataset, data_root, data_seed, ...
+
+    Raises:
+        ValueError: when `source` is neither.
+    """
+    source = Path(source)
+    data = {name: value for name, value in data.items() if value not in ("", None)}
+    if source.suffix in CHECKPOINTS:
+        weights = data.pop("backbone_weights", "")
+        model = load_official_checkpoint(source, backbone_weights=weights)
+        config = load_config(data.get("dataset", "penn"), **data)
+        own = asdict(model.architecture)
+        own = {f.name: own[f.name] for f in fields(Config) if f.name in own}
+        own |= {name: getattr(model.backbone, name) for name in ("layers", "image_size")}
+        config = replace(config, **own, backbone=model.backbone.name, backbone_weights=weights)
+    else:
+        run = load_run(source)
+        model, config = run.model, with_data(run.config, **data)
+    return model.to(resolve_device(config.device)), config
+
+
+def with_data(config: Config, **data: Any) -> Config:
+    """`config` on other data: the data keys of the other dataset's preset, then `data`."""
+    if not data:
+        return config
+    keys = {}
+    if data.get("dataset", config.dataset) != config.dataset:
+        other = load_config(data["dataset"])
+        keys = {name: getattr(other, name) for name in DATA_FIELDS}
+    merged = load_config(config.preset, **{**config.as_dict(), **keys, **data, "preset": config.preset})
+    return merged
+
+
+@dataclass(frozen=True)
+class Session:
+    """A model to look at: where it came from, its data, and where figures go."""
+
+    source: Path
+    model: MVFormer
+    config: Config
+    figures: Path
+
+    @property
+    def report(self) -> Path:
+        """`metrics.json` of the run itself on its own data; beside the figures on any other."""
+        own = self.source.is_dir() and read_config(self.source) == self.config
+        return (self.source if own else self.figures) / "metrics.json"
+
+
+def open_session(source: str | Path = "", out: str | Path = "", **data: Any) -> Session:
+    """A run or checkpoint, as the notebooks take it; see `open_model`.
+
+    Args:
+        source: Run folder or checkpoint; empty: the first seed of the default preset.
+        out: Folder for figures; empty: `figures/` of the run or beside the checkpoint, on other data than the run's
+            own `figures-<dataset>-<mark>/`.
+        **data: Data keys to use instead of the run's own.
+    """
+    source = Path(source) if source else default_folder(load_config())
+    model, config = open_model(source, **data)
+    own = not source.is_dir() or read_config(source) == config
+    home = source if source.is_dir() else source.parent
+    figures = home / ("figures" if own else f"figures-{config.dataset}-{_data_mark(config)}")
+    return Session(source, model, config, Path(out) if out else figures)
+
+
+def clean_bank(model: MVFormer, config: Config) -> FeatureBank | None:
+    """The stored features of the clean view, in banked mode."""
+    return FeatureBank(model.backbone, None, config.precision) if config.features == "banked" else None
+
+
+def embed_splits(model: MVFormer, config: Config, one_is_enough: bool = False) -> Splits:
+    """Embeds the training and validation videos of the configured data set; neither where one has no videos.
+
+    Args:
+        model: Of a run, or an official checkpoint.
+        config: Which videos.
+        one_is_enough: Embed one split where the other has no videos: to align or label needs no validation.
+    """
+    cache = clean_bank(model, config)
+    records = {split: _with_model(find_config_videos(config, split), model) for split in ("train", "val")}
+    wanted = one_is_enough or all(records.values())
+    embedded = {
+        split: embed(model, videos if wanted else [], chunk=config.chunk, cache=cache, precision=config.precision)
+        for split, videos in records.items()
+    }
+    return Splits(records["train"], records["val"], embedded["train"], embedded["val"], cache)
+
+
+def _with_model(videos: VideoList, model: MVFormer | ModelPerAction) -> VideoList:
+    """The videos that a model can embed; the coverage names those of actions that were not trained on."""
+    if not isinstance(model, ModelPerAction):
+        return videos
+    known, found = [v for v in videos if v.action in model.actions], videos.coverage
+    reasons = {v.name: f"no model was trained on {v.action}" for v in videos if v.action not in model.actions}
+    return VideoList(known, Coverage(len(known), found.expected, found.unreadable | reasons))
+
+
+def report_on(model: MVFormer, config: Config, splits: Splits, path: str | Path | None = None) -> dict:
+    """The report of a model on embedded splits; written to `path` when given."""
+    report = evaluate(
+        splits.train, splits.val, config, model, splits.train_records, splits.val_records, cache=splits.cache
+    )
+    report |= _marks(model, config) | {"cost": _cost(model, config)}
+    if path is not None:
+        report["cost"] |= _epoch_cost(Path(path).parent)
+        write_report(report, path)
+    return report
+
+
+def stored_or_new_report(session: Session, splits: Splits | None = None) -> dict:
+    """The stored report when it is of exactly this model and data; else a new one, which is then stored."""
+    if session.report.exists():
+        report = read_report(session.report)
+        if _marks(session.model, session.config).items() <= report.items():
+            return report
+    splits = splits or embed_splits(session.model, session.config)
+    return report_on(session.model, session.config, splits, session.report)
+
+
+def stored_or_new_knock_outs(session: Session) -> dict:
+    """Scores with parts of what the model sees removed (`mvf.evaluation.knockouts`), kept in `knockouts.json`."""
+    path, marks = session.figures / "knockouts.json", _marks(session.model, session.config)
+    if path.exists():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if marks.items() <= stored.items():
+            return stored
+    train, val = (_with_model(find_config_videos(session.config, split), session.model) for split in ("train", "val"))
+    cache = clean_bank(session.model, session.config)
+    found = knock_outs(session.model, train, val, session.config, cache) | marks
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return found
+
+
+def _cost(model: MVFormer | ModelPerAction, config: Config) -> dict[str, float]:
+    """Size and speed, timed on this machine as it is busy now."""
+    one = model.of(model.actions[0]) if isinstance(model, ModelPerAction) else model
+    timed = {} if one.backbone is None else {"ms_per_frame": milliseconds_per_frame(one, config)}
+    return asdict(model_cost(config)) | timed
+
+
+def _epoch_cost(folder: Path) -> dict[str, float]:
+    """Median seconds of the epochs that a run folder's history has."""
+    rows = read_history(folder) if (folder / "history.csv").exists() else []
+    return {"seconds_per_epoch": median(row["seconds"] for row in rows)} if rows else {}
+
+
+def _marks(model: MVFormer, config: Config) -> dict[str, str]:
+    """What a stored report must carry to be shown for this model on these data."""
+    return {"model_sha256": fingerprint(model), "judged_on": _data_mark(config), "protocol": PROTOCOL}
+
+
+def _data_mark(config: Config) -> str:
+    data = {name: value for name, value in config.as_dict().items() if name in DATA_FIELDS}
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def summary(report: dict, figures: Sequence[Path] = ()) -> str:
+    """The report as text: scores with verdicts, cropped first, and where the figures are."""
+    weights = f"{report['backbone']} ({report['backbone_weights']} weights)"
+    labels = f"labels used in training: {report['supervision']}"
+    lines = [f"{report['preset']} on {report['dataset']}, seed {report['seed']}, {weights}, {labels}"]
+    verdicts = report.get("verdicts", {})
+    for name in sorted(verdicts, key=lambda name: not name.startswith("cropped")):
+        lines.append(f"  {name:28s} {verdicts[name]}")
+    lines += [f"  {name:28s} skipped: {reason}" for name, reason in report.get("skipped", {}).items()]
+    lines += [f"  figure {path}" for path in figures]
+    return "\n".join(lines)

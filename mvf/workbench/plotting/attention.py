@@ -1,0 +1,519 @@
+"""Attention over frames: the layouts of the paper's Figures 1 and 3 for any videos, all entities on one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import ArrayLike, NDArray
+
+from mvf.workbench.plotting.overlays import entity_contours, map_limits, named_maps, overlay, resized
+from mvf.workbench.plotting.style import (
+    COLUMN,
+    LETTER,
+    LINE,
+    OKABE_ITO,
+    PAGE,
+    TALLEST,
+    PaperFigure,
+    as_images,
+    caption_lines,
+    entity_colours,
+    fit_words,
+    paper_figure,
+    set_caption,
+    show_image,
+)
+
+SIDE_PIXELS = (300, 600)  # of the shortest side in print: smooth maps and thin lines, and a small file
+
+
+@dataclass(frozen=True)
+class AttentionBlock:
+    """One video of an attention figure: the frames to draw and their maps.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 or float in [0, 1].
+        entities: (T, N, h, w), non-negative; or None for a pooling without attention.
+        heads: (T, h, w), or (K, T, h, w) for K heads; or None.
+        head_names: K headings, such as "CLS head 4".
+        numbers: T positions of the frames in the video; by default 0, 1, ...; empty for none.
+        name: Of the video.
+    """
+
+    frames: ArrayLike
+    entities: ArrayLike | None
+    heads: ArrayLike | None = None
+    head_names: Sequence[str] = ("CLS head",)
+    numbers: Sequence[int] | None = None
+    name: str = ""
+
+
+def plot_attention(
+    frames: ArrayLike,
+    entities: ArrayLike | None,
+    heads: ArrayLike | None = None,
+    head_names: Sequence[str] = ("CLS head",),
+    *,
+    frame_numbers: Sequence[int] | None = None,
+    title: str = "",
+    **options,
+) -> Figure:
+    """One video: entity maps beside the backbone's head maps, a row a frame.
+
+    Args:
+        frames: As in `AttentionBlock`; so are `entities`, `heads`, `head_names`, `frame_numbers` and `title`.
+        options: Of `plot_attention_grid`.
+
+    Example:
+        >>> figure = plot_attention(np.zeros((2, 8, 12, 3)), np.ones((2, 3, 4, 4)), shown=[1, 2])
+        >>> [axes.get_title() for axes in figure.axes[:3]]
+        ['input', 'entity 1', 'entity 2']
+    """
+    video = AttentionBlock(frames, entities, heads, head_names, frame_numbers, title)
+    return plot_attention_grid([video], **options)
+
+
+def plot_attention_grid(
+    videos: Sequence[AttentionBlock],
+    *,
+    shown: Sequence[int] | None = None,
+    stacked: bool = False,
+    transposed: bool = False,
+    normalise: str = "frame",
+    layer: str = "",
+    head_rule: str = "",
+    opacity: float = 0.6,
+    colormap: str = "magma",
+    contour_mass: float | None = None,
+    width: float | None = None,
+) -> Figure:
+    """The layout of the paper's Figure 3: rows are frames; columns the input, entities and heads.
+
+    Args:
+        videos: Side by side, or `stacked` one below the other.
+        shown: Numbers of the entities drawn, from 1; by default all.
+        transposed: Frames in columns, maps in rows.
+        normalise: "frame" divides each map by its own maximum, "video" by its maximum over the frames given.
+        layer: Which layers the maps come from, for the caption, such as "entities: layers 4, 8, 12; head: layer 12".
+        head_rule: How the heads were chosen, for the caption, such as "chosen by AUROC on training videos".
+        opacity: Of the maps over the frames; 1 draws the maps alone.
+        colormap: A name of matplotlib's.
+        contour_mass: Outlines the strongest patches that hold this share of the attention.
+        width: `COLUMN` or `PAGE`; by default a column where the pictures are large enough in it.
+
+    Raises:
+        ValueError: for no video; maps of other lengths than the frames; more pictures than a page holds.
+    """
+    style = {"opacity": opacity, "colormap": colormap, "contour_mass": contour_mass}
+    blocks = [_block(video, shown, normalise, style) for video in videos]
+    over = "frame" if normalise == "frame" else "frames shown"
+    words = [
+        f"Each map divided by its maximum over the {over}"
+        + (f", drawn over the picture at {100 * opacity:.0f} % opacity." if opacity < 1 else "."),
+        f"Line: strongest patches holding {100 * contour_mass:.0f} % of the attention." if contour_mass else "",
+        _sentence(layer),
+        _sentence(head_rule and f"Head: {head_rule}"),
+    ]
+    return picture_grid(
+        [block.transposed() for block in blocks] if transposed else blocks,
+        width,
+        stacked,
+        " ".join(filter(None, words)),
+        bar=(colormap, f"attention / maximum over the {over}"),
+    )
+
+
+def plot_teaser(videos: Sequence[AttentionBlock], entity: int = 1, **options) -> Figure:
+    """The layout of the paper's Figure 1: several videos side by side; input, one entity and the heads below.
+
+    Args:
+        videos: With one or a few frames each.
+        entity: Number of the entity drawn, from 1.
+        options: Of `plot_attention_grid`.
+    """
+    # A column of one frame needs no made-up number.
+    bare = [replace(v, numbers=()) if v.numbers is None and len(v.frames) == 1 else v for v in videos]
+    return plot_attention_grid(bare, shown=[entity], transposed=True, **options)
+
+
+def plot_entities(
+    videos: Sequence[AttentionBlock],
+    *,
+    shown: Sequence[int] | None = None,
+    contour_mass: float = 0.6,
+    tint: float = 0.3,
+    layer: str = "",
+    width: float | None = None,
+) -> Figure:
+    """All entities of a frame on one picture, each outlined in its own colour; a row a video.
+
+    Args:
+        videos: Their heads are not drawn.
+        shown: Numbers of the entities drawn, from 1; by default all.
+        contour_mass: Share of its attention that an entity's outlined patches hold.
+        tint: Opacity of the colour inside the outlines.
+        layer: Which layers the entities come from, for the caption.
+        width: `COLUMN` or `PAGE`; by default a column where the pictures are large enough in it.
+    """
+    blocks, names = [], {}
+    for video in videos:
+        frames = as_images(video.frames)
+        maps = named_maps(len(frames), video.entities, shown=shown)
+        names |= dict.fromkeys(maps)
+        stack = np.stack(list(maps.values()), axis=1)
+        pictures = [entity_contours(_for_print(f), m, contour_mass, tint) for f, m in zip(frames, stack)]
+        blocks.append(PictureBlock([pictures], [""], _numbers(video, len(frames)), video.name))
+    handles = [Patch(color=colour, label=name) for name, colour in zip(names, entity_colours(len(names)))]
+    caption = f"Outlined: each entity's strongest patches, holding {100 * contour_mass:.0f} % of its attention."
+    return picture_grid(blocks, width, True, f"{caption} {_sentence(layer)}".strip(), handles=handles)
+
+
+def _block(video: AttentionBlock, shown: Sequence[int] | None, normalise: str, style: Mapping) -> PictureBlock:
+    frames = as_images(video.frames)
+    columns = named_maps(len(frames), video.entities, video.heads, video.head_names, shown)
+    printed = [_for_print(frame) for frame in frames]
+    drawn = [
+        [
+            overlay(frame, one, maximum=limit, **style)
+            for frame, one, limit in zip(printed, maps, map_limits(maps, normalise))
+        ]
+        for maps in columns.values()
+    ]
+    return PictureBlock(list(zip(printed, *drawn)), _numbers(video, len(frames)), ["input", *columns], video.name)
+
+
+def _numbers(video: AttentionBlock, count: int) -> list[str]:
+    numbers = range(count) if video.numbers is None else video.numbers
+    if len(numbers) not in (0, count):
+        raise ValueError(f"numbers must be {count}, one a frame, or none, got {len(numbers)}")
+    return [f"frame {number}" for number in numbers] or [""] * count
+
+
+def _for_print(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    shortest = min(frame.shape[:2])
+    scale = float(np.clip(shortest, *SIDE_PIXELS)) / shortest
+    return frame if scale == 1 else resized(frame, round(frame.shape[0] * scale))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Pages of pictures: blocks of rows and columns, placed to the point so that no gap is left to a layout engine.
+
+# Inches: between pictures, between blocks, the words left of a row, the bar or legend below.
+GAP, BLOCK_GAP, SIDE, FOOT = 0.03, 0.1, 0.16, 0.24
+LARGEST, SMALLEST = 1.6, 0.8  # inches: width of a picture at most; what it needs before a column is narrow enough
+TINIEST = 0.2  # inches: a smaller picture shows nothing
+BOLD = 0.82  # of a line's letters fit in it when they are bold
+
+
+@dataclass(frozen=True)
+class PictureBlock:
+    """Pictures of one size in rows and columns.
+
+    Attributes:
+        pictures: Rows of (H, W, 3) uint8 pictures.
+        rows: A word left of every row.
+        columns: A heading above every column.
+        name: Above the block.
+    """
+
+    pictures: Sequence[Sequence[NDArray[np.uint8]]]
+    rows: Sequence[str]
+    columns: Sequence[str]
+    name: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.pictures), len(self.pictures[0])
+
+    @property
+    def aspect(self) -> float:
+        """Width of a picture over its height."""
+        return self.pictures[0][0].shape[1] / self.pictures[0][0].shape[0]
+
+    @property
+    def beside(self) -> float:
+        """Inches of a row that its pictures do not take."""
+        return SIDE * any(self.rows) + GAP * (self.shape[1] - 1)
+
+    def transposed(self) -> PictureBlock:
+        return replace(self, pictures=list(zip(*self.pictures)), rows=self.columns, columns=self.rows)
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A block with the size of its pictures, in inches, and its words wrapped to fit above them."""
+
+    block: PictureBlock
+    cell: tuple[float, float]
+    name: str
+    columns: Sequence[str]
+
+    @property
+    def wide(self) -> float:
+        return self.block.beside + self.block.shape[1] * self.cell[0]
+
+    @property
+    def rows_tall(self) -> float:
+        return self.block.shape[0] * (self.cell[1] + GAP) - GAP
+
+    @property
+    def lines(self) -> tuple[int, int]:
+        """Lines of the name and of the headings."""
+        return _lines(self.name), max(map(_lines, self.columns))
+
+
+def picture_grid(
+    blocks: Sequence[PictureBlock],
+    width: float | None = None,
+    down: bool = False,
+    caption: str = "",
+    bar: tuple[str, str] | None = None,
+    handles: Sequence[Artist] = (),
+) -> PaperFigure:
+    """Blocks of pictures side by side or one below the other, as large as a paper's page lets them be.
+
+    Words that repeat the block before are left out: headings of stacked blocks, words left of blocks side by side.
+
+    Args:
+        blocks: The pictures; blocks side by side share a height, stacked ones a width.
+        width: `COLUMN` or `PAGE`; by default a column where the pictures are large enough in it.
+        down: One block below the other.
+        caption: Printed below.
+        bar: Colour map and unit of a colour bar below the pictures.
+        handles: Of the legend below the pictures.
+    """
+    if not blocks:
+        raise ValueError("there must be at least one video to draw, got none")
+    blocks = _without_repeats(blocks, down)
+    if width is None:
+        width = COLUMN if min(w for w, _ in _cells(blocks, COLUMN, down)) >= SMALLEST else PAGE
+    cells = _cells(blocks, width, down)
+    if min(map(min, cells)) < TINIEST:
+        raise ValueError(f"the pictures do not fit a page of {width} x {TALLEST} in: draw fewer videos, frames or maps")
+    placed = [_place(block, cell) for block, cell in zip(blocks, cells)]
+    # Pictures side by side start at one height, however many lines of words are above each.
+    lines = [p.lines if down else tuple(np.max([q.lines for q in placed], axis=0)) for p in placed]
+    tall = [sum(above) * LINE + p.rows_tall for p, above in zip(placed, lines)]
+    content = sum(tall) + BLOCK_GAP * (len(tall) - 1) if down else max(tall)
+    foot = FOOT * bool(bar or handles)
+    below = LINE * (caption_lines(caption, width) + 0.4) * bool(caption)
+    with paper_figure(width, content + foot + below + 2 * GAP, layout="none") as figure:
+        total = max(p.wide for p in placed) if down else sum(p.wide + BLOCK_GAP for p in placed) - BLOCK_GAP
+        x, y = (width - total) / 2, foot + below + GAP + content
+        for p, above, height in zip(placed, lines, tall):
+            _draw(figure, p, above, x, y)
+            x, y = (x, y - height - BLOCK_GAP) if down else (x + p.wide + BLOCK_GAP, y)
+        _draw_foot(figure, below + foot * 0.4, bar, handles)
+        set_caption(figure, caption)
+    return figure
+
+
+def _without_repeats(blocks: Sequence[PictureBlock], down: bool) -> list[PictureBlock]:
+    kept = [blocks[0]]
+    for before, block in zip(blocks, blocks[1:]):
+        word = "columns" if down else "rows"
+        repeats = getattr(before, word) == getattr(block, word)
+        kept.append(replace(block, **{word: [""] * len(getattr(block, word))}) if repeats else block)
+    return kept
+
+
+def _cells(blocks: Sequence[PictureBlock], width: float, down: bool) -> list[tuple[float, float]]:
+    """Width and height of every block's pictures, as large as the page and `LARGEST` allow."""
+    words = FOOT + LINE * (8 + 3 * (len(blocks) if down else 1))
+    units = [(1.0, 1 / b.aspect) if down else (b.aspect, 1.0) for b in blocks]
+    across = [(b.shape[1] * w, b.beside) for b, (w, _) in zip(blocks, units)]
+    along = [(b.shape[0] * h, b.shape[0] * GAP) for b, (_, h) in zip(blocks, units)]
+    if down:
+        room_across = min((width - fixed) / unit for unit, fixed in across)
+        room_along = (TALLEST - words - sum(fixed for _, fixed in along)) / sum(unit for unit, _ in along)
+    else:
+        room_across = (width - sum(fixed + BLOCK_GAP for _, fixed in across) + BLOCK_GAP) / sum(u for u, _ in across)
+        room_along = min((TALLEST - words - fixed) / unit for unit, fixed in along)
+    scale = min(room_across, room_along, LARGEST / max(map(max, units)))
+    return [(scale * w, scale * h) for w, h in units]
+
+
+def _place(block: PictureBlock, cell: tuple[float, float]) -> _Placed:
+    wide = block.shape[1] * (cell[0] + GAP)
+    return _Placed(
+        block,
+        cell,
+        fit_words(block.name, (wide + BLOCK_GAP) * BOLD),
+        [fit_words(word, cell[0]) for word in block.columns],
+    )
+
+
+def _lines(text: str) -> int:
+    return text.count("\n") + 1 if text else 0
+
+
+def _draw(figure: PaperFigure, placed: _Placed, above: tuple[int, int], x: float, y: float) -> None:
+    """Draws a block with its upper left corner at (x, y) inches."""
+    width, height = figure.get_size_inches()
+    (cell_width, cell_height), block = placed.cell, placed.block
+    left = x + SIDE * any(block.rows)
+    middle = left + (x + placed.wide - left) / 2
+    figure.text(middle / width, y / height, placed.name, ha="center", va="top", fontsize=7, fontweight="bold")
+    for r, (pictures, word) in enumerate(zip(block.pictures, block.rows, strict=True)):
+        bottom = y - sum(above) * LINE - r * (cell_height + GAP) - cell_height
+        for c, (picture, heading) in enumerate(zip(pictures, placed.columns, strict=True)):
+            corner = (left + c * (cell_width + GAP)) / width, bottom / height
+            axes = figure.add_axes((*corner, cell_width / width, cell_height / height))
+            show_image(axes, picture, heading if r == 0 else "")
+            if c == 0:
+                room = cell_height / LETTER / max(len(word), 1)
+                axes.set_ylabel(word, fontsize=7 * min(max(room, 0.86), 1), labelpad=2)
+
+
+def _draw_foot(figure: PaperFigure, y: float, bar: tuple[str, str] | None, handles: Sequence[Artist]) -> None:
+    """A colour bar, its unit beside it, or a legend, at a height of y inches."""
+    width, height = figure.get_size_inches()
+    if handles:
+        where = {"loc": "center", "bbox_to_anchor": (0.5, y / height), "borderpad": 0}
+        figure.legend(handles=handles, ncols=len(handles), **where)
+    if bar:
+        colormap, unit = bar
+        length = 0.7
+        start = (width - length - 0.2 - len(unit) * LETTER) / 2
+        axes = figure.add_axes((start / width, (y - 0.04) / height, length / width, 0.08 / height))
+        mappable = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colormap)
+        figure.colorbar(mappable, cax=axes, orientation="horizontal", ticks=()).outline.set_linewidth(0.4)
+        for place, text, side in ((-0.04, "0", "right"), (1.04, "1", "left")):
+            axes.text(place, 0.4, text, transform=axes.transAxes, ha=side, va="center", fontsize=7)
+        axes.set_xlabel(unit, fontsize=7, ha="left", va="center")
+        axes.xaxis.set_label_coords(1.04 + 0.12 / length, 0.4)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Figure of temporal attention: which frames and entities a frame looks at.
+
+BRIGHTEST = 99.5  # percentile that gets the brightest colour: single frames would darken the rest
+
+
+def attention_by_distance(
+    weights: ArrayLike, frames: ArrayLike | None = None, bounds: ArrayLike | None = None
+) -> tuple[NDArray, NDArray]:
+    """Mean weight of each entity by the distance in time from the frame that looks.
+
+    Args:
+        weights: (F, T, N); rows of zeros, of padded frames, are left out.
+        frames: (F,) positions of the frames that look; by default 0, 1, ...
+        bounds: (F, 2) first frame, and the one after the last, that each can look at; by default all. Pairs beyond
+            are left out.
+
+    Returns:
+        (D,) distances in frames, negative in the past; (D, N) mean weights over all pairs at that distance.
+
+    Example:
+        >>> distance, mean = attention_by_distance(np.array([[[0.8], [0.2]], [[0.4], [0.6]]]))
+        >>> distance.tolist(), mean[:, 0].round(1).tolist()
+        ([-1, 0, 1], [0.4, 0.7, 0.2])
+    """
+    weights, looking, bounds = _checked(weights, frames, bounds)
+    time = np.arange(weights.shape[1])
+    distance = time - looking[:, None]  # (F, T)
+    real = weights.any(axis=(1, 2))[:, None] & (time >= bounds[:, :1]) & (time < bounds[:, 1:])
+    found, place = np.unique(distance[real], return_inverse=True)
+    sums = np.stack([np.bincount(place, entity[real], len(found)) for entity in np.moveaxis(weights, -1, 0)], axis=1)
+    return found, sums / np.bincount(place)[:, None]
+
+
+def plot_temporal_attention(
+    weights: ArrayLike,
+    names: Sequence[str] | None = None,
+    frames: ArrayLike | None = None,
+    title: str = "",
+    caption: str = "",
+    bounds: ArrayLike | None = None,
+) -> Figure:
+    """How much each frame looks at every entity of every frame: maps, share of each entity, distance in time.
+
+    Args:
+        weights: (F, T, N), each row summing to 1 over (T, N) (`mvf.attention.temporal_attention`).
+        names: N names of the entities; by default "entity 1", ...
+        frames: (F,) evenly spaced positions of the frames that look; by default 0, 1, ...
+        title: Name of the video.
+        caption: Which block the weights are of, such as "Block 3 of 3, mean over 8 heads."
+        bounds: (F, 2) first frame, and the one after the last, of the chunk that each frame can look at; by default
+            the whole video. Uniform attention is uniform over the chunk.
+
+    Raises:
+        ValueError: for weights of another shape, negative ones, or names, frames or bounds that do not fit them.
+    """
+    weights, looking, bounds = _checked(weights, frames, bounds)
+    entities = weights.shape[2]
+    names = [f"entity {i + 1}" for i in range(entities)] if names is None else list(names)
+    if len(names) != entities:
+        raise ValueError(f"names must have {entities} entries, one an entity, got {len(names)}: {names}")
+    reach = np.diff(bounds) * entities
+    relative = weights * reach[:, None]  # 1: as if all that the frame can look at were looked at alike
+    panel = min((PAGE - 1.1) / entities, 2.2)
+    with paper_figure(PAGE, panel + 2.7) as figure:
+        figure.suptitle(title)
+        upper, lower = figure.subfigures(2, 1, height_ratios=(panel + 0.6, 2.0))
+        _draw_maps(upper, relative, looking, names)
+        shares, near = lower.subplots(1, 2)
+        distance, mean = attention_by_distance(relative, looking, bounds)
+        for i, (name, colour) in enumerate(zip(names, _colours(entities))):
+            shares.plot(looking, weights[..., i].sum(axis=1), color=colour, label=name)
+            near.plot(distance, mean[:, i], color=colour)
+        shares.set(xlabel="frame that looks", ylabel="share of its attention", ylim=(0, 1))
+        near.set(xlabel="distance in time (frames)", ylabel="attention / uniform", ylim=(0, None))
+        near.axvline(0, color="#BFBFBF", linewidth=0.6, zorder=0)
+        for axes, level in ((shares, 1 / entities), (near, 1)):
+            axes.axhline(level, color="#7F7F7F", linestyle=(0, (3, 2)), linewidth=0.8, label="uniform", zorder=1)
+        lower.legend(*shares.get_legend_handles_labels(), loc="outside upper center", ncols=min(entities + 1, 7))
+        chunked = (reach < weights.shape[1] * entities).any()
+        seen = "the frame's chunk; the fusion sees no other" if chunked else "all frames"
+        set_caption(figure, f"{caption} 1 is uniform attention to all entities of {seen}.".strip())
+    return figure
+
+
+def _draw_maps(figure: Figure, relative: NDArray, frames: NDArray, names: Sequence[str]) -> None:
+    """One map an entity, all with one colour scale."""
+    grid = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    top = max(float(np.percentile(relative, BRIGHTEST)), 1e-12)
+    step = (frames[-1] - frames[0]) / (len(frames) - 1) if len(frames) > 1 else 1
+    extent = (-0.5, relative.shape[1] - 0.5, frames[-1] + step / 2, frames[0] - step / 2)
+    for i, (axes, name) in enumerate(zip(grid, names)):
+        image = axes.imshow(relative[..., i], vmin=0, vmax=top, cmap="magma", extent=extent, aspect="auto")
+        axes.set_title(name)
+        axes.set_xlabel("frame looked at" if len(names) < 5 else "looked at")
+    grid[0].set_ylabel("frame that looks")
+    clipped = "max" if relative.max() > top else "neither"
+    figure.colorbar(image, ax=list(grid), label="attention / uniform", extend=clipped, pad=0.02, aspect=25)
+
+
+def _colours(entities: int) -> list[str]:
+    return [OKABE_ITO[i % len(OKABE_ITO)] for i in range(entities)]
+
+
+def _checked(
+    weights: ArrayLike, frames: ArrayLike | None, bounds: ArrayLike | None
+) -> tuple[NDArray, NDArray, NDArray]:
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.ndim != 3 or not weights.size or not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError(f"weights must be (F, T, N), finite and non-negative, got {weights.shape}")
+    frames = np.arange(len(weights)) if frames is None else np.asarray(frames)
+    if frames.shape != weights.shape[:1] or (np.diff(frames) <= 0).any():
+        raise ValueError(f"frames must be {len(weights)} rising positions, one a row of weights, got {frames.tolist()}")
+    length = weights.shape[1]
+    if bounds is None:
+        return weights, frames, np.tile((0, length), (len(weights), 1))
+    bounds = np.asarray(bounds)
+    fits = bounds.shape == (len(weights), 2) and 0 <= bounds.min() <= bounds.max() <= length
+    if not (fits and (bounds[:, 0] <= frames).all() and (frames < bounds[:, 1]).all()):
+        raise ValueError(
+            f"bounds must be ({len(weights)}, 2), a chunk of 0 to {length} around each frame, got {bounds.tolist()}"
+        )
+    return weights, frames, bounds

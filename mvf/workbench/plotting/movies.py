@@ -1,0 +1,171 @@
+"""Films of attention: panels side by side with their words, and the GIF and MP4 files that pages show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import av
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from mvf.files import atomic
+from mvf.workbench.plotting.overlays import map_limits, named_maps, overlay, resized
+from mvf.workbench.plotting.style import as_images
+
+BAND, EDGE = 18, 2  # pixels: height of a band of words, gap between panels
+UNSEEN = 6  # levels of 255: a smaller change of a pixel is no movement, and costs a GIF most of its size
+
+
+def attention_movie(
+    frames: ArrayLike,
+    entities: ArrayLike | None,
+    heads: ArrayLike | None = None,
+    head_names: Sequence[str] = ("CLS head",),
+    *,
+    numbers: Sequence[int] | None = None,
+    shown: Sequence[int] | None = None,
+    title: str = "",
+    height: int = 140,
+    normalise: str = "video",
+    opacity: float = 0.6,
+    colormap: str = "magma",
+    contour_mass: float | None = None,
+) -> NDArray[np.uint8]:
+    """A film of a video beside its maps: input, entities, heads, with a band of words above and below.
+
+    Args:
+        frames: (T, H, W, 3) uint8 or float in [0, 1].
+        entities: (T, N, h, w), non-negative; or None for a pooling without attention.
+        heads: (T, h, w), or (K, T, h, w) for K heads; or None.
+        head_names: K headings.
+        numbers: T positions of the frames in the video; by default 0, 1, ...
+        shown: Numbers of the entities drawn, from 1; by default all.
+        title: Name of the video, for the lower band.
+        height: Of a panel, in pixels; its width keeps the aspect.
+        normalise: "video" divides a map by its maximum over all frames and does not flicker; "frame" by its own.
+        opacity: Of the maps over the frames.
+        colormap: A name of matplotlib's.
+        contour_mass: Outlines the strongest patches that hold this share of the attention.
+
+    Returns:
+        (T, height + two bands, width of all panels, 3) uint8, for `save_animation`.
+
+    Raises:
+        ValueError: for no frames; maps or numbers of another length; panels of less than 32 pixels.
+
+    Example:
+        >>> attention_movie(np.zeros((2, 8, 12, 3)), np.ones((2, 3, 4, 4)), height=40).shape
+        (2, 76, 246, 3)
+    """
+    frames = as_images(frames)
+    maps = named_maps(len(frames), entities, heads, head_names, shown)
+    numbers = range(len(frames)) if numbers is None else numbers
+    if len(numbers) != len(frames):
+        raise ValueError(f"numbers must be {len(frames)}, one a frame, got {len(numbers)}")
+    if height < 32:
+        raise ValueError(f"height must be at least 32 pixels, got {height}")
+    limits = {name: map_limits(one, normalise) for name, one in maps.items()}
+    below = " · ".join(filter(None, (title, f"attention / maximum over the {normalise}")))
+    pictures = []
+    for t, frame in enumerate(frames):
+        frame = resized(frame, height)
+        panels = [frame] + [
+            overlay(frame, one[t], opacity, colormap, contour_mass, limits[name][t]) for name, one in maps.items()
+        ]
+        pictures.append(_with_bands(panels, [f"frame {numbers[t]}", *maps], below))
+    return np.stack(pictures)
+
+
+def _with_bands(panels: Sequence[NDArray[np.uint8]], headings: Sequence[str], below: str) -> NDArray[np.uint8]:
+    """Panels side by side on white, a heading above each, a line of words below all."""
+    height, width = panels[0].shape[:2]
+    total = len(panels) * (width + EDGE) - EDGE
+    page = np.full((height + 2 * BAND, total, 3), 255, dtype=np.uint8)
+    for i, (panel, heading) in enumerate(zip(panels, headings, strict=True)):
+        left = i * (width + EDGE)
+        page[BAND:-BAND, left : left + width] = panel
+        page[:BAND, left : left + width] = _words(heading, width)
+    page[-BAND:] = _words(below, total)
+    return page
+
+
+@lru_cache(maxsize=512)
+def _words(text: str, width: int) -> NDArray[np.uint8]:
+    """A band of dark words on white, as large as it has room for."""
+    file = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    for size in range(12, 6, -1):
+        font = ImageFont.truetype(file, size)
+        if font.getlength(text) <= width:
+            break
+    page = Image.new("RGB", (width, BAND), "white")
+    ImageDraw.Draw(page).text((width / 2, BAND / 2), text, "#202020", font, anchor="mm")
+    return np.asarray(page)
+
+
+def save_animation(frames: ArrayLike, path: str | Path, fps: float = 12) -> Path:
+    """Writes pictures as a looping GIF or an H.264 MP4 that browsers play, chosen by the suffix, in one step.
+
+    Args:
+        frames: (T, H, W, 3) uint8 or float in [0, 1].
+        path: Ends in .gif or .mp4.
+        fps: Frames per second; a GIF counts in hundredths of a second and plays 50 at most.
+
+    Raises:
+        ValueError: for another suffix or shape, no frames, or an `fps` that the file cannot play.
+    """
+    frames, path = as_images(frames), Path(path)
+    writers = {".gif": (_write_gif, 50), ".mp4": (_write_mp4, 1000)}
+    if path.suffix not in writers:
+        raise ValueError(f"path must end in .gif or .mp4, got {path.name!r}")
+    write, fastest = writers[path.suffix]
+    if not 0 < fps <= fastest:
+        raise ValueError(f"fps of a {path.suffix} must be above 0 and at most {fastest}, got {fps}")
+    with atomic(path) as temporary:
+        write(frames, temporary, fps)
+    return path
+
+
+def _write_gif(frames: NDArray[np.uint8], path: Path, fps: float) -> None:
+    # One palette and no dithering: what stands still stays equal, and equal pixels are stored as runs.
+    palette = _palette(frames)
+    pictures = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in _steadied(frames)]
+    ends = np.round(np.arange(len(frames) + 1) * 100 / fps)  # so that rounding does not add up
+    durations = (10 * np.diff(ends)).astype(int).tolist()
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)
+
+
+def _palette(frames: NDArray[np.uint8]) -> Image.Image:
+    """255 colours for all frames; a colour counts by the root of its pixels, so that few bright ones keep theirs."""
+    pixels = frames.reshape(-1, 3)
+    coarse = pixels[:: max(1, len(pixels) // 1_000_000)].astype(np.int32) // 4
+    counts = np.bincount(coarse @ (4096, 64, 1))
+    codes = np.flatnonzero(counts)
+    colours = np.stack([codes // 4096, codes // 64 % 64, codes % 64], axis=1).astype(np.uint8) * 4 + 2
+    chosen = np.repeat(colours, np.ceil(np.sqrt(counts[codes])).astype(int), axis=0)
+    return Image.fromarray(chosen[None]).quantize(255, kmeans=1)
+
+
+def _steadied(frames: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """The frames with every pixel that hardly changes kept from the frame before."""
+    kept = [frames[0]]
+    for frame in frames[1:]:
+        still = np.abs(frame.astype(np.int16) - kept[-1]).max(axis=2, keepdims=True) <= UNSEEN
+        kept.append(np.where(still, kept[-1], frame))
+    return kept
+
+
+def _write_mp4(frames: NDArray[np.uint8], path: Path, fps: float) -> None:
+    # H.264 in yuv420p, the form all players know, halves the colour in both directions: sizes must be even.
+    even = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
+    # The index goes first, so that a page plays the film while it still loads.
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "18"})
+        stream.height, stream.width, stream.pix_fmt = even.shape[1], even.shape[2], "yuv420p"
+        for frame in even:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())

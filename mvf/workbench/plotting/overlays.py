@@ -1,0 +1,225 @@
+"""Pictures of attention: a map over a frame, the outlines of several entities, the maps that a figure or film shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mvf.workbench.plotting.style import entity_colours
+
+
+@lru_cache(maxsize=8)
+def _lookup(colormap: str) -> NDArray[np.uint8]:
+    """The 256 colours of a map, (256, 3) uint8."""
+    return (mpl.colormaps[colormap](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def strongest_patches(attention: ArrayLike, mass: float) -> NDArray[np.bool_]:
+    """The fewest patches of an (h, w) map that together hold `mass` of its attention.
+
+    Example:
+        >>> strongest_patches(np.array([[0.5, 0.3], [0.15, 0.05]]), 0.6)
+        array([[ True,  True],
+               [False, False]])
+    """
+    attention = np.asarray(attention, dtype=float)
+    order = np.argsort(-attention, axis=None, kind="stable")
+    before = np.concatenate(([0.0], np.cumsum(attention.ravel()[order])[:-1]))
+    kept = np.zeros(attention.size, dtype=bool)
+    kept[order] = before < mass * attention.sum()
+    return kept.reshape(attention.shape)
+
+
+def overlay(
+    frame: ArrayLike,
+    attention: ArrayLike,
+    opacity: float = 0.6,
+    colormap: str = "magma",
+    contour_mass: float | None = None,
+    maximum: float | None = None,
+) -> NDArray[np.uint8]:
+    """Lays a map of attention over a frame, enlarged to it without changing its aspect.
+
+    Colours run from 0, the dark end, to `maximum`: a map that is equal everywhere is bright everywhere, and is not
+    stretched until its noise looks like structure.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        attention: (h, w), non-negative.
+        opacity: 0 shows the frame alone, 1 the map alone.
+        colormap: A name of matplotlib's.
+        contour_mass: Outlines the strongest patches that hold this share of the attention.
+        maximum: What gets the brightest colour; by default the largest value of this map.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Example:
+        >>> overlay(np.zeros((8, 8, 3), np.uint8), np.eye(2)).shape
+        (8, 8, 3)
+    """
+    frame, attention = _as_frame(frame), np.asarray(attention, dtype=np.float32)
+    if attention.ndim != 2 or not attention.size or not attention.min() >= 0 or not np.isfinite(attention.max()):
+        found = f" from {attention.min()} to {attention.max()}" if attention.size else ""
+        raise ValueError(f"attention must be (h, w), finite and non-negative, got {attention.shape}{found}")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must be in [0, 1], got {opacity}")
+    height, width = frame.shape[:2]
+    scale = 255 / max(attention.max() if maximum is None else maximum, 1e-12)
+    level = cv2.resize(attention * np.float32(scale), (width, height), interpolation=cv2.INTER_LINEAR)
+    colours = _lookup(colormap)[np.clip(np.rint(level), 0, 255).astype(np.uint8)]
+    blended = cv2.addWeighted(colours, opacity, frame, 1 - opacity, 0)
+    return blended if contour_mass is None else _outline(blended, strongest_patches(attention, contour_mass))
+
+
+def entity_contours(
+    frame: ArrayLike,
+    entities: ArrayLike,
+    mass: float = 0.6,
+    tint: float = 0.3,
+    colours: Sequence[str] | None = None,
+) -> NDArray[np.uint8]:
+    """Outlines the strongest patches of several entities on one frame, each in its own colour.
+
+    Outlines that would fall on the same border lie side by side, the first entity's outermost.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        entities: (N, h, w), non-negative.
+        mass: Share of its attention that an entity's outlined patches hold.
+        tint: Opacity of the colour inside the outlines; 0 for the outlines alone.
+        colours: N colours of matplotlib's; by default `entity_colours(N)`.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Example:
+        >>> entity_contours(np.zeros((40, 40, 3), np.uint8), np.eye(4).reshape(4, 2, 2)).shape
+        (40, 40, 3)
+    """
+    picture, entities = _as_frame(frame), np.asarray(entities)
+    if entities.ndim != 3 or not entities.size:
+        raise ValueError(f"entities must be (N, h, w), the maps of one frame, got {entities.shape}")
+    colours = entity_colours(len(entities)) if colours is None else colours
+    if len(colours) != len(entities):
+        raise ValueError(f"colours must be {len(entities)}, one an entity, got {len(colours)}")
+    chosen = [
+        (strongest_patches(attention, mass), tuple(round(255 * c) for c in mpl.colors.to_rgb(colour)))
+        for attention, colour in zip(entities, colours)
+    ]
+    for patches, colour in chosen:
+        inside = _enlarged(patches, picture)[..., None].astype(bool)
+        picture = np.where(inside, cv2.addWeighted(np.full_like(picture, colour), tint, picture, 1 - tint, 0), picture)
+    for i, (patches, colour) in enumerate(chosen):
+        picture = _outline(picture, patches, colour, inset=i)
+    return picture
+
+
+def _outline(
+    image: NDArray[np.uint8],
+    patches: NDArray[np.bool_],
+    colour: tuple[int, int, int] = (255, 255, 255),
+    inset: int = 0,
+) -> NDArray[np.uint8]:
+    """Draws the border of the chosen patches on a dark edge so that it shows on any ground.
+
+    `inset` moves the line inwards by that many line widths.
+    """
+    mask = _enlarged(patches, image)
+    thin = max(1, round(min(image.shape[:2]) / 200))
+    if inset:
+        kernel = np.ones((2 * inset * (thin + 1) + 1,) * 2, np.uint8)
+        mask = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    for shade, thickness in (((0, 0, 0), thin + 2), (colour, thin)):
+        image = cv2.drawContours(image, contours, -1, shade, thickness)
+    return image
+
+
+def _enlarged(patches: NDArray[np.bool_], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Chosen patches as a mask of the picture's size."""
+    return cv2.resize(patches.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def _as_frame(frame: ArrayLike) -> NDArray[np.uint8]:
+    frame = np.asarray(frame)
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        raise ValueError(f"frame must be (H, W, 3) uint8, got {frame.shape} {frame.dtype}")
+    return frame
+
+
+def resized(frame: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+    """An (H, W, 3) picture at another height, its aspect kept; new small pictures are means, not samples, of the old.
+
+    Example:
+        >>> resized(np.zeros((20, 30, 3), np.uint8), 10).shape
+        (10, 15, 3)
+    """
+    width = max(1, round(frame.shape[1] * height / frame.shape[0]))
+    method = cv2.INTER_AREA if height < frame.shape[0] else cv2.INTER_CUBIC
+    return cv2.resize(frame, (width, height), interpolation=method)
+
+
+def named_maps(
+    num_frames: int,
+    entities: ArrayLike | None,
+    heads: ArrayLike | None = None,
+    head_names: Sequence[str] = ("CLS head",),
+    shown: Sequence[int] | None = None,
+) -> Mapping[str, NDArray]:
+    """Heading -> (T, h, w) for every entity and head of a video, after checking the shapes.
+
+    Args:
+        num_frames: T.
+        entities: (T, N, h, w), or None for a pooling without attention.
+        heads: (T, h, w), or (K, T, h, w) for K heads; or None.
+        head_names: K headings.
+        shown: Numbers of the entities wanted, from 1; by default all.
+
+    Example:
+        >>> list(named_maps(2, np.ones((2, 3, 4, 4)), shown=[1, 3]))
+        ['entity 1', 'entity 3']
+    """
+    if entities is None and heads is None:
+        raise ValueError("nothing to show: both entities and heads are None")
+    maps = {}
+    if entities is not None:
+        entities = np.asarray(entities)
+        if entities.ndim != 4 or len(entities) != num_frames:
+            raise ValueError(f"entities must be ({num_frames}, N, h, w), one map a frame, got {entities.shape}")
+        count = entities.shape[1]
+        chosen = range(1, count + 1) if shown is None else shown
+        if not set(chosen) <= set(range(1, count + 1)):
+            raise ValueError(f"entities to show must be from 1 to {count}, got {list(chosen)}")
+        maps = {f"entity {i}": entities[:, i - 1] for i in chosen}
+    if heads is None:
+        return maps
+    heads = np.asarray(heads)
+    heads = heads[None] if heads.ndim == 3 else heads
+    if heads.ndim != 4 or heads.shape[1] != num_frames or len(heads) != len(set(head_names)):
+        raise ValueError(
+            f"heads must be ({num_frames}, h, w) or ({len(head_names)}, {num_frames}, h, w), "
+            f"one a different name of {list(head_names)}, got {heads.shape}"
+        )
+    return maps | dict(zip(head_names, heads, strict=True))
+
+
+def map_limits(maps: NDArray, normalise: str) -> NDArray:
+    """What gets the brightest colour in each of T maps (T, h, w): (T,) maxima of the "frame" or of the "video".
+
+    Raises:
+        ValueError: for another word.
+
+    Example:
+        >>> map_limits(np.array([[[1.0]], [[3.0]]]), "video")
+        array([3., 3.])
+    """
+    if normalise not in ("frame", "video"):
+        raise ValueError(f"normalise must be 'frame' or 'video', got {normalise!r}")
+    largest = maps.max(axis=(1, 2))
+    return largest if normalise == "frame" else np.full_like(largest, largest.max())

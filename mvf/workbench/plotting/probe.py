@@ -1,0 +1,421 @@
+"""Figures of embeddings: progression, similarity with an alignment path, trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import matplotlib.patheffects as effects
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+
+from mvf.workbench.plotting.style import (
+    COLUMN,
+    LETTER,
+    LINE,
+    PAGE,
+    RIGHT,
+    TALLEST,
+    UNLABELLED,
+    WRONG,
+    as_images,
+    draw_ribbon,
+    fit_words,
+    paper_figure,
+    phase_colours,
+    phase_names,
+    set_caption,
+    show_image,
+)
+
+ENDS: Mapping[str, Mapping[str, object]] = MappingProxyType(
+    {
+        "start": {"marker": "o", "markersize": 5, "markerfacecolor": "white", "markeredgecolor": "black"},
+        "end": {"marker": "s", "markersize": 4, "markerfacecolor": "black", "markeredgecolor": "white"},
+    }
+)
+
+
+def plot_progression(
+    predicted: ArrayLike, true: ArrayLike, names: Sequence[str] | None = None, title: str = ""
+) -> Figure:
+    """Progression of one video over time: time since the end of each phase, predicted against true.
+
+    Args:
+        predicted: (T, K) in video lengths, one column a phase boundary.
+        true: (T, K), NaN where there is no target.
+        names: K names of the boundaries.
+        title: Name of the video.
+    """
+    predicted, true = np.asarray(predicted, dtype=float), np.asarray(true, dtype=float)
+    if predicted.ndim != 2 or predicted.shape != true.shape:
+        raise ValueError(f"predicted and true must both be (T, K), got {predicted.shape} and {true.shape}")
+    names = list(names) if names is not None else [f"end of phase {i}" for i in range(true.shape[1])]
+    if len(names) != true.shape[1]:
+        raise ValueError(f"names must have {true.shape[1]} entries, one a boundary, got {len(names)}")
+    colours = phase_colours(len(names))
+    with paper_figure(PAGE, 2.3) as figure:
+        axes = figure.subplots()
+        for k, colour in enumerate(colours):
+            axes.plot(true[:, k], color=colour, linestyle=(0, (3, 2)), linewidth=1)
+            axes.plot(predicted[:, k], color=colour)
+        axes.axhline(0, color="#BFBFBF", linewidth=0.6, zorder=0)
+        axes.set(
+            xlabel="frame",
+            ylabel="time since the boundary\n(video lengths)",
+            title=title,
+            xlim=(0, max(len(true) - 1, 1)),
+        )
+        kinds = [
+            Line2D([], [], color="black", label="predicted"),
+            Line2D([], [], color="black", linestyle=(0, (3, 2)), linewidth=1, label="true"),
+        ]
+        lines = [Line2D([], [], color=c, label=n) for c, n in zip(colours, names)]
+        figure.legend(handles=kinds + lines, loc="outside right center")
+    return figure
+
+
+def plot_similarity(
+    similarity: ArrayLike,
+    path: ArrayLike | None = None,
+    phases_a: ArrayLike | None = None,
+    phases_b: ArrayLike | None = None,
+    names: Sequence[str] = ("video A", "video B"),
+    phase_labels: Sequence[str] | None = None,
+    title: str = "",
+) -> Figure:
+    """Cosine similarity of every frame of video A (rows) to every frame of video B, with an alignment path.
+
+    Args:
+        similarity: (Ta, Tb).
+        path: (L, 2) pairs (frame of A, frame of B).
+        phases_a: (Ta,) phases, -1 = unlabelled: drawn as a ribbon beside the matrix; `phases_b` below it.
+        names: The two videos.
+        phase_labels: Names of the phases.
+        title: Printed above.
+    """
+    similarity = np.asarray(similarity)
+    if similarity.ndim != 2:
+        raise ValueError(f"similarity must be (Ta, Tb), got {similarity.shape}")
+    ratio = np.clip(similarity.shape[0] / similarity.shape[1], 0.4, 1.6)
+    labels = phase_names(phase_labels, phases_a, phases_b)
+    outline = [effects.Stroke(linewidth=2.4, foreground="black"), effects.Normal()]
+    line = {"color": "white", "linewidth": 1.2, "path_effects": outline}
+    with paper_figure(COLUMN, 2.1 * ratio + 0.9 + 0.15 * bool(labels)) as figure:
+        axes = figure.subplots()
+        image = axes.imshow(similarity, aspect="auto", cmap="viridis")
+        if path is not None:
+            steps = np.asarray(path)
+            axes.plot(steps[:, 1], steps[:, 0], **line)
+        axes.set(title=title)
+        figure.colorbar(image, ax=axes, label="cosine similarity", pad=0.02)
+        colours = phase_colours(len(labels))
+        _side(axes, phases_a, similarity.shape[0], colours, True).set_ylabel(f"{names[0]} (frame)")
+        _side(axes, phases_b, similarity.shape[1], colours, False).set_xlabel(f"{names[1]} (frame)")
+        marks = [] if path is None else [Line2D([], [], label="alignment", **line)]
+        phase_legend(figure, labels, has_unlabelled(phases_a, phases_b), marks)
+    return figure
+
+
+def _side(axes: Axes, phases: ArrayLike | None, length: int, colours: Sequence[str], vertical: bool) -> Axes:
+    """Numbers the frames along one side of the matrix, outside a ribbon of phases where there is one."""
+    if phases is not None and np.shape(phases) != (length,):
+        raise ValueError(f"phases must be ({length},), one a frame of the similarity matrix, got {np.shape(phases)}")
+    side = axes
+    if phases is not None:
+        axes.set(**{"yticks" if vertical else "xticks": []})
+        side = axes.inset_axes((-0.055, 0, 0.04, 1) if vertical else (0, -0.055, 1, 0.04))
+        draw_ribbon(side, phases, colours, vertical)
+    number_frames(side.yaxis if vertical else side.xaxis)
+    return side
+
+
+def plot_embeddings(
+    points: Sequence[ArrayLike],
+    phases: Sequence[ArrayLike | None] | None = None,
+    names: Sequence[str] | None = None,
+    title: str = "",
+    caption: str = "",
+    lines: int = 3,
+) -> Figure:
+    """Frames in two dimensions, coloured by phase, the first videos joined by their trajectories.
+
+    Args:
+        points: One (T, 2) array a video.
+        phases: One (T,) array (-1 = unlabelled) or None a video.
+        names: Names of the phases.
+        title: Printed above.
+        caption: How the two dimensions were made, such as "first two principal components".
+        lines: Trajectories drawn, of the first videos: more than a few hide one another.
+    """
+    points = [np.asarray(p) for p in points]
+    phases = list(phases) if phases is not None else [None] * len(points)
+    for i, (p, phase) in enumerate(zip(points, phases, strict=True)):
+        if p.ndim != 2 or p.shape[1] != 2 or not p.size or (phase is not None and np.shape(phase) != p.shape[:1]):
+            shape = None if phase is None else np.shape(phase)
+            raise ValueError(
+                f"video {i}: points must be (T, 2), T at least 1, and phases (T,), got {p.shape} and {shape}"
+            )
+    labels = phase_names(names, *phases)
+    lines = min(lines, len(points))
+    with paper_figure(COLUMN, 3.7) as figure:
+        axes = figure.subplots()
+        for i, (p, phase) in enumerate(zip(points, phases)):
+            index = np.full(len(p), -1) if phase is None else np.asarray(phase)
+            _draw_trajectory(axes, p, index, (*phase_colours(len(labels)), UNLABELLED), i < lines)
+        axes.set(xlabel="dimension 1", ylabel="dimension 2", title=title, xticks=[], yticks=[])
+        axes.set_aspect("equal", adjustable="datalim")
+        drawn = f"Lines: {'all' if lines == len(points) else f'{lines} of the'} {len(points)} videos."
+        marks = [Line2D([], [], linestyle="none", label=label, **style) for label, style in ENDS.items()]
+        unlabelled = has_unlabelled(*phases) or any(phase is None for phase in phases)
+        phase_legend(figure, labels, unlabelled, marks if lines else (), f"{drawn} {caption}".strip())
+    return figure
+
+
+def _draw_trajectory(axes: Axes, points: NDArray, index: NDArray, colours: Sequence[str], line: bool) -> None:
+    """Points by phase, unlabelled ones smaller; where wanted joined by a line from a ring to a square."""
+    size, order = np.where(index < 0, 3, 8), np.argsort(index >= 0, kind="stable")  # labelled ones on top
+    shades = [colours[i if i >= 0 else -1] for i in index[order]]
+    axes.scatter(*points[order].T, s=size[order], c=shades, linewidths=0, zorder=2)
+    if line:
+        axes.plot(*points.T, color="#606060", linewidth=0.5, zorder=1)
+        for end, style in zip((points[0], points[-1]), ENDS.values()):
+            axes.plot(*end, **style, zorder=3)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Phases over time: ribbons of predicted against true phases, and the legend that every figure of phases has.
+
+# Inches: a ribbon, a pair with its name and the gap below, the frame numbers and the legend of two rows at the foot.
+RIBBON, PAIR, BELOW = 0.14, 0.5, 0.78
+MOST = int((TALLEST - BELOW - 1.5 * LINE) / PAIR)
+
+
+def plot_phase_ribbons(
+    predicted: ArrayLike | Sequence[ArrayLike],
+    true: ArrayLike | Sequence[ArrayLike],
+    names: Sequence[str] | None = None,
+    title: str = "",
+    videos: Sequence[str] | None = None,
+) -> Figure:
+    """Predicted and true phase of every frame, one ribbon above the other, on one clock for all videos.
+
+    Args:
+        predicted: (T,) phases of a video, or one such array a video.
+        true: The same of the labels, -1 = unlabelled.
+        names: Names of the phases.
+        title: Name of the video, or of the figure; every video's accuracy over its labelled frames is added.
+        videos: Names of several videos.
+
+    Raises:
+        ValueError: for lengths that do not fit; no video; more than fit a page.
+    """
+    if len(predicted) and np.ndim(predicted[0]) == 0:
+        predicted, true, videos, title = [predicted], [true], [title], ""
+    pairs = [(np.asarray(p), np.asarray(t)) for p, t in zip(predicted, true, strict=True)]
+    for p, t in pairs:
+        if p.ndim != 1 or p.shape != t.shape or not p.size:
+            raise ValueError(f"predicted and true must both be (T,), T at least 1, got {p.shape} and {t.shape}")
+    if not 1 <= len(pairs) <= MOST:
+        raise ValueError(f"predicted must be of 1 to {MOST} videos, which fit a page, got {len(pairs)}")
+    videos = [f"video {i + 1}" for i in range(len(pairs))] if videos is None else videos
+    names = phase_names(names, *(phases for pair in pairs for phases in pair))
+    height = BELOW + PAIR * len(pairs) + LINE * 1.5 * bool(title)
+    with paper_figure(PAGE, height, layout="none") as figure:
+        figure.suptitle(title, y=1 - 0.03 / height, va="top")
+        for i, (video, pair) in enumerate(zip(videos, pairs, strict=True)):
+            bottom = BELOW + PAIR * (len(pairs) - 1 - i)
+            axes = [
+                figure.add_axes((0.7 / PAGE, (bottom + up) / height, (PAGE - 0.78) / PAGE, RIBBON / height))
+                for up in (RIBBON + 0.02, 0)
+            ]
+            _draw_pair(axes, *pair, phase_colours(len(names)), video)
+            for ax in axes:
+                ax.set_xlim(-0.5, max(len(t) for _, t in pairs) - 0.5)
+        number_frames(axes[1].xaxis)
+        axes[1].set_xlabel("frame")
+        phase_legend(figure, names, has_unlabelled(*(phases for pair in pairs for phases in pair)))
+    return figure
+
+
+def _draw_pair(axes: Sequence[Axes], predicted: NDArray, true: NDArray, colours: Sequence[str], video: str) -> None:
+    labelled = true >= 0
+    accuracy = f"accuracy {np.mean(predicted[labelled] == true[labelled]):.3f}" if labelled.any() else "unlabelled"
+    for ax, phases, text in zip(axes, (true, predicted), ("true", "predicted")):
+        draw_ribbon(ax, phases, colours)
+        ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=7)
+    axes[0].set_title(f"{video}: {accuracy}" if video else accuracy, fontsize=7, loc="left", pad=2)
+
+
+def number_frames(axis: Axis) -> None:
+    """Whole, round frame numbers along an axis."""
+    axis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+
+
+def has_unlabelled(*phases: ArrayLike | None) -> bool:
+    """Whether a frame of any of the videos has phase -1."""
+    return any(p is not None and np.any(np.asarray(p) < 0) for p in phases)
+
+
+def phase_legend(
+    figure: Figure, names: Sequence[str], unlabelled: bool, marks: Sequence[Artist] = (), caption: str = ""
+) -> None:
+    """One legend below: a caption, phases, grey for unlabelled frames, other marks, in as few rows as fit."""
+    handles = [Patch(color=colour, label=name) for name, colour in zip(names, phase_colours(len(names)))]
+    if unlabelled:
+        handles.append(Patch(color=UNLABELLED, label="unlabelled"))
+    handles.extend(marks)
+    width = figure.get_size_inches()[0]
+    if handles:
+        columns = _legend_columns([h.get_label() for h in handles], width)
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=columns,
+            handlelength=1,
+            columnspacing=1,
+            title=fit_words(caption, width),
+            title_fontsize=7,
+        )
+
+
+def _legend_columns(labels: Sequence[str], width: float) -> int:
+    """The most columns, filled downwards as matplotlib does, whose labels fit `width` inches."""
+    for count in range(len(labels), 1, -1):
+        columns = np.array_split([len(label) for label in labels], count)
+        if sum(max(column) * LETTER + 0.32 for column in columns) <= width:
+            return count
+    return 1
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Figures made of frames: two views of a clip, what a query retrieves.
+
+
+def plot_views(
+    views: Sequence[ArrayLike],
+    indices: Sequence[ArrayLike],
+    num_frames: int | None = None,
+    shown: int = 8,
+    title: str = "",
+) -> Figure:
+    """Augmented views of a clip as strips with frame numbers, and where in the video each was sampled.
+
+    Args:
+        views: (T, H, W, 3) uint8 or float in [0, 1], one a view.
+        indices: (T,) positions of the frames of each view in the video, 0-based.
+        num_frames: Length of the video, in frames; by default up to the last sampled frame.
+        shown: Pictures a strip, evenly spaced over the view.
+        title: Name of the video.
+    """
+    views = [(as_images(f, f"views[{n}]"), np.asarray(i)) for n, (f, i) in enumerate(zip(views, indices, strict=True))]
+    for n, (frames, index) in enumerate(views):
+        if index.shape != frames.shape[:1]:
+            raise ValueError(f"indices[{n}] must be ({len(frames)},), one a frame, got {index.shape}")
+    shown = min(shown, *(len(index) for _, index in views))
+    height = PAGE / (shown + 0.5) * max(f.shape[1] / f.shape[2] for f, _ in views)
+    with paper_figure(PAGE, len(views) * height + 1.2) as figure:
+        figure.suptitle(title)
+        grid = figure.add_gridspec(len(views) + 1, shown, height_ratios=(*[height] * len(views), 0.35))
+        for row, (frames, index) in enumerate(views):
+            for column, t in enumerate(np.linspace(0, len(index) - 1, shown).round().astype(int)):
+                axes = figure.add_subplot(grid[row, column])
+                show_image(axes, frames[t], f"{index[t]}")
+                if column == 0:
+                    axes.set_ylabel(f"view {row + 1}")
+        _draw_positions(figure.add_subplot(grid[-1, :]), [index for _, index in views], num_frames)
+    return figure
+
+
+def _draw_positions(axes: Axes, indices: Sequence[NDArray], num_frames: int | None) -> None:
+    for row, index in enumerate(indices):
+        axes.plot(index, np.full(len(index), row), "|", markersize=7, color=f"C{row}")
+    length = num_frames or int(max(index.max() for index in indices)) + 1
+    axes.set(
+        xlim=(-0.5, length - 0.5),
+        ylim=(len(indices) - 0.4, -0.6),
+        yticks=range(len(indices)),
+        yticklabels=[f"view {row + 1}" for row in range(len(indices))],
+        xlabel="frame of the video",
+    )
+
+
+@dataclass(frozen=True)
+class RetrievalRow:
+    """A query frame and what was found for it, nearest first.
+
+    Attributes:
+        query: (H, W, 3) uint8 picture; `query_caption` its video and phase.
+        frames: The pictures found.
+        captions: Their videos and phases.
+        right: Whether each has the query's phase; None where one of the two is unlabelled.
+    """
+
+    query: NDArray[np.uint8]
+    query_caption: str
+    frames: Sequence[NDArray[np.uint8]]
+    captions: Sequence[str]
+    right: Sequence[bool | None]
+
+
+# Colour and sign of a frame found: one of the two shows for every kind of colour vision, and in print.
+MARKS = MappingProxyType({True: (RIGHT, " ✓"), False: (WRONG, " ✗"), None: (UNLABELLED, "")})
+
+
+def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
+    """Query frames and their nearest frames of other videos; a tick and green is right, a cross and red is wrong.
+
+    Raises:
+        ValueError: without a query, or for more rows than fit a page.
+    """
+    if not rows:
+        raise ValueError("rows must have at least one query, got none")
+    found = max(len(row.frames) for row in rows)
+    # A picture of more than a quarter of the page says no more; of portraits more columns, left empty, make small ones.
+    for columns in range(max(4, 1 + found), 20):
+        words = [_captions(row, PAGE / columns - 0.02) for row in rows]
+        heights = [_row_height(row, texts, PAGE / columns - 0.06) for row, texts in zip(rows, words)]
+        height = sum(heights) + 0.25 + 0.25 * bool(title)
+        if height <= TALLEST:
+            break
+    else:
+        raise ValueError(f"{len(rows)} rows are {height:.1f} in tall, a page has {TALLEST}: draw fewer queries")
+    with paper_figure(PAGE, height) as figure:
+        figure.suptitle(title)
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+        grid = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+        for axes, row, texts in zip(grid, rows, words):
+            for ax in axes[len(texts) :]:
+                ax.set_axis_off()
+            marks = [("black", ""), *(MARKS[right] for right in row.right)]
+            for ax, frame, text, (colour, _) in zip(axes, (row.query, *row.frames), texts, marks, strict=False):
+                show_image(ax, frame)
+                ax.set_title(text, fontsize=7, pad=3)
+                ax.spines[:].set(visible=ax is not axes[0], color=colour, linewidth=1.8)
+        set_caption(figure, "Nearest first. ✓ green: the query's phase; ✗ red: another; grey: unlabelled.")
+    return figure
+
+
+def _row_height(row: RetrievalRow, texts: Sequence[str], cell: float) -> float:
+    """Inches of a row whose pictures are `cell` wide."""
+    ratio = max(picture.shape[0] / picture.shape[1] for picture in (row.query, *row.frames))
+    return cell * ratio + LINE * (1 + texts[0].count("\n")) + 0.1
+
+
+def _captions(row: RetrievalRow, width: float) -> list[str]:
+    """Words above the pictures of a row, wrapped to `width` inches, of equally many lines so that ranks align."""
+    firsts = ["query", *(f"{rank}{MARKS[right][1]}" for rank, right in enumerate(row.right, start=1))]
+    texts = [
+        "\n".join((first, *(fit_words(line, width) for line in caption.split("\n"))))
+        for first, caption in zip(firsts, (row.query_caption, *row.captions), strict=True)
+    ]
+    most = max(text.count("\n") for text in texts)
+    return [text + "\n" * (most - text.count("\n")) for text in texts]

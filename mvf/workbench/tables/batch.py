@@ -1,0 +1,200 @@
+"""Tables of runs: every row and seed of the paper's tables, each a notebook of its own, started by papermill."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mvf.config import cast, make_config, stored_config
+from mvf.files import atomic, lock_file
+from mvf.training.run import REPOSITORY
+from mvf.workbench.tables.executors import EXECUTORS, LocalJobs, NotebookRun, SlurmJobs
+from mvf.workbench.tables.plan import (
+    ANYWHERE,
+    MANIFEST,
+    METHOD,
+    Job,
+    notebook_parameters,
+    plan,
+    read_manifest,
+    same_run,
+    unique_jobs,
+)
+
+NOTEBOOK = REPOSITORY / "notebooks" / "train.ipynb"
+LOGS = "logs"
+Launch = Callable[[NotebookRun], bool]
+
+logger = logging.getLogger(__name__)
+
+
+def run_batch(
+    tables: Sequence[str],
+    trials: int,
+    out: str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    report: Callable[[str], None] = logger.info,
+    executor: str = "",
+    options: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Runs what is not done yet, `workers` runs at a time, and goes on when one fails.
+
+    With `executor="slurm"` it only queues what is neither done nor queued, all at once.
+
+    Args:
+        tables, trials, out, parameters: See `plan`.
+        workers: Runs at a time, each with one CPU thread where there are several.
+        report: Gets one line a run.
+        executor: `local` or `slurm`: runs are submitit's jobs; empty: processes of this one.
+        options: Of the jobs; see `mvf.workbench.tables.executors`.
+
+    Returns:
+        Names of the runs that failed, as far as they were waited for.
+
+    Raises:
+        ValueError: for bad settings, a folder that holds a batch of others, or an executor that cannot be had.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    if executor not in ("", *EXECUTORS):
+        raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, or empty; got {executor}")
+    jobs = plan(tables, trials, out, parameters or {})
+    submitted = Path(out).resolve() / LOGS / "submitit"
+    place = {"local": LocalJobs, "slurm": SlurmJobs}[executor](submitted, options or {}) if executor else None
+    write_manifest(Path(out), tables, trials, parameters or {}, jobs)
+    unique = unique_jobs(jobs)
+    if isinstance(place, SlurmJobs):
+        submit_all(unique, place, report)
+        return []
+    with _pool(workers) as (pool, stops):
+
+        def launch(run: NotebookRun) -> bool:
+            if place:
+                return place.run(run, stops)
+            stops.add(run.stop)
+            return run()
+
+        running: dict[str, Future] = {}
+        for number, job in enumerate(unique, start=1):
+            before = running.get(f"{job.needs}-{job.config.seed}")
+            running[job.name] = pool.submit(_work, job, before, launch, workers > 1)
+            line = f"[{number}/{len(unique)}] {job.name}"
+            running[job.name].add_done_callback(
+                lambda done, line=line: done.cancelled() or report(f"{line}: {done.result()[1]}")
+            )
+        return [name for name, done in running.items() if not done.result()[0]]
+
+
+def submit_all(jobs: Sequence[Job], place: SlurmJobs, report: Callable[[str], None]) -> None:
+    """Queues what is neither done nor queued; a run that starts from another one waits for it."""
+    logs = jobs[0].folder.parent / LOGS
+    logs.mkdir(parents=True, exist_ok=True)
+    with open(logs / "submit.lock", "w") as lock:
+        lock_file(lock)  # two batches at once must not both find a run unqueued
+        queued, numbers = place.queued(), {}
+        for number, job in enumerate(jobs, start=1):
+            note = logs / f"{job.name}.job"  # the number of its job
+            before = note.read_text().strip() if note.exists() else ""
+            if job.finished:
+                said = "done before"
+            elif before in queued:
+                numbers[job.name], said = before, f"queued before as job {before}"
+            else:
+                after = numbers.get(f"{job.needs}-{job.config.seed}", "")
+                numbers[job.name] = place.submit(_notebook_run(job, crowded=False), after)
+                with atomic(note) as path:
+                    path.write_text(numbers[job.name])
+                said = f"queued as job {numbers[job.name]}" + (f", after job {after}" if after else "")
+            report(f"[{number}/{len(jobs)}] {job.name}: {said}")
+
+
+def write_manifest(
+    out: Path, tables: Sequence[str], trials: int, parameters: Mapping[str, Any], jobs: Mapping[str, list[Job]]
+) -> None:
+    """Notes which run folder belongs to which row and seed; adds to what `out` holds of the same settings."""
+    path = out / MANIFEST
+    runs = {preset: {str(job.config.seed): job.name for job in seeds} for preset, seeds in jobs.items()}
+    shown = _shown(parameters)
+    before = read_manifest(path) if path.exists() else {"tables": [], "trials": 0, "runs": {}, "parameters": None}
+    if before["parameters"] not in (None, shown):
+        raise ValueError(
+            f"{out} holds a batch with settings {before['parameters']}, wanted {shown}: choose another --out"
+        )
+    for job in (job for seeds in jobs.values() for job in seeds):
+        _check_same(job)
+    merged = {preset: before["runs"].get(preset, {}) | seeds for preset, seeds in runs.items()}
+    manifest = {
+        "tables": sorted({*before["tables"], *tables}),
+        "trials": max(before["trials"], trials),
+        "parameters": shown,
+        "runs": before["runs"] | merged,
+    }
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1))
+
+
+def _shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as the manifest notes them: in their own type, without those that only say where to run."""
+    default = make_config({})
+    shown = {"preset": parameters["preset"]} if parameters.get("preset") else {}
+    for name in sorted(parameters.keys() - {*METHOD, *ANYWHERE}):
+        shown[name] = cast(name, parameters[name], getattr(default, name, ""))
+    return json.loads(json.dumps(shown))
+
+
+# one run ------------------------------------------------------------------------------------------------------------
+
+
+def _notebook_run(job: Job, crowded: bool) -> NotebookRun:
+    """The papermill run of a job, its parameters written."""
+    logs = job.folder.parent / LOGS
+    with atomic(logs / f"{job.name}.json") as path:
+        path.write_text(json.dumps(notebook_parameters(job)))
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(job.folder / "train.ipynb")]
+    command += ["-f", str(logs / f"{job.name}.json"), "--no-progress-bar"]
+    threads = {"OMP_NUM_THREADS": "1"} if crowded else {}  # several runs that share cores by threads crawl
+    return NotebookRun(job.folder, command, logs / f"{job.name}.log", threads)
+
+
+def _work(job: Job, before: Future | None, launch: Launch, crowded: bool) -> tuple[bool, str]:
+    """Whether it succeeded, and the line that says so."""
+    if before is not None and not before.result()[0]:
+        return False, f"FAILED: it starts from {job.needs}-{job.config.seed}, which failed"
+    started = time.monotonic()
+    try:
+        ran = launch(_notebook_run(job, crowded))
+    except (OSError, RuntimeError) as error:
+        return False, f"FAILED: {error}"
+    return True, f"done in {time.monotonic() - started:.0f} s" if ran else "done before"
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, set[Callable[[], None]]]]:
+    """Threads that wait for runs, which are stopped when this process is interrupted or told to stop."""
+    stops: set[Callable[[], None]] = set()
+    pool = ThreadPoolExecutor(workers)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    try:
+        yield pool, stops
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for stop in stops:
+            stop()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_same(job: Job) -> None:
+    stored = job.folder / "config.json"
+    if stored.exists() and same_run(stored_config(stored)) != same_run(job.config):
+        raise ValueError(f"{job.folder} holds a run of another configuration: choose another --out, or delete it")

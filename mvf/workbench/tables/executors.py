@@ -1,0 +1,267 @@
+"""Where the runs of a batch happen: in processes of this one, or in submitit's jobs, on this machine or a cluster."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mvf.files import lock_file
+from mvf.workbench.tables.plan import finished
+
+logger = logging.getLogger(__name__)
+
+EXECUTORS = ("local", "slurm")
+LOCAL_OPTIONS = ("timeout_min", "gpus_per_node")  # what a machine without a queue can heed
+LIMITS = ("time", "timeout_min")  # of a job's time, as Slurm and as submitit call it
+TIMEOUTS = 100  # that a run may go on after; preemptions are not counted
+MONTH = 30 * 24 * 60  # minutes; submitit's own limit of a local job is two
+GRACE = 5.0  # seconds
+PATIENCE = 30 * 60.0  # seconds, more than clusters leave between telling a job to end and ending it (GraceTime)
+GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(eq=False)
+class NotebookRun:
+    """One run of a batch: a papermill command that writes a run folder; small, because submitit pickles it.
+
+    Args:
+        folder: Of the run; nothing is run when it is finished.
+        command: The command line.
+        log: What the command prints; a lock lies beside it.
+        environment: Variables that differ from this process's; None removes one.
+        patience: Seconds that a run which failed after this process was told to end waits to be ended.
+    """
+
+    folder: Path
+    command: Sequence[str]
+    log: Path
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    patience: float = 0.0
+    child: subprocess.Popen | None = field(default=None, init=False, repr=False)
+
+    def __call__(self) -> bool:
+        """Runs the command to its end; True when it had to.
+
+        Raises:
+            RuntimeError: with the error's first line when the run fails.
+        """
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.log.with_suffix(".lock"), "w") as lock:
+            # the child inherits this lock: whoever starts the run again waits for one that outlived its batch
+            lock_file(lock)
+            if finished(self.folder):
+                return False
+            try:
+                status = self._run(lock.fileno())
+            except BaseException:
+                self.stop()
+                raise
+        if status:
+            raise RuntimeError(f"{error_line(self.log)} (log: {self.log})")
+        return True
+
+    def _run(self, lock: int) -> int:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, **self.environment}
+        told: list[int] = []
+        if self.patience:  # submitit only logs this signal
+            signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+        with open(self.log, "w") as log:
+            self.child = subprocess.Popen(
+                self.command,
+                env={name: value for name, value in environment.items() if value is not None},
+                stdout=log, stderr=log, pass_fds=(lock,), start_new_session=True,
+            )  # fmt: skip
+            while (status := self.child.poll()) is None:  # `wait` keeps a lock that `stop`, in a signal, would need
+                time.sleep(0.05)
+        if status and "SUBMITIT_EXECUTOR" in os.environ:
+            # Slurm signals all processes of a preempted job: the child may have died of what this one handles now
+            time.sleep(GRACE)
+        if status and told:
+            # papermill dies of being told to end; if this job then ended by itself, Slurm would count it as failed
+            logger.warning("told to end: waiting for Slurm to end this job, or to queue it again")
+            time.sleep(self.patience)
+        return status
+
+    def stop(self) -> None:
+        """Ends the command, which ends its kernel."""
+        if self.child is None or self.child.poll() is not None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(self.child.pid, number)
+                self.child.wait(GRACE)
+                return
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again when the job is preempted: the same run, which goes on from its `state.pt`."""
+        self.stop()
+        return submitit().helpers.DelayedSubmission(replace(self))
+
+
+def error_line(log: Path) -> str:
+    """The first line of the error that ended a notebook, which it shows above the traceback; else the log's last."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    after = [line for before, line in zip(lines, lines[1:]) if before.startswith("Exception encountered")]
+    return next((line for line in after if re.match(r"\w+: ", line)), lines[-1] if lines else "it wrote nothing")
+
+
+# submitit -----------------------------------------------------------------------------------------------------------
+
+
+def submitit() -> ModuleType:
+    """The library, which only clusters need.
+
+    Raises:
+        ValueError: with the command that installs it.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise ValueError(
+            "an executor needs the package submitit, which is not installed: pip install submitit"
+        ) from None
+    return submitit
+
+
+class LocalJobs:
+    """Runs as submitit's jobs on this machine: apart from this process, and requeued when they are interrupted."""
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        unknown = [name for name in options if name not in LOCAL_OPTIONS]
+        if unknown:
+            raise ValueError(f"--executor local heeds {', '.join(LOCAL_OPTIONS)} of --slurm, got {', '.join(unknown)}")
+        self._executor = submitit().LocalExecutor(folder, max_num_timeout=TIMEOUTS)
+        self._executor.update_parameters(**options | {"timeout_min": minutes(options.get("timeout_min", MONTH))})
+        # without gpus_per_node submitit would hide all of them
+        self._gpus = {} if "gpus_per_node" in options else {GPUS: os.environ.get(GPUS)}
+
+    def run(self, run: NotebookRun, stops: set[Callable[[], None]]) -> bool:
+        """As `run()` itself, in a job."""
+        if finished(run.folder):
+            return False
+        job = self._executor.submit(replace(run, environment={**run.environment, **self._gpus}))
+        stops.add(job.cancel)
+        while not job.done():
+            time.sleep(0.2)
+        if not finished(run.folder):
+            reason = error_line(run.log) if run.log.exists() else f"see {job.paths.stderr}"
+            raise RuntimeError(f"{reason} (log: {run.log})")
+        return True
+
+
+class SlurmJobs:
+    """Runs as jobs of a Slurm cluster; whoever submits does not wait for them.
+
+    Args:
+        folder: Of submitit's files, on a disk that all nodes see.
+        options: Parameters of `submitit.SlurmExecutor` (partition, time, gpus_per_node, cpus_per_task, ...), `mem_gb`,
+            and `timeout_min` for time, which must be given: in minutes, or as sbatch takes it.
+
+    Raises:
+        ValueError: without Slurm, without a time, or for an option it does not have.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
+        if missing:
+            raise ValueError(f"no {', '.join(missing)} here: run this on a login node of a Slurm cluster, or choose "
+                             "--executor local")  # fmt: skip
+        limits = {name: options[name] for name in LIMITS if name in options}
+        if len(limits) != 1:
+            raise ValueError("a job on Slurm needs one time limit, after which it is queued again and goes on: --slurm "
+                             f"time=MINUTES, or time=D-HH:MM:SS; got {limits or 'none'}")  # fmt: skip
+        self._executor = submitit().SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
+        # a run whose start failed is taken out of the queue instead of waiting there for ever
+        more = {"additional_parameters": {"kill-on-invalid-dep": "yes"}, "time": minutes(*limits.values())}
+        if "mem_gb" in options:
+            more["mem"] = f"{options['mem_gb']}GB"
+        named = {name: value for name, value in options.items() if name not in ("mem_gb", *LIMITS)}
+        self._executor.update_parameters(**named, **more)
+
+    def submit(self, run: NotebookRun, after: str = "") -> str:
+        """The number of its new job, which begins when job `after` has ended well.
+
+        Raises:
+            OSError: with sbatch's words when it refuses the job.
+        """
+        dependency = f"afterok:{after}" if after else None
+        self._executor.update_parameters(job_name=run.folder.name, dependency=dependency)
+        try:
+            with redirect_stderr(io.StringIO()):  # submitit prints sbatch's words besides raising them
+                return str(self._executor.submit(replace(run, patience=PATIENCE)).job_id)
+        except RuntimeError as error:
+            words = " ".join(str(error).split()) or "it does not say why"
+            raise OSError(f"queueing {run.folder.name} failed, says sbatch: {words}; the same command, its --slurm "
+                          "options mended, queues this run and those after it") from error  # fmt: skip
+
+    @staticmethod
+    def queued() -> set[str]:
+        """Numbers of all jobs of this user that wait or run.
+
+        Raises:
+            OSError: when Slurm does not answer: what is not known to have ended must not be started again.
+        """
+        listed = subprocess.run(["squeue", "--me", "--noheader", "--format=%A"], capture_output=True, text=True)
+        if listed.returncode:
+            raise OSError(f"squeue does not say which jobs are queued: {listed.stderr.strip()}; try again later")
+        return set(listed.stdout.split())
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Options of jobs, as they are written in a shell.
+
+
+def parse_options(texts: Sequence[str]) -> dict[str, Any]:
+    """Options of jobs from `name=value` pairs, several separated by commas; whole numbers become such.
+
+    Example:
+        >>> parse_options(["partition=gpu,time=240", "mem_gb=32"])
+        {'partition': 'gpu', 'time': 240, 'mem_gb': 32}
+
+    Raises:
+        ValueError: for text without `=`.
+    """
+    options = {}
+    for pair in (pair for text in texts for pair in text.split(",")):
+        name, equals, value = pair.partition("=")
+        if not (name.strip() and equals and value.strip()):
+            raise ValueError(f'an option of jobs is NAME=VALUE, as in "partition=gpu,time=240", got "{pair}"')
+        name = {"timeout": "timeout_min"}.get(name.strip(), name.strip())
+        options[name] = int(value) if value.strip().isdecimal() else value.strip()
+    return options
+
+
+def minutes(limit: int | str) -> int:
+    """Whole minutes of a time limit in one of sbatch's forms: M, M:S, H:M:S, D-H, D-H:M, D-H:M:S; seconds round up.
+
+    Example:
+        >>> [minutes(limit) for limit in (240, "90:00", "1:30:01", "2-0", "1-0:30", "1-00:00:00")]
+        [240, 90, 91, 2880, 1470, 1440]
+
+    Raises:
+        ValueError: for another form, or no time at all.
+    """
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+(?::\d+){0,2})", str(limit))
+    days, clock = found.groups() if found else (None, "0")
+    numbers = [int(number) for number in clock.split(":")]
+    if days is None and len(numbers) < 3:  # it begins with minutes
+        numbers.insert(0, 0)
+    hours, whole, seconds = [*numbers, 0, 0][:3]
+    total = (int(days or 0) * 24 + hours) * 60 + whole + -(-seconds // 60)
+    if total < 1:
+        raise ValueError(f'a time limit is minutes, H:MM:SS or D-HH:MM:SS, and not zero; got "{limit}"')
+    return total

@@ -1,0 +1,184 @@
+"""What a batch runs: rows of tables, the paper's or a study's, times seeds, as configurations with a folder each."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mvf.config import Config, load_config, nearest, own_settings, presets
+from mvf.workbench.tables.rows import paper_tables, studies
+
+# what the tables compare: a row keeps its own, wherever it is run
+METHOD = "layers pooling entities readout trainable_blocks per_action init_from".split()
+# a row's own where it names one
+NAMED = ("backbone", "objective", "objective_options")
+# what makes a pre-training what it is
+PRE_TRAINING = ("objective_options", "overlap")
+ANYWHERE = ("preset", "device", "workers")
+NOT_SUCH = (ValueError, KeyError, TypeError, AttributeError)  # what looking into damaged JSON, or other JSON, raises
+MANIFEST = "batch.json"  # in the folder of a batch: which run belongs to which row and seed
+WEIGHTS = "backbone_weights."  # and a backbone's name: its weights alone
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a batch.
+
+    Attributes:
+        preset: Of the row.
+        config: Settings, seed included.
+        folder: Its run folder.
+        needs: The preset whose run of the same seed it starts from, or empty.
+    """
+
+    preset: str
+    config: Config
+    folder: Path
+    needs: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def finished(self) -> bool:
+        """True when its notebook ran to the end."""
+        return finished(self.folder)
+
+
+def finished(folder: Path) -> bool:
+    """True when the notebook of a run folder ran to the end."""
+    try:
+        notebook = json.loads((folder / "train.ipynb").read_text(encoding="utf-8"))
+        ran = notebook["metadata"]["papermill"]
+        ended = bool(ran.get("end_time")) and not ran.get("exception")
+    except (OSError, *NOT_SUCH):  # not there, or cut off in the middle
+        return False
+    return ended and (folder / "metrics.json").exists()
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What `batch.json` says: `tables`, `trials`, `runs` by preset and seed, `parameters` (None where it has none).
+
+    Raises:
+        ValueError: when it is damaged.
+    """
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        runs = {preset: {str(int(seed)): str(name) for seed, name in seeds.items()}
+                for preset, seeds in stored["runs"].items()}  # fmt: skip
+        found = {"tables": [str(name) for name in stored["tables"]], "trials": int(stored["trials"]), "runs": runs}
+        return found | {"parameters": stored.get("parameters")}
+    except NOT_SUCH as error:
+        raise ValueError(f"{path} is no manifest of a batch ({error!r}): delete it, and run python -m mvf batch again "
+                         "for each of its tables; runs that are done stay so") from None  # fmt: skip
+
+
+def plan(tables: Sequence[str], trials: int, out: str | Path, parameters: Mapping[str, Any]) -> dict[str, list[Job]]:
+    """The runs of tables, by preset, one a seed.
+
+    Rows that coincide share their runs. A row that starts from another row brings that row's runs along.
+
+    Args:
+        tables: Names like `table3` or `study`.
+        trials: Number of seeds, from 1 on.
+        out: Folder of the run folders.
+        parameters: Settings for all rows, by name, as `train.ipynb` takes them. `preset` (empty: that of `dataset`) is
+            what the rows are put on: their data, size and schedule; what the tables compare (`METHOD`) stays a row's
+            own, as does what a row names of `NAMED`. `backbone_weights.NAME` are the weights of one backbone only.
+
+    Raises:
+        ValueError: for an unknown table or setting, or none to run.
+    """
+    known = paper_tables() | studies()
+    for name in tables:
+        if name not in known:
+            raise ValueError(f'unknown table "{name}"; {nearest(name, known)}')
+    if trials < 1:
+        raise ValueError(f"trials must be at least 1, got {trials}")
+    common = _common_settings(parameters, tables)
+    wanted = dict.fromkeys(preset for name in tables for row in known[name].rows for preset in row.presets.values())
+    starts = {start: preset for preset in wanted if (start := load_config(preset).init_from) in presets()}
+    jobs: dict[str, list[Job]] = {preset: [] for preset in (*starts, *wanted)}
+    folders: dict[str, Path] = {}
+    for seed in range(1, trials + 1):
+        for preset in jobs:
+            config = row_config(preset, common, seed, starts.get(preset, ""))
+            folder = folders.setdefault(same_run(config), Path(out) / f"{preset}-{seed}")
+            jobs[preset].append(Job(preset, config, folder, config.init_from if config.init_from in starts else ""))
+    _check_weights(common, [seeds[0].config.backbone for seeds in jobs.values()])
+    return jobs
+
+
+def row_config(preset: str, parameters: Mapping[str, Any], seed: int, follower: str = "") -> Config:
+    """The configuration of one row and seed; see `plan`.
+
+    Args:
+        preset: Of the row.
+        parameters: Settings for all rows.
+        seed: Of the run.
+        follower: A row that starts from this one. A pre-training keeps its own data unless the rows that follow it
+            are put on other data than theirs; then it gets other videos of those.
+    """
+    given = {name: value for name, value in parameters.items() if not name.startswith(WEIGHTS)}
+    plain, own = load_config(preset), own_settings(preset)
+    base = given.pop("preset", "") or (given["dataset"] if given.get("dataset") in presets() else "")
+    if base == load_config(follower or preset).dataset:
+        base = ""  # where the row is at home
+        given.pop("dataset", None)
+    fixed = {name: getattr(plain, name) for name in METHOD} | {name: own[name] for name in NAMED if name in own}
+    if plain.epochs == 0:  # a row that is judged without training
+        fixed["epochs"] = 0
+    if plain.trainable_blocks:  # a bank holds frozen features only
+        fixed["features"] = "online"
+    if follower and base:
+        fixed |= {name: getattr(plain, name) for name in PRE_TRAINING}
+        fixed["data_seed"] = int(given.get("data_seed", load_config(base).data_seed)) + 1
+    config = load_config(preset, base, **given | fixed, seed=seed)
+    weights = parameters.get(WEIGHTS + config.backbone, config.backbone_weights)
+    return replace(config, backbone_weights=str(weights))
+
+
+def _common_settings(parameters: Mapping[str, Any], tables: Sequence[str]) -> dict[str, Any]:
+    """The settings that hold for all rows."""
+    if "seed" in parameters:
+        raise ValueError(f"seed={parameters['seed']}: a batch sets the seeds itself, 1 to --trials")
+    for name in METHOD:
+        if name in parameters:
+            rows = f"rows of {', '.join(tables)}"
+            logger.warning("%s=%s changes nothing: %s keep their own", name, parameters[name], rows)
+    return {name: value for name, value in parameters.items() if name not in METHOD}
+
+
+def _check_weights(parameters: Mapping[str, Any], backbones: Sequence[str]) -> None:
+    for name in parameters:
+        if name.startswith(WEIGHTS) and name.removeprefix(WEIGHTS) not in backbones:
+            raise ValueError(f"{name}: no row has this backbone; rows have {', '.join(sorted(set(backbones)))}")
+
+
+def unique_jobs(jobs: Mapping[str, list[Job]]) -> list[Job]:
+    """Every run once, all rows of the first seed first, so that a batch cut short still is a whole table."""
+    unique: dict[Path, Job] = {}
+    for seeds in zip(*jobs.values()):
+        for job in seeds:
+            unique.setdefault(job.folder, job)
+    return list(unique.values())
+
+
+def notebook_parameters(job: Job) -> dict[str, Any]:
+    """Parameters of `train.ipynb` that give exactly the job's configuration."""
+    common = {name: getattr(job.config, name) for name in ("dataset", "seed", "device", "workers")}
+    plain = load_config(job.preset, **common).as_dict()
+    changed = {name: value for name, value in job.config.as_dict().items() if value != plain[name]}
+    return common | {"preset": job.preset, "run_dir": str(job.folder), "overrides": changed}
+
+
+def same_run(config: Config) -> str:
+    """What two runs share that are the same, wherever they run and whatever they are called."""
+    return json.dumps({**config.as_dict(), **dict.fromkeys(ANYWHERE)}, sort_keys=True)

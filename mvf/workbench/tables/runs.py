@@ -1,0 +1,282 @@
+"""Several runs together: mean and spread over seeds, beside the controls."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mvf.config import load_config, presets
+from mvf.evaluation import read_report
+from mvf.evaluation.bootstrap import FEWEST, mean_interval
+from mvf.files import atomic
+from mvf.workbench import plotting
+from mvf.workbench.plotting import cell
+
+SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")
+WHOLE = ("model", "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "frozen_frame",
+         "shuffled_order", "untrained_shuffled")  # fmt: skip
+CROPPED = ("model", "position_only", "untrained", "backbone_motion")
+REPORT = "metrics.json"
+LOOKS = ("auroc", "lift", "average_precision", "jaccard", "pointing", "mass")
+
+Reports = Mapping[str, dict]
+
+
+def matching_folders(patterns: str | Sequence[str], file: str) -> list[Path]:
+    """Folders that hold `file`, of all that match.
+
+    Args:
+        patterns: Folders, separated by commas; * stands for any name.
+        file: Name of a file.
+    """
+    patterns = patterns.split(",") if isinstance(patterns, str) else patterns
+    found = sorted(path for pattern in patterns for path in glob.glob(pattern.strip()))
+    folders = {Path(path).resolve(): Path(path) for path in reversed(found)}  # one folder may match by several names
+    return [folder for folder in sorted(folders.values()) if (folder / file).exists()]
+
+
+def read_reports(patterns: str | Sequence[str]) -> dict[str, dict]:
+    """Reports by run folder, of all folders that match (`matching_folders`) and hold a `metrics.json`.
+
+    Raises:
+        ValueError: when none does.
+    """
+    found = {str(folder): read_report(folder / REPORT) for folder in matching_folders(patterns, REPORT)}
+    if not found:
+        raise ValueError(f"no finished run in {patterns}: train one first, or name other run folders")
+    return found
+
+
+def spread(values: Sequence[float], decimals: int = 3) -> str:
+    """Mean ± two standard deviations (ddof 1); a single value alone.
+
+    A spread that would read 0.000 and is not zero gets a fourth decimal, as in the paper.
+
+    Example:
+        >>> spread([0.9, 0.92, 0.94]), spread([0.9]), spread([])
+        ('0.920 ± 0.040', '0.900', '–')
+        >>> spread([94.21, 94.23], 2), spread([0.995, 0.9951])
+        ('94.22 ± 0.03', '0.995 ± 0.0001')
+    """
+    if not len(values):
+        return plotting.MISSING
+    mean = f"{np.mean(values):.{decimals}f}"
+    if len(values) == 1:
+        return mean
+    two_deviations = 2 * np.std(values, ddof=1)
+    finer = decimals == 3 and 0.00005 <= two_deviations < 0.00095
+    return f"{mean} ± {two_deviations:.{4 if finer else decimals}f}"
+
+
+def row_name(report: Mapping) -> str:
+    """What runs of one row share: data, preset, backbone, objective, sampling, backbone weights.
+
+    Only data and sampling are always named; of the rest what is not the usual: a preset other than the data's own,
+    a backbone other than the preset's, an objective other than scl, weights other than the published ones.
+
+    Example:
+        >>> run = {"dataset": "penn", "preset": "penn", "sampling": "published", "backbone_weights": "hub"}
+        >>> row_name(run), row_name(run | {"preset": "penn_last_1", "backbone_weights": "random"})
+        ('penn, published sampling', 'penn, penn_last_1, published sampling, RANDOM backbone')
+    """
+    dataset, preset, weights = report["dataset"], report.get("preset", ""), report["backbone_weights"]
+    parts = [dataset + (f" (data seed {report['data_seed']})" if dataset == "synthetic" else "")]
+    parts += [preset] if preset not in ("", dataset) else []
+    own = load_config(preset).backbone if preset in presets() else ""
+    parts += [report["backbone"]] if report.get("backbone", own) != own else []
+    parts += [f"{report['objective']} objective"] if report.get("objective", "scl") != "scl" else []
+    parts.append(f"{report['sampling']} sampling")
+    parts += ["entity competition"] if report.get("entity_competition") else []
+    parts += [f"overlap penalty {report['overlap_penalty']:g}"] if report.get("overlap_penalty") else []
+    parts += [f"token merge {report['token_merge']:g}"] if report.get("token_merge") else []
+    named = {"hub": "", "index": "", "random": "RANDOM backbone", "file": "backbone from a file"}
+    return ", ".join(filter(None, [*parts, named.get(weights, f"{weights} backbone")]))
+
+
+def grouped(reports: Reports) -> dict[str, list[dict]]:
+    """Reports by row, in order of seed."""
+    rows: dict[str, list[dict]] = {}
+    for report in sorted(reports.values(), key=lambda r: r["seed"]):
+        rows.setdefault(row_name(report), []).append(report)
+    return dict(sorted(rows.items()))
+
+
+def runs_table(reports: Reports) -> plotting.Table:
+    """Every run with its scores."""
+    rows = tuple(
+        (Path(folder).name, row_name(r), supervision([r]), str(r["seed"]), *(cell(r["scores"].get(s)) for s in SCORES))
+        for folder, r in reports.items()
+    )
+    return plotting.Table(rows, ("run", "row", LABELS, "seed", *SCORES))
+
+
+def tables(reports: Reports) -> dict[str, plotting.Table]:
+    """The tables `cropped`, `scores` and `localization`: mean ± two standard deviations over the runs of a row.
+
+    `differences` has entity 1 minus what it must beat, video by video, with intervals over videos.
+    """
+    rows = grouped(reports)
+    return {
+        "cropped": _table(
+            rows, lambda r: r.get("cropped", {}), CROPPED, SCORES, "On cropped windows, the test that counts"
+        ),
+        "scores": _table(rows, lambda r: {"model": r["scores"], **r["controls"]}, WHOLE, SCORES, "On whole videos"),
+        "localization": _table(rows, lambda r: r.get("localization", {}), PLACES, LOOKS, "Where it looks"),
+        "differences": differences_table(rows, LOOKS[:2]),
+        "attention": _table(rows, by_entity, ENTITIES, ATTENDS, "Attention without masks; overlap: with the others"),
+    }
+
+
+def write_tables(made: Mapping[str, plotting.Table], path: Path) -> None:
+    """Writes tables as Markdown."""
+    with atomic(path) as temporary:
+        temporary.write_text("\n\n".join(map(str, made.values())) + "\n")
+
+
+def plot_results(reports: Reports) -> Figure:
+    """Classification and retrieval on cropped windows: one dot a run, a bar at the mean, a row a control."""
+    rows = grouped(reports)
+    with plotting.paper_figure(plotting.PAGE, 0.7 + 0.16 * sum(len(CROPPED) + 1 for _ in rows)) as figure:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, score in zip(panels, ("classification", "retrieval@5")):
+            place, ticks = 0, []
+            for runs in rows.values():
+                for name in CROPPED:
+                    values = [v for r in runs if (v := r.get("cropped", {}).get(name, {}).get(score)) is not None]
+                    colour = "#0072B2" if name == "model" else "#7F7F7F"
+                    axes.plot(values, [place] * len(values), "o", color=colour, markersize=3.5, alpha=0.8)
+                    axes.plot(
+                        [np.mean(values)] * 2 if values else [],
+                        [place - 0.35, place + 0.35][: 2 * bool(values)],
+                        color=colour,
+                    )
+                    ticks.append((place, name.replace("_", " ")))
+                    place += 1
+                place += 1
+            axes.set(title=f"{score} on cropped windows", xlabel="share")
+            axes.set_yticks(*zip(*ticks))
+        place = -0.75
+        for row, runs in rows.items():
+            panels[0].text(
+                0,
+                place,
+                f" {row}, runs: {len(runs)}",
+                transform=panels[0].get_yaxis_transform(),
+                fontsize=6,
+                va="center",
+                fontweight="bold",
+            ).set_in_layout(False)  # long names run on over the next panel
+            place += len(CROPPED) + 1
+        panels[0].set_ylim(place, -1.4)
+        panels[0].set_zorder(1)
+        panels[0].patch.set_visible(False)
+    return figure
+
+
+def copy_figures(folder: str | Path, out: Path) -> list[Path]:
+    """Copies a run's PNG figures and its film.
+
+    Raises:
+        ValueError: when the run has none.
+    """
+    figures = [path for kind in ("*.png", "*.gif") for path in sorted((Path(folder) / "figures").glob(kind))]
+    if not figures:
+        raise ValueError(f"{folder} has no figures: run probe.ipynb and attention.ipynb on it")
+    out.mkdir(parents=True, exist_ok=True)
+    return [Path(shutil.copy(path, out / path.name)) for path in figures]
+
+
+def _table(
+    rows: Mapping[str, list[dict]], part, members: Sequence[str], scores: Sequence[str], caption: str
+) -> plotting.Table:
+    lines = []
+    for row, runs in rows.items():
+        for member in members:
+            found = [part(run).get(member, {}) for run in runs]
+            if any(found):
+                cells = (spread([f[score] for f in found if score in f]) for score in scores)
+                consumed = supervision(runs, member)
+                lines.append((row, consumed, str(sum(map(bool, found))), member.replace("_", " "), *cells))
+    notes = ("Mean ± two standard deviations (ddof 1) over runs.",)
+    return plotting.Table(tuple(lines), ("row", LABELS, "runs", "embedding", *scores), caption, notes)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What several runs say together of where a model looks.
+
+PLACES = (
+    "entity_1",
+    "entity_best",
+    "head_best",
+    "head_oracle",
+    "head_best_any_layer",
+    "head_oracle_any_layer",
+    "untrained_entity_best",
+    "mean_training_mask",
+    "centre",
+    "uniform",
+    "backbone_pca",
+)
+RIVALS = PLACES[2:]
+ENTITIES = tuple(f"entity_{i}" for i in range(1, 7))
+ATTENDS = ("overlap", "steadiness", "entropy", "effective_share")
+TRAINED = ("model", "frozen_frame", "shuffled_order", "entity_best", *ENTITIES)  # what the objective has had a part in
+LABELS = "training labels"
+
+
+def supervision(runs: Sequence[Mapping], member: str = "model") -> str:
+    """Which labels the training of runs consumed; a dash for what they did not train.
+
+    Example:
+        >>> supervision([{"supervision": "video"}]), supervision([{"supervision": "video"}], "untrained")
+        ('video', '–')
+    """
+    if member not in TRAINED:
+        return plotting.MISSING
+    return " or ".join(dict.fromkeys(run.get("supervision", "unknown") for run in runs))
+
+
+def by_entity(report: Mapping) -> dict[str, dict[str, float]]:
+    """What needs no mask, by entity; an entity's overlap is its mean with the others."""
+    found = report.get("attention") or {}
+    overlap = found.get("overlap") or []
+    table = {
+        name: {kind: found[kind][name] for kind in ATTENDS[1:] if name in found.get(kind, {})} for name in ENTITIES
+    }
+    for i, row in enumerate(overlap if len(overlap) > 1 else ()):
+        table.setdefault(f"entity_{i + 1}", {})["overlap"] = (sum(row) - row[i]) / (len(row) - 1)
+    return table
+
+
+def differences_table(rows: Mapping[str, list[dict]], measures: Sequence[str]) -> plotting.Table:
+    """Entity 1 minus other maps: mean over the runs for every video, then mean and 95 % interval over videos."""
+    lines = []
+    for row, runs in rows.items():
+        looked = [run.get("videos", {}).get("localization", {}) for run in runs]
+        for rival in RIVALS:
+            both = [maps for maps in looked if "entity_1" in maps and rival in maps]
+            cells = [_difference(both, rival, measure) for measure in measures]
+            if any(cells):
+                shown = (c or plotting.MISSING for c in cells)
+                lines.append((row, supervision(runs), str(len(both)), rival.replace("_", " "), *shown))
+    notes = ("Mean over runs for every video, then mean and 95 % bootstrap interval over videos.",)
+    return plotting.Table(
+        tuple(lines), ("row", LABELS, "runs", "entity 1 minus", *measures), "What entity 1 adds", notes
+    )
+
+
+def _difference(runs: Sequence[Mapping], rival: str, measure: str) -> str:
+    """Of one measure, over the videos that all runs have it for; empty where they are too few."""
+    sides = [[{v: s[measure] for v, s in maps[name].items() if measure in s} for name in ("entity_1", rival)]
+             for maps in runs]  # fmt: skip
+    videos = sorted(set.intersection(*(set(side) for pair in sides for side in pair))) if sides else []
+    if len(videos) < FEWEST:
+        return ""
+    values = np.mean([[own[v] - other[v] for v in videos] for own, other in sides], axis=0)
+    low, high = mean_interval(values)
+    return f"{values.mean():+.3f} [{low:.3f}, {high:.3f}]"

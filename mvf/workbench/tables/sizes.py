@@ -1,0 +1,250 @@
+"""What training on the paper's data sets costs: frames, GPU hours, bank gigabytes, money; and what limits next."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mvf.config import load_config
+from mvf.cost import model_cost
+from mvf.workbench.plotting import Table
+
+BACKWARD = 3  # forward and backward of what is trained, in forwards: the usual count
+VIEWS = 2  # of the paper's objective
+PCA = 256  # channels kept
+PATCH, WIDTH = 8, 768  # of ViT-B/8, the backbone of all these presets: pixels a side, channels a layer
+
+
+@dataclass(frozen=True)
+class Data:
+    """A training set.
+
+    Attributes:
+        name: As people call it.
+        preset: Whose settings are the paper's.
+        videos: For training.
+        frames: Mean length of a video.
+        source: Where both numbers are from.
+    """
+
+    name: str
+    preset: str
+    videos: int
+    frames: float
+    source: str
+
+
+DATA = (
+    Data("Penn Action", "penn", 1140, 70, "videos: 16 times Pouring's 70 in the paper's text give 1,120, the "
+         "benchmark of the evaluation counts 1,140; frames: the same benchmark's rounded mean"),
+    Data("FineGym99", "finegym99", 3150, 240, "videos: 45 times Pouring's 70 in the paper's text; frames: "
+         "ESTIMATE, the T of the preset"),
+    Data("FineGym288", "finegym288", 3000, 240, "ESTIMATE: about 3,000 videos of 240 frames are the size that the "
+         "evaluation is built for; unlabelled events that may be added to the training set are not counted"),
+    Data("Kinetics-400", "kinetics400", 240_000, 300, "ESTIMATE: 400 classes of some 600 training clips of 10 s at "
+         "30 frames a second; no number in the paper"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What was not measured here.
+
+    Attributes:
+        teraflops: Peak of one GPU in bfloat16, 10^12 operations a second.
+        utilisation: Share of the peak that is reached.
+        dollars: Price of an hour of one GPU.
+        cores: Of the machine that feeds it.
+    """
+
+    teraflops: float = 312.0
+    utilisation: float = 0.45
+    dollars: float = 2.0
+    cores: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("teraflops", "utilisation", "dollars", "cores"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.utilisation > 1:
+            raise ValueError(f"utilisation is a share of the peak, at most 1, got {self.utilisation}")
+
+    @property
+    def operations(self) -> float:
+        """A second."""
+        return self.teraflops * 1e12 * self.utilisation
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A measured rate.
+
+    Attributes:
+        per_second: How many a second.
+        unit: Of what.
+        machine, versions, date, command: Where, with what, when and by what it was measured.
+        load: Load average of the machine before: above 0.5 it was not alone, and the rate is a lower bound.
+    """
+
+    per_second: float
+    unit: str
+    machine: str
+    versions: str
+    date: str
+    load: float
+    command: str
+
+
+def read_rates(path: str | Path) -> dict[str, Rate]:
+    """The measured rates of a TOML file, by name.
+
+    Raises:
+        ValueError: for a file that is none, or a rate that lacks something.
+    """
+    try:
+        return {name: Rate(**values) for name, values in tomllib.loads(Path(path).read_text()).items()}
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        raise ValueError(f"{path} does not hold measured rates ({error}): python bench/rates.py writes it") from None
+
+
+@dataclass(frozen=True)
+class Size:
+    """What one data set costs at its preset's settings.
+
+    Attributes:
+        data: The data set.
+        trained_frames: Frames that pass the model in all epochs, two views of T frames a video and epoch.
+        bank_frames: Frames of the bank: every frame of every video in `bank_views` views.
+        frame_operations: Of the backbone, a frame.
+        trained_operations: Of what is trained, forward and backward, a frame.
+        frame_numbers: That a bank stores a frame.
+        channels: Of the bank.
+        epochs: Over the data.
+    """
+
+    data: Data
+    trained_frames: float
+    bank_frames: float
+    frame_operations: float
+    trained_operations: float
+    frame_numbers: int
+    channels: int
+    epochs: int
+
+    def seconds_online(self, operations: float) -> float:
+        """At so many operations a second, the backbone recomputed for every clip."""
+        return self.trained_frames * (self.frame_operations + self.trained_operations) / operations
+
+    def seconds_banked(self, operations: float) -> float:
+        """The same with a bank, its making included."""
+        return (self.bank_frames * self.frame_operations + self.trained_frames * self.trained_operations) / operations
+
+    def gigabytes(self, bytes_a_number: float = 2, channels: int = 0) -> float:
+        """Of the whole bank; `channels` kept of each patch, 0 for all."""
+        kept = self.frame_numbers * (channels / self.channels if channels else 1)
+        return self.bank_frames * kept * bytes_a_number / 1e9
+
+    def seconds_read(self, megabytes: float, bytes_a_number: float = 2, channels: int = 0) -> float:
+        """At so many megabytes a second, to read the frames of all clips of all epochs, none from memory."""
+        return self.gigabytes(bytes_a_number, channels) / self.bank_frames * self.trained_frames * 1000 / megabytes
+
+
+def size(data: Data) -> Size:
+    """What a data set costs at its preset's settings."""
+    config = load_config(data.preset)
+    cost = model_cost(config)
+    channels = WIDTH * len(config.layers)
+    return Size(
+        data=data,
+        trained_frames=config.epochs * data.videos * VIEWS * config.num_frames,
+        bank_frames=data.videos * data.frames * config.bank_views,
+        frame_operations=cost.backbone_operations,
+        trained_operations=BACKWARD * (cost.operations - cost.backbone_operations),
+        frame_numbers=(config.image_size // PATCH) ** 2 * channels,
+        channels=channels,
+        epochs=config.epochs,
+    )
+
+
+def sizes_page(rates: Mapping[str, Rate], assumed: Assumptions, data: Sequence[Data] = DATA) -> str:
+    """The page, in Markdown."""
+    sizes = [size(one) for one in data]
+    frame = sizes[0]
+    parts = [
+        "# What training costs",
+        "Made by `python -m mvf sizes`. **No GPU hour below was measured**: they are operations counted / (peak x "
+        f"utilisation), assumed {assumed.teraflops:g} teraflops x {assumed.utilisation:g}; the price is assumed, "
+        f"{assumed.dollars:g} dollars an hour of one GPU. Settings are the presets' (ViT-B/8 at 224); no evaluation.",
+        "## Frames, hours, dollars",
+        _table(_HOURS, [_hours(one, rates, assumed) for one in sizes]),
+        f"Frames: epochs x videos x {VIEWS} views x T, padding included, as it passes the backbone too. A frame costs "
+        f"{frame.frame_operations / 1e9:.0f} x 10^9 operations in the backbone and, forward and backward, "
+        f"{frame.trained_operations / 1e9:.1f} x 10^9 in what is trained ({frame.data.name}).",
+        "## Bank",
+        f"A frame of three layers is 784 patches x 768 channels x 3 layers x 2 bytes = {784 * 768 * 3 * 2 / 1e6:.1f} "
+        "MB in bfloat16; sizes are those of every frame in every view of the preset. int8 is counted without its "
+        f"scales, and PCA keeps {PCA} of {frame.channels} channels.",
+        _table(_BANK, [_bank(one) for one in sizes]),
+        "## What limits next",
+        _table(_LIMITS, [_limits(one, rates, assumed) for one in sizes]),
+        "Decoding: every video is decoded once an epoch, up to the last frame that is used; the rate is that of a "
+        "drawn clip of 320 x 240 in H.264, and real or larger footage decodes slower. Reading: every frame of every "
+        "clip. A bank that neither fits the memory nor is made smaller takes the hours of reading, and `online` may "
+        "be faster.",
+        "## Where the numbers are from",
+        "\n".join(f"- {one.name}: {one.source}." for one in data),
+        _table(["rate", "measured", "machine", "versions", "date, load", "command"], _measured(rates)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_HOURS = ["data", "videos", "epochs", "frames", "GPU hours online (NOT measured)", "GPU hours banked (NOT measured)",
+          "dollars online / banked, GPU alone", "hours of the measured machine online, backbone alone"]  # fmt: skip
+_BANK = ["data", "frames stored", "GB bfloat16", "GB int8", f"GB PCA-{PCA} bfloat16", f"GB PCA-{PCA} int8"]
+_LIMITS = ["data", "frames/s the GPU takes online", "decoding cores wanted online", "MB/s read that a bank wants",
+           f"hours to read it at the measured rate: bfloat16 / PCA-{PCA} int8", "limits online",
+           "limits banked"]  # fmt: skip
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return str(Table(tuple(map(tuple, rows)), tuple(columns)))
+
+
+def _hours(one: Size, rates: Mapping[str, Rate], assumed: Assumptions) -> list[str]:
+    online, banked = (f(assumed.operations) / 3600 for f in (one.seconds_online, one.seconds_banked))
+    backbone = rates.get("backbone_vitb8_224_fp32")
+    cpu = f"{one.trained_frames / backbone.per_second / 3600:,.0f}" if backbone else "not measured"
+    money = f"{online * assumed.dollars:,.0f} / {banked * assumed.dollars:,.0f}"
+    counts = [f"{one.data.videos:,}", str(one.epochs), f"{one.trained_frames / 1e6:,.1f} million"]
+    return [one.data.name, *counts, f"{online:,.1f}", f"{banked:,.1f}", money, cpu]
+
+
+def _bank(one: Size) -> list[str]:
+    stored = (one.gigabytes(), one.gigabytes(1), one.gigabytes(2, PCA), one.gigabytes(1, PCA))
+    return [one.data.name, f"{one.bank_frames / 1e6:,.2f} million", *(f"{value:,.0f}" for value in stored)]
+
+
+def _limits(one: Size, rates: Mapping[str, Rate], assumed: Assumptions) -> list[str]:
+    """What a GPU at the assumed rate asks of decoder and disk, and which of them falls short."""
+    online = one.trained_frames / one.seconds_online(assumed.operations)
+    decoded = one.epochs * one.data.videos * one.data.frames / one.seconds_online(assumed.operations)
+    wanted = assumed.operations / one.trained_operations * one.frame_numbers * 2 / 1e6
+    decoder, disk = rates.get("decode_320x240"), rates.get("disk_read")
+    cores = decoded / decoder.per_second if decoder else float("nan")
+    first = "not measured" if decoder is None else "decoder" if cores > assumed.cores else "GPU"
+    second = "not measured" if disk is None else "disk" if wanted > disk.per_second else "GPU"
+    cells = [f"{online:,.0f}", f"{cores:,.2f}" if decoder else "not measured", f"{wanted:,.0f}"]
+    reading = [one.seconds_read(disk.per_second, *kept) / 3600 for kept in ((2, 0), (1, PCA))] if disk else []
+    cells.append(" / ".join(f"{hours:,.0f}" for hours in reading) or "not measured")
+    return [one.data.name, *cells, first, second]
+
+
+def _measured(rates: Mapping[str, Rate]) -> list[list[str]]:
+    rows = []
+    for name, rate in rates.items():
+        alone = "" if rate.load <= 0.5 else " (not alone: a lower bound)"
+        measured = f"{rate.per_second:,.2f} {rate.unit}/s{alone}"
+        rows.append([name, measured, rate.machine, rate.versions, f"{rate.date}, {rate.load:.1f}", f"`{rate.command}`"])
+    return rows

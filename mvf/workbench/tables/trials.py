@@ -1,0 +1,198 @@
+"""Batches of runs: the trials of every row, and what they say of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mvf.evaluation import read_report
+from mvf.evaluation.bootstrap import FEWEST, paired_interval
+from mvf.workbench import plotting
+from mvf.workbench.tables.plan import MANIFEST, read_manifest
+from mvf.workbench.tables.rows import Column, Row
+from mvf.workbench.tables.runs import REPORT, matching_folders, supervision
+
+PLACES = {"whole": "whole videos", "cropped": "cropped windows"}  # of scores, as reports and as tables call them
+
+Reports = Sequence[Mapping]  # of the finished trials of one row, in order of seed
+Pieces = Mapping[str, Mapping[str, np.ndarray]]  # by action and video
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What `python -m mvf batch` has written so far.
+
+    Attributes:
+        folder: Where.
+        tables: Names of the tables that it runs.
+        trials: Seeds a row.
+        parameters: Settings changed for all rows.
+        reports: By preset, the reports of its finished runs, in order of seed.
+    """
+
+    folder: Path
+    tables: tuple[str, ...]
+    trials: int
+    parameters: Mapping[str, object]
+    reports: Mapping[str, Reports]
+
+    def of(self, row: Row, column: Column) -> Reports:
+        """Reports of the trials that give a cell; empty where it was not run."""
+        return self.reports.get(row.presets.get(column.dataset, ""), ())
+
+    def progress_of(self, row: Row) -> str:
+        """How many trials of a row have ended; by data set where that differs."""
+        counts = {dataset: len(self.reports.get(preset, ())) for dataset, preset in row.presets.items()}
+        words = {name: f"{n} of {self.trials} trials" if n else plotting.NOT_RUN for name, n in counts.items()}
+        return _by_dataset(words)
+
+    def labels_of(self, row: Row) -> str:
+        """Which labels the training of a row consumed, by data set where that differs; a dash for what was not run."""
+        found = {dataset: self.reports.get(preset, ()) for dataset, preset in row.presets.items()}
+        return _by_dataset({dataset: supervision(r) for dataset, r in found.items() if r}, "; ") or plotting.MISSING
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row's score minus another's, as fractions.
+
+    Attributes:
+        mean: Difference of the means over trials.
+        spread: Sum of the two rows' two standard deviations; None when one has a single trial.
+        interval: 95 % of a paired bootstrap over the videos that both rows share, trials pooled; None without.
+        videos: Number of those videos in each action.
+    """
+
+    mean: float
+    spread: float | None
+    interval: tuple[float, float] | None
+    videos: tuple[int, ...] = ()
+
+    @property
+    def exceeds_spread(self) -> bool:
+        return self.spread is not None and abs(self.mean) > self.spread
+
+    @property
+    def holds(self) -> bool:
+        """False, too, where an action has fewer than `FEWEST` videos."""
+        enough = self.interval is not None and min(self.videos, default=0) >= FEWEST
+        return enough and not self.interval[0] <= 0 <= self.interval[1]
+
+
+def read_batches(patterns: str | Sequence[str]) -> list[Batch]:
+    """The batches in all folders that match.
+
+    Args:
+        patterns: Folders given to `python -m mvf batch --out`, separated by commas; * stands for any name.
+
+    Raises:
+        ValueError: when there is none, or a manifest is damaged.
+    """
+    folders = matching_folders(patterns, MANIFEST)
+    if not folders:
+        raise ValueError(f"no batch in {patterns}: python -m mvf batch table3 --out runs/table3 makes one")
+    return [_read_batch(folder) for folder in folders]
+
+
+def scores_of(report: Mapping, place: str, embedding: str = "model") -> Mapping[str, float]:
+    """Scores of an embedding, the model or a control, on whole videos or cropped windows."""
+    if place == "cropped":
+        return report.get("cropped", {}).get(embedding, {})
+    return report["scores"] if embedding == "model" else report.get("controls", {}).get(embedding, {})
+
+
+def trial_values(reports: Reports, place: str, score: str, embedding: str = "model") -> list[float]:
+    """One value a trial that has the score."""
+    found = (scores_of(report, place, embedding) for report in reports)
+    return [scores[score] for scores in found if score in scores]
+
+
+def sensitivity(values: Sequence[float]) -> float | None:
+    """Standard deviation over trials (ddof 1) over the size of the mean; None for a single trial or a mean of zero.
+
+    Example:
+        >>> round(sensitivity([0.9, 1.0, 1.1]), 3)
+        0.1
+    """
+    if len(values) < 2 or not np.mean(values):
+        return None
+    return float(np.std(values, ddof=1) / abs(np.mean(values)))
+
+
+def compare(first: Reports, second: Reports, place: str, score: str) -> Difference | None:
+    """`first` minus `second`; None when one has no trial with the score."""
+    sides = [trial_values(reports, place, score) for reports in (first, second)]
+    if not all(sides):
+        return None
+    spreads = [2 * np.std(values, ddof=1) for values in sides if len(values) > 1]
+    pieces = [_pooled_pieces(reports, place, score) for reports in (first, second)]
+    shared = _shared_videos(*pieces)
+    return Difference(
+        mean=float(np.mean(sides[0]) - np.mean(sides[1])),
+        spread=float(sum(spreads)) if len(spreads) == 2 else None,
+        interval=_interval(*pieces, shared),
+        videos=tuple(map(len, shared.values())),
+    )
+
+
+def ranked(start: int, *groups: Mapping[int, Sequence[float | None]]) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Cells of the best and of the second score of each group of lines, columns from `start`; equals share a place."""
+    marks: dict[str, list[tuple[int, int]]] = {"best": [], "second": []}
+    for group in groups:
+        for column, values in enumerate(zip(*group.values()), start=start):
+            known = {line: value for line, value in zip(group, values) if value is not None}
+            for mark, value in zip(marks, sorted(set(known.values()), reverse=True)):
+                cells = [(line, column) for line, mean in known.items() if mean == value]
+                marks[mark] += cells if len(known) > 1 else []
+    return {mark: tuple(cells) for mark, cells in marks.items()}
+
+
+def _read_batch(folder: Path) -> Batch:
+    stored = read_manifest(folder / MANIFEST)
+    runs = {
+        preset: [folder / seeds[seed] for seed in sorted(seeds, key=int)] for preset, seeds in stored["runs"].items()
+    }
+    reports = {
+        preset: tuple(read_report(run / REPORT) for run in found if (run / REPORT).exists())
+        for preset, found in runs.items()
+    }
+    return Batch(folder, tuple(stored["tables"]), stored["trials"], stored["parameters"] or {}, reports)
+
+
+def _by_dataset(words: Mapping[str, str], mark: str = ", ") -> str:
+    if len(set(words.values())) > 1:
+        return mark.join(f"{dataset} {word}" for dataset, word in words.items())
+    return next(iter(words.values()), "")
+
+
+def _pooled_pieces(reports: Reports, place: str, score: str) -> Pieces:
+    """By action and video, the sum over trials of the pieces that scores are made of (see `verdicts.combine`).
+
+    Every score is a quotient of sums, so sums over trials weigh each trial alike.
+    """
+    having = (report for report in reports if score in scores_of(report, place))
+    trials = [report.get("videos", {}).get(place, {}).get(score, {}) for report in having]
+    return {
+        action: {
+            video: np.sum([np.asarray(trial[action][video], float) for trial in trials], axis=0)
+            for video in sorted(set.intersection(*(set(trial[action]) for trial in trials)))
+        }
+        for action in sorted(set.intersection(*map(set, trials)))
+    }
+
+
+def _shared_videos(first: Pieces, second: Pieces) -> dict[str, list[str]]:
+    """By action of either side."""
+    actions = sorted(first.keys() | second.keys())
+    return {action: sorted(first.get(action, {}).keys() & second.get(action, {}).keys()) for action in actions}
+
+
+def _interval(first: Pieces, second: Pieces, shared: Mapping[str, Sequence[str]]) -> tuple[float, float] | None:
+    shared = {action: videos for action, videos in shared.items() if videos}
+    if not shared:
+        return None
+    sides = ({a: np.stack([side[a][v] for v in shared[a]]) for a in shared} for side in (first, second))
+    return paired_interval(*sides)

@@ -1,0 +1,9 @@
+"""Widgets for notebooks: arrays already computed, shown live in the page."""
+
+from mvf.workbench.widgets.alignment import AlignmentPlayer
+from mvf.workbench.widgets.attention import AttentionBrowser
+from mvf.workbench.widgets.explorer import EmbeddingExplorer
+from mvf.workbench.widgets.labeler import PhaseLabeler
+from mvf.workbench.widgets.retrieval import RetrievalBrowser
+
+__all__ = ["AlignmentPlayer", "AttentionBrowser", "EmbeddingExplorer", "PhaseLabeler", "RetrievalBrowser"]

@@ -1,0 +1,314 @@
+"""Videos and attention maps as a few compact buffers, which a page gets once and then scrubs by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from IPython.display import Image
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image as Picture
+from PIL import ImageDraw, ImageFont
+
+SHEET_SIDE = 2048  # pixels: small enough for every browser, and the first sheet shows while the others are decoded
+BLOCK = 16  # pixels of a JPEG block with halved colour: cells of whole blocks keep neighbouring frames apart
+
+
+def encode_strip(frames: NDArray[np.uint8], height: int = 280, quality: int = 80) -> tuple[dict, list[bytes]]:
+    """A video as JPEG sprite sheets, each a grid of frames.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        height: Of a stored frame, in pixels; smaller frames are stored as they are. The aspect is kept.
+        quality: Of the JPEG, 0 to 100.
+
+    Returns:
+        What the page needs to cut the sheets ("count" frames of "width" x "height" pixels in cells of
+        "cell_width" x "cell_height", "columns" and "per_sheet" cells a sheet), and the sheets.
+
+    Raises:
+        ValueError: if frames are not (T, H, W, 3) uint8 with at least one frame, or the height is below 1.
+
+    Example:
+        >>> meta, sheets = encode_strip(np.zeros((3, 40, 80, 3), np.uint8), height=20)
+        >>> meta["count"], meta["width"], meta["height"], len(sheets)
+        (3, 40, 20, 1)
+    """
+    check_frames("frames", frames)
+    if height < 1:
+        raise ValueError(f"height must be at least 1 pixel, got {height}")
+    height = min(height, frames.shape[1])
+    width = max(1, round(frames.shape[2] * height / frames.shape[1]))
+    cell_height, cell_width = (-(-side // BLOCK) * BLOCK for side in (height, width))
+    columns, rows = (max(1, min(SHEET_SIDE // side, len(frames))) for side in (cell_width, cell_height))
+    per_sheet = columns * rows
+    starts = range(0, len(frames), per_sheet)
+    pad = ((0, 0), (0, cell_height - height), (0, cell_width - width), (0, 0))
+    sheets = []
+    for start in starts:
+        cells = np.stack([resize(frame, width, height) for frame in frames[start : start + per_sheet]])
+        sheets.append(encode_jpeg(_grid(np.pad(cells, pad, mode="edge"), columns), quality))
+    meta = {"count": len(frames), "width": width, "height": height, "columns": columns, "per_sheet": per_sheet}
+    return meta | {"cell_width": cell_width, "cell_height": cell_height}, sheets
+
+
+def encode_strips(
+    videos: Mapping[str, NDArray[np.uint8]], height: int = 280, quality: int = 80
+) -> tuple[list[dict], list[bytes]]:
+    """Strips of several videos with one list of sheets: a video's `meta` has its "name" and "sheets": [first, stop].
+
+    Raises:
+        ValueError: if there is no video, or one is not (T, H, W, 3) uint8 with at least one frame, naming it; or the
+            height is below 1.
+
+    Example:
+        >>> metas, sheets = encode_strips({"squat": np.zeros((2, 8, 8, 3), np.uint8)})
+        >>> metas[0]["name"], metas[0]["sheets"], len(sheets)
+        ('squat', [0, 1], 1)
+    """
+    check_named("videos", videos)
+    if not videos:
+        raise ValueError("videos must name at least one video, got none: load some and pass {name: frames}")
+    metas, sheets = [], []
+    for name, frames in videos.items():
+        check_frames(name, frames)
+        meta, new = encode_strip(frames, height, quality)
+        metas.append(meta | {"name": name, "sheets": [len(sheets), len(sheets) + len(new)]})
+        sheets += new
+    return metas, sheets
+
+
+def encode_maps(maps: ArrayLike, mass: float = 0.6) -> tuple[dict, bytes]:
+    """Attention maps in 8 bits, each divided by its own maximum.
+
+    The maxima go along, so that a page normalises per frame or per video exactly, and so does the number of the
+    strongest patches that hold `mass` of a map, which rounded values could not tell.
+
+    Args:
+        maps: (..., h, w), non-negative.
+        mass: Share of the attention.
+
+    Returns:
+        {"shape", "maximum"} of `maps`, and the buffer: float32 maxima, uint16 numbers of patches, uint8 maps.
+
+    Raises:
+        ValueError: if a value is negative or not finite.
+
+    Example:
+        >>> meta, buffer = encode_maps(np.ones((5, 2, 4, 4)))
+        >>> meta["shape"], len(buffer) == 5 * 2 * (4 + 2 + 16)
+        ([5, 2, 4, 4], True)
+    """
+    maps = np.asarray(maps, dtype=np.float32)
+    if maps.ndim < 2 or not maps.size or not maps.min() >= 0 or not np.isfinite(maps.max()):
+        found = f" from {maps.min()} to {maps.max()}" if maps.size else ""
+        raise ValueError(f"maps must be (..., h, w), finite and non-negative, got {maps.shape}{found}")
+    flat = maps.reshape(-1, maps.shape[-2] * maps.shape[-1])
+    maxima = flat.max(1)
+    levels = np.rint(flat * (255 / np.maximum(maxima, 1e-12))[:, None]).astype(np.uint8)
+    ordered = -np.sort(-flat.astype(float), axis=1)
+    held = np.cumsum(ordered, axis=1)
+    # As `strongest_patches` of mvf.workbench.plotting: a patch is kept while those before it hold less than `mass`.
+    strongest = (held - ordered < mass * held[:, -1:]).sum(1)
+    buffer = maxima.astype("<f4").tobytes() + strongest.astype("<u2").tobytes() + levels.tobytes()
+    return {"shape": list(maps.shape), "maximum": float(maxima.max())}, buffer
+
+
+def check_frames(name: str, frames: NDArray) -> None:
+    """Raises ValueError, naming the video, unless `frames` are (T, H, W, 3) uint8 with at least one frame."""
+    shape, kind = np.shape(frames), getattr(frames, "dtype", type(frames).__name__)
+    if len(shape) != 4 or shape[-1] != 3 or kind != np.uint8 or 0 in shape:
+        raise ValueError(f"{name}: frames must be (T, H, W, 3) uint8 with at least one frame, got {shape} {kind}")
+
+
+def check_named(kind: str, values: object, videos: Mapping[str, object] | None = None) -> None:
+    """Raises ValueError unless `values` go by name, and only by names of `videos` where these are given."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{kind} must be a mapping from the names of videos, got {type(values).__name__}")
+    for name in values if videos is not None else ():
+        if name not in videos:
+            raise ValueError(f'{kind} has "{name}", which is not among the videos: {", ".join(videos)}')
+
+
+def resize(frame: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Averages when it shrinks, so that fine texture does not flicker from frame to frame."""
+    smaller = height < frame.shape[0]
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def encode_jpeg(picture: NDArray[np.uint8], quality: int = 90) -> bytes:
+    """An RGB picture as JPEG."""
+    return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()  # OpenCV: BGR
+
+
+def _grid(cells: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+    """(T, H, W, 3) cells in reading order as one picture, the last row filled with black."""
+    count, height, width, _ = cells.shape
+    rows = -(-count // columns)
+    filled = np.pad(cells, ((0, rows * columns - count), (0, 0), (0, 0), (0, 0)))
+    return filled.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The arrays of one video that the attention browser shows, checked and thinned to what a notebook can store.
+
+
+@dataclass(frozen=True)
+class ShownVideo:
+    """Frames with their maps.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8.
+        entities: (1, T, N, h, w), as one layer; or None.
+        heads: (layers, T, K, h, w), or None.
+        numbers: (T,) positions of the frames in the source video.
+        total: Frames that were given; T are kept.
+    """
+
+    frames: NDArray[np.uint8]
+    entities: NDArray | None
+    heads: NDArray | None
+    numbers: NDArray[np.int64]
+    total: int
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Numbers of entities, layers and heads."""
+        entities = 0 if self.entities is None else self.entities.shape[2]
+        return (entities, 0, 0) if self.heads is None else (entities, self.heads.shape[0], self.heads.shape[2])
+
+    def size(self, height: int) -> tuple[int, int]:
+        """Width and height, in pixels, of a frame shown `height` high."""
+        return max(1, round(self.frames.shape[2] * height / self.frames.shape[1])), height
+
+
+def shown_videos(
+    videos: Mapping[str, Sequence[ArrayLike | None]], numbers: Mapping[str, ArrayLike] | None, max_frames: int
+) -> dict[str, ShownVideo]:
+    """Every video's (frames, entities, heads), checked and thinned by `shown_video`.
+
+    Raises:
+        ValueError: if a video is not three arrays, `numbers` has a name that is no video, and as `shown_video`.
+    """
+    numbers = {} if numbers is None else numbers
+    check_named("videos", videos)
+    check_named("numbers", numbers, videos)
+    for name, arrays in videos.items():
+        if not isinstance(arrays, (tuple, list)) or len(arrays) != 3:
+            found = f"{len(arrays)} of them" if isinstance(arrays, (tuple, list)) else type(arrays).__name__
+            raise ValueError(f"{name}: give (frames, entities, heads), None for what there is not; got {found}")
+    return {name: shown_video(name, *arrays, numbers.get(name), max_frames) for name, arrays in videos.items()}
+
+
+def shown_video(
+    name: str,
+    frames: ArrayLike,
+    entities: ArrayLike | None,
+    heads: ArrayLike | None,
+    numbers: ArrayLike | None = None,
+    max_frames: int = 120,
+) -> ShownVideo:
+    """Checks the arrays of a video; of one longer than `max_frames` every second (third, ...) frame is kept.
+
+    Raises:
+        ValueError: if shapes do not fit, or there is nothing to show; the text names the video.
+
+    Example:
+        >>> video = shown_video("squat", np.zeros((300, 8, 8, 3), np.uint8), np.ones((300, 2, 4, 4)), None)
+        >>> len(video.frames), video.numbers[:3], video.counts
+        (100, array([0, 3, 6]), (2, 0, 0))
+    """
+    frames = np.asarray(frames)
+    check_frames(name, frames)
+    if entities is None and heads is None:
+        raise ValueError(f"{name}: nothing to show, both entities and heads are None")
+    if max_frames < 1:
+        raise ValueError(f"max_frames must be at least 1, got {max_frames}")
+    numbers = np.arange(len(frames)) if numbers is None else np.asarray(numbers, dtype=np.int64)
+    if numbers.shape != (len(frames),):
+        raise ValueError(f"{name}: numbers must be ({len(frames)},), one a frame, got {numbers.shape}")
+    kept = slice(None, None, -(-len(frames) // max_frames))
+    layered = (_layered(name, kind, maps, len(frames)) for kind, maps in (("entities", entities), ("heads", heads)))
+    entities, heads = (None if maps is None else maps[:, kept] for maps in layered)
+    return ShownVideo(frames[kept], entities, heads, numbers[kept], len(frames))
+
+
+def _layered(name: str, kind: str, maps: ArrayLike | None, num_frames: int) -> NDArray | None:
+    """Maps as (layers, T, number, h, w)."""
+    if maps is None:
+        return None
+    maps = np.asarray(maps)
+    layered = maps[None] if maps.ndim == 4 else maps
+    several = kind == "heads" or maps.ndim == 4
+    if layered.ndim != 5 or layered.shape[1] != num_frames or not maps.size or not several:
+        wanted = f"({num_frames}, number, h, w)" + " or (layers, ...) of these" * (kind == "heads")
+        raise ValueError(f"{name}: {kind} must be {wanted}, one map a frame, got {maps.shape}")
+    return layered
+
+
+def common_counts(videos: Mapping[str, ShownVideo]) -> tuple[int, int, int]:
+    """Numbers of entities, layers and heads, which all videos share.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    counts = {name: video.counts for name, video in videos.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"all videos must have as many entities, layers and heads, got {counts}")
+    return next(iter(counts.values()))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What a widget shows, as an ordinary picture: a reopened notebook has lost its widgets, not its pictures.
+
+CAPTION, GAP = 20, 10  # pixels: as in attention.js
+
+
+def captioned_row(pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str]) -> Image:
+    """Pictures side by side on white, each below its caption, as a JPEG output.
+
+    Args:
+        pictures: (H, W, 3) uint8 each; lower ones stand at the top.
+        captions: One each; cut where they are wider than the picture.
+
+    Example:
+        >>> captioned_row([np.zeros((8, 60, 3), np.uint8)], ["frame 3"]).format
+        'jpeg'
+    """
+    height = CAPTION + max(len(picture) for picture in pictures)
+    width = sum(picture.shape[1] + GAP for picture in pictures) - GAP
+    page = Picture.new("RGB", (width, height), "white")
+    font = ImageFont.truetype(str(Path(mpl.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), 12)
+    left = 0
+    for picture, caption in zip(pictures, captions, strict=True):
+        cell = Picture.new("RGB", (picture.shape[1], CAPTION), "white")
+        ImageDraw.Draw(cell).text((0, 2), caption, "black", font)
+        page.paste(cell, (left, 0))
+        page.paste(Picture.fromarray(picture), (left, CAPTION))
+        left += picture.shape[1] + GAP
+    return Image(encode_jpeg(np.asarray(page)), format="jpeg", alt=", ".join(captions))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The scripts and styles of the widgets: plain files beside this one, joined so that a page loads nothing else.
+
+FOLDER = Path(__file__).parent
+
+
+def javascript(*names: str) -> str:
+    """The module of one widget: what all share, then its own files; the last ends in `export default widget(View)`.
+
+    Example:
+        >>> "class Strip" in javascript("overlay.js", "attention.js")
+        True
+    """
+    return "\n".join((FOLDER / file).read_text("utf-8") for file in ("common.js", *names))
+
+
+def stylesheet() -> str:
+    """The style that all widgets share."""
+    return (FOLDER / "common.css").read_text("utf-8")
