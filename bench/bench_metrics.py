@@ -23,7 +23,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from mvf import metrics
 
-ACTIONS = {  # phases, training videos, validation videos: penn_phases.md
+ACTIONS = {  # phases, training videos, validation videos: docs/design.md, section 10
     "baseball_pitch": (4, 103, 63),
     "baseball_swing": (3, 113, 57),
     "bench_press": (2, 69, 71),

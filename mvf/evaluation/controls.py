@@ -1,4 +1,4 @@
-"""Embeddings that a good score has to be compared with (DESIGN, section 7): clocks, untrained, shuffled, backbone."""
+"""Controls: embeddings that a good score has to be compared with (docs/design.md, section 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol: four tasks, controls beside every score, verdicts, localization (DESIGN, section 7)."""
+"""The protocol: four tasks, controls beside every score, verdicts, localization (docs/design.md, section 7)."""
 
 from __future__ import annotations
 
@@ -73,9 +73,7 @@ def evaluate(
         cache: Clean feature bank (`mvf.bank.FeatureBank`), or None to run the backbone.
 
     Returns:
-        The content of `metrics.json`: DESIGN section 5, and the keys `alignment_error_controls`, `phase_kinds`,
-        `localization_differences`, `attention`, `sampling`, `features`, `warning`, `videos` (sums of every video)
-        where they apply.
+        The content of `metrics.json` (docs/design.md, section 5), and `videos`, the sums of every video.
         What could not be computed is absent, and named with its reason in `skipped`.
     """
     train_embedded, val_embedded, protocol = grouped(train_embedded, val_embedded, config)

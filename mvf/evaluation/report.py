@@ -1,4 +1,4 @@
-"""Reports: the schema of `metrics.json` (DESIGN, section 5), as far as embeddings and labels alone give it."""
+"""Reports: the schema of `metrics.json` (docs/design.md, section 5), as far as embeddings and labels alone give it."""
 
 from __future__ import annotations
 

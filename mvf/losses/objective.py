@@ -1,4 +1,4 @@
-"""What all objectives share: the contract of DESIGN, section 4, its checks, and pairs of videos of one action."""
+"""What all objectives share: their contract (docs/design.md, section 4), checks, and pairs of videos of one action."""
 
 from __future__ import annotations
 

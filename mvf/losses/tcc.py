@@ -1,4 +1,4 @@
-"""Temporal cycle-consistency loss: objectives.md, section 3."""
+"""Temporal cycle-consistency loss: docs/objectives.md, section 3."""
 
 from __future__ import annotations
 

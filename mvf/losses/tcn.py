@@ -1,4 +1,4 @@
-"""Time-contrastive loss of a single video, n-pairs form: objectives.md, section 4."""
+"""Time-contrastive loss of a single video, n-pairs form: docs/objectives.md, section 4."""
 
 from __future__ import annotations
 

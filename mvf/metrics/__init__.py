@@ -1,4 +1,4 @@
-"""The frozen-feature tasks and the localization scores: pure functions of arrays (DESIGN sections 4 and 7).
+"""The frozen-feature tasks and the localization scores: pure functions of arrays (docs/design.md, section 7).
 
 Videos are lists of (T, E) embeddings with lists of (T,) integer phases, frames of phase below 0 being dropped first.
 A score that cannot be computed raises ValueError with the reason.

@@ -26,7 +26,7 @@ def alignment_error(
 
     Range: [0, 1], a fraction of the action; lower is better, uniform guessing gives 1/3.
 
-    Reference: DESIGN section 7 (not in the paper).
+    Reference: docs/design.md, section 7 (not in the paper).
 
     Args:
         queries: Videos or windows of videos (T, E).

@@ -156,7 +156,7 @@ def attention_mass(attention: np.ndarray, region: np.ndarray) -> float:
 
     Range: [0, 1], a fraction; higher is better, uniform attention gives the region's area.
 
-    Reference: DESIGN section 4; the measured form of the paper's Figures 1 and 3.
+    Reference: docs/design.md, section 7; the measured form of the paper's Figures 1 and 3.
 
     Example:
         >>> attention_mass([[[3.0, 1.0]]], [[[1.0, 0.0]]])
@@ -179,7 +179,7 @@ def region_area(region: np.ndarray) -> float:
 def attention_lift(attention: np.ndarray, region: np.ndarray) -> float:
     """Attention mass over the region's area.
 
-    Range: [0, 1 / area], a ratio; higher is better, uniform attention gives 1. Reference: DESIGN section 7.
+    Range: [0, 1 / area], a ratio; higher is better, uniform attention gives 1. Reference: docs/design.md, section 7.
 
     Example:
         >>> attention_lift([[[3.0, 1.0]]], [[[1.0, 0.0]]])
@@ -196,7 +196,7 @@ def attention_auroc(attention: np.ndarray, region: np.ndarray) -> float:
 
     Frames that the actor fills are left out too: they have nothing to outrank.
 
-    Range: [0, 1], a probability; higher is better, uniform attention gives 0.5. Reference: DESIGN section 4.
+    Range: [0, 1], a probability; higher is better, uniform attention gives 0.5. Reference: docs/design.md, section 7.
 
     Example:
         >>> attention_auroc([[[3.0, 1.0, 1.0]]], [[[1.0, 1.0, 0.0]]])
@@ -216,7 +216,7 @@ def attention_average_precision(attention: np.ndarray, region: np.ndarray) -> fl
     """Area under precision over recall when patches are ranked by attention, mean over frames.
 
     Range: (0, 1]; higher is better, uniform attention gives the share of patches on the actor. Patches of equal
-    attention are ranked together, as scikit-learn does. Reference: DESIGN section 7.
+    attention are ranked together, as scikit-learn does. Reference: docs/design.md, section 7.
 
     Example:
         >>> attention_average_precision([[[3.0, 2.0, 1.0]]], [[[1.0, 0.0, 1.0]]])
@@ -235,7 +235,7 @@ def attention_jaccard(attention: np.ndarray, region: np.ndarray, mass: float = 0
     Patches are added from the strongest down (the first on ties) until they hold `mass`; then Jaccard index
     (intersection over union) with the patches on the actor. On boxes it measures how diffuse a map is: use masks.
 
-    Range: [0, 1]; higher is better. Reference: DESIGN section 4; Caron et al., ICCV 2021, section 4.2.
+    Range: [0, 1]; higher is better. Reference: Caron et al., ICCV 2021, section 4.2.
 
     Example:
         >>> attention_jaccard([[[3.0, 2.0, 1.0]]], [[[1.0, 0.0, 0.0]]])
@@ -265,7 +265,7 @@ def pointing_game(attention: np.ndarray, region: np.ndarray) -> float:
     Where several patches are strongest the frame counts by their share on the actor, so that a constant map scores
     as picking at random would.
 
-    Range: [0, 1], a fraction of frames; higher is better. Reference: DESIGN section 4; Zhang et al., IJCV 2018.
+    Range: [0, 1], a fraction of frames; higher is better. Reference: Zhang et al., IJCV 2018.
 
     Example:
         >>> pointing_game([[[3.0, 1.0]], [[1.0, 3.0]]], [[[1.0, 0.0]], [[0.9, 0.4]]])

@@ -1,4 +1,4 @@
-"""Samplers of single views and batches of one action: objectives.md, the paragraphs on sampling."""
+"""Samplers of single views and batches of one action: docs/objectives.md, the paragraphs on sampling."""
 
 import itertools
 

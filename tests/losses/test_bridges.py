@@ -1,4 +1,4 @@
-"""Where bridges lie: objectives.md section 10."""
+"""Where bridges lie: docs/objectives.md, section 10."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Dynamic time warping: objectives.md sections 0 and 6, tests A1 to A5."""
+"""Dynamic time warping: docs/objectives.md, sections 0 and 6, tests A1 to A5."""
 
 import math
 

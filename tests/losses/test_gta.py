@@ -1,4 +1,4 @@
-"""Global temporal alignment: objectives.md section 7."""
+"""Global temporal alignment: docs/objectives.md, section 7."""
 
 import math
 from dataclasses import replace
@@ -39,7 +39,7 @@ def naive_table(x, y, gamma_table, gamma_softmin, contrast):
 
 
 def naive(z, clip, options):
-    """The formula of objectives.md on valid frames; the first clip of an action with each other video."""
+    """The formula of docs/objectives.md on valid frames; the first clip of an action with each other video."""
     actions = clip.action.tolist()
     terms = []
     for a, b in clip_pairs(clip):

@@ -1,4 +1,4 @@
-"""Learning by aligning videos: objectives.md section 6."""
+"""Learning by aligning videos: docs/objectives.md, section 6."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -44,7 +44,7 @@ def still_side(z, length=20):
 
 
 def naive(z, clip, gamma=0.1, alpha=0.5, window=10.0, margin=2.0, debiased=False, idm_weights="released"):
-    """The formula of objectives.md, one pair of frames at a time."""
+    """The formula of docs/objectives.md, one pair of frames at a time."""
 
     def soft(a, b):
         x, y = z[a][clip.valid[a]], z[b][clip.valid[b]]

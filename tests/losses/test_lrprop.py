@@ -1,4 +1,4 @@
-"""Position propagation, our reading of LRProp: objectives.md section 9."""
+"""Position propagation, our reading of LRProp: docs/objectives.md, section 9."""
 
 import math
 from dataclasses import replace
@@ -29,7 +29,7 @@ def random_batch(counts=(6, 4, 5), frames=6, width=5, seed=0):
 
 
 def naive_path(cost):
-    """Cells of the cheapest path, from the recursion of objectives.md section 0."""
+    """Cells of the cheapest path, from the recursion of docs/objectives.md, section 0."""
     n, m = cost.shape
     table = {(-1, -1): 0.0}
     for i, j in np.ndindex(n, m):

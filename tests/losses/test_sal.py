@@ -1,4 +1,4 @@
-"""Shuffle and learn: objectives.md section 5."""
+"""Shuffle and learn: docs/objectives.md, section 5."""
 
 import math
 from dataclasses import replace
@@ -27,7 +27,7 @@ def build(seed=0, **arguments):
 
 
 def naive(loss, z, triplets):
-    """The formula of objectives.md, one triplet at a time."""
+    """The formula of docs/objectives.md, one triplet at a time."""
     total = 0.0
     for video, (a, b, c), label in zip(*triplets, strict=True):
         x = torch.cat([z[video, 0, a], z[video, 0, b], z[video, 0, c]])

@@ -1,4 +1,4 @@
-"""Sequence contrastive loss: objectives.md section 2."""
+"""Sequence contrastive loss: docs/objectives.md, section 2."""
 
 import math
 from dataclasses import replace
@@ -27,7 +27,7 @@ def random_batch(videos=3, frames=6, width=5, padded=True, seed=0):
 
 
 def naive(z, clip, temperature, variance, negatives, variant, max_distance=None, leak=1e-6):
-    """The formula of objectives.md, one pair of frames at a time."""
+    """The formula of docs/objectives.md, one pair of frames at a time."""
     frames = list(np.ndindex(*z.shape[:3]))
     total, divisor = 0.0, 0
     for a in frames:

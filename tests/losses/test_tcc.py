@@ -1,4 +1,4 @@
-"""Temporal cycle-consistency loss: objectives.md section 3."""
+"""Temporal cycle-consistency loss: docs/objectives.md, section 3."""
 
 import math
 import re
@@ -69,7 +69,7 @@ def frame_value(a, logits, time, form, variance_weight, smoothing, variant):
 
 
 def naive(z, clip, form, similarity, temperature, variance_weight, label_smoothing, normalize_indices, variant):
-    """The formula of objectives.md, one frame at a time."""
+    """The formula of docs/objectives.md, one frame at a time."""
 
     def logit(x, y):
         raw = -((x - y) ** 2).sum() if similarity == "l2" else x @ y

@@ -1,4 +1,4 @@
-"""Time-contrastive loss, n-pairs form: objectives.md section 4."""
+"""Time-contrastive loss, n-pairs form: docs/objectives.md, section 4."""
 
 import math
 from dataclasses import replace
@@ -22,7 +22,7 @@ def random_batch(videos=3, frames=8, width=5, padded=True):
 
 
 def naive(z, clip, regularization):
-    """The formula of objectives.md, one pair at a time."""
+    """The formula of docs/objectives.md, one pair at a time."""
     values = []
     for video, valid in zip(z[:, 0], clip.valid[:, 0]):
         pairs = [(video[t], video[t + 1]) for t in range(0, len(video), 2) if valid[t] and valid[t + 1]]

@@ -1,4 +1,4 @@
-"""Video alignment by optimal transport: objectives.md section 8."""
+"""Video alignment by optimal transport: docs/objectives.md, section 8."""
 
 import math
 import re
@@ -77,7 +77,7 @@ def naive_transport(x, y, variant, step=0, lambda1=1.0, lambda2=0.1, zeta=0.5, k
 
 
 def naive(x, y, variant, weight=1.0, **options):
-    """The formula of objectives.md for one pair."""
+    """The formula of docs/objectives.md for one pair."""
     n, m = len(x), len(y)
     *_, cost, kernel, plan = naive_transport(x, y, variant, **options)
 

@@ -1,4 +1,4 @@
-"""Process contrast of VSP and the drawing of its bridges: objectives.md section 10."""
+"""Process contrast of VSP and the drawing of its bridges: docs/objectives.md, section 10."""
 
 import math
 from dataclasses import replace
@@ -34,7 +34,7 @@ def seeded(seed=0):
 
 
 def naive(z, bridges_of_videos, power):
-    """The formula of objectives.md, one bridge and one negative at a time; videos may have any number of bridges."""
+    """The formula of docs/objectives.md, a bridge and a negative at a time; videos may have any number of bridges."""
     every = [(i, b) for i, bridges in enumerate(bridges_of_videos) for b in bridges]
     means = []
     for i, bridges in enumerate(bridges_of_videos):

@@ -1,4 +1,4 @@
-"""Process and supervised contrast of points of phases: objectives.md section 10, VSP-F."""
+"""Process and supervised contrast of points of phases: docs/objectives.md, section 10, VSP-F."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Process contrast over phases: objectives.md section 10, VSP-P."""
+"""Process contrast over phases: docs/objectives.md, section 10, VSP-P."""
 
 from dataclasses import replace
 
