@@ -7,7 +7,7 @@ DEMO := runs/demo
 RUN := $(CURDIR)/$(BIN)/papermill
 export MPLBACKEND = Agg
 
-.PHONY: demo test test-all test-lowest bench lab figures clean
+.PHONY: demo check test test-all test-lowest bench lab figures clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13), f"Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.12"'
@@ -23,6 +23,11 @@ demo: $(VENV)/installed
 	cd notebooks && $(RUN) attention.ipynb ../$(DEMO)/attention.ipynb -p run_dir ../$(DEMO)
 	cd notebooks && $(RUN) align.ipynb ../$(DEMO)/align.ipynb -p run_dir ../$(DEMO)
 	$(BIN)/python -m mvf report $(DEMO)
+
+check: $(VENV)/installed
+	$(BIN)/ruff format --check mvf tests bench
+	$(BIN)/ruff check mvf tests bench
+	$(BIN)/mypy mvf
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
