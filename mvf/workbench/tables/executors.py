@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import re
@@ -18,7 +19,6 @@ from types import ModuleType
 from typing import Any
 
 from mvf.files import lock_file
-from mvf.workbench.tables.plan import finished
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,18 @@ MONTH = 30 * 24 * 60  # minutes; submitit's own limit of a local job is two
 GRACE = 5.0  # seconds
 PATIENCE = 30 * 60.0  # seconds, more than clusters leave between telling a job to end and ending it (GraceTime)
 GPUS = "CUDA_VISIBLE_DEVICES"
+WRONG_JSON = (ValueError, KeyError, TypeError, AttributeError)  # what reading JSON that is damaged or of others raises
+
+
+def finished(folder: Path) -> bool:
+    """True when the notebook of a run folder ran to the end."""
+    try:
+        notebook = json.loads((folder / "train.ipynb").read_text(encoding="utf-8"))
+        ran = notebook["metadata"]["papermill"]
+        ended = bool(ran.get("end_time")) and not ran.get("exception")
+    except (OSError, *WRONG_JSON):  # not there, or cut off in the middle
+        return False
+    return ended and (folder / "metrics.json").exists()
 
 
 @dataclass(eq=False)

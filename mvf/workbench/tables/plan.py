@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mvf.config import Config, load_config, nearest, own_settings, presets
+from mvf.workbench.tables.executors import WRONG_JSON, finished
 from mvf.workbench.tables.rows import paper_tables, studies
 
 # what the tables compare: a row keeps its own, wherever it is run
@@ -19,7 +20,6 @@ NAMED = ("backbone", "objective", "objective_options")
 # what makes a pre-training what it is
 PRE_TRAINING = ("objective_options", "overlap")
 ANYWHERE = ("preset", "device", "workers")
-NOT_SUCH = (ValueError, KeyError, TypeError, AttributeError)  # what looking into damaged JSON, or other JSON, raises
 MANIFEST = "batch.json"  # in the folder of a batch: which run belongs to which row and seed
 WEIGHTS = "backbone_weights."  # and a backbone's name: its weights alone
 
@@ -52,17 +52,6 @@ class Job:
         return finished(self.folder)
 
 
-def finished(folder: Path) -> bool:
-    """True when the notebook of a run folder ran to the end."""
-    try:
-        notebook = json.loads((folder / "train.ipynb").read_text(encoding="utf-8"))
-        ran = notebook["metadata"]["papermill"]
-        ended = bool(ran.get("end_time")) and not ran.get("exception")
-    except (OSError, *NOT_SUCH):  # not there, or cut off in the middle
-        return False
-    return ended and (folder / "metrics.json").exists()
-
-
 def read_manifest(path: Path) -> dict[str, Any]:
     """What `batch.json` says: `tables`, `trials`, `runs` by preset and seed, `parameters` (None where it has none).
 
@@ -75,7 +64,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
                 for preset, seeds in stored["runs"].items()}  # fmt: skip
         found = {"tables": [str(name) for name in stored["tables"]], "trials": int(stored["trials"]), "runs": runs}
         return found | {"parameters": stored.get("parameters")}
-    except NOT_SUCH as error:
+    except WRONG_JSON as error:
         raise ValueError(f"{path} is no manifest of a batch ({error!r}): delete it, and run python -m mvf batch again "
                          "for each of its tables; runs that are done stay so") from None  # fmt: skip
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvf.config import load_config
-from mvf.cost import model_cost
-from mvf.workbench.plotting import Table
 
 BACKWARD = 3  # forward and backward of what is trained, in forwards: the usual count
 VIEWS = 2  # of the paper's objective
@@ -153,6 +151,8 @@ class Size:
 
 def size(data: Data) -> Size:
     """What a data set costs at its preset's settings."""
+    from mvf.cost import model_cost  # here: the shell's parser reads `Assumptions` and must not wait for torch
+
     config = load_config(data.preset)
     cost = model_cost(config)
     channels = WIDTH * len(config.layers)
@@ -209,6 +209,8 @@ _LIMITS = ["data", "frames/s the GPU takes online", "decoding cores wanted onlin
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    from mvf.workbench.plotting import Table
+
     return str(Table(tuple(map(tuple, rows)), tuple(columns)))
 
 
