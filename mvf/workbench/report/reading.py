@@ -22,11 +22,11 @@ UNCLEAR = "not distinguishable"
 
 
 @dataclass(frozen=True)
-class Story:
-    """The files of a run that a page is made of.
+class ReportedRun:
+    """A run folder as the page needs it: without its model.
 
     Attributes:
-        folder: Of the run.
+        folder: The run folder.
         config: Its configuration.
         report: Its `metrics.json` and what lies beside that.
         history: Rows of `history.csv`; empty without that file.
@@ -42,11 +42,11 @@ class Story:
         return self.folder.resolve().name
 
 
-def read_story(folder: str | Path) -> Story:
-    """The files of a run.
+def read_run(folder: str | Path) -> ReportedRun:
+    """Reads configuration, report and history of a run folder.
 
     Raises:
-        ValueError: when there is no run or no report; says what to run.
+        ValueError: when there is no run or no report, with the command that makes one.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -58,24 +58,24 @@ def read_story(folder: str | Path) -> Story:
         history = read_history(folder)
     except FileNotFoundError:
         history = []
-    return Story(folder, config, read_report(folder / "metrics.json"), history)
+    return ReportedRun(folder, config, read_report(folder / "metrics.json"), history)
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoreVerdict:
     """A score of the model beside the strongest of its controls.
 
     Attributes:
         place: `cropped` or `whole`.
-        score: Its name.
+        name: Of the score.
         value: Of the model.
-        rival: Name of the strongest control; empty without one.
+        rival: Name of the strongest control; empty where no control was scored.
         best: Value of that control.
         verdict: The report's sentence.
     """
 
     place: str
-    score: str
+    name: str
     value: float
     rival: str
     best: float
@@ -83,11 +83,12 @@ class Judged:
 
     @property
     def beaten(self) -> bool:
-        """True where the model is above every control and not to be confused with the clock."""
+        """True when the model is above every control and can be told from the clock."""
         return self.value > self.best and UNCLEAR not in self.verdict
 
     @property
     def reading(self) -> str:
+        """The comparison in words behind a sign."""
         if not self.rival:
             return "– no control was scored"
         if self.value <= self.best:
@@ -95,29 +96,29 @@ class Judged:
         return "▲ above every control" if self.beaten else "≈ not distinguishable from the clock"
 
 
-def judge(report: Mapping) -> list[Judged]:
+def score_verdicts(report: Mapping) -> list[ScoreVerdict]:
     """The four scores of the paper, `cropped` first.
 
     Example:
         >>> report = {"scores": {"kendall_tau": 0.8}, "controls": {"untrained": {"kendall_tau": 0.9}}}
-        >>> [judged.reading for judged in judge(report)]
+        >>> [score.reading for score in score_verdicts(report)]
         ['▼ not above untrained, 0.900']
     """
     groups = score_groups(report)
     found = [(place, score) for place in PLACES for score in KEPT if score in groups.get(place, {}).get("model", {})]
-    return [_judge(groups[place], place, score, report.get("verdicts") or {}) for place, score in found]
+    return [_score_verdict(groups[place], place, score, report.get("verdicts") or {}) for place, score in found]
 
 
-def _judge(members: Mapping[str, Mapping], place: str, score: str, verdicts: Mapping[str, str]) -> Judged:
+def _score_verdict(members: Mapping[str, Mapping], place: str, score: str, verdicts: Mapping[str, str]) -> ScoreVerdict:
     rivals = {name: values[score] for name, values in members.items() if name != "model" and score in values}
-    rival = max(rivals, key=rivals.get, default="")
+    rival = max(rivals, key=rivals.__getitem__, default="")
     verdict = verdicts.get(score if place == "whole" else f"cropped.{score}", "")
     best = rivals.get(rival, -np.inf)
-    return Judged(place, score, members["model"][score], control_name(rival), best, verdict)
+    return ScoreVerdict(place, score, members["model"][score], control_name(rival), best, verdict)
 
 
-def check_same_data(first: Story, second: Story) -> None:
-    """Two runs can be compared only where they were judged on the same data.
+def check_same_data(first: ReportedRun, second: ReportedRun) -> None:
+    """Refuses to compare two runs that were evaluated on different data.
 
     One folder has many paths. Where `data_root` alone differs, and with it the marks, the folder counts as the same
     if its path resolves to the same place, the marks agree, or both reports score the same validation videos.
@@ -127,7 +128,7 @@ def check_same_data(first: Story, second: Story) -> None:
     """
     here, there = first.config.as_dict(), second.config.as_dict()
     changed = [f"{k} (there {there[k]!r}, here {here[k]!r})" for k in DATA_FIELDS if here[k] != there[k]]
-    marks = [story.report.get("judged_on") for story in (first, second)]
+    marks = [run.report.get("judged_on") for run in (first, second)]
     if [k for k in DATA_FIELDS if here[k] != there[k]] == ["data_root"]:
         roots = [data_folder(settings["data_root"]).resolve() for settings in (here, there)]
         same_videos = _scored_videos(first.report) == _scored_videos(second.report) != set()
@@ -140,7 +141,9 @@ def check_same_data(first: Story, second: Story) -> None:
         f"the settings agree and the marks judged_on do not ({marks[0]}, {marks[1]}), so one report is of other data "
         "or of an older version: python -m mvf evaluate makes it anew"
     )
-    raise ValueError(f"{second.folder} and {first.folder} were judged on different data: {why}. Compare runs on one")
+    raise ValueError(
+        f"{second.folder} and {first.folder} were evaluated on different data: {why}. Compare runs on the same data"
+    )
 
 
 def _scored_videos(report: Mapping) -> set[tuple[str, str]]:
