@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def run_batch(
         raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, or empty; got {executor}")
     jobs = plan(tables, trials, out, parameters or {})
     submitted = Path(out).resolve() / LOGS / "submitit"
-    place = {"local": LocalJobs, "slurm": SlurmJobs}[executor](submitted, options or {}) if executor else None
+    place = _place_of(executor, submitted, options or {})
     write_manifest(Path(out), tables, trials, parameters or {}, jobs)
     unique = unique_jobs(jobs)
     if isinstance(place, SlurmJobs):
@@ -88,10 +89,19 @@ def run_batch(
             before = running.get(f"{job.needs}-{job.config.seed}")
             running[job.name] = pool.submit(_work, job, before, launch, workers > 1)
             line = f"[{number}/{len(unique)}] {job.name}"
-            running[job.name].add_done_callback(
-                lambda done, line=line: done.cancelled() or report(f"{line}: {done.result()[1]}")
-            )
+            running[job.name].add_done_callback(partial(_say, report, line))
         return [name for name, done in running.items() if not done.result()[0]]
+
+
+def _place_of(executor: str, folder: Path, options: Mapping[str, Any]) -> LocalJobs | SlurmJobs | None:
+    if executor == "slurm":
+        return SlurmJobs(folder, options)
+    return LocalJobs(folder, options) if executor else None
+
+
+def _say(report: Callable[[str], None], line: str, done: Future) -> None:
+    if not done.cancelled():
+        report(f"{line}: {done.result()[1]}")
 
 
 def submit_all(jobs: Sequence[Job], place: SlurmJobs, report: Callable[[str], None]) -> None:

@@ -82,7 +82,9 @@ def draw_table(table: PaperTable, batch: Batch, name: str = "") -> DrawnTable:
 
 def scores(table: PaperTable, batch: Batch, place: str) -> plotting.Table:
     """Scores of the runs; on whole videos below the paper's, which has no scores on cropped windows."""
-    lines, paper, runs = [], {}, {}
+    lines: list[tuple[str, ...]] = []
+    paper: dict[int, tuple[float | None, ...]] = {}
+    runs: dict[int, tuple[float | None, ...]] = {}
     for row in table.rows:
         if place == "whole":
             paper[len(lines)] = row.means

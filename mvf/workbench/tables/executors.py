@@ -157,7 +157,7 @@ class LocalJobs:
         if unknown:
             raise ValueError(f"--executor local heeds {', '.join(LOCAL_OPTIONS)} of --slurm, got {', '.join(unknown)}")
         self._executor = submitit().LocalExecutor(folder, max_num_timeout=TIMEOUTS)
-        self._executor.update_parameters(**options | {"timeout_min": minutes(options.get("timeout_min", MONTH))})
+        self._executor.update_parameters(**{**options, "timeout_min": minutes(options.get("timeout_min", MONTH))})
         # without gpus_per_node submitit would hide all of them
         self._gpus = {} if "gpus_per_node" in options else {GPUS: os.environ.get(GPUS)}
 

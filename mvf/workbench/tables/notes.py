@@ -168,14 +168,14 @@ def _random(reports: Reports) -> bool:
     return any(report["backbone_weights"] == "random" for report in reports)
 
 
-def _reason(report: dict, place: str, score: str) -> str:
+def _reason(report: Mapping, place: str, score: str) -> str:
     cropped = (f"cropped.{score}", f"cropped.model.{score}", "cropped")
     names = (*(cropped if place == "cropped" else ()), score)
     return next((report["skipped"][name] for name in names if name in report.get("skipped", {})), "")
 
 
 def _low_end(values: Sequence[float]) -> float:
-    return np.mean(values) - (2 * np.std(values, ddof=1) if len(values) > 1 else 0)
+    return float(np.mean(values) - (2 * np.std(values, ddof=1) if len(values) > 1 else 0))
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +144,8 @@ def plot_results(reports: Reports) -> Figure:
     with plotting.paper_figure(plotting.PAGE, 0.7 + 0.16 * sum(len(CROPPED) + 1 for _ in rows)) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, score in zip(panels, ("classification", "retrieval@5")):
-            place, ticks = 0, []
+            ticks: list[tuple[int, str]] = []
+            place = 0
             for runs in rows.values():
                 for name in CROPPED:
                     values = [v for r in runs if (v := r.get("cropped", {}).get(name, {}).get(score)) is not None]
@@ -160,19 +161,19 @@ def plot_results(reports: Reports) -> Figure:
                 place += 1
             axes.set(title=f"{score} on cropped windows", xlabel="share")
             axes.set_yticks(*zip(*ticks))
-        place = -0.75
+        height = -0.75
         for row, runs in rows.items():
             panels[0].text(
                 0,
-                place,
+                height,
                 f" {row}, runs: {len(runs)}",
                 transform=panels[0].get_yaxis_transform(),
                 fontsize=6,
                 va="center",
                 fontweight="bold",
             ).set_in_layout(False)  # long names run on over the next panel
-            place += len(CROPPED) + 1
-        panels[0].set_ylim(place, -1.4)
+            height += len(CROPPED) + 1
+        panels[0].set_ylim(height, -1.4)
         panels[0].set_zorder(1)
         panels[0].patch.set_visible(False)
     return figure
@@ -192,7 +193,11 @@ def copy_figures(folder: str | Path, out: Path) -> list[Path]:
 
 
 def _table(
-    rows: Mapping[str, list[dict]], part, members: Sequence[str], scores: Sequence[str], caption: str
+    rows: Mapping[str, list[dict]],
+    part: Callable[[dict], Mapping[str, Mapping[str, float]]],
+    members: Sequence[str],
+    scores: Sequence[str],
+    caption: str,
 ) -> plotting.Table:
     lines = []
     for row, runs in rows.items():
@@ -278,5 +283,5 @@ def _difference(runs: Sequence[Mapping], rival: str, measure: str) -> str:
     if len(videos) < FEWEST:
         return ""
     values = np.mean([[own[v] - other[v] for v in videos] for own, other in sides], axis=0)
-    low, high = mean_interval(values)
-    return f"{values.mean():+.3f} [{low:.3f}, {high:.3f}]"
+    interval = mean_interval(values)
+    return "" if interval is None else f"{values.mean():+.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"

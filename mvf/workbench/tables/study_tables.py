@@ -42,7 +42,9 @@ def study_tables(study: PaperTable, batch: Batch) -> tuple[plotting.Table, ...]:
 
 def study_scores(study: PaperTable, batch: Batch, place: str) -> plotting.Table:
     """Every objective on each model, and below them the controls."""
-    columns, lines, groups = fields(study, place), [], []
+    columns = fields(study, place)
+    lines: list[tuple[str, ...]] = []
+    groups: list[dict[int, list[float | None]]] = []
     for rows in _by_model(study).values():
         groups.append({})
         for row in rows:
@@ -142,7 +144,9 @@ def _labels(row: Row, batch: Batch) -> tuple[str, ...]:
 
 def _control_lines(study: PaperTable, batch: Batch, place: str, columns: Sequence[Field]) -> list[tuple[str, ...]]:
     models = _by_model(study)
-    wanted = [(model, "untrained", "untrained", rows) for model, rows in models.items()]
+    wanted: list[tuple[str, str, str, Sequence[Row]]] = [
+        (model, "untrained", "untrained", rows) for model, rows in models.items()
+    ]
     wanted += [("any", key, name, study.rows) for key, name in CONTROLS[place].items()]
     return [
         (
@@ -216,9 +220,9 @@ class Field:
 
     def of(self, report: Mapping, member: str = "") -> float | None:
         """The value of one run, in the column's unit; None where it has none."""
-        members = filter(None, (member or self.member, self.minus))
-        found = [_score(report, self.place, self.column.score, each) for each in members]
-        return None if None in found else self.column.in_units([found[0] - sum(found[1:])])[0]
+        value = _score(report, self.place, self.column.score, member or self.member)
+        less = _score(report, self.place, self.column.score, self.minus) if self.minus else 0.0
+        return None if value is None or less is None else self.column.in_units([value - less])[0]
 
     def values(self, reports: Reports) -> list[float]:
         """One a run that has it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from mvf.workbench.tables.runs import REPORT, matching_folders, supervision
 PLACES = {"whole": "whole videos", "cropped": "cropped windows"}  # of scores, as reports and as tables call them
 
 Reports = Sequence[Mapping]  # of the finished trials of one row, in order of seed
-Pieces = Mapping[str, Mapping[str, np.ndarray]]  # by action and video
+Sums = Mapping[str, Mapping[str, np.ndarray]]  # by action and video
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ class Difference:
     @property
     def holds(self) -> bool:
         """False, too, where an action has fewer than `FEWEST` videos."""
-        enough = self.interval is not None and min(self.videos, default=0) >= FEWEST
-        return enough and not self.interval[0] <= 0 <= self.interval[1]
+        if self.interval is None or min(self.videos, default=0) < FEWEST:
+            return False
+        return not self.interval[0] <= 0 <= self.interval[1]
 
 
 def read_batches(patterns: str | Sequence[str]) -> list[Batch]:
@@ -128,26 +130,34 @@ def compare(first: Reports, second: Reports, place: str, score: str) -> Differen
     if not all(sides):
         return None
     spreads = [2 * np.std(values, ddof=1) for values in sides if len(values) > 1]
-    pieces = [_pooled_pieces(reports, place, score) for reports in (first, second)]
-    shared = _shared_videos(*pieces)
+    own, others = (_pooled_sums(reports, place, score) for reports in (first, second))
+    shared = _shared_videos(own, others)
     return Difference(
         mean=float(np.mean(sides[0]) - np.mean(sides[1])),
         spread=float(sum(spreads)) if len(spreads) == 2 else None,
-        interval=_interval(*pieces, shared),
+        interval=_interval(own, others, shared),
         videos=tuple(map(len, shared.values())),
     )
 
 
-def ranked(start: int, *groups: Mapping[int, Sequence[float | None]]) -> dict[str, tuple[tuple[int, int], ...]]:
+class Ranks(TypedDict):
+    """(row, column) of the cells that a table sets in bold and underlines."""
+
+    best: tuple[tuple[int, int], ...]
+    second: tuple[tuple[int, int], ...]
+
+
+def ranked(start: int, *groups: Mapping[int, Sequence[float | None]]) -> Ranks:
     """Cells of the best and of the second score of each group of lines, columns from `start`; equals share a place."""
-    marks: dict[str, list[tuple[int, int]]] = {"best": [], "second": []}
+    best: list[tuple[int, int]] = []
+    second: list[tuple[int, int]] = []
     for group in groups:
         for column, values in enumerate(zip(*group.values()), start=start):
             known = {line: value for line, value in zip(group, values) if value is not None}
-            for mark, value in zip(marks, sorted(set(known.values()), reverse=True)):
-                cells = [(line, column) for line, mean in known.items() if mean == value]
-                marks[mark] += cells if len(known) > 1 else []
-    return {mark: tuple(cells) for mark, cells in marks.items()}
+            for cells, value in zip((best, second), sorted(set(known.values()), reverse=True)):
+                if len(known) > 1:
+                    cells += [(line, column) for line, mean in known.items() if mean == value]
+    return {"best": tuple(best), "second": tuple(second)}
 
 
 def _read_batch(folder: Path) -> Batch:
@@ -168,8 +178,8 @@ def _by_dataset(words: Mapping[str, str], mark: str = ", ") -> str:
     return next(iter(words.values()), "")
 
 
-def _pooled_pieces(reports: Reports, place: str, score: str) -> Pieces:
-    """By action and video, the sum over trials of the pieces that scores are made of (see `verdicts.combine`).
+def _pooled_sums(reports: Reports, place: str, score: str) -> Sums:
+    """By action and video, the sums that scores are made of (`mvf.evaluation.bootstrap.combine`), added over trials.
 
     Every score is a quotient of sums, so sums over trials weigh each trial alike.
     """
@@ -184,15 +194,15 @@ def _pooled_pieces(reports: Reports, place: str, score: str) -> Pieces:
     }
 
 
-def _shared_videos(first: Pieces, second: Pieces) -> dict[str, list[str]]:
+def _shared_videos(first: Sums, second: Sums) -> dict[str, list[str]]:
     """By action of either side."""
     actions = sorted(first.keys() | second.keys())
     return {action: sorted(first.get(action, {}).keys() & second.get(action, {}).keys()) for action in actions}
 
 
-def _interval(first: Pieces, second: Pieces, shared: Mapping[str, Sequence[str]]) -> tuple[float, float] | None:
+def _interval(first: Sums, second: Sums, shared: Mapping[str, Sequence[str]]) -> tuple[float, float] | None:
     shared = {action: videos for action, videos in shared.items() if videos}
     if not shared:
         return None
-    sides = ({a: np.stack([side[a][v] for v in shared[a]]) for a in shared} for side in (first, second))
-    return paired_interval(*sides)
+    own, others = ({a: np.stack([side[a][v] for v in shared[a]]) for a in shared} for side in (first, second))
+    return paired_interval(own, others)
