@@ -1,6 +1,6 @@
 """Shell commands: `mvf train|embed|evaluate|check|batch|report|sizes ...`, also as `python -m mvf ...`.
 
-The parser needs no library; each command imports what it runs, so help and mistakes are answered at once.
+Building the parser imports no heavy library; each command imports what it runs, so help and mistakes appear at once.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _add_commands(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("train", help="train a preset (or go on with its run), then report")
+    command = commands.add_parser("train", help="train a preset, or resume its run, and write the report")
     command.add_argument("preset")
     command.add_argument("--run-dir", default="", help="default: runs/<preset>-<seed>")
     _add_parameters(command)
     command.set_defaults(command=_train)
 
-    command = commands.add_parser("embed", help="per-frame embeddings of videos by a run or an official checkpoint")
+    command = commands.add_parser("embed", help="embed every frame of videos with a run or an official checkpoint")
     command.add_argument("model", help="run folder or checkpoint.pth")
     command.add_argument("videos", help="folder of videos")
     command.add_argument("--out", required=True, help=".npz (one array a video) or .csv (one row a frame)")
@@ -67,7 +67,7 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     _add_parameters(command)
     command.set_defaults(command=_evaluate)
 
-    command = commands.add_parser("check", help="what would be found of a data set")
+    command = commands.add_parser("check", help="list what is found of a data set, and what is missing")
     command.add_argument("dataset")
     command.add_argument("--data-root", default="")
     _add_parameters(command)
@@ -81,17 +81,26 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
 def _add_chunking(command: argparse.ArgumentParser) -> None:
     command.add_argument("--chunk", type=int, default=0, help="frames embedded at once; default: the run's chunk")
     command.add_argument("--overlap", type=int, default=0, help="frames that neighbouring chunks share (default 0)")
-    command.add_argument("--fade", action="store_true", help="pass gradually from chunk to chunk over these frames")
-    command.add_argument("--one-clock", action="store_true", help="positions of the whole video, not of every chunk")
+    command.add_argument(
+        "--fade", action="store_true", help="blend neighbouring chunks over the frames that they share"
+    )
+    command.add_argument(
+        "--one-clock", action="store_true", help="count positions over the whole video, not anew in every chunk"
+    )
 
 
 def _add_batch(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("batch", help="every row and seed of tables of the paper, by papermill")
+    command = commands.add_parser("batch", help="run every row and seed of the paper's tables with papermill")
     command.add_argument("tables", nargs="+", metavar="TABLE", help="table1 ... table6, study, study_synthetic, ...")
     command.add_argument("--trials", type=int, default=3, help="seeds 1 to N (default 3, as the paper)")
-    command.add_argument("--out", default="", help="folder of the run folders; default: runs/<first table>")
-    command.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time")
-    command.add_argument("--executor", choices=EXECUTORS, default="", help="runs as jobs of submitit, here or on Slurm")
+    command.add_argument("--out", default="", help="folder for the run folders; default: runs/<first table>")
+    command.add_argument("--workers", type=int, default=1, metavar="N", help="number of runs at a time")
+    command.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        default="",
+        help="submit the runs as submitit jobs, on this machine or on Slurm",
+    )
     command.add_argument(
         "--slurm", action="append", default=[], metavar="NAME=VALUE,...",
         help="of the jobs: partition, time or timeout (minutes, D-HH:MM:SS), gpus_per_node, cpus_per_task, mem_gb, ...",
@@ -108,22 +117,28 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--out",
         default="",
-        help="the page; default: report.html in the run's folder, with two runs report-against-OTHER.html",
+        help="file to write; default: report.html in the run folder, or report-against-OTHER.html for two runs",
     )
     command.set_defaults(command=_report)
 
 
 def _add_sizes(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("sizes", help="what the paper's data sets cost: GPU hours, gigabytes, dollars")
-    command.add_argument("--rates", default="figures/rates.toml", help="measured rates, which bench/rates.py writes")
-    command.add_argument("--out", default="figures/sizes.md", help="the page (default %(default)s)")
+    command = commands.add_parser(
+        "sizes", help="estimate what training on the paper's data sets costs: GPU hours, gigabytes, dollars"
+    )
+    command.add_argument(
+        "--rates", default="figures/rates.toml", help="file of measured rates, written by bench/rates.py"
+    )
+    command.add_argument("--out", default="figures/sizes.md", help="file to write (default %(default)s)")
     for name, value in asdict(Assumptions()).items():
         command.add_argument(f"--{name}", type=float, default=float(value), help=f"assumed, default {value:g}")
     command.set_defaults(command=_sizes)
 
 
 def _add_parameters(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a field")
+    command.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a field of the configuration"
+    )
 
 
 def _train(options: argparse.Namespace) -> None:

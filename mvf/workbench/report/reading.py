@@ -1,4 +1,4 @@
-"""What a report says: each score against its strongest control, two runs against each other."""
+"""What a report says: each score compared with its strongest control, and two runs with each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mvf.training.run import read_config, read_history
 from mvf.workbench.plotting.scores import control_name, score_groups
 from mvf.workbench.tables.trials import FEWEST, Difference
 
-PLACES = {"cropped": "cropped windows", "whole": "whole videos"}  # the test that counts comes first
+PLACES = {"cropped": "cropped windows", "whole": "whole videos"}  # the test that counts is first
 UNCLEAR = "not distinguishable"
 
 
@@ -88,7 +88,7 @@ class ScoreVerdict:
 
     @property
     def reading(self) -> str:
-        """The comparison in words behind a sign."""
+        """The comparison with the controls in words, after a sign."""
         if not self.rival:
             return "– no control was scored"
         if self.value <= self.best:
@@ -120,8 +120,8 @@ def _score_verdict(members: Mapping[str, Mapping], place: str, score: str, verdi
 def check_same_data(first: ReportedRun, second: ReportedRun) -> None:
     """Refuses to compare two runs that were evaluated on different data.
 
-    One folder has many paths. Where `data_root` alone differs, and with it the marks, the folder counts as the same
-    if its path resolves to the same place, the marks agree, or both reports score the same validation videos.
+    One folder has many paths. Where only `data_root` differs, the data count as the same if both paths resolve to one
+    folder, the marks `judged_on` agree, or both reports score the same validation videos.
 
     Raises:
         ValueError: naming the settings that differ.
@@ -147,13 +147,13 @@ def check_same_data(first: ReportedRun, second: ReportedRun) -> None:
 
 
 def _scored_videos(report: Mapping) -> set[tuple[str, str]]:
-    """(action, name) of every validation video that a report keeps sums of."""
+    """(action, name) of every validation video whose sums a report keeps."""
     by_score = [score for place in PLACES for score in report.get("videos", {}).get(place, {}).values()]
     return {(action, video) for actions in by_score for action, videos in actions.items() for video in videos}
 
 
 def read_difference(found: Difference) -> str:
-    """What a difference says, in words behind a sign.
+    """A difference in words, after a sign.
 
     Example:
         >>> read_difference(Difference(0.1, None, (0.05, 0.15), (6,))), read_difference(Difference(0.1, None, None))
@@ -171,7 +171,7 @@ def read_difference(found: Difference) -> str:
 def changed_videos(
     first: Mapping, second: Mapping, place: str, score: str, most: int = 10
 ) -> list[tuple[str, str, float, float]]:
-    """(action, video, value in `first`, value in `second`) of the videos whose own score differs most."""
+    """(action, video, value in `first`, value in `second`) of the videos whose scores differ most."""
     sides = [report.get("videos", {}).get(place, {}).get(score, {}) for report in (first, second)]
     rows = []
     for action in sorted(sides[0].keys() & sides[1].keys()):
@@ -183,7 +183,7 @@ def changed_videos(
 
 
 def localization_differences(first: Mapping, second: Mapping) -> list[tuple[str, str, Difference]]:
-    """(map, metric, difference) of what both reports keep video by video."""
+    """(map, metric, difference) of the localization that both reports keep video by video."""
     sides = [report.get("videos", {}).get("localization", {}) for report in (first, second)]
     found = []
     for name in (name for name in sides[0] if name in sides[1]):
