@@ -13,8 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import mvf
-from mvf.workbench.tables.executors import EXECUTORS
-from mvf.workbench.tables.sizes import Assumptions
+from mvf.config import load_config, nearest
+from mvf.files import atomic
+from mvf.workbench.tables.executors import EXECUTORS, parse_options
+from mvf.workbench.tables.sizes import Assumptions, read_rates, sizes_page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,8 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of a command line; a misspelt command ends the process with the nearest one."""
-    from mvf.config import nearest
-
     parser = argparse.ArgumentParser(prog="mvf", description="MV-Former workbench")
     parser.add_argument("--version", action="version", version=f"mvf {mvf.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -142,12 +142,12 @@ def _add_parameters(command: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from mvf.config import load_config
+    config = load_config(options.preset, **dict(options.p))  # before the imports: a mistake is reported at once
     from mvf.device import is_main_process
     from mvf.training import train
     from mvf.workbench.notebook.session import embed_splits, report_on, summary
 
-    run = train(load_config(options.preset, **dict(options.p)), options.run_dir)
+    run = train(config, options.run_dir)
     if is_main_process():
         splits = embed_splits(run.model, run.config)
         sys.stdout.write(summary(report_on(run.model, run.config, splits, run.folder / "metrics.json")) + "\n")
@@ -171,7 +171,6 @@ def _embed(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from mvf.config import load_config
     from mvf.evaluation import score_embeddings, write_report
     from mvf.workbench.notebook.session import embed_splits, open_session, report_on, summary
 
@@ -191,16 +190,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from mvf.config import load_config
+    config = load_config(options.dataset, data_root=options.data_root, **dict(options.p))
     from mvf.data import check_lines
 
-    config = load_config(options.dataset, data_root=options.data_root, **dict(options.p))
     sys.stdout.writelines(f"{line}\n" for line in check_lines(config))
 
 
 def _batch(options: argparse.Namespace) -> None:
     from mvf.workbench.tables.batch import run_batch
-    from mvf.workbench.tables.executors import parse_options
     from mvf.workbench.tables.plan import plan, unique_jobs
 
     out = options.out or f"runs/{options.tables[0]}"
@@ -237,9 +234,6 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _sizes(options: argparse.Namespace) -> None:
-    from mvf.files import atomic
-    from mvf.workbench.tables.sizes import read_rates, sizes_page
-
     assumed = Assumptions(**{name: getattr(options, name) for name in asdict(Assumptions())})
     with atomic(options.out) as path:
         path.write_text(sizes_page(read_rates(options.rates), assumed))

@@ -151,7 +151,7 @@ def submitit() -> ModuleType:
 
 
 class LocalJobs:
-    """Submits runs as submitit jobs on this machine, which outlive this process and are requeued when interrupted."""
+    """Submits runs as submitit jobs on this machine: processes apart from this one, requeued when interrupted."""
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
         unknown = [name for name in options if name not in LOCAL_OPTIONS]
