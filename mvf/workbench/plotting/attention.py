@@ -361,14 +361,17 @@ def _draw(figure: PaperFigure, placed: _Placed, above: tuple[int, int], x: float
     """Draws a block with its upper left corner at (x, y) inches."""
     width, height = figure.get_size_inches()
     (cell_width, cell_height), block = placed.cell, placed.block
-    left = x + SIDE * any(block.rows)
-    middle = left + (x + placed.wide - left) / 2
+    left, right = x + SIDE * any(block.rows), x + placed.wide
+    top = y - sum(above) * LINE
+    middle = (left + right) / 2
     figure.text(middle / width, y / height, placed.name, ha="center", va="top", fontsize=7, fontweight="bold")
+    grid = figure.add_gridspec(
+        *block.shape, left=left / width, right=right / width, bottom=(top - placed.rows_tall) / height,
+        top=top / height, wspace=GAP / cell_width, hspace=GAP / cell_height,
+    )  # fmt: skip
     for r, (pictures, word) in enumerate(zip(block.pictures, block.rows, strict=True)):
-        bottom = y - sum(above) * LINE - r * (cell_height + GAP) - cell_height
         for c, (picture, heading) in enumerate(zip(pictures, placed.columns, strict=True)):
-            corner = (left + c * (cell_width + GAP)) / width, bottom / height
-            axes = figure.add_axes((*corner, cell_width / width, cell_height / height))
+            axes = figure.add_subplot(grid[r, c])
             show_image(axes, picture, heading if r == 0 else "")
             if c == 0:
                 room = cell_height / LETTER / max(len(word), 1)
