@@ -99,20 +99,21 @@ def plot_transfer(
         title: Printed above, with the accuracy over all labelled frames.
         caption: Printed below: the labelled clip, method, model.
     """
-    transferred = [np.asarray(phases) for phases in transferred]
-    if not transferred:
+    given = [np.asarray(phases) for phases in transferred]
+    if not given:
         raise ValueError("transferred must hold the phases of at least one video, got none")
-    truths = [None] * len(transferred) if true is None else [np.asarray(phases) for phases in true]
-    names = [f"video {i + 1}" for i in range(len(transferred))] if names is None else list(names)
-    if len(truths) != len(transferred) or len(names) != len(transferred):
-        raise ValueError(f"{len(transferred)} videos are transferred, but true has {len(truths)}, names {len(names)}")
-    for name, got, phases in zip(names, transferred, truths):
+    truths = [None] * len(given) if true is None else [np.asarray(phases) for phases in true]
+    names = [f"video {i + 1}" for i in range(len(given))] if names is None else list(names)
+    if len(truths) != len(given) or len(names) != len(given):
+        raise ValueError(f"{len(given)} videos are transferred, but true has {len(truths)}, names {len(names)}")
+    for name, got, phases in zip(names, given, truths):
         if got.ndim != 1 or phases is not None and phases.shape != got.shape:
-            raise ValueError(f"{name}: phases must be (T,), got {got.shape} and true {np.shape(phases)}")
-    labels = phase_names(phase_labels, *transferred, *truths)
+            shape = None if phases is None else phases.shape
+            raise ValueError(f"{name}: phases must be (T,), got {got.shape} and true {shape}")
+    labels = phase_names(phase_labels, *given, *truths)
     columns = -(-len(names) // ROWS)
     rows = -(-len(names) // columns)
-    accuracy = transferred_accuracy(transferred, truths)
+    accuracy = transferred_accuracy(given, truths)
     above = "" if accuracy is None else f"accuracy {accuracy:.3f} over labelled frames"
     below = "" if true is None else "Upper half of a ribbon: true; lower: transferred; at its end the accuracy."
     with paper_figure(PAGE, rows * ROW + 1.25) as figure:
@@ -120,9 +121,9 @@ def plot_transfer(
         grid = figure.subplots(1, columns, squeeze=False, sharex=True)[0]
         for k, axes in enumerate(grid):
             part = slice(k * rows, (k + 1) * rows)
-            _draw_ribbons(axes, transferred[part], truths[part], names[part], labels, rows)
+            _draw_ribbons(axes, given[part], truths[part], names[part], labels, rows)
         words = " ".join(filter(None, (below, caption)))
-        phase_legend(figure, labels, has_unlabelled(*transferred, *truths), caption=words)
+        phase_legend(figure, labels, has_unlabelled(*given, *truths), caption=words)
     return figure
 
 
@@ -160,7 +161,7 @@ def _draw_path(
 ) -> None:
     """The path, with time of A to the right and of B upwards."""
     dark = similarity is not None
-    if dark:
+    if similarity is not None:
         image = axes.imshow(similarity.T, aspect="auto", origin="lower", cmap="viridis")
         axes.figure.colorbar(image, ax=axes, label="similarity", pad=0.01)
     outline = [effects.Stroke(linewidth=2.6, foreground="black"), effects.Normal()] if dark else []

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
@@ -62,7 +63,7 @@ def plot_attention(
     *,
     frame_numbers: Sequence[int] | None = None,
     title: str = "",
-    **options,
+    **options: Any,
 ) -> Figure:
     """One video: entity maps beside the backbone's head maps, a row a frame.
 
@@ -129,7 +130,7 @@ def plot_attention_grid(
     )
 
 
-def plot_teaser(videos: Sequence[AttentionBlock], entity: int = 1, **options) -> Figure:
+def plot_teaser(videos: Sequence[AttentionBlock], entity: int = 1, **options: Any) -> Figure:
     """The layout of the paper's Figure 1: several videos side by side; input, one entity and the heads below.
 
     Args:
@@ -138,7 +139,7 @@ def plot_teaser(videos: Sequence[AttentionBlock], entity: int = 1, **options) ->
         options: Of `plot_attention_grid`.
     """
     # A column of one frame needs no made-up number.
-    bare = [replace(v, numbers=()) if v.numbers is None and len(v.frames) == 1 else v for v in videos]
+    bare = [replace(v, numbers=()) if v.numbers is None and len(as_images(v.frames)) == 1 else v for v in videos]
     return plot_attention_grid(bare, shown=[entity], transposed=True, **options)
 
 
@@ -161,7 +162,8 @@ def plot_entities(
         layer: Which layers the entities come from, for the caption.
         width: `COLUMN` or `PAGE`; by default a column where the pictures are large enough in it.
     """
-    blocks, names = [], {}
+    blocks: list[PictureBlock] = []
+    names: dict[str, None] = {}
     for video in videos:
         frames = as_images(video.frames)
         maps = named_maps(len(frames), video.entities, shown=shown)
@@ -321,9 +323,11 @@ def picture_grid(
 def _without_repeats(blocks: Sequence[PictureBlock], down: bool) -> list[PictureBlock]:
     kept = [blocks[0]]
     for before, block in zip(blocks, blocks[1:]):
-        word = "columns" if down else "rows"
-        repeats = getattr(before, word) == getattr(block, word)
-        kept.append(replace(block, **{word: [""] * len(getattr(block, word))}) if repeats else block)
+        if down and before.columns == block.columns:
+            block = replace(block, columns=[""] * len(block.columns))
+        if not down and before.rows == block.rows:
+            block = replace(block, rows=[""] * len(block.rows))
+        kept.append(block)
     return kept
 
 
@@ -382,8 +386,8 @@ def _draw_foot(figure: PaperFigure, y: float, bar: tuple[str, str] | None, handl
     """A colour bar, its unit beside it, or a legend, at a height of y inches."""
     width, height = figure.get_size_inches()
     if handles:
-        where = {"loc": "center", "bbox_to_anchor": (0.5, y / height), "borderpad": 0}
-        figure.legend(handles=handles, ncols=len(handles), **where)
+        place = (0.5, y / height)
+        figure.legend(handles=handles, ncols=len(handles), loc="center", bbox_to_anchor=place, borderpad=0)
     if bar:
         colormap, unit = bar
         length = 0.7
@@ -391,8 +395,8 @@ def _draw_foot(figure: PaperFigure, y: float, bar: tuple[str, str] | None, handl
         axes = figure.add_axes((start / width, (y - 0.04) / height, length / width, 0.08 / height))
         mappable = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colormap)
         figure.colorbar(mappable, cax=axes, orientation="horizontal", ticks=()).outline.set_linewidth(0.4)
-        for place, text, side in ((-0.04, "0", "right"), (1.04, "1", "left")):
-            axes.text(place, 0.4, text, transform=axes.transAxes, ha=side, va="center", fontsize=7)
+        for x, text, side in ((-0.04, "0", "right"), (1.04, "1", "left")):
+            axes.text(x, 0.4, text, transform=axes.transAxes, ha=side, va="center", fontsize=7)
         axes.set_xlabel(unit, fontsize=7, ha="left", va="center")
         axes.xaxis.set_label_coords(1.04 + 0.12 / length, 0.4)
 
@@ -425,7 +429,7 @@ def attention_by_distance(
     weights, looking, bounds = _checked(weights, frames, bounds)
     time = np.arange(weights.shape[1])
     distance = time - looking[:, None]  # (F, T)
-    real = weights.any(axis=(1, 2))[:, None] & (time >= bounds[:, :1]) & (time < bounds[:, 1:])
+    real = (weights.sum(axis=(1, 2)) > 0)[:, None] & (time >= bounds[:, :1]) & (time < bounds[:, 1:])
     found, place = np.unique(distance[real], return_inverse=True)
     sums = np.stack([np.bincount(place, entity[real], len(found)) for entity in np.moveaxis(weights, -1, 0)], axis=1)
     return found, sums / np.bincount(place)[:, None]
@@ -463,7 +467,7 @@ def plot_temporal_attention(
     panel = min((PAGE - 1.1) / entities, 2.2)
     with paper_figure(PAGE, panel + 2.7) as figure:
         figure.suptitle(title)
-        upper, lower = figure.subfigures(2, 1, height_ratios=(panel + 0.6, 2.0))
+        upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(panel + 0.6, 2.0))[:, 0]
         _draw_maps(upper, relative, looking, names)
         shares, near = lower.subplots(1, 2)
         distance, mean = attention_by_distance(relative, looking, bounds)
@@ -482,7 +486,7 @@ def plot_temporal_attention(
     return figure
 
 
-def _draw_maps(figure: Figure, relative: NDArray, frames: NDArray, names: Sequence[str]) -> None:
+def _draw_maps(figure: SubFigure, relative: NDArray, frames: NDArray, names: Sequence[str]) -> None:
     """One map an entity, all with one colour scale."""
     grid = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     top = max(float(np.percentile(relative, BRIGHTEST)), 1e-12)

@@ -83,8 +83,8 @@ def _is_judged(change: Mapping) -> bool:
 
 def _amount(result: Mapping, name: str) -> str:
     """How much a removal of patches took."""
-    share, lost, reached = ((result.get(key) or {}).get(name) for key in ("removed", "blank", "reached"))
-    text = f"{knock_out_name(name)}: {100 * share:.1f} % of the patches"
+    lost, reached = ((result.get(key) or {}).get(name) for key in ("blank", "reached"))
+    text = f"{knock_out_name(name)}: {100 * result['removed'][name]:.1f} % of the patches"
     if reached is not None and name != "without_actor":
         text += f", which hold {100 * reached:.0f} % of the attention that the actor's hold"
     return text + (f", {100 * lost:.1f} % of the frames left without any" if lost else "")

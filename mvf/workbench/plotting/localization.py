@@ -284,8 +284,8 @@ def _caption(report: Mapping, differences: Sequence[Mapping]) -> str:
     videos = np.max([row["videos"] for by in differences for row in by.values() if "videos" in row], initial=0)
     counted = f" {videos:.0f} validation videos." if videos else ""
     covered = f" The actor covers {100 * area:.1f} % of the frame." if area is not None else ""
-    few = any(row.get("too_few") for by in differences for row in by.values())
-    few = " Too few videos to say: no intervals of differences." if few else ""
+    too_few = any(row.get("too_few") for by in differences for row in by.values())
+    few = " Too few videos to say: no intervals of differences." if too_few else ""
     return (
         "Means over videos with 95 % bootstrap intervals. Entity best, head best and untrained entity best are chosen "
         f"by AUROC on training videos; head oracles are the best head of each video by AUROC on its own mask. In "

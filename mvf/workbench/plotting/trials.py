@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
 
 from mvf.workbench.plotting.style import LINE, PAGE, caption_lines, paper_figure, set_caption
 from mvf.workbench.plotting.table import NOT_RUN
@@ -208,12 +207,12 @@ def _draw_study_panel(axes: Axes, panel: StudyPanel, places: Sequence[int]) -> N
     count = len(panel.values)
     for i, (model, values) in enumerate(panel.values.items()):
         offset = (i - (count - 1) / 2) * APART
-        _draw_model(axes, model, values, np.add(places, offset), i)
-        if panel.untrained.get(model) is not None:
+        _draw_model(axes, model, values, [place + offset for place in places], i)
+        if (untrained := panel.untrained.get(model)) is not None:
             # dashes begin where those of the other models end: lines at one place are all seen
             dashes = (4 * i, (4, 4 * (count - 1))) if count > 1 else "-"
             axes.axvline(
-                panel.untrained[model], color=MODEL_COLOURS[i], linestyle=dashes, linewidth=0.9,
+                untrained, color=MODEL_COLOURS[i], linestyle=dashes, linewidth=0.9,
                 label=f"{model}: untrained", zorder=1,
             )  # fmt: skip
     for (name, value), style in zip(panel.marks.items(), MARK_STYLES):
@@ -221,7 +220,9 @@ def _draw_study_panel(axes: Axes, panel: StudyPanel, places: Sequence[int]) -> N
             axes.axvline(value, color=MARK, linestyle=style, linewidth=1.1, label=name, zorder=1)
 
 
-def _draw_model(axes: Axes, model: str, values: Sequence[Sequence[float] | None], places: ArrayLike, i: int) -> None:
+def _draw_model(
+    axes: Axes, model: str, values: Sequence[Sequence[float] | None], places: Sequence[float], i: int
+) -> None:
     """A dot a trial and a bar at the mean; or that a row was not run."""
     for place, trials in zip(places, values):
         if trials is None:
