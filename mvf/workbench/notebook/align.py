@@ -37,11 +37,11 @@ def alignment_figure(splits: Splits, action: str = "", method: str = "dtw") -> F
     if pair is None:
         return plotting.plot_message("no action has two videos")
     records = {record.name: record for record in known}
-    frames = [records[video.name].load() for video in pair]
-    similarity = pair[0].embeddings @ pair[1].embeddings.T
+    a, b = pair
     return plotting.plot_alignment(
-        *frames, align(*pair, method), similarity, names=[video.name for video in pair], caption=f"{METHODS[method]}."
-    )
+        records[a.name].load(), records[b.name].load(), align(a, b, method), a.embeddings @ b.embeddings.T,
+        names=[a.name, b.name], caption=f"{METHODS[method]}.",
+    )  # fmt: skip
 
 
 def carried(

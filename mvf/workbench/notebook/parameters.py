@@ -46,7 +46,9 @@ def run_config(parameters: Mapping[str, Any], **more: Any) -> Config:
     if not isinstance(overrides, Mapping) or not all(isinstance(name, str) for name in overrides):
         raise ValueError(f'overrides must be settings by name, like {{"learning_rate": 1e-4}}, got {overrides!r}')
     preset = given.pop("preset", "") or given.get("dataset") or "synthetic"
-    return load_config(preset, **{name: value for name, value in given.items() if value not in ("", None)} | overrides)
+    return load_config(
+        preset, **{name: value for name, value in given.items() if value not in ("", None)} | dict(overrides)
+    )
 
 
 def _show_messages_first() -> None:

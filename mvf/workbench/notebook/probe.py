@@ -38,11 +38,11 @@ def similarity_figure(splits: Splits, action: str = "") -> Figure:
     pair = first_pair(of_action(splits.val, action))
     if pair is None:
         return plotting.plot_message("no action has two validation videos")
-    similarity = pair[0].embeddings @ pair[1].embeddings.T
-    names, path = [v.name for v in pair], alignment_path(*pair)
+    a, b = pair
     return plotting.plot_similarity(
-        similarity, path, *(v.phases for v in pair), names, phase_words(splits, pair[0].action)
-    )
+        a.embeddings @ b.embeddings.T, alignment_path(a, b), a.phases, b.phases, [a.name, b.name],
+        phase_words(splits, a.action),
+    )  # fmt: skip
 
 
 def retrieval_figure(splits: Splits, action: str = "") -> Figure:
@@ -84,7 +84,7 @@ def of_action(videos: Sequence[EmbeddedVideo], action: str) -> list[EmbeddedVide
             phases[video.action] = max(phases[video.action], int(video.phases.max(initial=-1)) + 1)
     if action and action not in phases:
         raise ValueError(f'no video of action "{action}"; there are {", ".join(phases)}')
-    wanted = action or max(phases, key=phases.get, default="")
+    wanted = action or max(phases, key=lambda name: phases[name], default="")
     return [video for video in videos if video.action == wanted]
 
 
@@ -152,10 +152,8 @@ def probe_actions(
 
 
 def _probe(train: list[EmbeddedVideo], val: list[EmbeddedVideo], names: tuple[str, ...]) -> Probe | None:
-    embeddings, phases = (
-        [[v.embeddings for v in part] for part in (train, val)],
-        [[v.phases for v in part] for part in (train, val)],
-    )
+    embeddings = [[v.embeddings for v in part] for part in (train, val)]
+    phases = [[v.phases for v in part if v.phases is not None] for part in (train, val)]
     count = 1 + max(int(p.max()) for part in phases for p in part)
     if count < 2 or len(np.unique(np.concatenate(phases[0]))) < 2:
         return None
@@ -166,7 +164,7 @@ def _probe(train: list[EmbeddedVideo], val: list[EmbeddedVideo], names: tuple[st
     return Probe(val[0].action, val, count, words, predicted, confusion, progression)
 
 
-def choose(probes: Sequence[Probe], action: str = "") -> Probe | None:
+def choose_probe(probes: Sequence[Probe], action: str = "") -> Probe | None:
     """The probe of `action`, or the one with the most phases (the first by name among equals): never the best score."""
     if action:
         return next((probe for probe in probes if probe.action == action), None)

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import anywidget
 import numpy as np
@@ -46,7 +47,7 @@ class FrameWidget(anywidget.AnyWidget):
     """
 
     _css = f"{stylesheet()}\n{(FOLDER / 'frames.css').read_text('utf-8')}"
-    strips = traitlets.List().tag(sync=True)
+    strips: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     sheets = traitlets.List(traitlets.Bytes()).tag(sync=True)
     palette = traitlets.Dict().tag(sync=True)
     video = traitlets.Unicode().tag(sync=True)
