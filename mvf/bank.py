@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -42,7 +42,7 @@ from mvf.data.dataset import wanted_frames
 from mvf.data.loading import read_ahead
 from mvf.data.records import VideoRecord, in_pieces
 from mvf.device import autocast, resolve_device, resolve_precision
-from mvf.files import atomic, cache_folder
+from mvf.files import atomic, cache_folder, locked
 from mvf.models.backbone import Backbone
 
 logger = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ class FeatureBank:
         if is_whole(self._basis):  # no lock: the folder may be another's, that is only read
             return
         self._begin()
-        with FileLock(self.folder / ".basis.lock"):
+        with locked(self.folder / ".basis.lock"):
             if is_to_be_made(self._basis, "training videos"):
                 write_checked(self._basis, fit_basis(self.maker.sample(self.fitted_on), self.channels).numpy())
 
@@ -189,12 +189,12 @@ class FeatureBank:
             with atomic(note) as path:
                 path.write_text(json.dumps(self.made_from, indent=1))
 
-    def _locked(self, record: VideoRecord, patience: float = -1) -> FileLock:
-        """A lock to enter, which raises Timeout after `patience` seconds, with -1 never."""
+    def _locked(self, record: VideoRecord, patience: float) -> AbstractContextManager[object]:
+        """The lock of a video, to be entered; see `locked`."""
         self._begin()
         folder = self._video_folder(record)
         folder.mkdir(exist_ok=True)
-        return FileLock(folder / ".lock", timeout=patience)
+        return locked(folder / ".lock", patience)
 
     def _missing(self, record: VideoRecord, view: int) -> list[str]:
         return [name for name in self._names() if not self._view_path(record, view, f"{name}.sha256").exists()]

@@ -9,16 +9,16 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from mvf.data.records import VideoRecord
-from mvf.files import atomic, explained
+from mvf.files import atomic, explained, locked
 
 logger = logging.getLogger(__name__)
 
@@ -291,9 +291,9 @@ class Shards:
                 "choose another folder, or delete it"
             )
 
-    def lock(self) -> FileLock:
-        """Held while a video is made: two processes that fill one folder take turns."""
-        return FileLock(self.folder / ".lock")
+    def lock(self) -> AbstractContextManager[object]:
+        """The lock that is held while a video is embedded: two processes that fill one folder take turns."""
+        return locked(self.folder / ".lock")
 
     def part(self, record: VideoRecord, features: str) -> Part:
         """What there is of a video; see `Part`.

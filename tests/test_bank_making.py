@@ -125,7 +125,7 @@ def test_a_whole_bank_in_a_folder_that_cannot_be_written_is_read(tmp_path, monke
     def refused(*_, **__):  # what root, who may write anywhere, does not meet
         raise PermissionError("read-only")
 
-    for writes in ("FileLock", "atomic", "write_checked", "growing"):
+    for writes in ("locked", "atomic", "write_checked", "growing"):
         monkeypatch.setattr(bank_module, writes, refused)
     bank().ensure(clips[:1])
     assert torch.equal(bank().read(clips[0])[0], good)
