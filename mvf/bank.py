@@ -31,8 +31,8 @@ from mvf.bank_files import (
     digest,
     encode,
     growing,
-    is_to_be_made,
     is_whole,
+    needs_writing,
     row_bytes,
     write_checked,
 )
@@ -166,7 +166,7 @@ class FeatureBank:
             return
         self._begin()
         with locked(self.folder / ".basis.lock"):
-            if is_to_be_made(self._basis, "training videos"):
+            if needs_writing(self._basis, "training videos"):
                 write_checked(self._basis, fit_basis(self.maker.sample(self.fitted_on), self.channels).numpy())
 
     def _names(self) -> list[str]:
@@ -227,7 +227,7 @@ class FeatureBank:
         path = self._view_path(record, view, name)
         for _ in range(2 * TRIES):  # one to make it, one to check and open it
             if path not in self._checked:
-                if is_to_be_made(path, record.name):
+                if needs_writing(path, record.name):
                     self._remake(record, view, path)
                     continue
                 self._checked.add(path)

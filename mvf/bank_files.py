@@ -79,7 +79,7 @@ def check_room(folder: Path, size: int) -> None:
         )
 
 
-def is_to_be_made(path: Path, video: str) -> bool:
+def needs_writing(path: Path, video: str) -> bool:
     """Whether a file is missing, or damaged, which is said; what has no checksum then counts as missing."""
     mark = path.with_name(path.name + ".sha256")
     if mark.exists() and not is_whole(path):

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-OPEN_ANYWAY = 512  # files that a process has open besides
+OTHER_OPEN_FILES = 512  # files that a process has open besides
 PROBE = 2**16  # bytes that a disc with room takes
 
 
@@ -133,7 +133,7 @@ def allow_open_files(count: int) -> None:
         OSError: when the machine does not allow so many.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + OPEN_ANYWAY
+    wanted = count + OTHER_OPEN_FILES
     if resource.RLIM_INFINITY not in (soft, hard) and wanted > hard:
         raise OSError(
             errno.EMFILE,
