@@ -16,7 +16,7 @@ from mvf.chunks import chunk_bounds
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord, in_pieces
 from mvf.embedding import evaluating, pool_video
-from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
+from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 FRAMES_AT_ONCE = 32
 
@@ -57,7 +57,7 @@ class MappedFrames:
 
 
 def attention_maps(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     record: VideoRecord,
     backbone_layers: Sequence[int] = (-1,),
     image_size: int | None = None,
@@ -80,7 +80,7 @@ def attention_maps(
 
 
 def map_frames(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     record: VideoRecord,
     backbone_layers: Sequence[int] = (-1,),
     image_size: int | None = None,
@@ -117,16 +117,14 @@ class _Looker:
     grid: tuple[int, int]
 
     @classmethod
-    def of(
-        cls, model: MVFormer | ModelPerAction, record: VideoRecord, layers: Sequence[int], size: int | None
-    ) -> _Looker:
+    def of(cls, model: FrameEmbedder, record: VideoRecord, layers: Sequence[int], size: int | None) -> _Looker:
         """Checked before anything is decoded."""
-        model = model_of(model, record.action)
-        backbone = model.backbone
+        network = model.of(record.action)
+        backbone = network.backbone
         if backbone is None:
             raise ValueError("attention maps need a model with a backbone; this one starts from patch features")
         size = backbone.image_size if size is None else size
-        return cls(model, backbone.resolve_layers(layers), size, backbone.grid_of(size))
+        return cls(network, backbone.resolve_layers(layers), size, backbone.grid_of(size))
 
     def passes(self, record: VideoRecord, step: int = 1) -> Iterator[tuple[list[np.ndarray], _Attention]]:
         """Pictures (H, W, 3) and what the model makes of them, at most `FRAMES_AT_ONCE` at a time."""
@@ -197,7 +195,7 @@ class TemporalAttention:
 
 @torch.inference_mode()
 def temporal_attention(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     record: VideoRecord,
     block: int = -1,
     frames: Sequence[int] | None = None,
@@ -225,7 +223,7 @@ def temporal_attention(
     """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
-    network = model_of(model, record.action)
+    network = model.of(record.action)
     number = network.fusion.block_index(block) + 1
     tokens = pool_video(network, record, cache, precision)
     asked = np.arange(len(tokens)) if frames is None else np.asarray(frames, dtype=np.int64)
@@ -301,7 +299,7 @@ def sampled(num_frames: int) -> np.ndarray:
     return np.unique((np.arange(SAMPLED_FRAMES) + 0.5) * num_frames // SAMPLED_FRAMES).astype(int)
 
 
-def rival_layers(model: MVFormer) -> tuple[int, ...]:
+def rival_layers(model: FrameEmbedder) -> tuple[int, ...]:
     """Layers whose heads rival the entities: all of them."""
     return tuple(range(1, model.backbone.num_blocks + 1))
 

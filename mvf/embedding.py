@@ -24,7 +24,7 @@ from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord, in_pieces, joined
 from mvf.device import autocast, resolve_precision
 from mvf.files import allow_open_files, atomic, hidden_beside
-from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
+from mvf.models.mvformer import FrameEmbedder, MVFormer
 from mvf.models.stored import checksum
 
 
@@ -46,7 +46,7 @@ class EmbeddedVideo:
 
 
 def embed(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     records: Sequence[VideoRecord],
     out: str | Path | None = None,
     chunk: int = 1000,
@@ -88,7 +88,7 @@ def embed(
     embedded = []
     with tqdm(total=frames, unit="frame", desc="embed", disable=len(records) < 2 and frames <= chunk) as bar:
         for record in records:
-            work = (model_of(model, record.action), record, chunking, cache, precision)
+            work = (model.of(record.action), record, chunking, cache, precision)
             if shards is None:
                 embeddings = np.concatenate([_counted(piece, bar).embeddings for piece in embed_pieces(*work)])
             else:
@@ -192,7 +192,7 @@ def video_features(
 
 
 @contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
+def evaluating(model: torch.nn.Module | FrameEmbedder) -> Iterator[None]:
     """Eval mode inside, the mode of before after."""
     was_training = model.training
     model.eval()
@@ -230,12 +230,11 @@ def _feature_chunks(
         yield patches, cls
 
 
-def fingerprint(model: MVFormer | ModelPerAction) -> str:
+def fingerprint(model: FrameEmbedder) -> str:
     """sha256 of what embeddings depend on: the trained weights, and what those do not tell (`_description`)."""
-    models = (
-        {action: model.of(action) for action in model.actions} if isinstance(model, ModelPerAction) else {"": model}
+    described = json.dumps(
+        {action: _description(model.of(action)) for action in model.actions or ("",)}, sort_keys=True
     )
-    described = json.dumps({action: _description(one) for action, one in models.items()}, sort_keys=True)
     weights = checksum({name: tensor.detach().cpu().contiguous() for name, tensor in model.trained_state().items()})
     return hashlib.sha256(f"{described}\n{weights}".encode()).hexdigest()
 
@@ -254,7 +253,7 @@ ROWS = 1000  # of a CSV held as text at once
 
 
 def embed_to_file(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     records: Sequence[VideoRecord],
     path: Path,
     chunking: Chunking,
