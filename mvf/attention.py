@@ -16,7 +16,7 @@ from mvf.chunks import chunk_bounds
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord, in_pieces
 from mvf.embedding import backbone_of, evaluating, pool_video
-from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
+from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class MappedFrames:
 
 
 def attention_maps(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     record: VideoRecord,
     backbone_layers: Sequence[int] = (-1,),
     image_size: int | None = None,
@@ -119,7 +119,7 @@ def attention_maps(
 
 
 def map_frames(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     record: VideoRecord,
     backbone_layers: Sequence[int] = (-1,),
     image_size: int | None = None,
@@ -158,11 +158,9 @@ class _MapRequest:
     size: int | None
 
     @classmethod
-    def of(
-        cls, model: MVFormer | ModelPerAction, record: VideoRecord, layers: Sequence[int], size: int | None
-    ) -> _MapRequest:
+    def of(cls, model: FrameEmbedder, record: VideoRecord, layers: Sequence[int], size: int | None) -> _MapRequest:
         """Checked before anything is decoded."""
-        network = model_of(model, record.action)
+        network = model.of(record.action)
         backbone = backbone_of(network)
         if size is not None:
             backbone.grid_of(size)
@@ -230,7 +228,7 @@ class TemporalAttention:
 
 @torch.inference_mode()
 def temporal_attention(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     record: VideoRecord,
     block: int = -1,
     frames: Sequence[int] | None = None,
@@ -258,7 +256,7 @@ def temporal_attention(
     """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
-    network = model_of(model, record.action)
+    network = model.of(record.action)
     number = network.fusion.block_index(block) + 1
     tokens = pool_video(network, record, cache, precision)
     asked = np.arange(len(tokens)) if frames is None else np.asarray(frames, dtype=np.int64)

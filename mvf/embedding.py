@@ -33,7 +33,7 @@ from mvf.data.records import VideoRecord, in_pieces, joined
 from mvf.device import autocast, resolve_precision
 from mvf.files import allow_open_files, atomic, hidden_beside
 from mvf.models.backbone import Backbone
-from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
+from mvf.models.mvformer import FrameEmbedder, MVFormer
 from mvf.models.stored import checksum
 
 
@@ -55,7 +55,7 @@ class EmbeddedVideo:
 
 
 def embed(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     records: Sequence[VideoRecord],
     out: str | Path | None = None,
     chunk: int = 1000,
@@ -97,7 +97,7 @@ def embed(
     embedded = []
     with tqdm(total=frames, unit="frame", desc="embed", disable=len(records) < 2 and frames <= chunk) as bar:
         for record in records:
-            work = (model_of(model, record.action), record, chunking, cache, precision)
+            work = (model.of(record.action), record, chunking, cache, precision)
             if shards is None:
                 embeddings = np.concatenate([_counted(piece, bar).embeddings for piece in embed_chunks(*work)])
             else:
@@ -200,7 +200,7 @@ def video_features(
     return patches, None if chunks[0][1] is None else torch.cat([c.float().cpu() for _, c in chunks])
 
 
-def backbone_of(model: MVFormer | ModelPerAction) -> Backbone:
+def backbone_of(model: FrameEmbedder) -> Backbone:
     """The backbone of a model.
 
     Raises:
@@ -214,7 +214,7 @@ def backbone_of(model: MVFormer | ModelPerAction) -> Backbone:
 
 
 @contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
+def evaluating(model: torch.nn.Module | FrameEmbedder) -> Iterator[None]:
     """Eval mode inside, the mode of before after."""
     was_training = model.training
     model.eval()
@@ -249,12 +249,11 @@ def _feature_chunks(
         yield patches, cls
 
 
-def fingerprint(model: MVFormer | ModelPerAction) -> str:
+def fingerprint(model: FrameEmbedder) -> str:
     """sha256 of what embeddings depend on: the trained weights, and what those do not tell (`_description`)."""
-    models = (
-        {action: model.of(action) for action in model.actions} if isinstance(model, ModelPerAction) else {"": model}
+    described = json.dumps(
+        {action: _description(model.of(action)) for action in model.actions or ("",)}, sort_keys=True
     )
-    described = json.dumps({action: _description(one) for action, one in models.items()}, sort_keys=True)
     weights = checksum({name: tensor.detach().cpu().contiguous() for name, tensor in model.trained_state().items()})
     return hashlib.sha256(f"{described}\n{weights}".encode()).hexdigest()
 
@@ -273,7 +272,7 @@ ROWS = 1000  # of a CSV held as text at once
 
 
 def embed_to_file(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     records: Sequence[VideoRecord],
     path: Path,
     chunking: Chunking,

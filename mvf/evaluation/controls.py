@@ -18,7 +18,7 @@ from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo, evaluating, pool_features, video_features
 from mvf.evaluation.scoring import Rounds
 from mvf.models import build_model
-from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
+from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 PERMUTATIONS = 5
 WINDOWS = 3
@@ -56,7 +56,7 @@ def sine_table(times: np.ndarray, width: int) -> np.ndarray:
     return unit(np.where(channel % 2 == 0, np.sin(angle), np.cos(angle)))
 
 
-def position_clock(training_frames: int, width: int, chunk: int = 1000, model: MVFormer | None = None) -> Clock:
+def position_clock(training_frames: int, width: int, chunk: int = 1000, model: FrameEmbedder | None = None) -> Clock:
     """`position_only`: the table a model adds when it evaluates, stretched to 0..T0-1, anew in every chunk.
 
     Args:
@@ -115,7 +115,7 @@ def backbone_motion(mean: np.ndarray) -> np.ndarray:
     return np.concatenate([mean, *steps], axis=1)
 
 
-def untrained_model(config: Config, model: MVFormer | ModelPerAction) -> MVFormer:
+def untrained_model(config: Config, model: FrameEmbedder) -> MVFormer:
     """The same model before training: initialised as training does it, on the pretrained backbone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -124,7 +124,7 @@ def untrained_model(config: Config, model: MVFormer | ModelPerAction) -> MVForme
 
 
 def embed_controls(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     untrained: MVFormer,
     records: Sequence[VideoRecord],
     config: Config,
@@ -146,7 +146,7 @@ def embed_controls(
     controls, chunk = Controls(), config.chunk
     with torch.inference_mode(), evaluating(model), evaluating(untrained):
         for record in tqdm(records, unit="video", desc="controls", disable=len(records) < 2):
-            trained = model_of(model, record.action)
+            trained = model.of(record.action)
             features = before = video_features(trained, record, cache, config.precision)
             if untrained.backbone is not trained.backbone:
                 before = video_features(untrained, record, None, config.precision)

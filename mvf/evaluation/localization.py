@@ -27,7 +27,7 @@ from mvf.metrics import (
     effective_share,
     pointing_game,
 )
-from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
+from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 METRICS = {
     "mass": attention_mass,
@@ -39,7 +39,7 @@ METRICS = {
 
 
 def localize(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     train_records: Sequence[VideoRecord],
     val_records: Sequence[VideoRecord],
     untrained: MVFormer | None = None,
@@ -61,7 +61,7 @@ def localize(
         validation videos; `localization_videos`, scores by map and video; `attention`, what needs no mask; `skipped`,
         reasons for what is missing.
     """
-    if isinstance(model, ModelPerAction):
+    if model.actions:
         reason = "every action has a model with entities of its own: evaluate the runs of single actions"
         return {"skipped": {"localization": reason, "attention": reason}}
     report: dict = {"skipped": {}}
@@ -82,7 +82,7 @@ def localize(
 
 
 def _look_at_validation(
-    model: MVFormer,
+    model: FrameEmbedder,
     records: Sequence[VideoRecord],
     choice: Choice | None,
     untrained: MVFormer | None,
@@ -93,14 +93,15 @@ def _look_at_validation(
     others = drawn([record for record in records if not is_annotated(record)], TRAINING_VIDEOS)
     records = [record for record in records if is_annotated(record)] + others
     for record in tqdm(records, unit="video", desc="localization, validation", disable=len(records) < 2):
-        seen = sampled_maps(model, record, rival_layers(model), untrained=untrained)
+        network = model.of(record.action)
+        seen = sampled_maps(network, record, rival_layers(network), untrained=untrained)
         if seen.named:
-            later = sampled_maps(model, record, later=STEP) if record.num_frames > STEP else None
+            later = sampled_maps(network, record, later=STEP) if record.num_frames > STEP else None
             described.append(describe(seen, later, skipped))
         if choice is None or not is_annotated(record):
             continue
         try:
-            regions = read_regions(record, seen.index, seen.size, model.backbone.grid)
+            regions = read_regions(record, seen.index, seen.size, network.backbone.grid)
         except ValueError as error:
             skipped[f"localization.val.{record.name}"] = str(error)
             continue
@@ -269,7 +270,7 @@ def oracles(seen: SampledMaps, actor: np.ndarray) -> dict[str, Candidate]:
     return {name: candidate for name, candidate in found.items() if candidate}
 
 
-def choose(model: MVFormer, records: Sequence[VideoRecord], untrained: MVFormer | None = None) -> Choice:
+def choose(model: FrameEmbedder, records: Sequence[VideoRecord], untrained: MVFormer | None = None) -> Choice:
     """Chooses on training videos by AUROC; the background is the entity with the lowest.
 
     Raises:
@@ -300,7 +301,7 @@ def choose(model: MVFormer, records: Sequence[VideoRecord], untrained: MVFormer 
     return Choice(chosen, _constants(np.mean(actors, axis=0)), moments.component(), skipped)
 
 
-def choose_head(model: MVFormer | ModelPerAction, records: Sequence[VideoRecord], layer: int = -1) -> int:
+def choose_head(model: FrameEmbedder, records: Sequence[VideoRecord], layer: int = -1) -> int:
     """Number (from 1) of the head of a block with the best AUROC on training videos.
 
     Raises:
@@ -343,7 +344,7 @@ def drawn(records: Sequence[VideoRecord], most: int = TRAINING_VIDEOS) -> list[V
 
 
 def _look_at_training(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     records: Sequence[VideoRecord],
     add: Callable[[SampledMaps, Regions], None],
     layers: Sequence[int],
@@ -353,7 +354,7 @@ def _look_at_training(
     skipped: dict[str, str] = {}
     records = drawn([record for record in records if is_annotated(record)])
     for record in tqdm(records, unit="video", desc="localization, training", disable=len(records) < 2):
-        network = model_of(model, record.action)
+        network = model.of(record.action)
         seen = sampled_maps(network, record, layers, untrained=untrained)
         try:
             regions = read_regions(record, seen.index, seen.size, network.backbone.grid, parts=False)

@@ -32,7 +32,7 @@ from mvf.evaluation.scoring import (
     standardiser,
     video_pieces,
 )
-from mvf.models.mvformer import ModelPerAction, MVFormer
+from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 __all__ = ["evaluate"]
 
@@ -53,7 +53,7 @@ def evaluate(
     train_embedded: Sequence[EmbeddedVideo],
     val_embedded: Sequence[EmbeddedVideo],
     config: Config,
-    model: MVFormer | None = None,
+    model: FrameEmbedder | None = None,
     train_records: Sequence[VideoRecord] | None = None,
     val_records: Sequence[VideoRecord] | None = None,
     cache=None,
@@ -121,14 +121,14 @@ def _regroup(rounds_of: Mapping[str, Rounds], protocol: Protocol) -> dict[str, R
     return {name: [_judged(videos, protocol.ordered) for videos in rounds] for name, rounds in rounds_of.items()}
 
 
-def clocks_of(config: Config, model: MVFormer | None) -> dict[str, Clock]:
+def clocks_of(config: Config, model: FrameEmbedder | None) -> dict[str, Clock]:
     """Without positions the model has no clock: then the published table stands for one."""
     own = model if config.positions == "sine" else None
     position = position_clock(config.num_frames, config.fusion_width, config.chunk, own)
     return {"position_only": position, "frame_count": frame_clock(config.fusion_width)}
 
 
-def _lacking(model: MVFormer | None, *records: Sequence[VideoRecord] | None) -> str:
+def _lacking(model: FrameEmbedder | None, *records: Sequence[VideoRecord] | None) -> str:
     """Why controls that need pixels cannot be had; empty when they can."""
     if model is None or any(r is None for r in records):
         return "needs the model and the records of both splits: evaluate(..., model=, train_records=, val_records=)"
@@ -205,7 +205,7 @@ def _placed(windows: Rounds, controls: Controls) -> list[tuple[EmbeddedVideo, in
 
 def _add_localization(
     report: dict,
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     untrained: MVFormer,
     train: Sequence[VideoRecord],
     val: Sequence[VideoRecord],

@@ -23,7 +23,7 @@ from mvf.evaluation.scoring import (
 )
 from mvf.files import atomic
 from mvf.losses import build_config_loss
-from mvf.models.mvformer import MVFormer
+from mvf.models.mvformer import FrameEmbedder
 
 # long, or not the same twice: metrics.videos.json holds sums of every video, metrics.cost.json timings
 ASIDE = ("videos", "cost")
@@ -107,7 +107,7 @@ def verdicts(model: Scored, clock: Scored, controls: Mapping[str, Scored] | None
     return sentences
 
 
-def header(config: Config, model: MVFormer | None, records: Sequence[VideoRecord] | None) -> dict:
+def header(config: Config, model: FrameEmbedder | None, records: Sequence[VideoRecord] | None) -> dict:
     """What the scores are of: data, backbone and where its weights came from, objective and its supervision."""
     weights = "random" if config.backbone_weights == "random" else "file" if config.backbone_weights else "unknown"
     if model is not None and getattr(model, "backbone", None) is not None:

@@ -14,7 +14,6 @@ from mvf.data import VideoList, VideoRecord, find_config_videos
 from mvf.evaluation.localization import best_map, choose_head
 from mvf.evaluation.regions import is_annotated, read_regions
 from mvf.metrics import attention_overlap
-from mvf.models.mvformer import model_of
 from mvf.workbench import plotting
 from mvf.workbench.notebook.session import Session, clean_bank
 
@@ -245,7 +244,7 @@ def look_at(session: Session, report: Mapping, look: Mapping) -> list[LookedVide
 def _look(
     session: Session, record: VideoRecord, layers: tuple[int, ...], layer: int, look: Mapping, rule: Rule
 ) -> LookedVideo:
-    backbone = model_of(session.model, record.action).backbone
+    backbone = session.model.of(record.action).backbone
     step = max(1, -(-record.num_frames // look["stored_frames"]))
     seen = map_frames(session.model, record, layers, look["image_size"], step, STORED_SIDE)
     heads = None if seen.maps.heads is None else seen.maps.heads[layers.index(layer)]

@@ -20,7 +20,7 @@ from mvf.evaluation import evaluate, read_report, write_report
 from mvf.evaluation.knockouts import knock_outs
 from mvf.files import atomic
 from mvf.models import load_official_checkpoint
-from mvf.models.mvformer import ModelPerAction, MVFormer
+from mvf.models.mvformer import FrameEmbedder
 from mvf.training.run import default_folder, load_run, read_config, read_history
 
 PROTOCOL = "3"  # goes up when a report of the same model on the same data would say something else
@@ -43,7 +43,7 @@ class Splits:
         return (self.val_records, self.val) if self.val else (self.train_records, self.train)
 
 
-def open_model(source: str | Path, **data: Any) -> tuple[MVFormer, Config]:
+def open_model(source: str | Path, **data: Any) -> tuple[FrameEmbedder, Config]:
     """A model from a run folder or a checkpoint of the official code, and what to judge it on.
 
     Args:
@@ -54,6 +54,7 @@ def open_model(source: str | Path, **data: Any) -> tuple[MVFormer, Config]:
         ValueError: when `source` is neither.
     """
     source = Path(source)
+    model: FrameEmbedder
     data = {name: value for name, value in data.items() if value not in ("", None)}
     if source.suffix in CHECKPOINTS:
         weights = data.pop("backbone_weights", "")
@@ -86,7 +87,7 @@ class Session:
     """A model to look at: where it came from, its data, and where figures go."""
 
     source: Path
-    model: MVFormer
+    model: FrameEmbedder
     config: Config
     figures: Path
 
@@ -114,12 +115,12 @@ def open_session(source: str | Path = "", out: str | Path = "", **data: Any) -> 
     return Session(source, model, config, Path(out) if out else figures)
 
 
-def clean_bank(model: MVFormer, config: Config) -> FeatureBank | None:
+def clean_bank(model: FrameEmbedder, config: Config) -> FeatureBank | None:
     """The stored features of the clean view, in banked mode."""
     return FeatureBank(model.backbone, None, config.precision) if config.features == "banked" else None
 
 
-def embed_splits(model: MVFormer, config: Config, one_is_enough: bool = False) -> Splits:
+def embed_splits(model: FrameEmbedder, config: Config, one_is_enough: bool = False) -> Splits:
     """Embeds the training and validation videos of the configured data set; neither where one has no videos.
 
     Args:
@@ -137,16 +138,16 @@ def embed_splits(model: MVFormer, config: Config, one_is_enough: bool = False) -
     return Splits(records["train"], records["val"], embedded["train"], embedded["val"], cache)
 
 
-def _with_model(videos: VideoList, model: MVFormer | ModelPerAction) -> VideoList:
+def _with_model(videos: VideoList, model: FrameEmbedder) -> VideoList:
     """The videos that a model can embed; the coverage names those of actions that were not trained on."""
-    if not isinstance(model, ModelPerAction):
+    if not model.actions:
         return videos
     known, found = [v for v in videos if v.action in model.actions], videos.coverage
     reasons = {v.name: f"no model was trained on {v.action}" for v in videos if v.action not in model.actions}
     return VideoList(known, Coverage(len(known), found.expected, found.unreadable | reasons))
 
 
-def report_on(model: MVFormer, config: Config, splits: Splits, path: str | Path | None = None) -> dict:
+def report_on(model: FrameEmbedder, config: Config, splits: Splits, path: str | Path | None = None) -> dict:
     """The report of a model on embedded splits; written to `path` when given."""
     report = evaluate(
         splits.train, splits.val, config, model, splits.train_records, splits.val_records, cache=splits.cache
@@ -183,9 +184,9 @@ def stored_or_new_knock_outs(session: Session) -> dict:
     return found
 
 
-def _cost(model: MVFormer | ModelPerAction, config: Config) -> dict[str, float]:
+def _cost(model: FrameEmbedder, config: Config) -> dict[str, float]:
     """Size and speed, timed on this machine as it is busy now."""
-    one = model.of(model.actions[0]) if isinstance(model, ModelPerAction) else model
+    one = model.of(model.actions[0] if model.actions else "")
     timed = {} if one.backbone is None else {"ms_per_frame": milliseconds_per_frame(one, config)}
     return asdict(model_cost(config)) | timed
 
@@ -196,7 +197,7 @@ def _epoch_cost(folder: Path) -> dict[str, float]:
     return {"seconds_per_epoch": median(row["seconds"] for row in rows)} if rows else {}
 
 
-def _marks(model: MVFormer, config: Config) -> dict[str, str]:
+def _marks(model: FrameEmbedder, config: Config) -> dict[str, str]:
     """What a stored report must carry to be shown for this model on these data."""
     return {"model_sha256": fingerprint(model), "judged_on": _data_mark(config), "protocol": PROTOCOL}
 
