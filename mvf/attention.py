@@ -332,7 +332,7 @@ def sampled(num_frames: int) -> np.ndarray:
     return np.unique((np.arange(SAMPLED_FRAMES) + 0.5) * num_frames // SAMPLED_FRAMES).astype(int)
 
 
-def rival_layers(model: MVFormer) -> tuple[int, ...]:
+def rival_layers(model: FrameEmbedder) -> tuple[int, ...]:
     """Layers whose heads compete with the entities: all of them."""
     return tuple(range(1, backbone_of(model).num_blocks + 1))
 

@@ -128,7 +128,7 @@ class FeatureBank:
     ) -> tuple[Tensor, Tensor | None]:
         """(T, P, C) bfloat16 patches of the backbone's layers, and (T, C0) class tokens or None."""
         patches, cls = self.read_stored(record, view, frame_index)
-        return (patches.float() @ self.basis).bfloat16() if self.channels else patches, cls
+        return patches if self.basis is None else (patches.float() @ self.basis).bfloat16(), cls
 
     def read_stored(
         self, record: VideoRecord, view: int = 0, frame_index: Tensor | None = None
@@ -136,14 +136,15 @@ class FeatureBank:
         """The same with the channels as they are stored: where there is a `basis`, (T, P, K) along its directions."""
         _ = self.basis  # the files are named after it
         pick = range(record.num_frames) if frame_index is None else frame_index.tolist()
-        *names, cls_name = self._names() if self.backbone.cls_channels else (*self._names(), None)
+        names, cls_channels = self._names(), self.backbone.cls_channels
+        cls_name = names.pop() if cls_channels else ""
         patches = np.empty((len(pick), self.maker.patches, self._width * len(names)), np.int16)
         for place, name in enumerate(names):
             part = patches[..., place * self._width : (place + 1) * self._width]
             decode(self.dtype, self._open(record, view, name), pick, part)
-        if cls_name is None:
+        if not cls_channels:
             return bfloat16(patches), None
-        cls = np.empty((len(pick), 1, self.backbone.cls_channels), np.int16)
+        cls = np.empty((len(pick), 1, cls_channels), np.int16)
         decode("bf16", self._open(record, view, cls_name), pick, cls)
         return bfloat16(patches), bfloat16(cls[:, 0])
 
@@ -347,7 +348,7 @@ class FeatureMaker:
 
     def rows(self, pixels: Tensor, names: Sequence[str], basis: Tensor | None = None) -> dict[str, np.ndarray]:
         """Rows of bytes of (n, 3, S, S) frames by file name: of each layer, or of all along the directions `basis`."""
-        layers = self.backbone.layers
+        layers: Sequence[int] = self.backbone.layers
         if basis is None:
             layers = sorted({int(name.removeprefix("layer").removeprefix("cls")) for name in names})
         patches, cls = self._features(pixels, layers)

@@ -38,8 +38,8 @@ def growing(paths: Collection[Path]) -> Iterator[Callable[[Path, np.ndarray], No
     def append(path: Path, array: np.ndarray) -> None:
         data = np.ascontiguousarray(array)
         with explained(path, hidden[path]), open(hidden[path], "ab") as file:
-            file.write(data)  # tofile says nothing of a full disc
-        sums[path].update(data)  # what was meant, not what is on the disc
+            file.write(data.data)  # tofile says nothing of a full disc
+        sums[path].update(data.data)  # what was meant, not what is on the disc
 
     try:
         for file in hidden.values():  # of a killed process that had this one's number

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from mvf.data.records import VideoRecord
 from mvf.files import atomic, explained, locked
+from mvf.models.mvformer import MVFormer
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +139,7 @@ def chunks_from(bounds: Sequence[tuple[int, int, int, int]], frame: int) -> int:
 
 
 def fuse_chunks(
-    model: torch.nn.Module, tokens: Iterator[Tensor], length: int, chunking: Chunking, start: int = 0
+    model: MVFormer, tokens: Iterator[Tensor], length: int, chunking: Chunking, start: int = 0
 ) -> Iterator[FusedChunk]:
     """Pooled tokens of a video, batch by batch -> its embeddings, a chunk at a time.
 
@@ -153,7 +155,8 @@ def fuse_chunks(
     bounds = chunking.bounds(length)
     bounds = bounds[chunks_from(bounds, start) :]
     ends = [first for first, *_ in bounds[1:]] + [length]
-    unfinished, before = np.zeros((0, 1), np.float32), None
+    unfinished = np.zeros((0, 1), np.float32)
+    before: tuple[int, np.ndarray] | None = None  # end and embeddings of the chunk before
     for bound, end, window in zip(bounds, ends, token_windows(tokens, bounds)):
         first, stop, *_ = bound
         whole = _fuse(model, window, (first, length) if chunking.one_clock else None)
@@ -161,8 +164,9 @@ def fuse_chunks(
         sums[: len(unfinished)] += unfinished
         finished, unfinished = sums[: end - first], sums[end - first :]
         if first >= start:
-            shared = 0 if before is None else max(0, before[0] - first)
-            apart = np.linalg.norm(before[1][-shared:] - whole[:shared], axis=1).mean() if shared else np.nan
+            apart = np.nan
+            if before is not None and (shared := max(0, before[0] - first)):
+                apart = np.linalg.norm(before[1][-shared:] - whole[:shared], axis=1).mean()
             yield FusedChunk(first, unit_norm(finished) if chunking.fade else finished, float(apart))
         before = stop, whole
 
@@ -225,7 +229,7 @@ def unit_norm(embeddings: np.ndarray) -> np.ndarray:
     return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
 
 
-def _fuse(model: torch.nn.Module, window: Tensor, place: tuple[int, int] | None) -> np.ndarray:
+def _fuse(model: MVFormer, window: Tensor, place: tuple[int, int] | None) -> np.ndarray:
     with torch.inference_mode():
         return model.fuse_tokens(window[None], project=False, place=place).embeddings[0].float().cpu().numpy()
 
@@ -419,10 +423,11 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _read_shape(file) -> tuple[int, int]:
+def _read_shape(file: IO[bytes]) -> tuple[int, int]:
     """Shape in the header of an `.npy`; leaves the file at its data."""
     np.lib.format.read_magic(file)
-    return np.lib.format.read_array_header_1_0(file)[0]
+    length, width = np.lib.format.read_array_header_1_0(file)[0]
+    return length, width
 
 
 def _seams_file(path: Path) -> Path:

@@ -223,11 +223,11 @@ def make_config(values: Mapping[str, Any]) -> Config:
     return Config(**{name: cast(name, value, _DEFAULTS[name]) for name, value in values.items()})
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
+def nearest(name: object, allowed: Iterable[object]) -> str:
     """`did you mean "..."?` when one of `allowed` is close, else the list of them."""
-    allowed = list(map(str, allowed))
-    close = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.5)
-    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(allowed)}"
+    names = list(map(str, allowed))
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(names)}"
 
 
 def _check_choice(kind: str, value: Any, allowed: Iterable[str]) -> None:

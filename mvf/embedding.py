@@ -197,7 +197,8 @@ def video_features(
     """(T, P, C) patches and (T, C0) class tokens (or None) of the clean view, float32 on the CPU."""
     chunks = list(_feature_chunks(model, record, cache, precision))
     patches = torch.cat([p.float().cpu() for p, _ in chunks])
-    return patches, None if chunks[0][1] is None else torch.cat([c.float().cpu() for _, c in chunks])
+    classes = [cls.float().cpu() for _, cls in chunks if cls is not None]
+    return patches, torch.cat(classes) if classes else None
 
 
 def backbone_of(model: FrameEmbedder) -> Backbone:

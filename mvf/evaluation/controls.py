@@ -15,7 +15,7 @@ from mvf.chunks import chunk_bounds
 from mvf.config import Config
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
-from mvf.embedding import EmbeddedVideo, evaluating, pool_features, video_features
+from mvf.embedding import EmbeddedVideo, backbone_of, evaluating, pool_features, video_features
 from mvf.evaluation.scoring import Rounds
 from mvf.models import build_model
 from mvf.models.mvformer import FrameEmbedder, MVFormer
@@ -119,7 +119,7 @@ def untrained_model(config: Config, model: FrameEmbedder) -> MVFormer:
     """The same model before training: initialised as training does it, on the pretrained backbone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        untrained = build_model(config, backbone=model.backbone.before_training())
+        untrained = build_model(config, backbone=backbone_of(model).before_training())
     return untrained.to(next(model.parameters()).device).eval()
 
 
@@ -192,7 +192,11 @@ def _fuse_shuffled(model: MVFormer, tokens: Tensor, name: str, chunk: int) -> li
 
 
 def _add(
-    rounds_of: dict[str, Rounds], record: VideoRecord, name: str, embeddings: list, crops: list | None = None
+    rounds_of: dict[str, Rounds],
+    record: VideoRecord,
+    name: str,
+    embeddings: Sequence[np.ndarray] | np.ndarray,
+    crops: Sequence[slice] | None = None,
 ) -> None:
     """Appends one video to every round of control `name`."""
     rounds = rounds_of.setdefault(name, [[] for _ in embeddings])

@@ -189,14 +189,15 @@ def _read_row(row: Mapping[str, str], name: str, videos: dict[str, VideoLabels],
         videos[name] = video = VideoLabels(name, split, action)
         _read_phases(video, (row["phases"] or "").strip(), folder)
         return
+    phases = {} if video is None or video.phases is None else video.phases
     if video is None:
-        video = videos[name] = VideoLabels(name, split, action, phases={})
+        video = videos[name] = VideoLabels(name, split, action, phases=phases)
     frame, phase = int(row["frame"]), _checked_phase(int(row["phase"]))
     if (video.split, video.action) != (split, action):
         raise ValueError(f'video "{name}" has split and action {split, action}, before {video.split, video.action}')
-    if frame in video.phases:
+    if frame in phases:
         raise ValueError(f'frame {frame} of video "{name}" is listed twice')
-    video.phases[frame] = phase
+    phases[frame] = phase
 
 
 def _read_phases(video: VideoLabels, text: str, folder: Path) -> None:

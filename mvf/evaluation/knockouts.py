@@ -14,12 +14,13 @@ from mvf.bank import FeatureBank
 from mvf.config import Config
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
-from mvf.embedding import EmbeddedVideo, evaluating, pool_features, pool_video, video_features
+from mvf.embedding import EmbeddedVideo, backbone_of, evaluating, pool_features, pool_video, video_features
 from mvf.evaluation.bootstrap import FEWEST, combine, paired_interval
 from mvf.evaluation.controls import apply_clock, fuse_batch, windows
 from mvf.evaluation.protocol import clocks_of, grouped
 from mvf.evaluation.regions import is_annotated, read_regions
 from mvf.evaluation.scoring import KEPT, Rounds, Scored, score_rounds
+from mvf.models.lstp import LearnableSpatialTokenPooling
 from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 NOTHING, CLOCK = "nothing", "position_only"
@@ -118,7 +119,7 @@ def _actors(model: FrameEmbedder, records: Sequence[VideoRecord], skipped: dict[
     found = []
     for record in () if bare else records:
         try:
-            found.append(actor_patches(record, model.of(record.action).backbone.grid))
+            found.append(actor_patches(record, backbone_of(model.of(record.action)).grid))
         except ValueError as error:
             reasons.append(str(error))
     skipped |= dict.fromkeys(REMOVALS, "; ".join(reasons)) if reasons else {}
@@ -184,6 +185,8 @@ def _without_patches(
     model: MVFormer, name: str, patches: Tensor, actor: Tensor, mean: Tensor, taken: dict[str, list[dict]]
 ) -> dict[str, Tensor]:
     """Tokens (T, N, D) of one video with patches removed; notes in `taken` how much that is."""
+    if not isinstance(model.pooling, LearnableSpatialTokenPooling):
+        raise TypeError("only LSTP has attention to take patches from")
     attention = model.pooling.attend(patches.to(mean.device)).cpu()
     removals = patch_removals(actor, attention, name)
     for removal, removed in removals.items():
@@ -203,7 +206,8 @@ def _score(model: FrameEmbedder, train: _Split, val: _Split, config: Config) -> 
     clock = clocks_of(config, model)[CLOCK]
     pairs = {key: (train.rounds[key], val.rounds[key]) for key in val.rounds}
     for group in ("whole", "cropped"):
-        pairs[CLOCK, group] = tuple(apply_clock(rounds, clock) for rounds in pairs[NOTHING, group])
+        first, second = pairs[NOTHING, group]
+        pairs[CLOCK, group] = apply_clock(first, clock), apply_clock(second, clock)
     (all_train,), (all_val,) = pairs[NOTHING, "whole"]
     protocol = grouped(all_train, all_val, config)[2]
     scored = {}
@@ -225,11 +229,16 @@ def _differences(found: Scored, reference: Scored) -> dict[str, dict]:
         shared = sorted(ours.keys() & theirs.keys())
         if not shared or found is reference:
             continue
-        sides = [{action: side[action] for action in shared} for side in (ours, theirs)]
-        first, second = (float(np.mean([combine(pieces.sum(axis=0)) for pieces in side.values()])) for side in sides)
-        interval, few = paired_interval(*sides), min(map(len, sides[0].values())) < FEWEST
+        ours, theirs = ({action: side[action] for action in shared} for side in (ours, theirs))
+        first, second = (_mean_score(side) for side in (ours, theirs))
+        interval, few = paired_interval(ours, theirs), min(map(len, ours.values())) < FEWEST
         table[score] = {"mean": first - second, "interval": interval and list(interval), "too_few": few}
     return table
+
+
+def _mean_score(sums_of: Mapping[str, np.ndarray]) -> float:
+    """The score of every action, averaged."""
+    return float(np.mean([combine(sums.sum(axis=0)) for sums in sums_of.values()]))
 
 
 def _nested(flat: Mapping[Key, dict]) -> dict[str, dict[str, dict]]:

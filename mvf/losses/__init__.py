@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 
-def build_loss(name: str, embedding_size: int | None = None, **options: Any) -> nn.Module:
+def build_loss(name: str, embedding_size: int | None = None, **options: Any) -> Objective | CombinedObjective:
     """The objective called `name`, or a weighted sum of several.
 
     Args:
@@ -89,7 +89,7 @@ def build_loss(name: str, embedding_size: int | None = None, **options: Any) -> 
     return CombinedObjective(members, weights)
 
 
-def build_config_loss(config: Config) -> nn.Module:
+def build_config_loss(config: Config) -> Objective | CombinedObjective:
     """The objective of a configuration; windows that share only a part of the video drop rows without a counterpart."""
     options = dict(config.objective_options)
     if config.sampling == "content":
