@@ -11,12 +11,12 @@ import pickle
 import pickletools
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import google_crc32c
 import numpy as np
@@ -30,6 +30,7 @@ from google.protobuf.proto import parse_length_prefixed
 from mvf.data.records import frame_slice
 from mvf.data.video import VideoError, decode_image, file_identity, remembered
 
+Order = Literal["A", "C", "F"]  # of the numbers of an array in memory
 ARRAYS = "biufcSU"  # kinds of dtype: numbers and text
 EXPANDED = 1 << 20  # numbers that a tensor may show although fewer are stored (`torch.Tensor.expand`)
 
@@ -54,7 +55,7 @@ def read_pickle(path: str | Path) -> Any:
 def _check_lengths(data: bytes) -> None:
     """Refuses what would make the unpickler take more memory than the file has: lengths, and places in its memo."""
     for operation, argument, _ in pickletools.genops(data):
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= argument <= len(data):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument not in range(len(data) + 1):
             raise ValueError(f"it stores a value at place {argument}")
 
 
@@ -120,13 +121,13 @@ def _empty_array(*_: Any) -> _Array:
     return _Array(0)
 
 
-def _array(data: bytes, kind: _Kind, shape: Sequence[int], order: str = "C", axes: Any = None) -> np.ndarray:
+def _array(data: bytes, kind: _Kind, shape: Sequence[int], order: Order = "C", axes: Any = None) -> np.ndarray:
     values = np.frombuffer(data, kind.dtype)
     return values.reshape(shape, order=order) if axes is None else values.reshape(shape).transpose(axes)
 
 
 def _scalar(kind: _Kind, data: bytes) -> np.generic:
-    return _array(data, kind, ())[()]
+    return _array(data, kind, ()).flat[0]
 
 
 # torch --------------------------------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ def _tensor(storage: torch.TypedStorage, offset: int, size: Sequence[int], strid
 
 
 # what plain containers, arrays and tensors are made of in every protocol, and what is called instead
-STAND_INS = MappingProxyType(
+STAND_INS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "builtins.set": set,
         "builtins.frozenset": frozenset,
