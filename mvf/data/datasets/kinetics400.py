@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from mvf.data.augment import derive_seed
 from mvf.data.index import Listed, collect, dev_part, find_form
+from mvf.data.labels import read_csv
 from mvf.data.records import Coverage, VideoList, VideoRecord
 from mvf.data.video import VIDEO_SUFFIXES, VideoFile
 from mvf.files import data_folder
@@ -110,26 +110,19 @@ def _video_files(folder: Path) -> Iterator[Path]:
 
 def _read_table(path: Path) -> Iterator[tuple[str, str]]:
     """Name and class of every training clip that the table lists."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            yield from _read_rows(path, csv.DictReader(file, skipinitialspace=True))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no table in UTF-8: {error}") from None
-
-
-def _read_rows(path: Path, reader: csv.DictReader) -> Iterator[tuple[str, str]]:
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    columns, rows = read_csv(path)
+    missing = [name for name in COLUMNS if name not in columns]
     if missing:
-        first = ",".join(reader.fieldnames or ()) or "nothing"
+        first = ",".join(columns) or "nothing"
         raise ValueError(
             f"{path} has no column {', '.join(missing)}: its first line must be {','.join(COLUMNS)}, found {first}"
         )
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        if None in row or None in row.values():
-            raise ValueError(f"{where}: {'more' if None in row else 'fewer'} cells than columns")
-        if row["split"].strip() == "train":
-            yield _clip_name(row, where), row["label"].strip()
+    for line, row in rows:
+        where = f"{path}, line {line}"
+        if len(row) < len(columns):
+            raise ValueError(f"{where}: fewer cells than columns")
+        if row["split"] == "train":
+            yield _clip_name(row, where), row["label"]
 
 
 def _clip_name(row: dict[str, str], where: str) -> str:
@@ -139,7 +132,7 @@ def _clip_name(row: dict[str, str], where: str) -> str:
         raise ValueError(
             f'{where}: time_start and time_end must be seconds, got "{row["time_start"]}" and "{row["time_end"]}"'
         ) from None
-    return f"{row['youtube_id'].strip()}_{start:06d}_{end:06d}"
+    return f"{row['youtube_id']}_{start:06d}_{end:06d}"
 
 
 def _usable(listed: Sequence[ClipFile], wanted: int, root: Path) -> tuple[list[ClipFile], dict[str, str]]:
