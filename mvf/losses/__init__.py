@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from mvf.config import Config, nearest
 from mvf.losses.dtw import dtw_path, sinkhorn, soft_dtw, soft_dtw_alignment
 from mvf.losses.gta import GlobalTemporalAlignmentLoss, accumulated_cost, contrastive_cost

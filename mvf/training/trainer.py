@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -228,7 +228,7 @@ class Trainer:
             self.accelerator.unwrap_model(self.step).basis = bank.basis
         return build_dataset(self.config, self.records, self.loss, store, raw)
 
-    def _batches(self, dataset: VideoDataset) -> Iterator[tuple[Plan, Clip | RawClip]]:
+    def _batches(self, dataset: VideoDataset) -> Generator[tuple[Plan, Clip | RawClip], None, None]:
         """This process's share of every batch of all epochs that are left, made ahead."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         wanted = (
