@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from mvf.chunks import Chunking, seam_summary
+from mvf.chunks import Chunking
 from mvf.config import load_config
 from mvf.data import check_lines, find_config_videos
 from mvf.device import is_main_process
@@ -140,8 +140,7 @@ def _embed(options: argparse.Namespace) -> None:
     if not records:
         raise ValueError(f"none of the videos in {options.videos} can be used: python -m mvf check folder says why")
     chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade, options.one_clock)
-    seams = embed_to_file(model, records, Path(options.out), chunking, config.precision)
-    sys.stdout.writelines(f"{name}: {seam_summary(found)}\n" for name, found in seams.items())
+    embed_to_file(model, records, Path(options.out), chunking, config.precision)
     sys.stdout.write(f"{len(records)} videos -> {options.out}\n")
 
 

@@ -15,10 +15,8 @@ from mvf.data import VideoList, VideoRecord, find_config_videos
 from mvf.evaluation.localization import best_map, choose_head
 from mvf.evaluation.regions import is_annotated, read_regions
 from mvf.metrics import attention_overlap
-from mvf.models.backbone import Backbone
-from mvf.models.mvformer import MVFormer, model_of
 from mvf.workbench import plotting
-from mvf.workbench.notebook.session import Session, clean_bank
+from mvf.workbench.notebook.session import Session, backbone_of, clean_bank
 
 MOST_QUERIES = 400  # query frames in a figure of attention over time
 
@@ -219,10 +217,10 @@ def check_attention(session: Session, settings: Mapping) -> None:
         )
     if settings.get("normalise", "frame") not in ("frame", "video"):
         raise ValueError(f'normalise must be "frame" or "video", got "{settings["normalise"]}"')
-    backbone = _backbone(session.model)
+    backbone = backbone_of(session.model)
     backbone.resolve_layers((settings["layer"],))
     backbone.grid_of(settings["image_size"] or backbone.image_size)
-    asked, heads = str(settings.get("head") or ""), backbone.num_heads
+    asked, heads = str(settings.get("head") or ""), backbone.num_heads or 0
     if asked and not heads:
         raise ValueError(f'head="{asked}": {backbone.name} has no class token, so no heads; leave head empty')
     if asked.isdigit() and not 1 <= int(asked) <= heads:
@@ -250,7 +248,7 @@ def attention_videos(session: Session, report: Mapping, settings: Mapping) -> li
             none, and a number of videos or frames below 1.
     """
     check_attention(session, settings)
-    backbone = _backbone(session.model)
+    backbone = backbone_of(session.model)
     (layer,) = backbone.resolve_layers((settings["layer"],))
     asked = settings.get("layers") or (backbone.layers if backbone.has_cls else ())
     layers = tuple(sorted({layer, *backbone.resolve_layers(asked)} if asked else {layer}))
@@ -263,16 +261,10 @@ def attention_videos(session: Session, report: Mapping, settings: Mapping) -> li
     ]
 
 
-def _backbone(model: MVFormer) -> Backbone:
-    if model.backbone is None:
-        raise ValueError("attention maps need a model with a backbone; this one starts from patch features")
-    return model.backbone
-
-
 def _attention_video(
     session: Session, record: VideoRecord, layers: tuple[int, ...], layer: int, settings: Mapping, rule: HeadRule
 ) -> AttentionVideo:
-    backbone = _backbone(model_of(session.model, record.action))
+    backbone = backbone_of(session.model.of(record.action))
     step = max(1, -(-record.num_frames // settings["stored_frames"]))
     seen = map_frames(session.model, record, layers, settings["image_size"], step, STORED_SIDE)
     heads = None if seen.maps.heads is None else seen.maps.heads[layers.index(layer)]
@@ -295,7 +287,7 @@ def _attention_video(
 
 
 def _rule(session: Session, report: Mapping, asked: str, layer: int) -> HeadRule:
-    backbone = _backbone(session.model)
+    backbone = backbone_of(session.model)
     if not backbone.has_cls:
         return HeadRule("", "")
     if asked.isdigit():

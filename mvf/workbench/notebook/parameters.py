@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from IPython import get_ipython
 from IPython.core.interactiveshell import InteractiveShell
 
-from mvf.config import Config, load_config, nearest
+from mvf.config import Config, cast, load_config, nearest
 
 
 def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,7 +31,11 @@ def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
     for name in _passed_names(namespace.get("In", [])):
         if name not in declared:
             raise ValueError(f'unknown parameter "{name}"; {nearest(name, declared)}')
-    return {name: _cast(name, namespace[name], kind) for name, kind in declared.items()}
+    given = {name: namespace[name] for name in declared}
+    return {
+        name: None if given[name] is None else cast(f"parameter {name}", given[name], kind())
+        for name, kind in declared.items()
+    }
 
 
 def run_config(parameters: Mapping[str, Any], **more: Any) -> Config:
@@ -67,19 +70,5 @@ def _show_messages_first() -> None:
 def _passed_names(cells: list[str]) -> list[str]:
     """Names that papermill's injected cell assigns."""
     injected = [ast.parse(cell) for cell in cells if cell.startswith("# Parameters\n")]
-    return [node.targets[0].id for tree in injected for node in tree.body if isinstance(node, ast.Assign)]
-
-
-def _cast(name: str, value: Any, kind: type) -> Any:
-    if value is None:
-        return None
-    try:
-        if kind is dict and isinstance(value, str):
-            value = json.loads(value or "{}")
-        if kind is str and isinstance(value, list | tuple):
-            value = ",".join(map(str, value))
-        if kind is bool and isinstance(value, str):
-            value = json.loads(value.lower())
-        return kind(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f"parameter {name} must be {kind.__name__}, got {value!r}: {error}") from None
+    targets = [node.targets[0] for tree in injected for node in tree.body if isinstance(node, ast.Assign)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
