@@ -1,4 +1,4 @@
-"""Figures of alignment: which frame goes with which, and phases carried from video to video."""
+"""Figures of alignment: which frames correspond, and phases transferred from video to video."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def plot_alignment(
     title: str = "",
     caption: str = "",
 ) -> Figure:
-    """How video A runs through video B, and frames of A over the frames of B they are aligned with.
+    """Draws the path of video A through video B, and frames of A above the frames of B aligned with them.
 
     Time runs to the right in all parts, and every picture of A stands below its own time.
 
@@ -89,7 +89,7 @@ def plot_transfer(
     title: str = "",
     caption: str = "",
 ) -> Figure:
-    """Phases carried to many videos: of each video the true ribbon over the transferred one, and its accuracy.
+    """Draws phases transferred to many videos: the true ribbon of each above the transferred one, and the accuracy.
 
     Args:
         transferred: One (T,) array of phases a video, -1 = unlabelled.
@@ -159,7 +159,7 @@ def _draw_path(
     names: Sequence[str],
     chosen: NDArray,
 ) -> None:
-    """The path, with time of A to the right and of B upwards."""
+    """Draws the path, with the time of A to the right and that of B upwards."""
     dark = similarity is not None
     if similarity is not None:
         image = axes.imshow(similarity.T, aspect="auto", origin="lower", cmap="viridis")
@@ -180,7 +180,7 @@ def _draw_path(
 
 
 def transferred_accuracy(transferred: Sequence[NDArray], true: Sequence[NDArray | None]) -> float | None:
-    """Share of the labelled frames of all videos that got their phase; None where there are none."""
+    """Share of the labelled frames of all videos that got their true phase; None without labelled frames."""
     pairs = [(got[phases >= 0], phases[phases >= 0]) for got, phases in zip(transferred, true) if phases is not None]
     right = [got == phases for got, phases in pairs if len(phases)]
     return float(np.concatenate(right).mean()) if right else None
@@ -194,7 +194,7 @@ def _draw_ribbons(
     labels: Sequence[str],
     rows: int,
 ) -> None:
-    """One picture of all ribbons of a column: of each video two lines true, two transferred, one empty."""
+    """Draws all ribbons of a column as one picture: for each video two true rows, two transferred ones, one empty."""
     colours = (*phase_colours(len(labels)), UNLABELLED)  # the last serves -1, as indexing from the end reads it
     table = np.array([mpl.colors.to_rgb(colour) for colour in colours])
     cells = np.ones((5 * rows, max(map(len, transferred)), 3))

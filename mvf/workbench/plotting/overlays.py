@@ -1,4 +1,4 @@
-"""Pictures of attention: a map over a frame, the outlines of several entities, the maps that a figure or film shows."""
+"""Pictures of attention: a map over a frame, and the outlines of several entities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mvf.workbench.plotting.style import entity_colours
 
 @lru_cache(maxsize=8)
 def _lookup(colormap: str) -> NDArray[np.uint8]:
-    """The 256 colours of a map, (256, 3) uint8."""
+    """The colours of a colour map, (256, 3) uint8."""
     return (mpl.colormaps[colormap](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
@@ -159,7 +159,7 @@ def _as_frame(frame: ArrayLike) -> NDArray[np.uint8]:
 
 
 def resized(frame: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
-    """An (H, W, 3) picture at another height, its aspect kept; new small pictures are means, not samples, of the old.
+    """Resizes an (H, W, 3) picture to another height and keeps its aspect; shrinking averages pixels.
 
     Example:
         >>> resized(np.zeros((20, 30, 3), np.uint8), 10).shape
@@ -177,7 +177,7 @@ def named_maps(
     head_names: Sequence[str] = ("CLS head",),
     shown: Sequence[int] | None = None,
 ) -> Mapping[str, NDArray]:
-    """Heading -> (T, h, w) for every entity and head of a video, after checking the shapes.
+    """Checks the maps of a video and names them: heading -> (T, h, w) for every entity and head.
 
     Args:
         num_frames: T.
@@ -215,10 +215,10 @@ def named_maps(
 
 
 def map_limits(maps: NDArray, normalise: str) -> NDArray:
-    """What gets the brightest colour in each of T maps (T, h, w): (T,) maxima of the "frame" or of the "video".
+    """The values that get the brightest colour in T maps (T, h, w): (T,) maxima of the "frame" or of the "video".
 
     Raises:
-        ValueError: for another word.
+        ValueError: if `normalise` is neither.
 
     Example:
         >>> map_limits(np.array([[[1.0]], [[3.0]]]), "video")

@@ -1,4 +1,4 @@
-"""Figures of embeddings: progression, similarity with an alignment path, trajectories."""
+"""Figures of embeddings: progression, similarity, trajectories, phases over time, views, retrieval."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ENDS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 def plot_progression(
     predicted: ArrayLike, true: ArrayLike, names: Sequence[str] | None = None, title: str = ""
 ) -> Figure:
-    """Progression of one video over time: time since the end of each phase, predicted against true.
+    """Draws the progression of one video: time since the end of each phase, predicted against true.
 
     Args:
         predicted: (T, K) in video lengths, one column a phase boundary.
@@ -93,7 +93,7 @@ def plot_similarity(
     phase_labels: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """Cosine similarity of every frame of video A (rows) to every frame of video B, with an alignment path.
+    """Draws the cosine similarity of every frame of video A (rows) to every frame of video B, with an alignment path.
 
     Args:
         similarity: (Ta, Tb).
@@ -147,7 +147,7 @@ def plot_embeddings(
     caption: str = "",
     lines: int = 3,
 ) -> Figure:
-    """Frames in two dimensions, coloured by phase, the first videos joined by their trajectories.
+    """Draws frames as points of two dimensions, coloured by phase, with the trajectories of the first videos.
 
     Args:
         points: One (T, 2) array a video.
@@ -182,7 +182,7 @@ def plot_embeddings(
 
 
 def _draw_trajectory(axes: Axes, points: NDArray, index: NDArray, colours: Sequence[str], line: bool) -> None:
-    """Points by phase, unlabelled ones smaller; where wanted joined by a line from a ring to a square."""
+    """Draws points by phase, unlabelled ones smaller; `line` joins them from a ring to a square."""
     size, order = np.where(index < 0, 3, 8), np.argsort(index >= 0, kind="stable")  # labelled ones on top
     shades = [colours[i if i >= 0 else -1] for i in index[order]]
     x, y = points[order].T
@@ -194,7 +194,7 @@ def _draw_trajectory(axes: Axes, points: NDArray, index: NDArray, colours: Seque
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Phases over time: ribbons of predicted against true phases, and the legend that every figure of phases has.
+# Ribbons of phases over time, and the legend of all figures of phases.
 
 # Inches: a ribbon, a pair with its name and the gap below, the frame numbers and the legend of two rows at the foot.
 RIBBON, PAIR, BELOW = 0.14, 0.5, 0.78
@@ -208,7 +208,7 @@ def plot_phase_ribbons(
     title: str = "",
     videos: Sequence[str] | None = None,
 ) -> Figure:
-    """Predicted and true phase of every frame, one ribbon above the other, on one clock for all videos.
+    """Draws the predicted and the true phase of every frame as two ribbons; all videos share one time axis.
 
     Args:
         predicted: (T,) phases of a video, or one such array a video.
@@ -259,7 +259,7 @@ def _draw_pair(axes: Sequence[Axes], predicted: NDArray, true: NDArray, colours:
 
 
 def number_frames(axis: Axis) -> None:
-    """Whole, round frame numbers along an axis."""
+    """Puts whole, round frame numbers along an axis."""
     axis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
 
 
@@ -271,7 +271,7 @@ def has_unlabelled(*phases: ArrayLike | None) -> bool:
 def phase_legend(
     figure: Figure, names: Sequence[str], unlabelled: bool, marks: Sequence[Artist] = (), caption: str = ""
 ) -> None:
-    """One legend below: a caption, phases, grey for unlabelled frames, other marks, in as few rows as fit."""
+    """Adds a legend below, in as few rows as fit: a caption, phases, grey for unlabelled frames, other marks."""
     handles: list[Artist] = [Patch(color=c, label=name) for name, c in zip(names, phase_colours(len(names)))]
     if unlabelled:
         handles.append(Patch(color=UNLABELLED, label="unlabelled"))
@@ -300,7 +300,7 @@ def _legend_columns(labels: Sequence[str], width: float) -> int:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Figures made of frames: two views of a clip, what a query retrieves.
+# Figures made of frames: views of a clip, retrieval.
 
 
 def plot_views(
@@ -310,7 +310,7 @@ def plot_views(
     shown: int = 8,
     title: str = "",
 ) -> Figure:
-    """Augmented views of a clip as strips with frame numbers, and where in the video each was sampled.
+    """Draws augmented views of a clip as strips with frame numbers, and where in the video each was sampled.
 
     Args:
         views: (T, H, W, 3) uint8 or float in [0, 1], one a view.
@@ -354,7 +354,7 @@ def _draw_positions(axes: Axes, indices: Sequence[NDArray], num_frames: int | No
 
 @dataclass(frozen=True)
 class RetrievalRow:
-    """A query frame and what was found for it, nearest first.
+    """A query frame and the frames that were retrieved for it, nearest first.
 
     Attributes:
         query: (H, W, 3) uint8 picture; `query_caption` its video and phase.
@@ -375,7 +375,7 @@ MARKS = MappingProxyType({True: (RIGHT, " ✓"), False: (WRONG, " ✗"), None: (
 
 
 def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
-    """Query frames and their nearest frames of other videos; a tick and green is right, a cross and red is wrong.
+    """Draws query frames and their nearest frames of other videos; right ones are green with a tick, wrong ones red.
 
     Raises:
         ValueError: without a query, or for more rows than fit a page.
@@ -383,7 +383,7 @@ def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
     if not rows:
         raise ValueError("rows must have at least one query, got none")
     found = max(len(row.frames) for row in rows)
-    # A picture of more than a quarter of the page says no more; of portraits more columns, left empty, make small ones.
+    # Pictures are at most a quarter of the page wide; where rows are too tall, empty columns make them smaller.
     for columns in range(max(4, 1 + found), 20):
         words = [_captions(row, PAGE / columns - 0.02) for row in rows]
         heights = [_row_height(row, texts, PAGE / columns - 0.06) for row, texts in zip(rows, words)]

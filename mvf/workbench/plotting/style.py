@@ -1,4 +1,4 @@
-"""The look of every figure: page sizes, colours, how figures are made and saved."""
+"""The style of all figures: page sizes, colours, how figures are made and saved."""
 
 from __future__ import annotations
 

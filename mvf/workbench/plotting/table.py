@@ -120,7 +120,7 @@ def cell(value: object) -> str:
 
 
 def config_table(config: Mapping[str, object]) -> Table:
-    """A configuration, one row a field. Numbers are shown in full.
+    """Tabulates a configuration, one row a field. Numbers are shown in full.
 
     Example:
         >>> print(config_table({"seed": 1, "layers": (4, 8, 12)}))
@@ -143,12 +143,12 @@ class HasShape(Protocol):
 def shapes_table(
     tensors: Mapping[str, HasShape | Sequence[int] | None], parameters: Mapping[str, int] | None = None
 ) -> Table:
-    """What goes through a model: the shape of each tensor, and below it the parameters of each part.
+    """Tabulates the shape of each tensor in a model, and below the table the parameters of each module.
 
     Args:
         tensors: Anything with a `shape`, a shape itself, or None (absent), by name; naming the axes helps:
             `"entities (B, T, N, D)"`.
-        parameters: Number of parameters of each part.
+        parameters: Number of parameters of each module.
 
     Example:
         >>> print(shapes_table({"embeddings (B, T, E)": (2, 32, 128)}, {"fusion": 1_230_000}))

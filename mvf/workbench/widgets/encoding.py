@@ -1,4 +1,4 @@
-"""Videos and attention maps as a few compact buffers, which a page gets once and then scrubs by itself."""
+"""Encodes videos and attention maps as a few compact buffers, which a page gets once and then scrubs by itself."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _grid(cells: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The arrays of one video that the attention browser shows, checked and thinned to what a notebook can store.
+# Videos of the attention browser.
 
 
 Arrays = tuple[ArrayLike, ArrayLike | None, ArrayLike | None]  # frames, entities, heads
@@ -164,7 +164,7 @@ Arrays = tuple[ArrayLike, ArrayLike | None, ArrayLike | None]  # frames, entitie
 
 @dataclass(frozen=True)
 class ShownVideo:
-    """Frames with their maps.
+    """The frames of one video with their attention maps, as many as a notebook can store.
 
     Attributes:
         frames: (T, H, W, 3) uint8.
@@ -271,7 +271,7 @@ def common_counts(videos: Mapping[str, ShownVideo]) -> tuple[int, int, int]:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What a widget shows, as an ordinary picture: a reopened notebook has lost its widgets, not its pictures.
+# Stills: ordinary pictures, which a reopened notebook keeps while it loses its widgets.
 
 CAPTION, GAP = 20, 10  # pixels: as in attention.js
 
@@ -302,7 +302,7 @@ def captioned_row(pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The scripts and styles of the widgets: plain files beside this one, joined so that a page loads nothing else.
+# Scripts and styles of the widgets, which are plain files beside this one.
 
 FOLDER = Path(__file__).parent
 

@@ -1,4 +1,4 @@
-"""Phases of videos, labelled by keyboard and kept in `videos.csv`."""
+"""A labeler of phases, which works by keyboard and writes `videos.csv`."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class PhaseLabeler(FrameWidget):
         return pairs
 
     def _receive(self, _: object, message: dict[str, Any], __: object) -> None:
-        """Answers the page, which shows what went wrong as well."""
+        """Answers a message of the page; errors go to the page too, which shows them."""
         name = str(message.get("video", ""))
         try:
             if message.get("kind") == "accept":

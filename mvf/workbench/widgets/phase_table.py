@@ -1,4 +1,4 @@
-"""Phases in `videos.csv` of a folder of videos: read, and written so that nothing else in the table changes.
+"""Reads and writes phases in `videos.csv` of a folder of videos; nothing else in the table changes.
 
 A label is kept as segments: (first frame, phase) in source frames, each up to the next, unlabelled before the first.
 Phases that are 0, 1, 2, ... in order are written as `0;34;58`; any other label (a phase that repeats or is left out,

@@ -1,4 +1,4 @@
-"""The nearest frames of other videos, browsed in the page."""
+"""A browser of the nearest frames of other videos."""
 
 from __future__ import annotations
 
