@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mvf
-from mvf.chunks import Chunking, Seam, seam_jumps
+from mvf.chunks import ChunkBoundary, Chunking, boundary_changes
 from mvf.data.records import VideoRecord
 from mvf.data.video import VideoFile
 from mvf.models import build_model
@@ -146,7 +146,7 @@ def kill_and_resume(options: argparse.Namespace, folder: Path) -> tuple[int, boo
     return kept, files[0] == files[1]
 
 
-def seam_rows(seams: list[Seam], overlap: int) -> list[str]:
+def seam_rows(seams: list[ChunkBoundary], overlap: int) -> list[str]:
     """Markdown of the seams."""
     low = [seam.jump / seam.ordinary for seam in seams]
     peak = [seam.peak / seam.ordinary_peak for seam in seams]
@@ -176,7 +176,7 @@ def report(options: argparse.Namespace, folder: Path) -> tuple[list[str], bool]:
     growth = [np.polyfit(late[:, 0], late[:, column], 1)[0] * late[-1, 0] for column in (1, 2)]
     kept, same = kill_and_resume(options, folder)
     notes = np.loadtxt(next((folder / "out").glob("*.seams.csv")), delimiter=",", skiprows=1, ndmin=2)
-    seams = seam_jumps(embeddings, chunking(options), notes[:, 2])
+    seams = boundary_changes(embeddings, chunking(options), notes[:, 2])
     who = options.model or f"untrained model, features: {options.features}"
     peak = samples[:, 3].max()
     lines = [

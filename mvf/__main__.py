@@ -154,7 +154,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _embed(options: argparse.Namespace) -> None:
-    from mvf.chunks import Chunking, seam_summary
+    from mvf.chunks import Chunking
     from mvf.data import find_config_videos
     from mvf.embedding import embed_to_file
     from mvf.workbench.notebook.session import open_model
@@ -165,8 +165,7 @@ def _embed(options: argparse.Namespace) -> None:
     if not records:
         raise ValueError(f"none of the videos in {options.videos} can be used: python -m mvf check folder says why")
     chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade, options.one_clock)
-    seams = embed_to_file(model, records, Path(options.out), chunking, config.precision)
-    sys.stdout.writelines(f"{name}: {seam_summary(found)}\n" for name, found in seams.items())
+    embed_to_file(model, records, Path(options.out), chunking, config.precision)
     sys.stdout.write(f"{len(records)} videos -> {options.out}\n")
 
 

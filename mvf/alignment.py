@@ -116,20 +116,20 @@ def align_all(
     """
     if not isinstance(videos, Iterable):
         raise ValueError(f"videos must be videos by name or a list of them, got {type(videos).__name__}")
-    named = dict(videos) if isinstance(videos, Mapping) else dict(enumerate(videos))
+    named: dict[Any, Video] = dict(videos) if isinstance(videos, Mapping) else dict(enumerate(videos))
     if not named:
         raise ValueError("align_all needs at least one video, got none")
+    chosen: Any = reference
     if isinstance(reference, int) and 0 <= reference < len(named) and reference not in named:
-        reference = list(named)[reference]
-    if reference not in named:
-        known = nearest(reference, named)
-        raise ValueError(f'reference "{reference}" is none of the {len(named)} videos; {known}')
+        chosen = list(named)[reference]
+    if chosen not in named:
+        raise ValueError(f'reference "{reference}" is none of the {len(named)} videos; {nearest(reference, named)}')
     frames = {name: _frames(v, name if isinstance(name, str) else f"videos[{name}]") for name, v in named.items()}
-    clock = frames[reference]
+    clock = frames[chosen]
     for name, video in frames.items():
-        check_same_width(clock, video, f"{reference} and {name}")
+        check_same_width(clock, video, f"{chosen} and {name}")
     maps = {
-        name: np.arange(len(clock)) if name == reference else align(clock, video, method, open_ends)
+        name: np.arange(len(clock)) if name == chosen else align(clock, video, method, open_ends)
         for name, video in frames.items()
     }
     return maps if isinstance(videos, Mapping) else list(maps.values())

@@ -1,8 +1,8 @@
-"""Where a model looks: entity attention and class-token attention of the backbone, frame by frame."""
+"""Attention maps: of the entities and of the backbone's class token over patches, and of the fusion over frames."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,16 +11,55 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvf.bank import FeatureBank
+from mvf.bank import FRAMES_AT_ONCE, FeatureBank
 from mvf.chunks import chunk_bounds
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord, in_pieces
-from mvf.embedding import evaluating, pool_video
-from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
+from mvf.embedding import backbone_of, evaluating, pool_video
+from mvf.models.mvformer import FrameEmbedder, MVFormer
 
-FRAMES_AT_ONCE = 32
 
-_Attention = tuple[Tensor | None, Tensor | None]  # of M frames: entities (M, N, P), heads (layers, M, heads, P)
+@dataclass(frozen=True)
+class FrameMaps:
+    """What a model computes of n frames on its way to their entities; the one place where maps are made.
+
+    Attributes:
+        patches: (n, P, C) features, on the model's device.
+        cls: (n, C0) class tokens there; None without class token.
+        entities: (n, N, h, w) float32 maps of the entities, on the CPU; None without LSTP.
+        heads: (layers, n, heads, h, w) float32 maps of the class token, on the CPU; None without class token.
+    """
+
+    patches: Tensor
+    cls: Tensor | None
+    entities: Tensor | None
+    heads: Tensor | None
+
+
+@torch.inference_mode()
+def frame_maps(model: MVFormer, frames: Tensor, layers: Sequence[int], image_size: int | None = None) -> FrameMaps:
+    """Maps of uint8 (n, 3, H, W) frames.
+
+    Args:
+        model: With its backbone; it is used in eval mode and left in the mode it had.
+        frames: The frames.
+        layers: Blocks whose class-token attention is wanted.
+        image_size: Side of the frames that the backbone sees; None: its own.
+    """
+    backbone = backbone_of(model)
+    size, grid = backbone.image_size, backbone.grid
+    if image_size is not None:
+        size, grid = image_size, backbone.grid_of(image_size)
+    pixels = evaluation_view(frames, size).to(next(model.parameters()).device)
+    with evaluating(model):
+        patches, cls, heads = backbone.cls_attention(pixels, layers)
+        entities = _entities(model, patches, cls, grid)
+    return FrameMaps(patches, cls, entities, None if heads is None else heads.float().cpu().unflatten(-1, grid))
+
+
+def _entities(model: MVFormer, patches: Tensor, cls: Tensor | None, grid: tuple[int, int]) -> Tensor | None:
+    attention = model.pool(patches[None].float(), None if cls is None else cls[None].float())[1]
+    return None if attention is None else attention[0].float().cpu().unflatten(-1, grid)
 
 
 @dataclass(frozen=True)
@@ -57,7 +96,7 @@ class MappedFrames:
 
 
 def attention_maps(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     record: VideoRecord,
     backbone_layers: Sequence[int] = (-1,),
     image_size: int | None = None,
@@ -75,12 +114,12 @@ def attention_maps(
         ValueError: for a model without backbone, or with neither entities nor class token; a layer or an
             image size that the backbone does not have; a video without frames.
     """
-    looker = _Looker.of(model, record, backbone_layers, image_size)
-    return looker.join([look for _, look in looker.passes(record)])
+    request = _MapRequest.of(model, record, backbone_layers, image_size)
+    return request.join([maps for _, maps in request.batches(record)])
 
 
 def map_frames(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     record: VideoRecord,
     backbone_layers: Sequence[int] = (-1,),
     image_size: int | None = None,
@@ -97,66 +136,58 @@ def map_frames(
         step: Distance of the frames.
         longest_side: Frames are kept no larger than this, in pixels; None keeps them as they are.
     """
-    looker = _Looker.of(model, record, backbone_layers, image_size)
-    frames, looks, size = [], [], (0, 0)
-    for pictures, look in looker.passes(record, step):
+    request = _MapRequest.of(model, record, backbone_layers, image_size)
+    frames: list[np.ndarray] = []
+    made, size = [], (0, 0)
+    for pictures, maps in request.batches(record, step):
         size = pictures[0].shape[:2]
         frames += [_shrunk(picture, longest_side) for picture in pictures]
-        looks.append(look)
-    maps = looker.join(looks)
-    return MappedFrames(np.stack(frames), np.arange(len(frames)) * step, size, maps)
+        made.append(maps)
+    return MappedFrames(np.stack(frames), np.arange(len(frames)) * step, size, request.join(made))
+
+
+_Maps = tuple[Tensor | None, Tensor | None]  # entities and heads of `FrameMaps`
 
 
 @dataclass(frozen=True)
-class _Looker:
-    """A model with the layers and the size at which it is to look."""
+class _MapRequest:
+    """A model, the layers whose heads are wanted, and the size of the frames it sees."""
 
     model: MVFormer
     layers: tuple[int, ...]
-    size: int
-    grid: tuple[int, int]
+    size: int | None
 
     @classmethod
-    def of(
-        cls, model: MVFormer | ModelPerAction, record: VideoRecord, layers: Sequence[int], size: int | None
-    ) -> _Looker:
+    def of(cls, model: FrameEmbedder, record: VideoRecord, layers: Sequence[int], size: int | None) -> _MapRequest:
         """Checked before anything is decoded."""
-        model = model_of(model, record.action)
-        backbone = model.backbone
-        if backbone is None:
-            raise ValueError("attention maps need a model with a backbone; this one starts from patch features")
-        size = backbone.image_size if size is None else size
-        return cls(model, backbone.resolve_layers(layers), size, backbone.grid_of(size))
+        network = model.of(record.action)
+        backbone = backbone_of(network)
+        if size is not None:
+            backbone.grid_of(size)
+        return cls(network, backbone.resolve_layers(layers), size)
 
-    def passes(self, record: VideoRecord, step: int = 1) -> Iterator[tuple[list[np.ndarray], _Attention]]:
-        """Pictures (H, W, 3) and what the model makes of them, at most `FRAMES_AT_ONCE` at a time."""
-        piece = None
-        for piece in in_pieces(record.frames(step=step), FRAMES_AT_ONCE):
-            yield list(piece.permute(0, 2, 3, 1).numpy()), self._look(piece)
-        if piece is None:
+    def batches(self, record: VideoRecord, step: int = 1) -> Iterator[tuple[list[np.ndarray], _Maps]]:
+        """Pictures (H, W, 3) and their maps, at most `FRAMES_AT_ONCE` at a time."""
+        batch = None
+        for batch in in_pieces(record.frames(step=step), FRAMES_AT_ONCE):
+            maps = frame_maps(self.model, batch, self.layers, self.size)
+            if maps.entities is None and maps.heads is None:
+                raise ValueError(
+                    f'pooling "{self.model.architecture.pooling}" has no attention and {backbone_of(self.model).name} '
+                    "no class token: nothing to map; use pooling=lstp or a vision transformer"
+                )
+            yield list(batch.permute(0, 2, 3, 1).numpy()), (maps.entities, maps.heads)
+        if batch is None:
             raise ValueError(f"{record.name} has no frames")
 
-    @torch.no_grad()
-    def _look(self, frames: Tensor) -> _Attention:
-        pixels = evaluation_view(frames, self.size).to(next(self.model.parameters()).device)
-        with evaluating(self.model):
-            patches, cls, heads = self.model.backbone.cls_attention(pixels, self.layers)
-            _, entities = self.model.pool(patches[None].float(), None if cls is None else cls[None].float())
-        if entities is None and heads is None:
-            raise ValueError(
-                f'pooling "{self.model.architecture.pooling}" has no attention and {self.model.backbone.name} no '
-                "class token: nothing to map; use pooling=lstp or a vision transformer"
-            )
-        entities = None if entities is None else entities[0]
-        return tuple(None if part is None else part.float().cpu() for part in (entities, heads))
-
-    def join(self, looks: list[_Attention]) -> AttentionMaps:
+    def join(self, maps: Sequence[_Maps]) -> AttentionMaps:
         """Maps of all frames."""
-        entities, heads = (None if kind[0] is None else kind for kind in zip(*looks))
+        entities = [of for of, _ in maps if of is not None]
+        heads = [of for _, of in maps if of is not None]
         return AttentionMaps(
-            entities=None if entities is None else torch.cat(entities).unflatten(-1, self.grid).numpy(),
-            heads=None if heads is None else torch.cat(heads, dim=1).unflatten(-1, self.grid).numpy(),
-            layers=() if heads is None else self.layers,
+            entities=torch.cat(entities).numpy() if entities else None,
+            heads=torch.cat(heads, dim=1).numpy() if heads else None,
+            layers=self.layers if heads else (),
         )
 
 
@@ -170,7 +201,7 @@ def _shrunk(picture: np.ndarray, longest_side: int | None) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Which frames and entities a frame looks at: the attention of Multi-entity Temporal Fusion, on request.
+# Temporal attention: which frames and entities a frame attends to in Multi-entity Temporal Fusion.
 
 
 @dataclass(frozen=True)
@@ -197,7 +228,7 @@ class TemporalAttention:
 
 @torch.inference_mode()
 def temporal_attention(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     record: VideoRecord,
     block: int = -1,
     frames: Sequence[int] | None = None,
@@ -225,7 +256,7 @@ def temporal_attention(
     """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
-    network = model_of(model, record.action)
+    network = model.of(record.action)
     number = network.fusion.block_index(block) + 1
     tokens = pool_video(network, record, cache, precision)
     asked = np.arange(len(tokens)) if frames is None else np.asarray(frames, dtype=np.int64)
@@ -244,13 +275,13 @@ def temporal_attention(
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What a model sees in a few frames of a video: maps by name, and the patches that they were made of.
+# Maps of a few frames of a video, by name, as localization compares them.
 
 SAMPLED_FRAMES = 8  # evenly spaced, of every video: neighbouring frames say the same
 
 
 class Candidate(NamedTuple):
-    """A map that may be chosen: an `entity`, an `untrained_entity` or a `head` by its number from 1."""
+    """The key of a map: an `entity`, an `untrained_entity` or a `head`, by its number from 1."""
 
     kind: str
     number: int
@@ -263,7 +294,7 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True)
 class SampledMaps:
-    """The sampled frames of one video, and what each candidate answers.
+    """The sampled frames of one video, and the map of each candidate.
 
     Attributes:
         index: (n,) positions in the video.
@@ -301,12 +332,11 @@ def sampled(num_frames: int) -> np.ndarray:
     return np.unique((np.arange(SAMPLED_FRAMES) + 0.5) * num_frames // SAMPLED_FRAMES).astype(int)
 
 
-def rival_layers(model: MVFormer) -> tuple[int, ...]:
-    """Layers whose heads rival the entities: all of them."""
-    return tuple(range(1, model.backbone.num_blocks + 1))
+def rival_layers(model: FrameEmbedder) -> tuple[int, ...]:
+    """Layers whose heads compete with the entities: all of them."""
+    return tuple(range(1, backbone_of(model).num_blocks + 1))
 
 
-@torch.inference_mode()
 def sampled_maps(
     model: MVFormer,
     record: VideoRecord,
@@ -325,32 +355,32 @@ def sampled_maps(
     """
     index = sampled(record.num_frames)
     index = index[index + later < record.num_frames] + later
-    frames = np.stack([*record.frames_at(index.tolist())])
-    device = next(model.parameters()).device
-    pixels = evaluation_view(torch.from_numpy(frames).permute(0, 3, 1, 2), model.backbone.image_size).to(device)
-    grid = model.backbone.grid
-    with evaluating(model):
-        patches, cls, heads = model.backbone.cls_attention(pixels, layers)
-        maps = _entities(model, patches, cls, grid, "entity")
-    for layer, of in zip(layers, () if heads is None else heads):
-        maps |= _keyed("head", of, grid, layer)
+    pictures = np.stack([*record.frames_at(index.tolist())])
+    frames = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    made = frame_maps(model, frames, layers)
+    maps = dict(_candidates("entity", made.entities))
+    for layer, heads in zip(layers, () if made.heads is None else made.heads):
+        maps |= _candidates("head", heads, layer)
     if untrained is not None:
-        same = untrained.backbone is model.backbone
-        with evaluating(untrained):
-            features = (patches, cls) if same else untrained.backbone(pixels)
-            maps |= _entities(untrained, *features, grid, "untrained_entity")
-    last = 0 if heads is None else layers[-1]
-    return SampledMaps(index, frames.shape[1:3], patches.float().cpu().numpy(), maps, last)
+        maps |= _candidates("untrained_entity", _untrained_entities(untrained, model, frames, made))
+    last = 0 if made.heads is None else layers[-1]
+    return SampledMaps(index, pictures.shape[1:3], made.patches.float().cpu().numpy(), maps, last)
 
 
-def _entities(
-    model: MVFormer, patches: Tensor, cls: Tensor | None, grid: tuple[int, int], kind: str
-) -> dict[Candidate, np.ndarray]:
-    attention = model.pool(patches[None].float(), None if cls is None else cls[None].float())[1]
-    return {} if attention is None else _keyed(kind, attention[0], grid)
+@torch.inference_mode()
+def _untrained_entities(untrained: MVFormer, model: MVFormer, frames: Tensor, made: FrameMaps) -> Tensor | None:
+    """Entities of a second model; features of a backbone that both share are those `made` already."""
+    backbone = backbone_of(untrained)
+    with evaluating(untrained):
+        if backbone is model.backbone:
+            patches, cls = made.patches, made.cls
+        else:
+            pixels = evaluation_view(frames, backbone.image_size).to(next(untrained.parameters()).device)
+            patches, cls = backbone(pixels)
+        return _entities(untrained, patches, cls, backbone.grid)
 
 
-def _keyed(kind: str, maps: Tensor, grid: tuple[int, int], layer: int = 0) -> dict[Candidate, np.ndarray]:
-    """(n, K, P) -> K maps (n, h, w)."""
-    maps = maps.float().cpu().numpy()
-    return {Candidate(kind, i + 1, layer): maps[:, i].reshape(len(maps), *grid) for i in range(maps.shape[1])}
+def _candidates(kind: str, maps: Tensor | None, layer: int = 0) -> Mapping[Candidate, np.ndarray]:
+    """(n, K, h, w) -> K maps (n, h, w)."""
+    columns = () if maps is None else maps.numpy().swapaxes(0, 1)
+    return {Candidate(kind, number, layer): of for number, of in enumerate(columns, start=1)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -31,8 +31,8 @@ from mvf.bank_files import (
     digest,
     encode,
     growing,
-    is_to_be_made,
     is_whole,
+    needs_writing,
     row_bytes,
     write_checked,
 )
@@ -42,7 +42,7 @@ from mvf.data.dataset import wanted_frames
 from mvf.data.loading import read_ahead
 from mvf.data.records import VideoRecord, in_pieces
 from mvf.device import autocast, resolve_device, resolve_precision
-from mvf.files import atomic, cache_folder
+from mvf.files import atomic, cache_folder, locked
 from mvf.models.backbone import Backbone
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class FeatureBank:
     ) -> tuple[Tensor, Tensor | None]:
         """(T, P, C) bfloat16 patches of the backbone's layers, and (T, C0) class tokens or None."""
         patches, cls = self.read_stored(record, view, frame_index)
-        return (patches.float() @ self.basis).bfloat16() if self.channels else patches, cls
+        return patches if self.basis is None else (patches.float() @ self.basis).bfloat16(), cls
 
     def read_stored(
         self, record: VideoRecord, view: int = 0, frame_index: Tensor | None = None
@@ -136,14 +136,15 @@ class FeatureBank:
         """The same with the channels as they are stored: where there is a `basis`, (T, P, K) along its directions."""
         _ = self.basis  # the files are named after it
         pick = range(record.num_frames) if frame_index is None else frame_index.tolist()
-        *names, cls_name = self._names() if self.backbone.cls_channels else (*self._names(), None)
+        names, cls_channels = self._names(), self.backbone.cls_channels
+        cls_name = names.pop() if cls_channels else ""
         patches = np.empty((len(pick), self.maker.patches, self._width * len(names)), np.int16)
         for place, name in enumerate(names):
             part = patches[..., place * self._width : (place + 1) * self._width]
             decode(self.dtype, self._open(record, view, name), pick, part)
-        if cls_name is None:
+        if not cls_channels:
             return bfloat16(patches), None
-        cls = np.empty((len(pick), 1, self.backbone.cls_channels), np.int16)
+        cls = np.empty((len(pick), 1, cls_channels), np.int16)
         decode("bf16", self._open(record, view, cls_name), pick, cls)
         return bfloat16(patches), bfloat16(cls[:, 0])
 
@@ -165,8 +166,8 @@ class FeatureBank:
         if is_whole(self._basis):  # no lock: the folder may be another's, that is only read
             return
         self._begin()
-        with FileLock(self.folder / ".basis.lock"):
-            if is_to_be_made(self._basis, "training videos"):
+        with locked(self.folder / ".basis.lock"):
+            if needs_writing(self._basis, "training videos"):
                 write_checked(self._basis, fit_basis(self.maker.sample(self.fitted_on), self.channels).numpy())
 
     def _names(self) -> list[str]:
@@ -189,12 +190,12 @@ class FeatureBank:
             with atomic(note) as path:
                 path.write_text(json.dumps(self.made_from, indent=1))
 
-    def _locked(self, record: VideoRecord, patience: float = -1) -> FileLock:
-        """A lock to enter, which raises Timeout after `patience` seconds, with -1 never."""
+    def _locked(self, record: VideoRecord, patience: float) -> AbstractContextManager[object]:
+        """The lock of a video, to be entered; see `locked`."""
         self._begin()
         folder = self._video_folder(record)
         folder.mkdir(exist_ok=True)
-        return FileLock(folder / ".lock", timeout=patience)
+        return locked(folder / ".lock", patience)
 
     def _missing(self, record: VideoRecord, view: int) -> list[str]:
         return [name for name in self._names() if not self._view_path(record, view, f"{name}.sha256").exists()]
@@ -227,7 +228,7 @@ class FeatureBank:
         path = self._view_path(record, view, name)
         for _ in range(2 * TRIES):  # one to make it, one to check and open it
             if path not in self._checked:
-                if is_to_be_made(path, record.name):
+                if needs_writing(path, record.name):
                     self._remake(record, view, path)
                     continue
                 self._checked.add(path)
@@ -347,7 +348,7 @@ class FeatureMaker:
 
     def rows(self, pixels: Tensor, names: Sequence[str], basis: Tensor | None = None) -> dict[str, np.ndarray]:
         """Rows of bytes of (n, 3, S, S) frames by file name: of each layer, or of all along the directions `basis`."""
-        layers = self.backbone.layers
+        layers: Sequence[int] = self.backbone.layers
         if basis is None:
             layers = sorted({int(name.removeprefix("layer").removeprefix("cls")) for name in names})
         patches, cls = self._features(pixels, layers)

@@ -38,8 +38,8 @@ def growing(paths: Collection[Path]) -> Iterator[Callable[[Path, np.ndarray], No
     def append(path: Path, array: np.ndarray) -> None:
         data = np.ascontiguousarray(array)
         with explained(path, hidden[path]), open(hidden[path], "ab") as file:
-            file.write(data)  # tofile says nothing of a full disc
-        sums[path].update(data)  # what was meant, not what is on the disc
+            file.write(data.data)  # tofile says nothing of a full disc
+        sums[path].update(data.data)  # what was meant, not what is on the disc
 
     try:
         for file in hidden.values():  # of a killed process that had this one's number
@@ -79,7 +79,7 @@ def check_room(folder: Path, size: int) -> None:
         )
 
 
-def is_to_be_made(path: Path, video: str) -> bool:
+def needs_writing(path: Path, video: str) -> bool:
     """Whether a file is missing, or damaged, which is said; what has no checksum then counts as missing."""
     mark = path.with_name(path.name + ".sha256")
     if mark.exists() and not is_whole(path):

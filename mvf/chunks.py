@@ -9,16 +9,18 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from mvf.data.records import VideoRecord
-from mvf.files import atomic, explained
+from mvf.files import atomic, explained, locked
+from mvf.models.mvformer import MVFormer
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class Chunking:
 
 
 @dataclass(frozen=True)
-class Piece:
+class FusedChunk:
     """Finished embeddings.
 
     Attributes:
@@ -86,7 +88,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Seam:
+class ChunkBoundary:
     """What is seen where two chunks meet; distances between unit vectors, 0 to 2.
 
     Attributes:
@@ -136,9 +138,9 @@ def chunks_from(bounds: Sequence[tuple[int, int, int, int]], frame: int) -> int:
     return next(index for index, (_, stop, *_) in enumerate(bounds) if stop > frame)
 
 
-def fused_pieces(
-    model: torch.nn.Module, tokens: Iterator[Tensor], length: int, chunking: Chunking, start: int = 0
-) -> Iterator[Piece]:
+def fuse_chunks(
+    model: MVFormer, tokens: Iterator[Tensor], length: int, chunking: Chunking, start: int = 0
+) -> Iterator[FusedChunk]:
     """Pooled tokens of a video, batch by batch -> its embeddings, a chunk at a time.
 
     No more than the tokens of one chunk and one batch are held. A frame is finished when no later chunk shows it.
@@ -153,7 +155,8 @@ def fused_pieces(
     bounds = chunking.bounds(length)
     bounds = bounds[chunks_from(bounds, start) :]
     ends = [first for first, *_ in bounds[1:]] + [length]
-    unfinished, before = np.zeros((0, 1), np.float32), None
+    unfinished = np.zeros((0, 1), np.float32)
+    before: tuple[int, np.ndarray] | None = None  # end and embeddings of the chunk before
     for bound, end, window in zip(bounds, ends, token_windows(tokens, bounds)):
         first, stop, *_ = bound
         whole = _fuse(model, window, (first, length) if chunking.one_clock else None)
@@ -161,9 +164,10 @@ def fused_pieces(
         sums[: len(unfinished)] += unfinished
         finished, unfinished = sums[: end - first], sums[end - first :]
         if first >= start:
-            shared = 0 if before is None else max(0, before[0] - first)
-            apart = np.linalg.norm(before[1][-shared:] - whole[:shared], axis=1).mean() if shared else np.nan
-            yield Piece(first, unit_norm(finished) if chunking.fade else finished, float(apart))
+            apart = np.nan
+            if before is not None and (shared := max(0, before[0] - first)):
+                apart = np.linalg.norm(before[1][-shared:] - whole[:shared], axis=1).mean()
+            yield FusedChunk(first, unit_norm(finished) if chunking.fade else finished, float(apart))
         before = stop, whole
 
 
@@ -191,13 +195,15 @@ def token_windows(tokens: Iterator[Tensor], bounds: Sequence[tuple[int, int, int
         yield joined[: stop - start]
 
 
-def seam_jumps(embeddings: np.ndarray, chunking: Chunking, disagreement: Sequence[float] | None = None) -> list[Seam]:
+def boundary_changes(
+    embeddings: np.ndarray, chunking: Chunking, disagreement: Sequence[float] | None = None
+) -> list[ChunkBoundary]:
     """For every seam the two embeddings of its shared frames, and its jump beside ordinary change.
 
     Args:
         embeddings: (T, E) of a whole video, a memory map too: only what lies near seams is read.
         chunking: With which it was embedded.
-        disagreement: `Piece.disagreement` of all pieces but the first; by default NaN.
+        disagreement: `FusedChunk.disagreement` of all pieces but the first; by default NaN.
     """
     bounds = chunking.bounds(len(embeddings))
     seams = []
@@ -212,24 +218,10 @@ def seam_jumps(embeddings: np.ndarray, chunking: Chunking, disagreement: Sequenc
         seam, others = changes[across], changes[~across]
         others = others if len(others) else np.array([np.nan])
         apart = np.nan if disagreement is None else disagreement[index]
-        seams.append(Seam(start, shared, apart, *map(float, (seam.mean(), seam.max(), others.mean(), others.max()))))
+        seams.append(
+            ChunkBoundary(start, shared, apart, *map(float, (seam.mean(), seam.max(), others.mean(), others.max())))
+        )
     return seams
-
-
-def seam_summary(seams: Sequence[Seam]) -> str:
-    """One line on all seams of a video.
-
-    Example:
-        >>> seam_summary([Seam(6, 2, 0.5, 0.2, 0.3, 0.1, 0.4)])
-        '1 seams: mean change 0.200 across, 0.100 beside; largest 0.300 and 0.400; shared frames 0.500 apart'
-    """
-    mean = {f.name: np.mean([getattr(seam, f.name) for seam in seams]) for f in fields(Seam)}
-    largest = {name: max(getattr(seam, name) for seam in seams) for name in ("peak", "ordinary_peak")}
-    return (
-        f"{len(seams)} seams: mean change {mean['jump']:.3f} across, {mean['ordinary']:.3f} beside; "
-        f"largest {largest['peak']:.3f} and {largest['ordinary_peak']:.3f}; "
-        f"shared frames {mean['disagreement']:.3f} apart"
-    )
 
 
 def unit_norm(embeddings: np.ndarray) -> np.ndarray:
@@ -237,7 +229,7 @@ def unit_norm(embeddings: np.ndarray) -> np.ndarray:
     return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
 
 
-def _fuse(model: torch.nn.Module, window: Tensor, place: tuple[int, int] | None) -> np.ndarray:
+def _fuse(model: MVFormer, window: Tensor, place: tuple[int, int] | None) -> np.ndarray:
     with torch.inference_mode():
         return model.fuse_tokens(window[None], project=False, place=place).embeddings[0].float().cpu().numpy()
 
@@ -260,7 +252,7 @@ def _weights(bound: tuple[int, int, int, int], length: int, chunking: Chunking) 
 # Embeddings on disk as they are made: one `.npy` a video, grown chunk by chunk, never half-written under its name.
 
 
-class Shards:
+class EmbeddingFolder:
     """One `.npy` a video in a folder that remembers which model wrote it, as every file there does.
 
     Args:
@@ -291,12 +283,12 @@ class Shards:
                 "choose another folder, or delete it"
             )
 
-    def lock(self) -> FileLock:
-        """Held while a video is made: two processes that fill one folder take turns."""
-        return FileLock(self.folder / ".lock")
+    def lock(self) -> AbstractContextManager[object]:
+        """The lock that is held while a video is embedded: two processes that fill one folder take turns."""
+        return locked(self.folder / ".lock")
 
-    def part(self, record: VideoRecord, features: str) -> Part:
-        """What there is of a video; see `Part`.
+    def part(self, record: VideoRecord, features: str) -> EmbeddingFile:
+        """What there is of a video; see `EmbeddingFile`.
 
         Videos of one name (names are unique in a split only) have files of their own.
 
@@ -307,10 +299,10 @@ class Shards:
         identity = record.source.identity
         readable, mark = re.sub(r"[^\w.-]", "_", record.name), _digest(record.name, identity)[:8]
         made_from = _digest(self.made_by, identity, features, str(record.num_frames))
-        return Part(self.folder / f"{readable}-{mark}.npy", made_from, record.num_frames, self.chunking)
+        return EmbeddingFile(self.folder / f"{readable}-{mark}.npy", made_from, record.num_frames, self.chunking)
 
 
-class Part:
+class EmbeddingFile:
     """A `.npy` under a hidden name that grows by pieces, and beside it how far it is known to be good.
 
     The note is renamed into place after the piece has reached the disk, so what it counts is there whenever the
@@ -344,7 +336,7 @@ class Part:
         """The finished embeddings as a memory map."""
         return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
-    def append(self, piece: Piece) -> None:
+    def append(self, piece: FusedChunk) -> None:
         """Adds the next piece and notes it.
 
         Raises:
@@ -381,8 +373,8 @@ class Part:
         if self.path.exists():
             return
         embeddings = np.load(self.data, mmap_mode="r", allow_pickle=False)
-        seams = seam_jumps(embeddings, self.chunking, self.disagreement[1:])
-        write_seams(_seams_file(self.path), [astuple(seam) for seam in seams])
+        seams = boundary_changes(embeddings, self.chunking, self.disagreement[1:])
+        write_boundaries(_seams_file(self.path), [astuple(seam) for seam in seams])
         with atomic(self.finished_note) as path:  # before the name: a kill between them leaves a whole part
             path.write_text(self.made_from)
         os.replace(self.data, self.path)
@@ -404,21 +396,21 @@ class Part:
         return (note["frames"], note["disagreement"]) if good else (0, [])
 
 
-def write_seams(path: Path, rows: Sequence[tuple], named: Sequence[str] = ()) -> None:
+def write_boundaries(path: Path, rows: Sequence[tuple], named: Sequence[str] = ()) -> None:
     """A CSV of a row a seam, after columns `named`; no file where there are none."""
     if not rows:
         path.unlink(missing_ok=True)  # of an earlier call, or of other chunks
         return
     with atomic(path) as temporary, open(temporary, "w", newline="") as file:
-        csv.writer(file).writerows([[*named, *(field.name for field in fields(Seam))], *rows])
+        csv.writer(file).writerows([[*named, *(field.name for field in fields(ChunkBoundary))], *rows])
 
 
-def read_seams(path: Path) -> list[Seam]:
+def read_boundaries(path: Path) -> list[ChunkBoundary]:
     """What the seams of the finished embeddings `path` show; none for a video of a single chunk."""
     if not _seams_file(path).exists():
         return []
     with open(_seams_file(path), newline="") as file:
-        return [Seam(int(row[0]), int(row[1]), *map(float, row[2:])) for row in list(csv.reader(file))[1:]]
+        return [ChunkBoundary(int(row[0]), int(row[1]), *map(float, row[2:])) for row in list(csv.reader(file))[1:]]
 
 
 def _write_new(path: Path, text: str) -> None:
@@ -431,10 +423,11 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _read_shape(file) -> tuple[int, int]:
+def _read_shape(file: IO[bytes]) -> tuple[int, int]:
     """Shape in the header of an `.npy`; leaves the file at its data."""
     np.lib.format.read_magic(file)
-    return np.lib.format.read_array_header_1_0(file)[0]
+    length, width = np.lib.format.read_array_header_1_0(file)[0]
+    return length, width
 
 
 def _seams_file(path: Path) -> Path:

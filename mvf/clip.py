@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
 
@@ -47,7 +47,7 @@ class Clip:
                 f"num_frames must be ({self.frame_index.shape[0]},), one per video, got {tuple(self.num_frames.shape)}"
             )
 
-    def map(self, function) -> Clip:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Clip:
         """Applies `function` to every tensor that is present."""
         present = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{k: function(v) for k, v in present.items() if v is not None})

@@ -9,7 +9,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -117,22 +117,35 @@ class Config:
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
             _check_choice(name, getattr(self, name), allowed)
+        if self.data_root:  # a run is opened from other folders than it was trained from
+            object.__setattr__(self, "data_root", str(Path(self.data_root).expanduser().absolute()))
+        self._check_sizes()
+        self._check_shares()
+        self._check_entities()
+        self._check_backbone()
+        self._check_finite()
+
+    def _check_sizes(self) -> None:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.data_root:  # a run is opened from other folders than it was trained from
-            object.__setattr__(self, "data_root", str(Path(self.data_root).expanduser().absolute()))
         if self.num_frames < 2:
             raise ValueError(f"num_frames must be at least 2, got {self.num_frames}")
-        if not self.layers or any(layer < 1 for layer in self.layers):
-            raise ValueError(f"layers must be numbers from 1 up, like 4,8,12; got {self.layers}")
+        if self.epochs < (0 if self.init_from else 1):
+            raise ValueError(
+                f"epochs must be at least 1, or 0 with init_from to evaluate it untouched; got {self.epochs}"
+            )
+        if self.bank_channels < 0:
+            raise ValueError(f"bank_channels must be 0 (off) or more, got {self.bank_channels}")
+
+    def _check_shares(self) -> None:
         for name in ("dropout", "token_merge"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.epochs < (0 if self.init_from else 1):
-            raise ValueError(f"epochs must be at least 1, or 0 with init_from to judge it untouched; got {self.epochs}")
         if not 0 <= self.overlap_penalty < float("inf"):
             raise ValueError(f"overlap_penalty must be 0 (off) or more, and finite, got {self.overlap_penalty}")
+
+    def _check_entities(self) -> None:
         for name in ("entity_competition", "overlap_penalty"):
             if getattr(self, name) and self.pooling != "lstp":
                 raise ValueError(
@@ -140,12 +153,16 @@ class Config:
                 )
         if self.overlap_penalty and self.entities < 2:
             raise ValueError(f"overlap_penalty compares entities: it needs at least 2 of them, got {self.entities}")
-        if self.bank_channels < 0:
-            raise ValueError(f"bank_channels must be 0 (off) or more, got {self.bank_channels}")
+
+    def _check_backbone(self) -> None:
+        if not self.layers or any(layer < 1 for layer in self.layers):
+            raise ValueError(f"layers must be numbers from 1 up, like 4,8,12; got {self.layers}")
         if self.trainable_blocks < 0:
             raise ValueError(f"trainable_blocks must be 0 (frozen) or more, got {self.trainable_blocks}")
         if self.trainable_blocks and self.features == "banked":
             raise ValueError('features="banked" stores frozen features: with trainable_blocks use features="online"')
+
+    def _check_finite(self) -> None:
         for name, value in vars(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
             if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
@@ -162,6 +179,7 @@ _POSITIVE = (
 ).split()
 DATA_FIELDS = tuple("dataset data_root data_seed data_options fps stride chunk probe judge action".split())
 BASE_FIELDS = (*DATA_FIELDS, "num_frames", "batch_size")
+_DEFAULTS = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(Config)}
 
 
 def presets() -> tuple[str, ...]:
@@ -191,7 +209,7 @@ def load_config(preset: str = "synthetic", base: str = "", /, **overrides: Any) 
     values = {**_read_preset(preset, base), "preset": preset}
     dataset = overrides.get("dataset")
     if dataset and dataset != values.get("dataset", Config.dataset) and dataset in presets():
-        keys = {name: _default(name) for name in DATA_FIELDS} | _read_preset(dataset)
+        keys = deepcopy(_DEFAULTS) | _read_preset(dataset)
         values |= {name: keys[name] for name in DATA_FIELDS}
     return make_config({**values, **overrides})
 
@@ -200,17 +218,16 @@ def make_config(values: Mapping[str, Any]) -> Config:
     """A configuration from plain values; unknown names are refused."""
     if not isinstance(values, Mapping):
         raise ValueError(f"settings must be an object of values by name, got {type(values).__name__}")
-    known = [f.name for f in fields(Config)]
     for name in values:
-        _check_choice("setting", name, known)
-    return replace(Config(), **{name: cast(name, value, _default(name)) for name, value in values.items()})
+        _check_choice("setting", name, _DEFAULTS)
+    return Config(**{name: cast(name, value, _DEFAULTS[name]) for name, value in values.items()})
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
+def nearest(name: object, allowed: Iterable[object]) -> str:
     """`did you mean "..."?` when one of `allowed` is close, else the list of them."""
-    allowed = list(map(str, allowed))
-    close = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.5)
-    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(allowed)}"
+    names = list(map(str, allowed))
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(names)}"
 
 
 def _check_choice(kind: str, value: Any, allowed: Iterable[str]) -> None:
@@ -224,16 +241,12 @@ def _read_preset(preset: str, base: str = "") -> dict[str, Any]:
     return preset_values(preset, base, BASE_FIELDS)
 
 
-def _default(name: str) -> Any:
-    return getattr(Config(), name)
-
-
 # ----------------------------------------------------------------------------------------------------------------------
-# Settings given as text, in the type that they have.
+# Casting: settings arrive as text from papermill and from a shell.
 
 
 def cast(name: str, value: Any, wanted: Any) -> Any:
-    """`value`, possibly text from papermill or a shell, in the type of `wanted`, the default of setting `name`.
+    """Casts the value of setting or parameter `name` to the type of `wanted`, an example such as its default.
 
     Raises:
         ValueError: naming the setting, when it does not fit.
@@ -251,6 +264,8 @@ def cast(name: str, value: Any, wanted: Any) -> Any:
             return _cast_bool(value)
         if isinstance(wanted, int):
             return _whole(value)
+        if isinstance(wanted, str) and isinstance(value, list | tuple):
+            return ",".join(map(str, value))
         return type(wanted)(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{name} must be like {wanted!r}, got {value!r}: {error}") from None

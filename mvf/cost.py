@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mvf.bank import FRAMES_AT_ONCE
 from mvf.config import Config
 from mvf.device import autocast
-from mvf.embedding import evaluating, pool_features
+from mvf.embedding import backbone_of, evaluating, pool_features
 from mvf.losses import build_config_loss
 from mvf.models import build_model
 from mvf.models.backbone import Backbone
@@ -71,7 +71,7 @@ def _shape(name: str, image_size: int, layers: tuple[int, ...], trainable_blocks
 @torch.inference_mode()
 def _operations(model: MVFormer) -> tuple[float, float]:
     """Operations a frame: of backbone, pooling of one frame and a share of the fusion of a clip; of the backbone."""
-    backbone, length = model.backbone, model.architecture.num_frames
+    backbone, length = backbone_of(model), model.architecture.num_frames
     # what follows the backbone is small enough to be run
     patches = torch.zeros(1, 1, backbone.grid[0] * backbone.grid[1], backbone.channels)
     cls = None if backbone.cls_channels is None else torch.zeros(1, 1, backbone.cls_channels)
@@ -114,14 +114,13 @@ def milliseconds_per_frame(model: MVFormer, config: Config) -> float:
     Raises:
         ValueError: for a model without backbone.
     """
-    if model.backbone is None:
-        raise ValueError("the time of a frame is that of its backbone first, and this model came without one")
-    device, size = next(model.parameters()).device, model.backbone.image_size
+    backbone = backbone_of(model)
+    device, size = next(model.parameters()).device, backbone.image_size
     pixels = torch.rand(FRAMES_AT_ONCE, 3, size, size, device=device)
 
     def pool(frames: int) -> None:
         with autocast(config.precision, device):
-            patches, cls = model.backbone(pixels[:frames])
+            patches, cls = backbone(pixels[:frames])
         pool_features(model, patches, cls)
 
     length = model.architecture.num_frames

@@ -19,12 +19,21 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mvf.bank import FRAMES_AT_ONCE, FeatureBank
-from mvf.chunks import Chunking, Piece, Seam, Shards, chunks_from, fused_pieces, read_seams, write_seams
+from mvf.chunks import (
+    Chunking,
+    EmbeddingFolder,
+    FusedChunk,
+    chunks_from,
+    fuse_chunks,
+    read_boundaries,
+    write_boundaries,
+)
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord, in_pieces, joined
 from mvf.device import autocast, resolve_precision
 from mvf.files import allow_open_files, atomic, hidden_beside
-from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
+from mvf.models.backbone import Backbone
+from mvf.models.mvformer import FrameEmbedder, MVFormer
 from mvf.models.stored import checksum
 
 
@@ -46,7 +55,7 @@ class EmbeddedVideo:
 
 
 def embed(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     records: Sequence[VideoRecord],
     out: str | Path | None = None,
     chunk: int = 1000,
@@ -64,7 +73,7 @@ def embed(
         out: Folder that gets one `.npy` a video, chunk by chunk; the list then holds memory maps, and a second call
             with the same model goes on where the first stopped, to the same bits, inside a video too. What is there in
             another precision is made again; a video that has changed since is another video and gets a file of its own,
-            as do videos of one name. A video of several chunks gets a `.seams.csv` (`mvf.chunks.Seam`).
+            as do videos of one name. A video of several chunks gets a `.seams.csv` (`mvf.chunks.ChunkBoundary`).
         chunk: Frames that MTF sees at once.
         overlap: Frames that neighbouring chunks share. With 0, as published, the last chunk is what remains of a
             video and has a faster clock; with more it starts earlier, so that all chunks are equally long.
@@ -81,30 +90,30 @@ def embed(
     shards = None
     if out is not None:
         allow_open_files(len(records))
-        shards = Shards(Path(out), fingerprint(model), chunking)
+        shards = EmbeddingFolder(Path(out), fingerprint(model), chunking)
     if cache is not None:
         cache.ensure(records)
     frames = sum(record.num_frames for record in records)
     embedded = []
     with tqdm(total=frames, unit="frame", desc="embed", disable=len(records) < 2 and frames <= chunk) as bar:
         for record in records:
-            work = (model_of(model, record.action), record, chunking, cache, precision)
+            work = (model.of(record.action), record, chunking, cache, precision)
             if shards is None:
-                embeddings = np.concatenate([_counted(piece, bar).embeddings for piece in embed_pieces(*work)])
+                embeddings = np.concatenate([_counted(piece, bar).embeddings for piece in embed_chunks(*work)])
             else:
                 embeddings = _embed_to_disk(shards, *work, bar)
             embedded.append(EmbeddedVideo(record.name, record.action, embeddings, record.phases))
     return embedded
 
 
-def embed_pieces(
+def embed_chunks(
     model: MVFormer,
     record: VideoRecord,
     chunking: Chunking,
     cache: FeatureBank | None = None,
     precision: str = "auto",
     start: int = 0,
-) -> Iterator[Piece]:
+) -> Iterator[FusedChunk]:
     """The embeddings of a video as they get finished, a chunk at a time, from frame `start` (the end of a piece) on."""
     length = record.num_frames
     if not length:
@@ -112,7 +121,7 @@ def embed_pieces(
     first, *_ = chunking.bounds(length)[chunks_from(chunking.bounds(length), start)]
     batches = _tokens(model, record, cache, precision, first)
     with evaluating(model):
-        yield from fused_pieces(model, batches, length, chunking, start)
+        yield from fuse_chunks(model, batches, length, chunking, start)
 
 
 def _tokens(
@@ -128,7 +137,7 @@ def _tokens(
 
 
 def _embed_to_disk(
-    shards: Shards,
+    shards: EmbeddingFolder,
     model: MVFormer,
     record: VideoRecord,
     chunking: Chunking,
@@ -145,13 +154,13 @@ def _embed_to_disk(
         part = shards.part(record, numbers)
         bar.update(part.frames)
         if part.frames < part.length:
-            for piece in embed_pieces(model, record, chunking, cache, precision, part.frames):
+            for piece in embed_chunks(model, record, chunking, cache, precision, part.frames):
                 part.append(_counted(piece, bar))
         part.finish()
         return part.load()
 
 
-def _counted(piece: Piece, bar: tqdm) -> Piece:
+def _counted(piece: FusedChunk, bar: tqdm) -> FusedChunk:
     bar.update(len(piece.embeddings))
     return piece
 
@@ -169,7 +178,7 @@ def pool_video(
 def fuse_video(model: MVFormer, tokens: Tensor, chunk: int = 1000, overlap: int = 0, **seams: bool) -> np.ndarray:
     """(T, N, D) pooled tokens -> (T, E) unit-norm embeddings, `chunk` frames at a time; `seams`: of `Chunking`."""
     with evaluating(model):
-        pieces = fused_pieces(model, iter([tokens]), len(tokens), Chunking(chunk, overlap, **seams))
+        pieces = fuse_chunks(model, iter([tokens]), len(tokens), Chunking(chunk, overlap, **seams))
         return np.concatenate([piece.embeddings for piece in pieces])
 
 
@@ -188,11 +197,25 @@ def video_features(
     """(T, P, C) patches and (T, C0) class tokens (or None) of the clean view, float32 on the CPU."""
     chunks = list(_feature_chunks(model, record, cache, precision))
     patches = torch.cat([p.float().cpu() for p, _ in chunks])
-    return patches, None if chunks[0][1] is None else torch.cat([c.float().cpu() for _, c in chunks])
+    classes = [cls.float().cpu() for _, cls in chunks if cls is not None]
+    return patches, torch.cat(classes) if classes else None
+
+
+def backbone_of(model: FrameEmbedder) -> Backbone:
+    """The backbone of a model.
+
+    Raises:
+        ValueError: when it has none.
+    """
+    if model.backbone is None:
+        raise ValueError(
+            "this model came without a backbone: name one, e.g. load_official_checkpoint(path, backbone_weights='')"
+        )
+    return model.backbone
 
 
 @contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
+def evaluating(model: torch.nn.Module | FrameEmbedder) -> Iterator[None]:
     """Eval mode inside, the mode of before after."""
     was_training = model.training
     model.eval()
@@ -217,25 +240,21 @@ def _feature_chunks(
         for frames in torch.arange(first, record.num_frames).split(FRAMES_AT_ONCE):
             yield cache.read(record, frame_index=frames)
         return
-    if model.backbone is None:
-        raise ValueError(
-            "this model came without a backbone: name one, e.g. load_official_checkpoint(path, backbone_weights='')"
-        )
-    device = next(model.backbone.parameters()).device
+    backbone = backbone_of(model)
+    device = next(backbone.parameters()).device
     # map, unlike a loop, lets go of large frames before the next are decoded
-    resize = partial(evaluation_view, image_size=model.backbone.image_size)
+    resize = partial(evaluation_view, image_size=backbone.image_size)
     for pixels in joined(map(resize, in_pieces(record.frames(first), FRAMES_AT_ONCE)), FRAMES_AT_ONCE):
-        with torch.inference_mode(), evaluating(model.backbone), autocast(precision, device):
-            patches, cls = model.backbone(pixels.to(device))
+        with torch.inference_mode(), evaluating(backbone), autocast(precision, device):
+            patches, cls = backbone(pixels.to(device))
         yield patches, cls
 
 
-def fingerprint(model: MVFormer | ModelPerAction) -> str:
+def fingerprint(model: FrameEmbedder) -> str:
     """sha256 of what embeddings depend on: the trained weights, and what those do not tell (`_description`)."""
-    models = (
-        {action: model.of(action) for action in model.actions} if isinstance(model, ModelPerAction) else {"": model}
+    described = json.dumps(
+        {action: _description(model.of(action)) for action in model.actions or ("",)}, sort_keys=True
     )
-    described = json.dumps({action: _description(one) for action, one in models.items()}, sort_keys=True)
     weights = checksum({name: tensor.detach().cpu().contiguous() for name, tensor in model.trained_state().items()})
     return hashlib.sha256(f"{described}\n{weights}".encode()).hexdigest()
 
@@ -254,16 +273,15 @@ ROWS = 1000  # of a CSV held as text at once
 
 
 def embed_to_file(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     records: Sequence[VideoRecord],
     path: Path,
     chunking: Chunking,
     precision: str = "auto",
-) -> dict[str, list[Seam]]:
+) -> None:
     """Embeds videos into `path`; what is done is kept in `<path>.parts` until all is, so a killed call goes on.
 
-    Returns:
-        The seams of every video that took several chunks, which `<path>.seams.csv` gets too.
+    What the boundaries of all videos of several chunks show goes to `<path>.seams.csv`.
 
     Raises:
         ValueError: for a file that is neither `.npz` nor `.csv`, and when `<path>.parts` is of another model or
@@ -274,12 +292,11 @@ def embed_to_file(
     parts = path.with_name(path.name + ".parts")
     embedded = embed(model, records, out=parts, precision=precision, **asdict(chunking))
     write_embeddings(embedded, path)
-    seams = {video.name: found for video in embedded if (found := read_seams(Path(video.embeddings.filename)))}
-    rows = [(name, *astuple(seam)) for name, found in seams.items() for seam in found]
-    write_seams(path.with_name(path.name + ".seams.csv"), rows, ("name",))
+    files = [(video.name, video.embeddings.filename) for video in embedded if isinstance(video.embeddings, np.memmap)]
+    rows = [(name, *astuple(found)) for name, file in files for found in read_boundaries(Path(str(file)))]
+    write_boundaries(path.with_name(path.name + ".seams.csv"), rows, ("name",))
     del embedded  # open memory maps would keep their files on some systems
     _delete(parts)
-    return seams
 
 
 def _delete(folder: Path) -> None:

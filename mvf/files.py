@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import logging
@@ -13,22 +12,22 @@ import platform
 import re
 import resource
 import shutil
-import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO, BinaryIO
+from typing import IO
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 logger = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-OPEN_ANYWAY = 512  # files that a process has open besides
+OTHER_OPEN_FILES = 512  # files that a process has open besides
 PROBE = 2**16  # bytes that a disc with room takes
 
 
@@ -98,27 +97,33 @@ def explained(path: Path, temporary: Path | None = None) -> Iterator[None]:
         raise
 
 
-def lock_file(file: IO, wait: bool = True) -> bool:
-    """Keeps an open file for this process and those that inherit it, until all of them have closed it.
+@contextmanager
+def locked(path: Path, patience: float = -1) -> Iterator[int | None]:
+    """Holds the lock file `path` inside the block; the system frees it when the process ends, however it ends.
 
-    On a disc without locks it says so and goes on.
+    On a disc without locks it logs a warning and goes on.
 
     Args:
-        file: Empty or not, its content does not matter.
-        wait: Until whoever holds it has closed it.
+        path: The lock file; its folder must be there.
+        patience: Seconds to wait for another holder; -1 waits without end.
 
-    Returns:
-        False when another holds it and this one does not wait.
+    Yields:
+        The descriptor of the lock file: a child process that inherits it holds the lock too. None without a lock.
+
+    Raises:
+        filelock.Timeout: when another still holds it after `patience` seconds.
     """
+    lock = FileLock(path, timeout=patience)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise
-        logger.warning("%s: this file system has no locks, so see that no other process works there", file.name)
-    return True
+        logger.warning("%s: this file system has no locks, so see that no other process works there", path)
+    try:
+        yield lock._context.lock_file_fd  # filelock has no public name for it
+    finally:
+        lock.release()
 
 
 def allow_open_files(count: int) -> None:
@@ -128,7 +133,7 @@ def allow_open_files(count: int) -> None:
         OSError: when the machine does not allow so many.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + OPEN_ANYWAY
+    wanted = count + OTHER_OPEN_FILES
     if resource.RLIM_INFINITY not in (soft, hard) and wanted > hard:
         raise OSError(
             errno.EMFILE,
@@ -188,30 +193,24 @@ def _host() -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Arrays of `.npy` and `.npz` files; `np.load` takes the memory that a header asks for, which here must be there.
-#
-# A compressed member of an `.npz` may unfold to a thousand times its size, as zeros do: what is refused is not a ratio,
-# but what the memory of the machine does not hold.
+# Arrays of `.npy` and `.npz` files. `np.load` allocates what a header asks for, so the header is compared with the size
+# of the file first.
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 NUMBERS = "biuf"  # truth values, whole and decimal numbers
-HEAD, BLOCK = 2**16, 2**20  # bytes read for the header, and at once
-KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of members; others unfold without bound, numpy writes none
 
 
 def read_npy(path: str | Path) -> np.ndarray:
     """The array in a `.npy`.
 
     Raises:
-        ValueError: when it is not such a file, holds other than numbers (objects could run code), is cut short, or is
-            larger than the memory.
+        ValueError: when it is not such a file, holds other than numbers (objects could run code) or is cut short.
         OSError: when it cannot be read.
     """
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            _check_memory("it", size, free_memory())
-            return _array(file, size)
+            _check_header(file, os.fstat(file.fileno()).st_size)
+        return np.load(path, allow_pickle=False)
     except ValueError as error:
         raise ValueError(f"{path} is no whole .npy of plain values ({error}); save it with numpy.save") from None
 
@@ -219,89 +218,40 @@ def read_npy(path: str | Path) -> np.ndarray:
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays in an `.npz`, by name; raises what `read_npy` raises, and the errors of `zipfile` and `zlib`."""
     with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        total, free = 0, free_memory()
-        for member in members:
-            total += member.file_size  # as declared: no more of it is read
-            _check_memory(f'"{member.filename}" (and what comes before it)', total, free)
-        return {member.filename.removesuffix(".npy"): _member(archive, member) for member in members}
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                try:
+                    _check_header(file, member.file_size)
+                except ValueError as error:
+                    raise ValueError(f'"{member.filename}": {error}') from None
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
-def free_memory() -> int:
-    """Bytes that this process may still take: of the machine, of its group (a job, a container), of its own limit."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    found = [page * os.sysconf("SC_PHYS_PAGES")]
-    with suppress(OSError, TypeError):  # files of Linux
-        found.append(1024 * int(re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[1]))
-    with suppress(OSError, TypeError, ValueError):  # "max": no limit
-        group = re.search(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)[1]
-        found.append(int(Path("/sys/fs/cgroup", group, "memory.max").read_text()))
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        with suppress(OSError):
-            found.append(limit - page * int(Path("/proc/self/statm").read_text().split()[0]))
-    return min(found)
-
-
-def _check_memory(what: str, size: int, free: int) -> None:
-    if size > free:
-        raise ValueError(f"{what} takes {size / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} GB are free")
-
-
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    if member.compress_type not in KINDS:
-        raise ValueError(f'"{member.filename}" is compressed by method {member.compress_type}: use savez_compressed')
-    with archive.open(member) as file:
-        try:
-            values = _array(file, member.file_size)
-        except ValueError as error:
-            raise ValueError(f'"{member.filename}": {error}') from None
-        while file.read(BLOCK):  # its sum is compared at its end
-            pass
-    return values
-
-
-def _array(file: BinaryIO, size: int) -> np.ndarray:
-    """The array in a file of `size` bytes, of which no more than its header asks for are kept."""
-    head = io.BytesIO(file.read(HEAD))
+def _check_header(file: IO[bytes], size: int) -> None:
+    """Refuses a header that asks for more than the `size` bytes of the file, or for other than numbers."""
     try:
-        version = np.lib.format.read_magic(head)
+        version = np.lib.format.read_magic(file)
         if version not in HEADERS:
             raise ValueError(f"unknown format {version}")
-        shape, in_columns, kind = HEADERS[version](head)
-        if kind.hasobject:
-            raise ValueError(f"it holds objects ({kind}), which are not read")
-        if kind.kind not in NUMBERS:  # text of damaged characters fails wherever it is looked at
-            raise ValueError(f"it holds {kind}, not numbers")
-        if min(shape, default=0) < 0:
-            raise ValueError(f"its shape is {shape}")
-        count = math.prod(shape)
-        if count * kind.itemsize > size - head.tell():
-            raise ValueError(f"{kind} {shape} are {count * kind.itemsize} bytes, {size - head.tell()} follow")
-        data = _filled(bytearray(count * kind.itemsize), head, file)
-        values = np.frombuffer(data, kind, count) if count else np.zeros(0, kind)
-        values = values.reshape(shape, order="F" if in_columns else "C")
-        return values.copy() if in_columns else values
+        shape, _, dtype = HEADERS[version](file)
+        needed = math.prod(shape) * dtype.itemsize
     except (TypeError, OverflowError, RecursionError, TokenError, SyntaxError) as error:
         raise ValueError(f"its header is damaged: {error}") from None
-
-
-def _filled(data: bytearray, *files: BinaryIO) -> bytearray:
-    """The buffer with what one file after the other gives, a block at a time."""
-    view, place = memoryview(data), 0
-    for file in files:
-        while place < len(data) and (count := file.readinto(view[place : place + BLOCK])):
-            place += count
-    if place < len(data):
-        raise ValueError(f"it ends after {place} of {len(data)} bytes")
-    return data
+    if dtype.kind not in NUMBERS:
+        raise ValueError(f"it holds {dtype}, not numbers")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its shape is {shape}")
+    if needed > size - file.tell():
+        raise ValueError(f"{dtype} {shape} are {needed} bytes, {size - file.tell()} follow")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# One run folder, one process that trains in it.
+# Locks of run folders: one process trains in a folder.
 
-LOCK = ".lock"  # there while a process trains, and after a kill, when it holds nothing
-ORPHANS = 20.0  # seconds after which workers of a killed process have noticed and ended
+LOCK = ".lock"  # there while a process trains, and after a kill, when nothing holds it
+HOLDER = ".lock.holder"  # names the process that trains
+ORPHANS = 20.0  # seconds after which the workers of a killed process have noticed and ended
 
 
 @contextmanager
@@ -316,46 +266,43 @@ def held(folder: Path) -> Iterator[None]:
     missing = [part for part in (folder, *folder.parents) if not part.exists()]
     with explained(folder / LOCK):
         folder.mkdir(parents=True, exist_ok=True)
-        file = _take(folder)
-        file.write(f"{os.getpid()} {platform.node()}")
-        file.flush()
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            (folder / LOCK).unlink()
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_UN)  # also of the copies that forked workers have
-        file.close()
-        for part in missing:
-            with suppress(OSError):  # it holds a run now
-                part.rmdir()
+        lock = _take(folder)
+    with lock:
+        try:
+            with explained(folder / HOLDER):
+                (folder / HOLDER).write_text(f"{os.getpid()} {platform.node()}", encoding="utf-8")
+            yield
+        finally:
+            for name in (HOLDER, LOCK):
+                with suppress(OSError):
+                    (folder / name).unlink()
+    for part in missing:
+        with suppress(OSError):  # it holds a run now
+            part.rmdir()
 
 
-def _take(folder: Path) -> IO[str]:
-    patience = time.monotonic() + ORPHANS
+def _take(folder: Path) -> ExitStack:
+    patience = 0.0
     while True:
-        file = open(folder / LOCK, "a+", encoding="utf-8")
-        if not lock_file(file, wait=False):
-            holder = _holder(file)
-            file.close()
-            if _is_running(holder) or time.monotonic() > patience:
-                process, _, machine = holder.partition(" ")
-                raise BlockingIOError(
-                    f"{folder} is being trained by process {process or 'unknown'} on {machine or 'this machine'}: "
-                    "wait until it ends, stop it, or choose another run_dir"
-                )
-            time.sleep(0.1)  # its workers outlive it by seconds and share its lock
-        elif os.fstat(file.fileno()).st_nlink:
-            file.truncate(0)
-            return file
-        else:
-            file.close()  # the holder before deleted it while we waited: nobody else would see this lock
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(folder / LOCK, patience))
+                return stack.pop_all()
+            except Timeout:
+                holder = _holder(folder)
+                if patience or _is_running(holder):
+                    process, _, machine = holder.partition(" ")
+                    raise BlockingIOError(
+                        f"{folder} is being trained by process {process or 'unknown'} on {machine or 'this machine'}: "
+                        "wait until it ends, stop it, or choose another run_dir"
+                    ) from None
+                patience = ORPHANS  # the workers of a killed process outlive it by seconds and share its lock
 
 
-def _holder(file: IO[str]) -> str:
-    file.seek(0)
-    return file.read(300)
+def _holder(folder: Path) -> str:
+    with suppress(OSError):
+        return (folder / HOLDER).read_text(encoding="utf-8", errors="replace")[:300]
+    return ""
 
 
 def _is_running(holder: str) -> bool:

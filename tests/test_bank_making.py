@@ -28,7 +28,7 @@ from mvf.chunks import Chunking
 from mvf.data import find_config_videos, records
 from mvf.data.augment import build_augmentation
 from mvf.data.records import VideoRecord
-from mvf.embedding import embed_pieces
+from mvf.embedding import embed_chunks
 from mvf.files import hidden_beside
 from mvf.workbench import notebook
 from tests.test_bank import Noise, backbone, make
@@ -125,7 +125,7 @@ def test_a_whole_bank_in_a_folder_that_cannot_be_written_is_read(tmp_path, monke
     def refused(*_, **__):  # what root, who may write anywhere, does not meet
         raise PermissionError("read-only")
 
-    for writes in ("FileLock", "atomic", "write_checked", "growing"):
+    for writes in ("locked", "atomic", "write_checked", "growing"):
         monkeypatch.setattr(bank_module, writes, refused)
     bank().ensure(clips[:1])
     assert torch.equal(bank().read(clips[0])[0], good)
@@ -203,10 +203,10 @@ def test_pieces_have_32_frames_up_to_full_hd_and_fewer_beyond_that_meet_at_multi
 def test_embeddings_of_large_frames_are_those_of_32_at_a_time_and_go_on_to_the_same_bits(tiny, monkeypatch):
     model, record = mvf.build_model(tiny(), backbone()), VideoRecord("noise", "none", Noise(70))
     chunking = Chunking(50, 0, False)
-    whole = [piece.embeddings for piece in embed_pieces(model, record, chunking, precision="fp32")]
+    whole = [piece.embeddings for piece in embed_chunks(model, record, chunking, precision="fp32")]
     monkeypatch.setattr(records, "PIECE_BYTES", 4 * 36 * 40 * 3)
-    small = [piece.embeddings for piece in embed_pieces(model, record, chunking, precision="fp32")]
-    rest = [piece.embeddings for piece in embed_pieces(model, record, chunking, precision="fp32", start=50)]
+    small = [piece.embeddings for piece in embed_chunks(model, record, chunking, precision="fp32")]
+    rest = [piece.embeddings for piece in embed_chunks(model, record, chunking, precision="fp32", start=50)]
     assert all(np.array_equal(a, b) for a, b in zip(small, whole, strict=True))
     assert np.array_equal(np.concatenate(rest), whole[-1])
 

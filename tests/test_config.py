@@ -127,3 +127,11 @@ def test_settings_of_earlier_versions_are_read_with_a_warning_where_they_did_som
         path.write_text(json.dumps(load_config("penn").as_dict() | {"bank_renew": value}))
         assert stored_config(path) == load_config("penn")
         assert ("bank_renew to 3" in caplog.text) == bool(value)
+
+
+@pytest.mark.parametrize("options", [{"epochs": 2}, {"epochs": 2, "dataset": "folder"}])
+def test_a_configuration_is_built_once_from_the_merged_values(monkeypatch, options):
+    built, checks = [], Config.__post_init__
+    monkeypatch.setattr(Config, "__post_init__", lambda config: (built.append(1), checks(config)))
+    load_config("demo", **options)
+    assert len(built) == 1

@@ -144,7 +144,7 @@ def test_a_kill_before_the_finished_part_has_its_name_costs_nothing(kept, monkey
             embed()
     assert not list(folder.glob("*.npy"))
     direct = embed(None)
-    monkeypatch.setattr("mvf.chunks.Part.append", killed)
+    monkeypatch.setattr("mvf.chunks.EmbeddingFile.append", killed)
     np.testing.assert_array_equal(embed(), direct)
     assert not caplog.text
 

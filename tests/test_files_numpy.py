@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import resource
 import struct
 import tracemalloc
 import zipfile
@@ -9,10 +8,9 @@ import zlib
 import numpy as np
 import pytest
 
-from mvf import files
-from mvf.files import free_memory, read_npy, read_npz
+from mvf.files import read_npy, read_npz
 
-from .fuzz.harness import limits, npy_header, unfolding, zipped
+from .fuzz.harness import npy_header, unfolding, zipped
 
 
 @pytest.mark.parametrize("kind", ["f8", "f2", ">i4", "u1", "?"])
@@ -20,7 +18,7 @@ from .fuzz.harness import limits, npy_header, unfolding, zipped
 def test_arrays_come_back_as_they_were_saved(tmp_path, kind, shape):
     values = np.asfortranarray(np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(kind))
     np.save(tmp_path / "a.npy", values)
-    np.savez_compressed(tmp_path / "a.npz", a=values, b=values)
+    np.savez_compressed(tmp_path / "a.npz", a=values, b=values)  # zeros unfold a thousandfold and are honest
     for found in (read_npy(tmp_path / "a.npy"), *read_npz(tmp_path / "a.npz").values()):
         assert np.array_equal(found, values) and found.dtype == values.dtype and found.flags.writeable
 
@@ -31,7 +29,7 @@ def test_arrays_come_back_as_they_were_saved(tmp_path, kind, shape):
         (npy_header("(1000000000, 4)"), "are 32000000000 bytes, 16 follow"),
         (npy_header("(9223372036854775808,)"), "bytes, 16 follow"),
         (npy_header("(-1,)"), "its shape is"),
-        (npy_header("(2,)", "'O'"), "it holds objects"),
+        (npy_header("(2,)", "'O'"), "it holds object, not numbers"),
         (npy_header("(1,)", "'<U4'"), "it holds <U4, not numbers"),
         (npy_header("(1,)", "'<c16'"), "it holds complex128, not numbers"),
         (npy_header("(2,)", "-" * 3000 + "1"), "header is damaged"),
@@ -44,26 +42,6 @@ def test_a_header_that_lies_is_refused_before_memory_is_taken(tmp_path, data, re
         read_npy(tmp_path / "a.npy")
     (tmp_path / "a.npz").write_bytes(zipped({"a.npy": data}))
     with pytest.raises(ValueError, match=reason):
-        read_npz(tmp_path / "a.npz")
-
-
-def test_an_archive_that_unfolds_beyond_the_free_memory_is_refused_by_the_name_of_its_member(tmp_path, monkeypatch):
-    values = np.zeros((1000, 500))
-    np.savez_compressed(tmp_path / "a.npz", small=values[:100], large=values)
-    assert (tmp_path / "a.npz").stat().st_size < values.nbytes / 500
-    assert np.array_equal(read_npz(tmp_path / "a.npz")["large"], values), "zeros are honest, whatever their ratio"
-    monkeypatch.setattr(files, "free_memory", lambda: values.nbytes)
-    with pytest.raises(ValueError, match=r'"large\.npy" \(and what comes before it\) takes 0\.0 GB of memory'):
-        read_npz(tmp_path / "a.npz")
-    np.save(tmp_path / "a.npy", values)
-    with pytest.raises(ValueError, match=r"a\.npy is .*it takes 0\.0 GB of memory, of which 0\.0 GB are free"):
-        read_npy(tmp_path / "a.npy")
-
-
-def test_four_gigabytes_in_four_megabytes_are_refused_under_a_limit_of_three(tmp_path):
-    (tmp_path / "a.npz").write_bytes(unfolding("a.npy"))
-    wanted = r'"a\.npy" .* takes 4\.3 GB of memory, of which [0-3]\.\d GB are free'
-    with limits(), pytest.raises(ValueError, match=wanted):
         read_npz(tmp_path / "a.npz")
 
 
@@ -81,13 +59,6 @@ def test_a_member_that_unfolds_further_than_it_declares_takes_no_more_than_that(
     assert peak[0] < 4e6
 
 
-def test_a_member_packed_in_a_way_that_numpy_never_does_is_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_LZMA) as archive:
-        archive.writestr("a.npy", npy_header("(2,)"))
-    with pytest.raises(ValueError, match=r'"a\.npy" is compressed by method 14: use savez_compressed'):
-        read_npz(tmp_path / "a.npz")
-
-
 def test_a_damaged_member_is_found_by_its_sum(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.arange(100.0))
     data = bytearray((tmp_path / "a.npz").read_bytes())
@@ -95,16 +66,3 @@ def test_a_damaged_member_is_found_by_its_sum(tmp_path):
     (tmp_path / "a.npz").write_bytes(data)
     with pytest.raises(zipfile.BadZipFile, match="CRC-32"):
         read_npz(tmp_path / "a.npz")
-
-
-def test_the_free_memory_is_what_the_machine_and_the_limit_of_the_process_leave():
-    page = resource.getpagesize()
-    assert 1e7 < free_memory() < 1e14
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * page
-    resource.setrlimit(resource.RLIMIT_AS, (used + 10**8, before[1]))
-    try:
-        assert free_memory() <= 10**8
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -169,5 +169,5 @@ def test_a_layer_or_size_that_the_backbone_lacks(model, record, wrong, message):
 def test_no_frames_and_no_backbone_are_said(model):
     with pytest.raises(ValueError, match="noise has no frames"):
         attention_maps(model, VideoRecord("noise", "none", Noise(0)))
-    with pytest.raises(ValueError, match="need a model with a backbone"):
+    with pytest.raises(ValueError, match="came without a backbone"):
         attention_maps(MVFormer(Architecture(channels=8)), VideoRecord("noise", "none", Noise(1)))

@@ -16,7 +16,7 @@ import torch
 import mvf
 from bench.warped import warped
 from mvf import chunks, embedding
-from mvf.chunks import Chunking, Part, Shards
+from mvf.chunks import Chunking, EmbeddingFile, EmbeddingFolder
 from mvf.embedding import embed_to_file, fingerprint
 from mvf.files import clear_leftovers
 from mvf.models.backbone import Backbone
@@ -108,7 +108,7 @@ def test_videos_of_one_name_are_both_kept_and_both_gone_on_with(records, tmp_pat
     assert not np.array_equal(*wanted)
     assert_equal(embed(build(), videos, tmp_path), wanted)
     assert len(list(tmp_path.glob("*.npy"))) == 2
-    monkeypatch.setattr(Part, "append", None)  # nothing is embedded again
+    monkeypatch.setattr(EmbeddingFile, "append", None)  # nothing is embedded again
     assert_equal(embed(build(), videos, tmp_path), wanted)
     assert not caplog.text
 
@@ -146,14 +146,14 @@ def test_of_two_models_that_start_in_one_new_folder_the_second_is_refused(tmp_pa
     @contextmanager
     def slow(path):
         monkeypatch.setattr(chunks, "atomic", atomic)
-        seconds.append(pool.submit(Shards, tmp_path, "second", CHUNKING))
+        seconds.append(pool.submit(EmbeddingFolder, tmp_path, "second", CHUNKING))
         wait(seconds, timeout=0.5)
         with atomic(path) as temporary:
             yield temporary
 
     monkeypatch.setattr(chunks, "atomic", slow)
     with ThreadPoolExecutor(1) as pool:
-        Shards(tmp_path, "first", CHUNKING)
+        EmbeddingFolder(tmp_path, "first", CHUNKING)
     with pytest.raises(ValueError, match="another model"):
         seconds[0].result()
 
@@ -193,5 +193,5 @@ def stopped(call, really=True):
 
 
 def stop_after_one_piece(patch):
-    append = Part.append
-    patch.setattr(Part, "append", lambda part, piece: interrupted() if part.frames else append(part, piece))
+    append = EmbeddingFile.append
+    patch.setattr(EmbeddingFile, "append", lambda part, piece: interrupted() if part.frames else append(part, piece))

@@ -14,8 +14,8 @@ import torch
 
 import mvf
 from bench.warped import warped
-from mvf.chunks import Chunking, Piece, chunk_bounds, chunks_from, fused_pieces, seam_jumps, seam_summary
-from mvf.embedding import embed_pieces
+from mvf.chunks import Chunking, FusedChunk, boundary_changes, chunk_bounds, chunks_from, fuse_chunks
+from mvf.embedding import embed_chunks
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,11 +46,11 @@ def joined(pieces):
 
 @pytest.mark.parametrize("chunking", [Chunking(40), Chunking(40, 10), Chunking(**FADE), Chunking(40, 30, True, True)])
 def test_a_stream_goes_on_from_any_piece_to_the_same_bits(session, chunking):
-    pieces = list(embed_pieces(*session, chunking, precision="fp32"))
+    pieces = list(embed_chunks(*session, chunking, precision="fp32"))
     assert [p.start for p in pieces] == [0, *(p.stop for p in pieces[:-1])] and pieces[-1].stop == 150
     for index in {1, len(pieces) // 2, len(pieces) - 1}:
         piece = pieces[index]
-        rest = list(embed_pieces(*session, chunking, precision="fp32", start=piece.start))
+        rest = list(embed_chunks(*session, chunking, precision="fp32", start=piece.start))
         np.testing.assert_array_equal(joined(rest), joined(pieces[index:]))
         np.testing.assert_array_equal([p.disagreement for p in rest], [p.disagreement for p in pieces[index:]])
 
@@ -60,7 +60,7 @@ def test_a_fade_is_the_linear_cross_fade_of_the_two_chunks(session):
     tokens = torch.randn(60, 3, 16)
     with torch.no_grad():
         first, last = (model.fuse_tokens(t[None]).embeddings[0].numpy() for t in (tokens[:40], tokens[20:]))
-    found = joined(fused_pieces(model, iter([tokens]), 60, Chunking(**FADE)))
+    found = joined(fuse_chunks(model, iter([tokens]), 60, Chunking(**FADE)))
     share = np.arange(1, 21)[:, None] / 21
     mixed = (1 - share) * first[20:] + share * last[:20]
     wanted = np.concatenate([first[:20], mixed / np.linalg.norm(mixed, axis=1, keepdims=True), last[20:]])
@@ -85,8 +85,8 @@ def test_seams_of_a_clock_are_found_and_faded_away():
     length, tokens = 400, torch.zeros(400, 1, 1)
     seams = {}
     for chunking in (Chunking(100), Chunking(100, 50), Chunking(100, 50, True)):
-        pieces = list(fused_pieces(Clock(), iter(tokens.split(7)), length, chunking))
-        seams[chunking] = seam_jumps(joined(pieces), chunking, [p.disagreement for p in pieces[1:]])
+        pieces = list(fuse_chunks(Clock(), iter(tokens.split(7)), length, chunking))
+        seams[chunking] = boundary_changes(joined(pieces), chunking, [p.disagreement for p in pieces[1:]])
     cut, halves, faded = seams.values()
     step = 2 * np.sin(0.5 / 99)  # chord of one frame
     assert cut[0].jump == pytest.approx(2 * np.sin(0.5), rel=1e-4) and cut[0].ordinary == pytest.approx(step, rel=1e-3)
@@ -98,8 +98,8 @@ def test_seams_of_a_clock_are_found_and_faded_away():
 
 def test_one_clock_leaves_nothing_of_the_seams_of_a_clock():
     for chunking in (Chunking(100, 0, False, True), Chunking(100, 50, True, True)):
-        pieces = list(fused_pieces(Clock(), iter(torch.zeros(400, 1, 1).split(7)), 400, chunking))
-        for seam in seam_jumps(joined(pieces), chunking, [p.disagreement for p in pieces[1:]]):
+        pieces = list(fuse_chunks(Clock(), iter(torch.zeros(400, 1, 1).split(7)), 400, chunking))
+        for seam in boundary_changes(joined(pieces), chunking, [p.disagreement for p in pieces[1:]]):
             assert seam.peak == pytest.approx(2 * np.sin(0.5 / 399), rel=1e-2)
             assert seam.disagreement == (0 if chunking.overlap else pytest.approx(np.nan, nan_ok=True))
 
@@ -120,10 +120,9 @@ def test_with_one_clock_a_frame_has_the_time_of_the_whole_video(session):
 def test_seams_that_are_no_seams_look_ordinary():
     track = np.cumsum(np.random.default_rng(0).normal(size=(1000, 4)), axis=0)
     for chunking in (Chunking(100), Chunking(100, 60, True)):
-        found = seam_jumps(track, chunking)
+        found = boundary_changes(track, chunking)
         assert np.mean([s.jump / s.ordinary for s in found]) == pytest.approx(1, abs=0.2)
-    assert seam_jumps(track, Chunking(1000)) == []
-    assert seam_summary(found).startswith(f"{len(found)} seams")
+    assert boundary_changes(track, Chunking(1000)) == []
 
 
 def test_memory_does_not_grow_with_the_video():
@@ -137,8 +136,8 @@ def test_memory_does_not_grow_with_the_video():
 
     def peak(length):
         tracemalloc.start()
-        for piece in fused_pieces(Watched(), (torch.zeros(32, 3, 8) for _ in range(length // 32)), length, chunking):
-            assert isinstance(piece, Piece)
+        for piece in fuse_chunks(Watched(), (torch.zeros(32, 3, 8) for _ in range(length // 32)), length, chunking):
+            assert isinstance(piece, FusedChunk)
         return tracemalloc.get_traced_memory()[1], tracemalloc.stop()
 
     chunking = Chunking(256, 64, True)
@@ -161,7 +160,7 @@ def test_a_call_that_fails_leaves_gradients_on_and_the_model_in_its_mode(session
 def test_a_video_that_ends_early_is_named(session):
     model, _ = session
     with pytest.raises(ValueError, match="ended after 64 frames, 100 were counted"):
-        list(fused_pieces(model, iter([torch.zeros(64, 3, 16)]), 100, Chunking(80)))
+        list(fuse_chunks(model, iter([torch.zeros(64, 3, 16)]), 100, Chunking(80)))
 
 
 @pytest.mark.parametrize(
@@ -190,9 +189,9 @@ class StoppedError(Exception):
 
 def interrupt(monkeypatch, pieces):
     """Lets `pieces` pieces be noted, then writes half of one more and stops."""
-    from mvf.chunks import Part
+    from mvf.chunks import EmbeddingFile
 
-    append = Part.append
+    append = EmbeddingFile.append
 
     def once(part, piece):
         if part.frames and pieces == len(part.disagreement):
@@ -201,7 +200,7 @@ def interrupt(monkeypatch, pieces):
             raise StoppedError
         append(part, piece)
 
-    monkeypatch.setattr(Part, "append", once)
+    monkeypatch.setattr(EmbeddingFile, "append", once)
 
 
 def test_what_follows_the_noted_frames_is_written_over(session, tmp_path, monkeypatch):
@@ -237,17 +236,17 @@ import json, os, signal, sys
 import numpy as np, torch
 import mvf
 from bench.warped import warped
-from mvf.chunks import Part
+from mvf.chunks import EmbeddingFile
 out, pieces, config = sys.argv[1], int(sys.argv[2]), mvf.load_config("synthetic", **json.loads(sys.argv[3]))
 torch.manual_seed(0)
 model = mvf.build_model(config).eval()
 record = warped(mvf.data.find_config_videos(config, "val")[0], np.abs((np.arange(150) + 20) % 60 - 30))
-append = Part.append
+append = EmbeddingFile.append
 def dying(part, piece):
     append(part, piece)
     if len(part.disagreement) == pieces:
         os.kill(os.getpid(), signal.SIGKILL)
-Part.append = dying
+EmbeddingFile.append = dying
 mvf.embed(model, [record], out=out, precision="fp32", chunk=40, overlap=20, fade=True)
 """
 

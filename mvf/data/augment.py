@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,9 +52,9 @@ class Augmentation:
     """
 
     image_size: int
-    crop_area: tuple[float, float] = (0.8, 1.0)
+    crop_area: tuple[float, ...] = (0.8, 1.0)
     flip: float = 0.5
-    jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)
+    jitter: tuple[float, ...] = (0.8, 0.8, 0.8, 0.2)
     jitter_probability: float = 0.8
     blur_probability: float = 0.4
 
@@ -112,7 +114,13 @@ class _DrawnFrom(TorchFunctionMode):
         super().__init__()
         self.generator = generator
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         drawn = {"generator": self.generator} if function in self.DRAWS else {}
         return function(*args, **(kwargs or {}), **drawn)
 

@@ -82,7 +82,7 @@ def _of_action(videos: VideoList, action: str, split: str) -> VideoList:
     chosen = VideoList([record for record in videos if record.action == action])
     unreadable = videos.coverage.unreadable
     chosen.coverage = Coverage(len(chosen), len(chosen) + len(unreadable), unreadable)
-    chosen.action_assumed = getattr(videos, "action_assumed", False)
+    chosen.action_assumed = videos.action_assumed
     return chosen
 
 

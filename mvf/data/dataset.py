@@ -18,12 +18,14 @@ from mvf.data.sampling import Drawn, Sampler, Settings, find_sampler
 from mvf.data.video import VideoError
 
 CHUNK = 16  # source frames in memory at once
+Augment = Callable[[Tensor, int], Tensor]  # of uint8 frames (T, 3, H, W) and a seed, to float (T, 3, S, S)
 DRAWS = 100  # of frames, until enough of every view are valid
 
 
-def collate(clips: list[Clip] | list[RawClip]) -> Clip | RawClip:
-    """Joins clips of one video each into a batch."""
-    return type(clips[0]).stack(clips)
+def collate(clips: Sequence[Clip | RawClip]) -> Clip | RawClip:
+    """Joins clips of one video each, all of one kind, into a batch."""
+    raw = [clip for clip in clips if isinstance(clip, RawClip)]
+    return RawClip.stack(raw) if raw else Clip.stack([clip for clip in clips if isinstance(clip, Clip)])
 
 
 class FeatureStore(Protocol):
@@ -40,10 +42,11 @@ class Needs(Protocol):
 
     views: int
     sampler: str
+    labels: str
     fewest: int
 
 
-class VideoDataset(Dataset):
+class VideoDataset(Dataset["Clip | RawClip"]):
     """Clips of one video in V views, each a pure function of (seed, epoch, video, view).
 
     Items are asked for by `(epoch, index)`, so that any process, worker or resumed run draws the same clip. Without
@@ -77,7 +80,7 @@ class VideoDataset(Dataset):
         sampler: str = "views",
         fewest: int = 1,
         seed: int = 1,
-        augmentation: Callable[[Tensor, int], Tensor] | None = None,
+        augmentation: Augment | None = None,
         store: FeatureStore | None = None,
         raw_pixels: int = 0,
         **sampling: Any,
@@ -109,18 +112,22 @@ class VideoDataset(Dataset):
             action=torch.tensor([self.actions.index(record.action)]),
         )
         if self.store is not None:
-            return replace(clip, **self._features(index, frame_index, generator))
+            patches, cls = self._features(self.store, index, frame_index, generator)
+            return replace(clip, patches=patches, cls=cls)
         seeds = tuple(derive_seed(self.seed, epoch, record.name, view) for view in range(len(frame_index)))
-        video = self._video(record, frame_index, seeds)
-        if self.raw_pixels:
+        assert self.augmentation is not None  # there is no store
+        video = self._video(record, frame_index, seeds, self.augmentation)
+        if self.raw_pixels or isinstance(video, RawVideo):
             return RawClip(clip, (video,), self.augmentation)
         return replace(clip, frames=video.pixels[None])
 
-    def _video(self, record: VideoRecord, frame_index: Tensor, seeds: tuple[int, ...]) -> RawVideo | AugmentedVideo:
-        """Small frames as they are; large ones augmented piece by piece, so that they are never all in memory."""
+    def _video(
+        self, record: VideoRecord, frame_index: Tensor, seeds: tuple[int, ...], augmentation: Augment
+    ) -> RawVideo | AugmentedVideo:
+        """Small frames as they are; large ones augmented batch by batch, so that they are never all in memory."""
         distinct, slots = frame_index.unique(return_inverse=True)
         small: list[Tensor] = []
-        pieces: list[list[Tensor]] = [[] for _ in seeds]
+        augmented: list[list[Tensor]] = [[] for _ in seeds]
         for positions, frames in wanted_frames(record, distinct):
             if frames[0, 0].numel() <= self.raw_pixels:
                 small.append(frames)
@@ -128,20 +135,20 @@ class VideoDataset(Dataset):
             for view, seed in enumerate(seeds):
                 shown = torch.isin(positions, frame_index[view])
                 if shown.any():
-                    pieces[view].append(self.augmentation(frames[shown], seed))
+                    augmented[view].append(augmentation(frames[shown], seed))
         if small:
             return RawVideo(torch.cat(small), slots, seeds)
         own = [index.unique(return_inverse=True)[1] for index in frame_index]
-        return AugmentedVideo(torch.stack([torch.cat(piece)[slot] for piece, slot in zip(pieces, own)]))
+        return AugmentedVideo(torch.stack([torch.cat(frames)[slot] for frames, slot in zip(augmented, own)]))
 
-    def _features(self, index: int, frame_index: Tensor, generator: torch.Generator) -> dict[str, Tensor | None]:
-        stored = torch.randperm(self.store.views, generator=generator)[: len(frame_index)].tolist()
-        read = [self.store.read(index, view, frames) for view, frames in zip(stored, frame_index)]
-        patches, cls = zip(*read)
-        return {
-            "patches": torch.stack(patches)[None],
-            "cls": None if cls[0] is None else torch.stack(cls)[None],
-        }
+    def _features(
+        self, store: FeatureStore, index: int, frame_index: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Patches (1, V, T, P, C) and class tokens (1, V, T, C0), or None, each view from another stored one."""
+        stored = torch.randperm(store.views, generator=generator)[: len(frame_index)].tolist()
+        read = [store.read(index, view, frames) for view, frames in zip(stored, frame_index)]
+        cls = [tokens for _, tokens in read if tokens is not None]
+        return torch.stack([patches for patches, _ in read])[None], torch.stack(cls)[None] if cls else None
 
 
 def build_dataset(
@@ -231,7 +238,7 @@ class RawVideo:
     slots: Tensor
     seeds: tuple[int, ...]
 
-    def views(self, augmentation: Callable[[Tensor, int], Tensor], device: torch.device | str) -> Tensor:
+    def views(self, augmentation: Augment, device: torch.device | str) -> Tensor:
         """(V, T, 3, S, S) on `device`; padding repeats a frame, which is augmented once."""
         frames = self.frames.to(device, non_blocking=True)
         shown = []
@@ -255,7 +262,7 @@ class AugmentedVideo:
 
     pixels: Tensor
 
-    def views(self, augmentation: Callable[[Tensor, int], Tensor], device: torch.device | str) -> Tensor:
+    def views(self, augmentation: Augment, device: torch.device | str) -> Tensor:
         """(V, T, 3, S, S) on `device`; nothing is left to augment."""
         return self.pixels.to(device, non_blocking=True)
 
@@ -270,7 +277,7 @@ class RawClip:
 
     clip: Clip
     videos: tuple[RawVideo | AugmentedVideo, ...]
-    augmentation: Callable[[Tensor, int], Tensor]
+    augmentation: Augment
 
     @property
     def valid(self) -> Tensor:

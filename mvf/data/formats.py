@@ -11,19 +11,26 @@ import pickle
 import pickletools
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
+import google_crc32c
 import numpy as np
 import torch
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.proto import parse_length_prefixed
 
 from mvf.data.records import frame_slice
 from mvf.data.video import VideoError, decode_image, file_identity, remembered
 
+Order = Literal["A", "C", "F"]  # of the numbers of an array in memory
 ARRAYS = "biufcSU"  # kinds of dtype: numbers and text
 EXPANDED = 1 << 20  # numbers that a tensor may show although fewer are stored (`torch.Tensor.expand`)
 
@@ -48,7 +55,7 @@ def read_pickle(path: str | Path) -> Any:
 def _check_lengths(data: bytes) -> None:
     """Refuses what would make the unpickler take more memory than the file has: lengths, and places in its memo."""
     for operation, argument, _ in pickletools.genops(data):
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= argument <= len(data):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument not in range(len(data) + 1):
             raise ValueError(f"it stores a value at place {argument}")
 
 
@@ -114,13 +121,13 @@ def _empty_array(*_: Any) -> _Array:
     return _Array(0)
 
 
-def _array(data: bytes, kind: _Kind, shape: Sequence[int], order: str = "C", axes: Any = None) -> np.ndarray:
+def _array(data: bytes, kind: _Kind, shape: Sequence[int], order: Order = "C", axes: Any = None) -> np.ndarray:
     values = np.frombuffer(data, kind.dtype)
     return values.reshape(shape, order=order) if axes is None else values.reshape(shape).transpose(axes)
 
 
 def _scalar(kind: _Kind, data: bytes) -> np.generic:
-    return _array(data, kind, ())[()]
+    return _array(data, kind, ()).flat[0]
 
 
 # torch --------------------------------------------------------------------------------------------------------------
@@ -148,7 +155,7 @@ def _tensor(storage: torch.TypedStorage, offset: int, size: Sequence[int], strid
 
 
 # what plain containers, arrays and tensors are made of in every protocol, and what is called instead
-STAND_INS = MappingProxyType(
+STAND_INS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "builtins.set": set,
         "builtins.frozenset": frozenset,
@@ -172,17 +179,15 @@ OLDER_NAMES = MappingProxyType({"__builtin__": "builtins", "numpy.core": "numpy.
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Records of TFRecord shards, with their sums checked, read without TensorFlow.
+# Videos in TFRecord shards: a tf.train.SequenceExample with JPEG frames each, read without TensorFlow.
 #
-# A record is its length (8 bytes), the masked CRC-32C of that length (4), the data, and its masked CRC-32C (4);
+# The framing is read here because only TensorFlow reads it with its sums: a record is its length (8 bytes), the masked
+# CRC-32C of that length (4), the data, and its masked CRC-32C (4);
 # https://www.tensorflow.org/tutorials/load_data/tfrecord.
 
-HEADER, FOOTER = 12, 4
+HEADER, FOOTER = 12, 4  # bytes before and after the data of a record
 PROBLEMS = ("", "damaged", "cut short")
 WHOLE, DAMAGED, CUT = range(3)
-POLYNOMIAL = 0x82F63B78  # Castagnoli's, lowest bit first
-BEFORE = np.frombuffer(b"Td\x1fd", np.uint8)  # brings the register from 0 to all ones, where the sum starts
-LANE = 1024  # bytes
 
 
 @dataclass(frozen=True)
@@ -197,133 +202,63 @@ class Record:
 def read_records(path: Path) -> list[Record]:
     """The records of a shard, in order; the sums are checked once, which `$MVF_CACHE` remembers.
 
-    A shard that is cut short ends in a record that says so, and so does one with a damaged length, behind which nothing
-    can be found.
+    A shard that is cut short ends in a record that says so. So does a shard with a damaged length, because nothing can
+    be found after it.
 
     Raises:
         VideoError: when the file is not there.
     """
-    found = remembered(
-        f"{file_identity(path)}|records", lambda: np.array(list(_records(contents(path))), float).reshape(-1, 3)
-    )
+    found = remembered(f"{file_identity(path)}|records", lambda: np.array(list(_records(path)), float).reshape(-1, 3))
     return [Record(start, stop, PROBLEMS[state]) for start, stop, state in found.astype(int).tolist()]
 
 
-def contents(path: Path) -> np.ndarray:
-    """The bytes of a file; they stay on disk until they are looked at."""
-    return np.memmap(path, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
+def _records(path: Path) -> Iterator[tuple[int, int, int]]:
+    """First byte, end and state of every record; one record at a time is in memory."""
+    size, start = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while start < size or not size:
+            header = file.read(HEADER)
+            start = min(start + HEADER, size)
+            if len(header) < HEADER:
+                yield start, size, CUT
+                return
+            if not _matches(header[:8], header[8:]):
+                yield start, size, DAMAGED
+                return
+            stop = start + int.from_bytes(header[:8], "little")
+            if stop + FOOTER > size:
+                yield start, size, CUT
+                return
+            whole = _matches(file.read(stop - start), file.read(FOOTER))
+            yield start, stop, WHOLE if whole else DAMAGED
+            start = stop + FOOTER
 
 
-def crc32c(data: bytes | np.ndarray) -> int:
-    """CRC-32C of some bytes, at about 100 MB a second.
-
-    The bytes are cut into lanes whose remainders are found side by side, two bytes a step, and joined in pairs:
-    the remainder of A followed by B is that of A followed by zeros, xor that of B.
-
-    Example:
-        >>> hex(crc32c(b"123456789"))
-        '0xe3069283'
-    """
-    data = np.frombuffer(data, np.uint8)
-    lanes = np.zeros((-(-(len(data) + len(BEFORE)) // LANE), LANE), np.uint8)
-    lanes.reshape(-1)[len(lanes) * LANE - len(data) :] = data
-    lanes.reshape(-1)[-len(data) - len(BEFORE) :][: len(BEFORE)] = BEFORE
-    remainders = np.zeros(len(lanes), np.uint32)
-    for pair in np.ascontiguousarray(lanes.view("<u2").T):
-        remainders = _step(remainders ^ pair)
-    zeros = _lane_of_zeros()
-    while len(remainders) > 1:
-        if len(remainders) % 2:
-            remainders = np.append(np.uint32(0), remainders)
-        remainders = _apply(zeros, remainders[::2]) ^ remainders[1::2]
-        zeros = _apply(zeros, zeros)
-    return int(remainders[0]) ^ 0xFFFFFFFF
-
-
-def _records(data: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    size, start = len(data), 0
-    while start < size or not size:
-        header = data[start : start + HEADER].tobytes()
-        start = min(start + HEADER, size)
-        if len(header) < HEADER:
-            yield start, size, CUT
-            return
-        if not _matches(header[:8], header[8:]):
-            yield start, size, DAMAGED
-            return
-        stop = start + int.from_bytes(header[:8], "little")
-        if stop + FOOTER > size:
-            yield start, size, CUT
-            return
-        whole = _matches(data[start:stop], data[stop : stop + FOOTER].tobytes())
-        yield start, stop, WHOLE if whole else DAMAGED
-        start = stop + FOOTER
-
-
-def _matches(data: bytes | np.ndarray, stored: bytes) -> bool:
+def _matches(data: bytes, stored: bytes) -> bool:
     """Whether the stored sum, which is rotated and shifted, is that of the data."""
-    crc = crc32c(data)
+    crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF == int.from_bytes(stored, "little")
 
 
-def _step(registers: np.ndarray) -> np.ndarray:
-    """Two bytes further."""
-    return _table()[registers & 0xFFFF] ^ registers >> 16
-
-
-@cache
-def _table() -> np.ndarray:
-    """(65536,) what the lowest two bytes of a register become."""
-    table = np.arange(1 << 16, dtype=np.uint32)
-    for _ in range(16):
-        table = np.where(table & 1, table >> 1 ^ np.uint32(POLYNOMIAL), table >> 1)
-    return table
-
-
-@cache
-def _lane_of_zeros() -> np.ndarray:
-    """(32,) what each bit of a register becomes over a lane of zeros; a linear map."""
-    bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
-    for _ in range(LANE // 2):
-        bits = _step(bits)
-    return bits
-
-
-def _apply(linear: np.ndarray, registers: np.ndarray) -> np.ndarray:
-    chosen = registers[:, None] >> np.arange(32, dtype=np.uint32) & 1
-    return np.bitwise_xor.reduce(chosen * linear, axis=1)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Videos stored as tf.train.SequenceExample with JPEG frames, parsed without TensorFlow; frames are decoded lazily.
-#
-# Context: `name`. Lists: `video` (a JPEG a frame) and, optionally, `frame_labels` (an integer a frame). Format:
-# https://protobuf.dev/programming-guides/encoding and tensorflow/core/example/{example,feature}.proto.
-
-Span = tuple[int, int]  # first byte, and the one after the last
-VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
-CONTEXT, LISTS = 1, 2  # of SequenceExample
-KEY, VALUE = 1, 2  # of a map's entry
-BYTES_LIST, INT_LIST = 1, 3  # of Feature
-
-
-class JpegSpans:
-    """Frames that lie as image files within a larger file, all of one size.
+class RecordFrames:
+    """The JPEG frames of one record of a shard, all of one size; the record is read when frames are asked for.
 
     Args:
-        path: The larger file.
-        spans: First byte of every image, and the one after its last.
+        path: The shard.
+        record: Where its SequenceExample lies.
+        images: Number of images in it.
+        first: Bytes of the shard where the first image lies, as (start, stop); empty without images.
 
     Raises:
         VideoError: from every method that reads, naming the file and the frame.
     """
 
-    def __init__(self, path: Path, spans: list[Span]) -> None:
-        self.path, self.spans = path.absolute(), spans
+    def __init__(self, path: Path, record: Record, images: int, first: Sequence[tuple[int, int]]) -> None:
+        self.path, self.record, self.images, self._first = path.absolute(), record, images, list(first)
 
     @property
     def identity(self) -> str:
-        return f"{file_identity(self.path)}|{len(self.spans)} frames, the first at bytes {self.spans[:1]}"
+        return f"{file_identity(self.path)}|{self.images} frames, the first at bytes {self._first}"
 
     @cached_property
     def num_frames(self) -> int:
@@ -334,26 +269,30 @@ class JpegSpans:
         return self.num_frames
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
-        return self._read(self.spans[frame_slice(start, stop, step)])
+        return self._read(range(self.images)[frame_slice(start, stop, step)])
 
     def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
-        """Images at these positions; no others are read."""
-        return self._read(self.spans[position] for position in positions)
+        """Frames at these positions; no others are decoded."""
+        return self._read(positions)
 
-    def _read(self, spans: Iterable[Span]) -> Iterator[np.ndarray]:
+    def _read(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
         size = None
-        with self.path.open("rb") as file:
-            for first, end in spans:
-                file.seek(first)
-                picture = decode_image(file.read(end - first))
-                if picture is None:
-                    raise VideoError(f"cannot read {self.path}: no image, or a damaged one, at byte {first}")
-                size = size or picture.shape
-                if picture.shape != size:
-                    raise VideoError(
-                        f"cannot use {self.path}: the image at byte {first} is {picture.shape}, not {size}"
-                    )
-                yield picture
+        images = self._images()
+        for position in positions:
+            picture = decode_image(images[position])
+            where = f"image {position} of the record at byte {self.record.start}"
+            if picture is None:
+                raise VideoError(f"cannot read {self.path}: {where} is no image, or a damaged one")
+            size = size or picture.shape
+            if picture.shape != size:
+                raise VideoError(f"cannot use {self.path}: {where} is {picture.shape}, not {size}")
+            yield picture
+
+    def _images(self) -> list[bytes]:
+        try:
+            return _images(_feature_lists(_parse(_read_bytes(self.path, self.record)))["video"])
+        except (DecodeError, KeyError, IndexError, OSError) as error:
+            raise VideoError(f"cannot read {self.path}: it changed while it was in use ({error})") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -361,102 +300,110 @@ class SequenceExample:
     """One video of a shard.
 
     Attributes:
-        name: Its name; of a record too damaged to tell, that of the shard and the place in it.
+        name: Its name; of a record too damaged to tell, that of the shard and the number of the record.
         labels: (n,) an integer a frame; None without labels.
-        frames: The source of the frames; None where `problem` says why it cannot be used.
-        problem: Empty where all is well.
+        frames: The source of the frames; None where `problem` says why they cannot be used.
+        problem: Empty where the record can be used.
     """
 
     name: str
     labels: np.ndarray | None = None
-    frames: JpegSpans | None = None
+    frames: RecordFrames | None = None
     problem: str = ""
 
 
 def read_examples(path: Path) -> list[SequenceExample]:
-    """The videos of a TFRecord shard, in order; a damaged record, and the place where the shard is cut, say so."""
-    data = memoryview(contents(path))
-    return [_example(path, data, number, record) for number, record in enumerate(read_records(path))]
+    """The videos of a TFRecord shard, in order; a record that is damaged or cut short says so in its `problem`."""
+    return [_example(path, number, record) for number, record in enumerate(read_records(path))]
 
 
-def _example(path: Path, data: memoryview, number: int, record: Record) -> SequenceExample:
-    where = f"{path.name}, record {number}"
-    name, problem = where, record.problem and f"{where}: the shard is {record.problem} there"
+def _example(path: Path, number: int, record: Record) -> SequenceExample:
+    where, data = f"{path.name}, record {number}", _read_bytes(path, record)
+    if record.problem:
+        return SequenceExample(_start_name(data) or where, problem=f"{where}: the shard is {record.problem} there")
+    name = where
     try:
-        message = (record.start, record.stop)
-        name = _name(data, _find(data, message, CONTEXT)) or where
-        if problem:
-            return SequenceExample(name, problem=problem)
-        lists = _map(data, _find(data, message, LISTS))
-        spans = [_find(data, _find(data, frame, BYTES_LIST), 1) for frame in _all(data, lists["video"], 1)]
-        return SequenceExample(name, _labels(data, lists.get("frame_labels")), JpegSpans(path, spans))
-    except (ValueError, KeyError, StopIteration) as error:
-        return SequenceExample(name, problem=problem or f"{where} is no SequenceExample with name and video: {error!r}")
+        example = _parse(data)
+        name = _name(example.context) or where
+        lists = _feature_lists(example)
+        images, labels = _images(lists["video"]), _labels(lists.get("frame_labels", ()))
+    except (ValueError, KeyError, IndexError, DecodeError) as error:
+        return SequenceExample(name, problem=f"{where} is no SequenceExample with name and video: {error!r}")
+    first = [record.start + data.index(image) for image in images[:1]]
+    spans = [(start, start + len(image)) for start, image in zip(first, images)]
+    return SequenceExample(name, labels, RecordFrames(path, record, len(images), spans))
 
 
-def _name(data: memoryview, context: Span) -> str:
-    first, end = _find(data, _find(data, _map(data, context)["name"], BYTES_LIST), 1)
-    return bytes(data[first:end]).decode()
+def _read_bytes(path: Path, record: Record) -> bytes:
+    with path.open("rb") as file:
+        file.seek(record.start)
+        return file.read(record.stop - record.start)
 
 
-def _labels(data: memoryview, listed: Span | None) -> np.ndarray | None:
-    if listed is None:
-        return None
-    values = []
-    for feature in _all(data, listed, 1):
-        for first, end in _all(data, _find(data, feature, INT_LIST), 1):  # packed or single: the same bytes
-            while first < end:
-                value, first = _varint(data, first, end)
-                values.append(value - (value >> 63 << 64))
+# tf.train.SequenceExample ---------------------------------------------------------------------------------------------
+
+# What is read of tensorflow/core/example/{example,feature}.proto: for each message its fields with number, type and
+# whether they repeat. A map is a list of entries with key and value. Context: `name`. Lists: `video` (a JPEG a frame)
+# and, optionally, `frame_labels` (an integer a frame).
+MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
+    "BytesList": {"value": (1, "bytes", True)},
+    "Int64List": {"value": (1, "int64", True)},
+    "Feature": {"bytes_list": (1, "BytesList", False), "int64_list": (3, "Int64List", False)},
+    "FeatureEntry": {"key": (1, "string", False), "value": (2, "Feature", False)},
+    "Features": {"feature": (1, "FeatureEntry", True)},
+    "FeatureList": {"feature": (1, "Feature", True)},
+    "FeatureListEntry": {"key": (1, "string", False), "value": (2, "FeatureList", False)},
+    "FeatureLists": {"feature_list": (1, "FeatureListEntry", True)},
+    "SequenceExample": {"context": (1, "Features", False), "feature_lists": (2, "FeatureLists", False)},
+}
+
+
+@cache
+def _message(name: str) -> Any:
+    """The class of a message, from a pool of its own, so that TensorFlow may be loaded too."""
+    file = FileDescriptorProto(name="sequence_example.proto", package="mvf", syntax="proto3")
+    for message, fields in MESSAGES.items():
+        described = file.message_type.add(name=message)
+        for field, (number, kind, repeats) in fields.items():
+            label = FieldDescriptorProto.LABEL_REPEATED if repeats else FieldDescriptorProto.LABEL_OPTIONAL
+            if kind in MESSAGES:
+                described.field.add(name=field, number=number, label=label, type_name=f".mvf.{kind}")
+            else:
+                plain = FieldDescriptorProto.Type.Value(f"TYPE_{kind.upper()}")
+                described.field.add(name=field, number=number, label=label, type=plain)
+    pool = DescriptorPool()
+    pool.Add(file)
+    return GetMessageClass(pool.FindMessageTypeByName(f"mvf.{name}"))
+
+
+def _parse(data: bytes) -> Any:
+    return _message("SequenceExample").FromString(data)
+
+
+def _start_name(data: bytes) -> str:
+    """The name in the context, with which the data of a whole or damaged example begin; empty where there is none."""
+    try:
+        return _name(parse_length_prefixed(_message("Features"), io.BytesIO(data[1:]))) if data[:1] == b"\n" else ""
+    except (ValueError, KeyError, IndexError, DecodeError):
+        return ""
+
+
+def _name(context: Any) -> str:
+    return {entry.key: entry.value for entry in context.feature}["name"].bytes_list.value[0].decode()
+
+
+def _feature_lists(example: Any) -> dict[str, Any]:
+    return {entry.key: entry.value.feature for entry in example.feature_lists.feature_list}
+
+
+def _images(features: Iterable[Any]) -> list[bytes]:
+    return [feature.bytes_list.value[0] for feature in features]
+
+
+def _labels(features: Iterable[Any]) -> np.ndarray | None:
+    values: list[int] = []
+    for feature in features:
+        if not feature.HasField("int64_list"):
+            raise ValueError("frame_labels must be integers")
+        values += feature.int64_list.value
     return np.array(values, dtype=np.int64) if values else None
-
-
-# protocol buffers ---------------------------------------------------------------------------------------------------
-
-
-def _map(data: memoryview, message: Span) -> dict[str, Span]:
-    """The values of a message whose field 1 is a map from text."""
-    found = {}
-    for entry in _all(data, message, 1):
-        first, end = _find(data, entry, KEY)
-        found[bytes(data[first:end]).decode()] = _find(data, entry, VALUE)
-    return found
-
-
-def _find(data: memoryview, message: Span, number: int) -> Span:
-    return next(_all(data, message, number))
-
-
-def _all(data: memoryview, message: Span, number: int) -> Iterator[Span]:
-    return (span for field, span in _fields(data, message) if field == number)
-
-
-def _fields(data: memoryview, message: Span) -> Iterator[tuple[int, Span]]:
-    """The number and the place of every field of a message."""
-    start, stop = message
-    while start < stop:
-        key, start = _varint(data, start, stop)
-        kind = key & 7
-        if kind == BYTES:
-            length, start = _varint(data, start, stop)
-            end = start + length
-        elif kind == VARINT:
-            end = _varint(data, start, stop)[1]
-        elif kind in (EIGHT_BYTES, FOUR_BYTES):
-            end = start + (8 if kind == EIGHT_BYTES else 4)
-        else:
-            raise ValueError(f"unknown wire type {kind} at byte {start}")
-        if end > stop:
-            raise ValueError(f"a field at byte {start} reaches beyond its message")
-        yield key >> 3, (start, end)
-        start = end
-
-
-def _varint(data: memoryview, start: int, stop: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, lowest first, of which 64 bits count, and the byte after it."""
-    value = 0
-    for place, byte in enumerate(data[start : min(start + 10, stop)]):
-        value |= (byte & 127) << 7 * place
-        if byte < 128:
-            return value & (1 << 64) - 1, start + place + 1
-    raise ValueError(f"a number at byte {start} has no end")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
@@ -19,9 +19,16 @@ from mvf.data.records import Coverage, FrameSource, VideoList, VideoRecord
 from mvf.data.video import VideoError
 
 SHOWN = 10  # videos named at most; `Coverage.unreadable` has all
-Named = TypeVar("Named")
 
 logger = logging.getLogger(__name__)
+
+
+class _HasName(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=_HasName)
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,8 @@ def collect(listed: Sequence[Listed]) -> VideoList:
     Every video is decoded once, several at a time; `$MVF_CACHE` remembers its number of frames. Of videos with the
     same name the first that can be used is used.
     """
-    records, unreadable = {}, {}
+    records: dict[str, VideoRecord] = {}
+    unreadable: dict[str, str] = {}
     times = Counter(video.name for video in listed)
     for video, source in zip(listed, _open_all(listed)):
         try:

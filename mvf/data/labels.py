@@ -7,11 +7,13 @@ number from the frames (`mvf.data.labels`); where they are no labels at all the 
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -19,6 +21,9 @@ import numpy as np
 from mvf.data.records import FrameSource, VideoRecord, frame_slice, pick_frames
 from mvf.data.video import ImageFolder, VideoError, VideoFile, image_files, read_image
 from mvf.files import read_npy
+
+if TYPE_CHECKING:
+    from _csv import Reader as CsvReader
 
 Source = VideoFile | ImageFolder
 TABLES = (".csv", ".npy")
@@ -38,24 +43,42 @@ def read_phases(name: str, text: str, folder: Path, source: Source) -> np.ndarra
         ValueError: naming the video, the value found and the value wanted.
     """
     if text.lower().endswith(TABLES):
-        phases = _frame_phases(name, read_table(name, folder / text), source.num_source_frames)
+        phases = read_frame_phases(name, folder / text)
+        if len(phases) != source.num_source_frames:
+            found = f"phases have shape {phases.shape}, but the video has {source.num_source_frames} frames"
+            raise ValueError(f"{name}: {found}")
     else:
-        phases = phases_from_starts(name, _starts(name, text), source.num_source_frames)
+        phases = phases_from_starts(name, parse_starts(name, text), source.num_source_frames)
     return phases[source.source_index]
 
 
+def parse_starts(name: str, text: str) -> list[int]:
+    """First frame of every phase, each later than the one before, from text like `0;34;58`.
+
+    Raises:
+        ValueError: naming the video, when the text is anything else.
+    """
+    try:
+        starts = [int(part) for part in text.strip("; ").split(";")]
+    except ValueError:
+        raise ValueError(
+            f'{name}: phases "{text}" are neither first frames like 0;34;58 nor the path of a .csv or .npy'
+        ) from None
+    if starts[0] < 0:
+        raise ValueError(f"{name}: a phase starts at frame {starts[0]}; first frames of phases must be 0 or more")
+    if any(start <= before for before, start in zip(starts, starts[1:])):
+        raise ValueError(f"{name}: phases start at {starts}; every start must be later than the one before")
+    return starts
+
+
 def phases_from_starts(name: str, starts: Sequence[int], num_frames: int) -> np.ndarray:
-    """(num_frames,) phases from the first frame of every phase; frames before the first are unlabelled.
+    """(num_frames,) phases from the growing first frames of all phases; frames before the first are unlabelled.
 
     Example:
         >>> phases_from_starts("squat", [1, 3], 5).tolist()
         [-1, 0, 0, 1, 1]
     """
-    for before, start in zip([-1, *starts], starts):
-        if start < 0:
-            raise ValueError(f"{name}: a phase starts at frame {start}; first frames of phases must be 0 or more")
-        if start <= before:
-            raise ValueError(f"{name}: phases start at {list(starts)}; every start must be later than the one before")
+    for start in starts:
         if start >= num_frames:
             raise ValueError(f"{name}: a phase starts at frame {start}, but the video has only {num_frames} frames")
     return np.searchsorted(np.asarray(starts), np.arange(num_frames), side="right") - 1
@@ -87,7 +110,7 @@ def check_phases(name: str, values: Any, num_phases: int = 0) -> np.ndarray:
         if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "iuf":
             found = f"{values.dtype} {values.shape}"
             raise ValueError(f"{name}: its labels are {found}, wanted one integer a frame, at least 2")
-        phases = whole_phases(name, values)
+        phases = _whole_phases(name, values)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors of kinds that numpy lacks
         reason = str(error) if str(error).startswith(f"{name}: ") else f"{name}: its labels are no numbers: {error}"
         raise VideoError(reason) from None
@@ -145,30 +168,59 @@ def read_table(name: str, path: Path) -> np.ndarray:
         raise ValueError(f"{name}: cannot read numbers from {path}: {error}") from None
 
 
-def _starts(name: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.strip("; ").split(";")]
-    except ValueError:
-        raise ValueError(
-            f'{name}: phases "{text}" are neither first frames like 0;34;58 nor the path of a .csv or .npy'
-        ) from None
+def read_frame_phases(name: str, path: Path) -> np.ndarray:
+    """(n,) phase of every frame, -1 where unlabelled, from a .csv or .npy of one number a frame.
 
-
-def _frame_phases(name: str, values: np.ndarray, num_frames: int) -> np.ndarray:
+    Raises:
+        ValueError: naming the video, when the file holds anything else.
+    """
+    values = read_table(name, path)
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-    if values.shape != (num_frames,):
-        raise ValueError(f"{name}: phases have shape {values.shape}, but the video has {num_frames} frames")
-    return whole_phases(name, values)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"{name}: phases in {path} have shape {values.shape}, wanted one number a frame")
+    return _whole_phases(name, values)
 
 
-def whole_phases(name: str, values: np.ndarray) -> np.ndarray:
-    """Numbers as integers; raises ValueError where one is no phase and not -1."""
+def _whole_phases(name: str, values: np.ndarray) -> np.ndarray:
+    """The numbers as integers; raises ValueError where one is neither a phase nor -1."""
     wrong = np.flatnonzero((values != np.round(values)) | (values < -1) | (values >= LARGEST))
     if len(wrong):
         raise ValueError(
-            f"{name}: phase {values[wrong[0]]:g} at frame {wrong[0]}; phases are 0, 1, ..., or -1 for unlabelled"
+            f"{name}: phase {values[wrong[0]]:g} at frame {wrong[0]}; phases are whole: 0, 1, ..., or -1 for unlabelled"
         )
     return values.astype(np.int64)
+
+
+def read_csv(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """The columns of a table, and for each of its rows the number of its line and the text of its cells by column.
+
+    Space around names and cells is removed. Cells that a short line lacks are left out.
+
+    Raises:
+        ValueError: naming the file, when it is no CSV in UTF-8 or has a column twice; also while rows are read, when a
+            line has more cells than columns.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(io.StringIO(file.read(), newline=""), skipinitialspace=True)
+        columns = [name.strip() for name in next(reader, [])]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no table in UTF-8 ({error}): save it as CSV, UTF-8") from None
+    for name in filter(None, columns):
+        if columns.count(name) > 1:
+            raise ValueError(f"{path} has the column {name} {columns.count(name)} times; keep one")
+    return columns, _csv_rows(path, columns, reader)
+
+
+def _csv_rows(path: Path, columns: Sequence[str], reader: CsvReader) -> Iterator[tuple[int, dict[str, str]]]:
+    try:
+        for cells in filter(None, reader):
+            if len(cells) > len(columns):
+                found = f"{path}, line {reader.line_num}: more cells than columns"
+                raise ValueError(f"{found}; quote text that holds commas")
+            yield reader.line_num, dict(zip(columns, map(str.strip, cells)))
+    except csv.Error as error:
+        raise ValueError(f"{path} is no table in UTF-8 ({error}): save it as CSV, UTF-8") from None
 
 
 def _is_header(lines: list[str]) -> bool:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import tee
+from itertools import islice, tee
 from typing import TypeVar
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from mvf.clip import Clip, phase_runs
 from mvf.config import Config
 from mvf.data import VideoList
 from mvf.data.augment import derive_seed
-from mvf.data.dataset import RawClip, VideoDataset, collate, draw_clip
+from mvf.data.dataset import Needs, RawClip, VideoDataset, collate, draw_clip
 from mvf.data.sampling import Settings, action_batches, find_sampler, random_batches
 from mvf.device import is_main_process, world_size
 
@@ -42,7 +41,7 @@ def epoch_batches(
 
 def load_batches(
     dataset: VideoDataset, plans: Iterable[Plan], workers: int, device: torch.device
-) -> Iterator[tuple[Plan, Clip | RawClip]]:
+) -> Generator[tuple[Plan, Clip | RawClip], None, None]:
     """The batches of `plans`, made ahead: by worker processes, or without any by a thread of this process.
 
     A plan is asked for when its batch is about to be made, without workers in that thread. Close it (or run it to its
@@ -51,9 +50,16 @@ def load_batches(
     on_gpu = device.type == "cuda"
     if workers:
         own = torch.Generator()  # else the loader would draw from the generator of dropout
-        settings = {"collate_fn": collate, "num_workers": workers, "pin_memory": on_gpu, "generator": own}
         plans, sent = tee(plans)
-        yield from zip(plans, _from_workers(DataLoader(dataset, batch_sampler=sent, **settings)))
+        loader = DataLoader(
+            dataset,
+            batch_sampler=sent,
+            collate_fn=collate,
+            num_workers=workers,
+            pin_memory=on_gpu,
+            generator=own,
+        )
+        yield from zip(plans, _from_workers(loader))
         return
     made = ((plan, collate([dataset[item] for item in plan])) for plan in plans)
     with closing(read_ahead(((plan, clip.pin_memory()) for plan, clip in made) if on_gpu else made)) as ahead:
@@ -74,21 +80,20 @@ def _from_workers(batches: Iterable[Item]) -> Iterator[Item]:
         raise
 
 
-def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
+def read_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
     """The items, each made in a thread while the one before it is used; so two are in memory at once, never more.
 
     What making an item raises is raised where it is asked for. In the thread torch computes with one thread: with more,
     two sets of threads would wait for each other on the same cores.
     """
-    source, end, threads = iter(items), object(), torch.get_num_threads()
+    source, threads = iter(items), torch.get_num_threads()
     with ThreadPoolExecutor(1, "read_ahead", initializer=_use_one_thread) as pool:
         pool.submit(int).result()
         torch.set_num_threads(threads)  # what the pool's thread asked for would be that of threads to come
-        ahead = pool.submit(next, source, end)
-        while (item := ahead.result()) is not end:
-            ahead = pool.submit(next, source, end)
-            yield item
-            del item  # before the next one is waited for
+        ahead = pool.submit(list, islice(source, 1))
+        while made := ahead.result():
+            ahead = pool.submit(list, islice(source, 1))
+            yield made.pop()  # nothing here holds it while the next one is waited for
 
 
 def _use_one_thread() -> None:
@@ -96,10 +101,10 @@ def _use_one_thread() -> None:
     torch.get_num_threads()  # torch sets a thread up at its first use: now, or it would take the number restored later
 
 
-def check_supervision(loss: nn.Module, records: VideoList, config: Config) -> None:
+def check_supervision(loss: Needs, records: VideoList, config: Config) -> None:
     """Refuses data that do not have what an objective needs: labels, pairs, numbers of frames."""
     if "phase" in loss.labels or "frame" in loss.labels:
-        without = [record.name for record in records if record.phases is None or not phase_runs(record.phases)]
+        without = [record.name for record in records if record.phases is None or not phase_runs(record.phases.tolist())]
         if without:
             raise ValueError(
                 f'objective "{config.objective}" needs {loss.labels} labels, and {len(without)} of {len(records)} '

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -126,16 +126,24 @@ class Coverage:
     expected: int
     unreadable: dict[str, str] = field(default_factory=dict)
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         return {"found": self.found, "expected": self.expected, "unreadable": dict(self.unreadable)}
 
 
-class VideoList(list):
-    """A list of `VideoRecord` that remembers what was left out."""
+class VideoList(list[VideoRecord]):
+    """A list of `VideoRecord` that remembers what was left out.
 
-    def __init__(self, records, coverage: Coverage | None = None) -> None:
+    Attributes:
+        coverage: How much of the split was found.
+        action_assumed: True where no action is given, so that all videos are taken for one action.
+    """
+
+    def __init__(
+        self, records: Iterable[VideoRecord], coverage: Coverage | None = None, action_assumed: bool = False
+    ) -> None:
         super().__init__(records)
         self.coverage = coverage or Coverage(found=len(self), expected=len(self))
+        self.action_assumed = action_assumed
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -272,7 +272,7 @@ def draw_phase(
         ValueError: without phases of at least 3 frames.
     """
     check_lengths(num_frames=num_frames, length=length)
-    runs = [] if phases is None else phase_runs(phases)
+    runs = [] if phases is None else phase_runs(phases.tolist())
     if not runs or length < SHORTEST_RUN:
         found = "no labels" if phases is None else f"{len(runs)} such phases"
         raise ValueError(

@@ -96,8 +96,8 @@ class VideoFile:
     def _source_identity(self) -> str:
         return file_identity(self.path)
 
-    def _decoded(self, *start: float) -> Iterator[DecodedFrame]:
-        return _decode(self.path, *start)
+    def _decoded(self) -> Iterator[DecodedFrame]:
+        return _decode(self.path)
 
 
 class ImageFolder:
@@ -196,11 +196,11 @@ def _decode(path: Path, start: float = 0.0) -> Iterator[DecodedFrame]:
             raise VideoError(f"cannot read {path}: the file is empty (0 bytes)")
         with av.open(str(path), metadata_errors="ignore") as container:
             stream = container.streams.best("video")
-            if stream is None:
+            if not isinstance(stream, av.VideoStream):
                 raise VideoError(f"cannot read {path}: it holds no video stream")
             aspect = float(stream.sample_aspect_ratio or 1)
             origin = (container.start_time or 0) / av.time_base
-            if start > 0:
+            if start > 0 and stream.time_base:
                 container.seek(int((origin + start) / stream.time_base), stream=stream)
             for packet in container.demux(stream):
                 if packet.is_corrupt:
@@ -219,7 +219,7 @@ def _decode(path: Path, start: float = 0.0) -> Iterator[DecodedFrame]:
 
 
 def _upright(frame: av.VideoFrame, aspect: float, reformatter: VideoReformatter) -> np.ndarray:
-    picture = reformatter.reformat(frame, format="rgb24").to_ndarray()
+    picture: np.ndarray = reformatter.reformat(frame, format="rgb24").to_ndarray()
     width = max(1, round(frame.width * aspect))
     if width != frame.width:
         picture = cv2.resize(picture, (width, frame.height), interpolation=cv2.INTER_LINEAR)
@@ -407,7 +407,7 @@ class Excerpt(VideoFile):
     def _from_before(self) -> Iterator[DecodedFrame]:
         """Frames from somewhere before the range on; from the start of the file where seeking fails."""
         for begin in (self.start - RUN_UP, 0.0):
-            frames = super()._decoded(begin)
+            frames = _decode(self.path, begin)
             first = next(frames, None)
             if first is None or begin > 0 and not first[2] <= self.start:
                 continue

@@ -15,10 +15,10 @@ from mvf.chunks import chunk_bounds
 from mvf.config import Config
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
-from mvf.embedding import EmbeddedVideo, evaluating, pool_features, video_features
+from mvf.embedding import EmbeddedVideo, backbone_of, evaluating, pool_features, video_features
 from mvf.evaluation.scoring import Rounds
 from mvf.models import build_model
-from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
+from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 PERMUTATIONS = 5
 WINDOWS = 3
@@ -56,7 +56,7 @@ def sine_table(times: np.ndarray, width: int) -> np.ndarray:
     return unit(np.where(channel % 2 == 0, np.sin(angle), np.cos(angle)))
 
 
-def position_clock(training_frames: int, width: int, chunk: int = 1000, model: MVFormer | None = None) -> Clock:
+def position_clock(training_frames: int, width: int, chunk: int = 1000, model: FrameEmbedder | None = None) -> Clock:
     """`position_only`: the table a model adds when it evaluates, stretched to 0..T0-1, anew in every chunk.
 
     Args:
@@ -115,16 +115,16 @@ def backbone_motion(mean: np.ndarray) -> np.ndarray:
     return np.concatenate([mean, *steps], axis=1)
 
 
-def untrained_model(config: Config, model: MVFormer | ModelPerAction) -> MVFormer:
+def untrained_model(config: Config, model: FrameEmbedder) -> MVFormer:
     """The same model before training: initialised as training does it, on the pretrained backbone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        untrained = build_model(config, backbone=model.backbone.before_training())
+        untrained = build_model(config, backbone=backbone_of(model).before_training())
     return untrained.to(next(model.parameters()).device).eval()
 
 
 def embed_controls(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     untrained: MVFormer,
     records: Sequence[VideoRecord],
     config: Config,
@@ -146,7 +146,7 @@ def embed_controls(
     controls, chunk = Controls(), config.chunk
     with torch.inference_mode(), evaluating(model), evaluating(untrained):
         for record in tqdm(records, unit="video", desc="controls", disable=len(records) < 2):
-            trained = model_of(model, record.action)
+            trained = model.of(record.action)
             features = before = video_features(trained, record, cache, config.precision)
             if untrained.backbone is not trained.backbone:
                 before = video_features(untrained, record, None, config.precision)
@@ -192,7 +192,11 @@ def _fuse_shuffled(model: MVFormer, tokens: Tensor, name: str, chunk: int) -> li
 
 
 def _add(
-    rounds_of: dict[str, Rounds], record: VideoRecord, name: str, embeddings: list, crops: list | None = None
+    rounds_of: dict[str, Rounds],
+    record: VideoRecord,
+    name: str,
+    embeddings: Sequence[np.ndarray] | np.ndarray,
+    crops: Sequence[slice] | None = None,
 ) -> None:
     """Appends one video to every round of control `name`."""
     rounds = rounds_of.setdefault(name, [[] for _ in embeddings])

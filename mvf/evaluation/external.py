@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mvf.config import Config, load_config, nearest
-from mvf.data.labels import read_table, whole_phases
+from mvf.data.labels import parse_starts, read_csv, read_frame_phases
 from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.protocol import NEEDS_MODEL, clocks_of, grouped
 from mvf.evaluation.report import score_report
@@ -123,23 +122,18 @@ def read_labels(path: str | Path) -> list[VideoLabels]:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path} does not exist: give a .csv with the columns name, split, action, phases")
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no table in UTF-8 ({error}): save it as CSV, UTF-8") from None
-    columns = set(rows[0]) if rows else set()
+    columns, rows = read_csv(path)
     key = "name" if "name" in columns else "path"
     wanted = {key, "frame", "phase"} if "frame" in columns else {key, "phases"}
-    if missing := wanted - columns:
+    if missing := wanted.difference(columns):
         raise ValueError(
             f"{path} needs the columns name (or path) and phases, or name, frame and phase; "
-            f"missing: {', '.join(sorted(missing))}; found: {', '.join(sorted(map(str, columns))) or 'no rows'}"
+            f"missing: {', '.join(sorted(missing))}; found: {', '.join(columns) or 'nothing'}"
         )
     videos: dict[str, VideoLabels] = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         try:
-            _read_row(row, row[key], videos, path.parent)
+            _read_row({name: row.get(name, "") for name in columns}, row.get(key, ""), videos, path.parent)
         except (ValueError, TypeError, OSError) as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
     return list(videos.values())
@@ -179,7 +173,7 @@ def _check_embeddings(path: Path, name: str, array: np.ndarray) -> None:
 
 
 def _read_row(row: Mapping[str, str], name: str, videos: dict[str, VideoLabels], folder: Path) -> None:
-    split, action = (row.get("split") or "").strip(), (row.get("action") or "action").strip()
+    split, action = row.get("split", ""), row.get("action") or "action"
     if split and split not in SPLITS:
         raise ValueError(f'unknown split "{split}"; {nearest(split, SPLITS)}')
     video = videos.get(name)
@@ -187,28 +181,26 @@ def _read_row(row: Mapping[str, str], name: str, videos: dict[str, VideoLabels],
         if video is not None:
             raise ValueError(f'video "{name}" is listed twice')
         videos[name] = video = VideoLabels(name, split, action)
-        _read_phases(video, (row["phases"] or "").strip(), folder)
+        _read_phases(video, row["phases"], folder)
         return
+    phases = {} if video is None or video.phases is None else video.phases
     if video is None:
-        video = videos[name] = VideoLabels(name, split, action, phases={})
+        video = videos[name] = VideoLabels(name, split, action, phases=phases)
     frame, phase = int(row["frame"]), _checked_phase(int(row["phase"]))
     if (video.split, video.action) != (split, action):
         raise ValueError(f'video "{name}" has split and action {split, action}, before {video.split, video.action}')
-    if frame in video.phases:
+    if frame in phases:
         raise ValueError(f'frame {frame} of video "{name}" is listed twice')
-    video.phases[frame] = phase
+    phases[frame] = phase
 
 
 def _read_phases(video: VideoLabels, text: str, folder: Path) -> None:
     if not text:
         return
-    if text.endswith((".csv", ".npy")):
-        phases = whole_phases(video.name, read_table(video.name, folder / text).ravel())
-        video.phases = dict(enumerate(phases.tolist()))
+    if text.lower().endswith((".csv", ".npy")):
+        video.phases = dict(enumerate(read_frame_phases(video.name, folder / text).tolist()))
         return
-    video.starts = [int(part) for part in text.split(";")]
-    if video.starts != sorted(set(video.starts)) or video.starts[0] < 0:
-        raise ValueError(f'phases of "{video.name}" must be growing frame numbers from 0, got "{text}"')
+    video.starts = parse_starts(video.name, text)
 
 
 def _checked_phase(phase: int) -> int:

@@ -14,13 +14,14 @@ from mvf.bank import FeatureBank
 from mvf.config import Config
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
-from mvf.embedding import EmbeddedVideo, evaluating, pool_features, pool_video, video_features
+from mvf.embedding import EmbeddedVideo, backbone_of, evaluating, pool_features, pool_video, video_features
 from mvf.evaluation.bootstrap import FEWEST, combine, paired_interval
 from mvf.evaluation.controls import apply_clock, fuse_batch, windows
 from mvf.evaluation.protocol import clocks_of, grouped
 from mvf.evaluation.regions import is_annotated, read_regions
 from mvf.evaluation.scoring import KEPT, Rounds, Scored, score_rounds
-from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
+from mvf.models.lstp import LearnableSpatialTokenPooling
+from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 NOTHING, CLOCK = "nothing", "position_only"
 Key = tuple[str, str]  # knock-out, and "whole" or "cropped"
@@ -35,7 +36,7 @@ class _Split:
 
 
 def knock_outs(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     train_records: Sequence[VideoRecord],
     val_records: Sequence[VideoRecord],
     config: Config,
@@ -95,13 +96,13 @@ def knock_outs(
     }
 
 
-def _lacking(model: MVFormer | ModelPerAction, train: Sequence, val: Sequence) -> str:
+def _lacking(model: FrameEmbedder, train: Sequence, val: Sequence) -> str:
     if not train or not val:
         return f"both splits need videos, there are {len(train)} for training and {len(val)} for validation"
     return "" if model.backbone is not None else "the model came without a backbone"
 
 
-def _skipped(model: MVFormer | ModelPerAction) -> dict[str, str]:
+def _skipped(model: FrameEmbedder) -> dict[str, str]:
     """Which knock-outs this model cannot have, and why."""
     pooling, skipped = model.architecture.pooling, {}
     if pooling not in ("lstp", "fixed_width"):
@@ -111,33 +112,33 @@ def _skipped(model: MVFormer | ModelPerAction) -> dict[str, str]:
     return skipped
 
 
-def _actors(model: MVFormer | ModelPerAction, records: Sequence[VideoRecord], skipped: dict[str, str]) -> list[Tensor]:
+def _actors(model: FrameEmbedder, records: Sequence[VideoRecord], skipped: dict[str, str]) -> list[Tensor]:
     """(T, P) patches of the actor of every video; none, with reasons in `skipped`, unless all videos have them."""
     bare = sum(not is_annotated(record) for record in records)
     reasons = [f"{bare} of {len(records)} videos have neither a mask nor boxes of the actor"] if bare else []
     found = []
     for record in () if bare else records:
         try:
-            found.append(actor_patches(record, model_of(model, record.action).backbone.grid))
+            found.append(actor_patches(record, backbone_of(model.of(record.action)).grid))
         except ValueError as error:
             reasons.append(str(error))
     skipped |= dict.fromkeys(REMOVALS, "; ".join(reasons)) if reasons else {}
     return [] if reasons else found
 
 
-def _owner(model: MVFormer | ModelPerAction, action: str) -> str:
+def _owner(model: FrameEmbedder, action: str) -> str:
     """Entities mean the same in all videos that one model reads."""
-    return action if isinstance(model, ModelPerAction) else ""
+    return action if model.actions else ""
 
 
 def _mean_tokens(
-    model: MVFormer | ModelPerAction, records: Sequence[VideoRecord], config: Config, cache: FeatureBank | None
+    model: FrameEmbedder, records: Sequence[VideoRecord], config: Config, cache: FeatureBank | None
 ) -> dict[str, Tensor]:
     """(N, D) mean token of every entity over all frames of the training videos, by owner."""
     sums: dict[str, Tensor] = {}
     frames: dict[str, int] = {}
     for record in tqdm(records, unit="video", desc="mean entities", disable=len(records) < 2):
-        tokens = pool_video(model_of(model, record.action), record, cache, config.precision)
+        tokens = pool_video(model.of(record.action), record, cache, config.precision)
         owner = _owner(model, record.action)
         sums[owner] = sums.get(owner, 0) + tokens.double().sum(dim=0)
         frames[owner] = frames.get(owner, 0) + len(tokens)
@@ -146,7 +147,7 @@ def _mean_tokens(
 
 @torch.inference_mode()
 def _embed(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     records: Sequence[VideoRecord],
     means: Mapping[str, Tensor],
     config: Config,
@@ -156,7 +157,7 @@ def _embed(
     """Every video with every knock-out, whole and on its windows; patches are removed where there are `actors`."""
     split = _Split()
     for i, record in enumerate(tqdm(records, unit="video", desc="knock-outs", disable=len(records) < 2)):
-        network, mean = model_of(model, record.action), means[_owner(model, record.action)]
+        network, mean = model.of(record.action), means[_owner(model, record.action)]
         with evaluating(network):
             features = video_features(network, record, cache, config.precision)
             variants = _variants(network, features, mean)
@@ -184,6 +185,8 @@ def _without_patches(
     model: MVFormer, name: str, patches: Tensor, actor: Tensor, mean: Tensor, taken: dict[str, list[dict]]
 ) -> dict[str, Tensor]:
     """Tokens (T, N, D) of one video with patches removed; notes in `taken` how much that is."""
+    if not isinstance(model.pooling, LearnableSpatialTokenPooling):
+        raise TypeError("only LSTP has attention to take patches from")
     attention = model.pooling.attend(patches.to(mean.device)).cpu()
     removals = patch_removals(actor, attention, name)
     for removal, removed in removals.items():
@@ -199,11 +202,12 @@ def _amounts(taken: Mapping[str, Sequence[Mapping]]) -> dict[str, dict]:
     }
 
 
-def _score(model: MVFormer | ModelPerAction, train: _Split, val: _Split, config: Config) -> dict[Key, Scored]:
+def _score(model: FrameEmbedder, train: _Split, val: _Split, config: Config) -> dict[Key, Scored]:
     clock = clocks_of(config, model)[CLOCK]
     pairs = {key: (train.rounds[key], val.rounds[key]) for key in val.rounds}
     for group in ("whole", "cropped"):
-        pairs[CLOCK, group] = tuple(apply_clock(rounds, clock) for rounds in pairs[NOTHING, group])
+        first, second = pairs[NOTHING, group]
+        pairs[CLOCK, group] = apply_clock(first, clock), apply_clock(second, clock)
     (all_train,), (all_val,) = pairs[NOTHING, "whole"]
     protocol = grouped(all_train, all_val, config)[2]
     scored = {}
@@ -225,11 +229,16 @@ def _differences(found: Scored, reference: Scored) -> dict[str, dict]:
         shared = sorted(ours.keys() & theirs.keys())
         if not shared or found is reference:
             continue
-        sides = [{action: side[action] for action in shared} for side in (ours, theirs)]
-        first, second = (float(np.mean([combine(pieces.sum(axis=0)) for pieces in side.values()])) for side in sides)
-        interval, few = paired_interval(*sides), min(map(len, sides[0].values())) < FEWEST
+        ours, theirs = ({action: side[action] for action in shared} for side in (ours, theirs))
+        first, second = (_mean_score(side) for side in (ours, theirs))
+        interval, few = paired_interval(ours, theirs), min(map(len, ours.values())) < FEWEST
         table[score] = {"mean": first - second, "interval": interval and list(interval), "too_few": few}
     return table
+
+
+def _mean_score(sums_of: Mapping[str, np.ndarray]) -> float:
+    """The score of every action, averaged."""
+    return float(np.mean([combine(sums.sum(axis=0)) for sums in sums_of.values()]))
 
 
 def _nested(flat: Mapping[Key, dict]) -> dict[str, dict[str, dict]]:

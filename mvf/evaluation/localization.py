@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from mvf.attention import Candidate, SampledMaps, rival_layers, sampled_maps
 from mvf.data.records import VideoRecord
+from mvf.embedding import backbone_of
 from mvf.evaluation.bootstrap import FEWEST, mean_interval
 from mvf.evaluation.regions import Regions, is_annotated, read_regions
 from mvf.metrics import (
@@ -27,7 +28,7 @@ from mvf.metrics import (
     effective_share,
     pointing_game,
 )
-from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
+from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 METRICS = {
     "mass": attention_mass,
@@ -39,7 +40,7 @@ METRICS = {
 
 
 def localize(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     train_records: Sequence[VideoRecord],
     val_records: Sequence[VideoRecord],
     untrained: MVFormer | None = None,
@@ -61,7 +62,7 @@ def localize(
         validation videos; `localization_videos`, scores by map and video; `attention`, what needs no mask; `skipped`,
         reasons for what is missing.
     """
-    if isinstance(model, ModelPerAction):
+    if model.actions:
         reason = "every action has a model with entities of its own: evaluate the runs of single actions"
         return {"skipped": {"localization": reason, "attention": reason}}
     report: dict = {"skipped": {}}
@@ -72,7 +73,7 @@ def localize(
         choice, report["skipped"]["localization"] = None, str(error)
     described, judged = _look_at_validation(model, val_records, choice, untrained, report["skipped"])
     report |= _described(described, report["skipped"])
-    if judged:
+    if judged and choice is not None:
         report |= assemble(judged, choice.chosen, report["skipped"])
     elif choice is not None:
         reasons = [reason for name, reason in report["skipped"].items() if name.startswith("localization.val.")]
@@ -82,7 +83,7 @@ def localize(
 
 
 def _look_at_validation(
-    model: MVFormer,
+    model: FrameEmbedder,
     records: Sequence[VideoRecord],
     choice: Choice | None,
     untrained: MVFormer | None,
@@ -93,14 +94,15 @@ def _look_at_validation(
     others = drawn([record for record in records if not is_annotated(record)], TRAINING_VIDEOS)
     records = [record for record in records if is_annotated(record)] + others
     for record in tqdm(records, unit="video", desc="localization, validation", disable=len(records) < 2):
-        seen = sampled_maps(model, record, rival_layers(model), untrained=untrained)
+        network = model.of(record.action)
+        seen = sampled_maps(network, record, rival_layers(network), untrained=untrained)
         if seen.named:
-            later = sampled_maps(model, record, later=STEP) if record.num_frames > STEP else None
+            later = sampled_maps(network, record, later=STEP) if record.num_frames > STEP else None
             described.append(describe(seen, later, skipped))
         if choice is None or not is_annotated(record):
             continue
         try:
-            regions = read_regions(record, seen.index, seen.size, model.backbone.grid)
+            regions = read_regions(record, seen.index, seen.size, backbone_of(network).grid)
         except ValueError as error:
             skipped[f"localization.val.{record.name}"] = str(error)
             continue
@@ -112,7 +114,7 @@ def _judge(name: str, seen: SampledMaps, regions: Regions, choice: Choice) -> Vi
     """Every metric of every answer for one video."""
     picked = oracles(seen, regions.actor)
     answers = choice.answers(seen, regions.actor) | {row: seen.maps[candidate] for row, candidate in picked.items()}
-    scores = {}
+    scores: dict[str, Scores] = {}
     for answer, map_ in answers.items():
         behind = answer == "background"
         found = _scores(map_, regions, 1 - regions.actor if behind else regions.actor)
@@ -126,7 +128,7 @@ def _scores(map_: np.ndarray, regions: Regions, target: np.ndarray) -> dict[str,
     if regions.masked:
         found["jaccard"] = defined(attention_jaccard, map_, target)
         found["jaccard_size"] = defined(attention_set_size, map_)
-    if regions.limbs is not None:
+    if regions.limbs is not None and regions.torso is not None:
         found["limbs"] = defined(density_share, map_, regions.limbs, regions.torso)
     if regions.object is not None:
         found["object_auroc"] = defined(attention_auroc, map_, regions.object)
@@ -181,14 +183,14 @@ def mean_description(videos: Sequence[Mapping]) -> dict:
     if len(overlaps):
         report["overlap"] = overlaps.mean(axis=0).tolist()
     if len(overlaps) > 1:
-        ends = [[mean_interval(pair) for pair in row] for row in overlaps.transpose(1, 2, 0)]
-        report["interval"]["overlap"] = np.array(ends).tolist()
+        intervals = [[mean_interval(pair) for pair in row] for row in overlaps.transpose(1, 2, 0)]
+        report["interval"]["overlap"] = np.array(intervals).tolist()
     for kind in ("entropy", "effective_share", "steadiness"):
         names = dict.fromkeys(name for video in videos for name in video[kind])
         values = {name: np.array([v[kind][name] for v in videos if name in v[kind]]) for name in names}
         if values:
             report[kind] = {name: float(of.mean()) for name, of in values.items()}
-        ends = {name: list(mean_interval(of)) for name, of in values.items() if len(of) > 1}
+        ends = {name: list(found) for name, of in values.items() if (found := mean_interval(of)) is not None}
         report["interval"] |= {kind: ends} if ends else {}
     return report
 
@@ -269,7 +271,7 @@ def oracles(seen: SampledMaps, actor: np.ndarray) -> dict[str, Candidate]:
     return {name: candidate for name, candidate in found.items() if candidate}
 
 
-def choose(model: MVFormer, records: Sequence[VideoRecord], untrained: MVFormer | None = None) -> Choice:
+def choose(model: FrameEmbedder, records: Sequence[VideoRecord], untrained: MVFormer | None = None) -> Choice:
     """Chooses on training videos by AUROC; the background is the entity with the lowest.
 
     Raises:
@@ -287,7 +289,7 @@ def choose(model: MVFormer, records: Sequence[VideoRecord], untrained: MVFormer 
     several = sum(candidate.kind == "entity" for candidate in scores[0]) > 1
     rows = {
         "entity_best": _best(scores, "entity"),
-        "head_best": _best(scores, "head", model.backbone.num_blocks),
+        "head_best": _best(scores, "head", backbone_of(model).num_blocks),
         "head_best_any_layer": _best(scores, "head"),
         "untrained_entity_best": _best(scores, "untrained_entity"),
         "background": _best(scores, "entity", sign=-1) if several else None,
@@ -300,7 +302,7 @@ def choose(model: MVFormer, records: Sequence[VideoRecord], untrained: MVFormer 
     return Choice(chosen, _constants(np.mean(actors, axis=0)), moments.component(), skipped)
 
 
-def choose_head(model: MVFormer | ModelPerAction, records: Sequence[VideoRecord], layer: int = -1) -> int:
+def choose_head(model: FrameEmbedder, records: Sequence[VideoRecord], layer: int = -1) -> int:
     """Number (from 1) of the head of a block with the best AUROC on training videos.
 
     Raises:
@@ -311,9 +313,9 @@ def choose_head(model: MVFormer | ModelPerAction, records: Sequence[VideoRecord]
     _look_at_training(model, records, lambda seen, regions: scores.append(_aurocs(seen, regions.actor)), (layer,))
     head = _best(scores, "head")
     if head is None and any(candidate.kind == "head" for candidate in scores[0]):
-        raise ValueError(f"no head of {model.backbone.name} can be chosen: {UNDEFINED}")
+        raise ValueError(f"no head of {backbone_of(model).name} can be chosen: {UNDEFINED}")
     if head is None:
-        raise ValueError(f"{model.backbone.name} has no class token: there is no head to choose")
+        raise ValueError(f"{backbone_of(model).name} has no class token: there is no head to choose")
     return head.number
 
 
@@ -343,7 +345,7 @@ def drawn(records: Sequence[VideoRecord], most: int = TRAINING_VIDEOS) -> list[V
 
 
 def _look_at_training(
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     records: Sequence[VideoRecord],
     add: Callable[[SampledMaps, Regions], None],
     layers: Sequence[int],
@@ -353,10 +355,10 @@ def _look_at_training(
     skipped: dict[str, str] = {}
     records = drawn([record for record in records if is_annotated(record)])
     for record in tqdm(records, unit="video", desc="localization, training", disable=len(records) < 2):
-        network = model_of(model, record.action)
+        network = model.of(record.action)
         seen = sampled_maps(network, record, layers, untrained=untrained)
         try:
-            regions = read_regions(record, seen.index, seen.size, network.backbone.grid, parts=False)
+            regions = read_regions(record, seen.index, seen.size, backbone_of(network).grid, parts=False)
         except ValueError as error:
             skipped[f"localization.train.{record.name}"] = str(error)
             continue
@@ -368,12 +370,12 @@ def _look_at_training(
 
 def _best(scores: Sequence[CandidateScores], kind: str, layer: int | None = None, sign: int = 1) -> Candidate | None:
     """The candidate of a kind, and of a layer, with the highest mean score (lowest for `sign` -1), if any has one."""
-    means = {}
+    means: dict[Candidate, float] = {}
     for candidate in scores[0]:
         if candidate.kind == kind and layer in (None, candidate.layer):
             finite = [row[candidate] for row in scores if np.isfinite(row[candidate])]
-            means |= {candidate: sign * np.mean(finite)} if finite else {}
-    return max(means, key=means.get) if means else None
+            means |= {candidate: sign * float(np.mean(finite))} if finite else {}
+    return max(means, key=means.__getitem__) if means else None
 
 
 def _constants(mean_region: np.ndarray) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from mvf.bank import FeatureBank
 from mvf.config import Config
 from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo
@@ -32,7 +33,7 @@ from mvf.evaluation.scoring import (
     standardiser,
     video_pieces,
 )
-from mvf.models.mvformer import ModelPerAction, MVFormer
+from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 __all__ = ["evaluate"]
 
@@ -53,10 +54,10 @@ def evaluate(
     train_embedded: Sequence[EmbeddedVideo],
     val_embedded: Sequence[EmbeddedVideo],
     config: Config,
-    model: MVFormer | None = None,
+    model: FrameEmbedder | None = None,
     train_records: Sequence[VideoRecord] | None = None,
     val_records: Sequence[VideoRecord] | None = None,
-    cache=None,
+    cache: FeatureBank | None = None,
 ) -> dict:
     """Scores a frozen model's embeddings beside everything that could explain them without understanding.
 
@@ -81,14 +82,14 @@ def evaluate(
     kinds = {record.action: record.phase_kinds for record in val_records or () if record.phase_kinds}
     report = header(config, model, train_records)
     records = {"train": train_records, "val": val_records}
-    coverages = {split: r.coverage.as_dict() for split, r in records.items() if hasattr(r, "coverage")}
+    coverages = {split: found.as_dict() for split, r in records.items() if (found := getattr(r, "coverage", None))}
     report |= {"coverage": coverages} if coverages else {}
     if not train_embedded or not val_embedded:
-        found = (e or r or () for e, r in ((train_embedded, train_records), (val_embedded, val_records)))
-        return report | empty_report(*map(len, found), NEEDS_MODEL)
+        counts = len(train_embedded or train_records or ()), len(val_embedded or val_records or ())
+        return report | empty_report(*counts, NEEDS_MODEL)
     report |= score_report(train_embedded, val_embedded, protocol, clocks, kinds)
     lacking = _lacking(model, train_records, val_records)
-    if lacking:
+    if lacking or model is None or train_records is None or val_records is None:
         report["skipped"] |= {name: lacking for name in NEEDS_MODEL if name != "coverage" or not coverages}
         return report
     untrained = untrained_model(config, model)
@@ -121,14 +122,14 @@ def _regroup(rounds_of: Mapping[str, Rounds], protocol: Protocol) -> dict[str, R
     return {name: [_judged(videos, protocol.ordered) for videos in rounds] for name, rounds in rounds_of.items()}
 
 
-def clocks_of(config: Config, model: MVFormer | None) -> dict[str, Clock]:
+def clocks_of(config: Config, model: FrameEmbedder | None) -> dict[str, Clock]:
     """Without positions the model has no clock: then the published table stands for one."""
     own = model if config.positions == "sine" else None
     position = position_clock(config.num_frames, config.fusion_width, config.chunk, own)
     return {"position_only": position, "frame_count": frame_clock(config.fusion_width)}
 
 
-def _lacking(model: MVFormer | None, *records: Sequence[VideoRecord] | None) -> str:
+def _lacking(model: FrameEmbedder | None, *records: Sequence[VideoRecord] | None) -> str:
     """Why controls that need pixels cannot be had; empty when they can."""
     if model is None or any(r is None for r in records):
         return "needs the model and the records of both splits: evaluate(..., model=, train_records=, val_records=)"
@@ -151,10 +152,10 @@ def _add_cropped(report: dict, train: Controls, val: Controls, protocol: Protoco
     scored = {}
     for name in ("model", "position_only", "untrained", "backbone_motion"):
         source = {"backbone_motion": "backbone", "position_only": "model"}.get(name, name)
-        rounds = [split.cropped[source] for split in (train, val)]
+        fitted, rounds = train.cropped[source], val.cropped[source]
         if name == "position_only":
-            rounds = [apply_clock(part, clock) for part in rounds]
-        scored[name] = score_rounds(*rounds, protocol, FEATURES.get(name))
+            fitted, rounds = apply_clock(fitted, clock), apply_clock(rounds, clock)
+        scored[name] = score_rounds(fitted, rounds, protocol, FEATURES.get(name))
     report["cropped"] = {name: part.means() for name, part in scored.items()}
     report["videos"]["cropped"] = video_pieces(scored["model"], val.cropped["model"][0])
     _name_gaps(report, "cropped", scored)
@@ -205,7 +206,7 @@ def _placed(windows: Rounds, controls: Controls) -> list[tuple[EmbeddedVideo, in
 
 def _add_localization(
     report: dict,
-    model: MVFormer | ModelPerAction,
+    model: FrameEmbedder,
     untrained: MVFormer,
     train: Sequence[VideoRecord],
     val: Sequence[VideoRecord],

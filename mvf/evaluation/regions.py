@@ -57,17 +57,20 @@ def read_regions(
         ValueError: for masks or boxes of another size or number than the frames, and where they are empty in all n.
     """
     mask = _checked(record, "actor_mask", index, size)
+    visible: np.ndarray | None
     if mask is not None:
         actor, visible = mask_region(mask, grid), mask
     else:
         boxes = _checked(record, "actor_box", index, (4,))
+        if boxes is None:
+            raise ValueError(f"{record.name} has neither a mask nor boxes of the actor")
         actor, visible = box_region(boxes, size, grid), box_region(boxes, size, size) >= 0.5 if parts else None
     if not actor.any():
         kind = "boxes are" if mask is None else "mask is"
         raise ValueError(f"{record.name}: its {kind} empty in all {len(index)} frames looked at: check the annotation")
     found = {}
     joints = _checked(record, "joints", index, (13, 2)) if parts else None
-    if joints is not None:
+    if joints is not None and visible is not None:
         found = {n: mask_region(part & visible, grid) for n, part in zip(("limbs", "torso"), body_parts(joints, size))}
     thing = _checked(record, "object_mask", index, size) if parts else None
     if thing is not None and thing.any():
@@ -108,7 +111,8 @@ def body_parts(joints: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, n
             cv2.fillConvexPoly(torso, cv2.convexHull(_pixels(points[list(TORSO)])), 1)
         for bone in BONES:
             if np.isfinite(points[list(bone)]).all():
-                cv2.line(limbs, *_pixels(points[list(bone)]).tolist(), color=1, thickness=width)
+                start, end = _pixels(points[list(bone)]).tolist()
+                cv2.line(limbs, start, end, color=1, thickness=width)
     limbs, torso = parts.astype(bool)
     return limbs & ~torso, torso
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mvf.config import Config
 from mvf.data.records import VideoRecord
@@ -23,7 +24,7 @@ from mvf.evaluation.scoring import (
 )
 from mvf.files import atomic
 from mvf.losses import build_config_loss
-from mvf.models.mvformer import MVFormer
+from mvf.models.mvformer import FrameEmbedder
 
 # long, or not the same twice: metrics.videos.json holds sums of every video, metrics.cost.json timings
 ASIDE = ("videos", "cost")
@@ -62,7 +63,7 @@ def score_report(
         for name, clock in clocks.items()
     }
     fractions, skipped = label_fractions(train, val, protocol, model)
-    report = {
+    report: dict[str, Any] = {
         "scores": model.means(),
         "per_action": model.per_action(),
         "label_fractions": fractions,
@@ -99,24 +100,26 @@ def verdicts(model: Scored, clock: Scored, controls: Mapping[str, Scored] | None
         if reference is None:
             continue
         shared = model.pieces[score].keys() & clock.pieces[score].keys()
-        sides = [{action: scored.pieces[score][action] for action in shared} for scored in (model, clock)]
+        ours, theirs = ({action: scored.pieces[score][action] for action in shared} for scored in (model, clock))
         rivals = {name: scored.means()[score] for name, scored in (controls or {}).items() if score in scored.pieces}
-        strongest = max(rivals, key=rivals.get, default="")
+        strongest = max(rivals, key=rivals.__getitem__, default="")
         named = f"{strongest} {rivals[strongest]:.3f}" if strongest else ""
-        sentences[score] = verdict(value, reference, paired_interval(*sides), named)
+        sentences[score] = verdict(value, reference, paired_interval(ours, theirs), named)
     return sentences
 
 
-def header(config: Config, model: MVFormer | None, records: Sequence[VideoRecord] | None) -> dict:
+def header(config: Config, model: FrameEmbedder | None, records: Sequence[VideoRecord] | None) -> dict:
     """What the scores are of: data, backbone and where its weights came from, objective and its supervision."""
     weights = "random" if config.backbone_weights == "random" else "file" if config.backbone_weights else "unknown"
-    if model is not None and getattr(model, "backbone", None) is not None:
-        weights = model.backbone.weights_source
+    if (backbone := getattr(model, "backbone", None)) is not None:
+        weights = backbone.weights_source
     supervision = build_config_loss(config).labels
     if supervision == "video" and getattr(records, "action_assumed", False):
         supervision = "video, assumed"
-    names = ("dataset", "preset", "seed", "data_seed", "epochs", "backbone", "objective", "sampling", "features")
-    names += ("entity_competition", "overlap_penalty", "token_merge")
+    names = (
+        "dataset", "preset", "seed", "data_seed", "epochs", "backbone", "objective", "sampling", "features",
+        "entity_competition", "overlap_penalty", "token_merge",
+    )  # fmt: skip
     found = {name: getattr(config, name) for name in names}
     found |= {"backbone_weights": weights, "supervision": supervision}
     if weights in WARNINGS:

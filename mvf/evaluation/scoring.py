@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.bootstrap import combine
@@ -138,11 +139,9 @@ def label_fractions(
         Scores by fraction, and reasons for actions that lack one.
     """
     wanted = [(score, action) for score in ("classification", "progression") for action in full.pieces.get(score, ())]
-    kept = {
-        action: [part for split in (train, val) for part in kept_frames([v for v in split if v.action == action])]
-        for _, action in wanted
-    }
-    table, skipped = {}, {}
+    kept = {action: (*_of_action(train, action), *_of_action(val, action)) for _, action in wanted}
+    table: dict[str, dict[str, float]] = {}
+    skipped: dict[str, str] = {}
     for fraction in FRACTIONS[:-1]:
         values: dict[str, list[float]] = {}
         for score, action in wanted:
@@ -174,7 +173,8 @@ def alignment(
     errors = []
     for action in sorted({video.action for video in references}):
         videos = [v for v in references if v.action == action and v.phases is not None]
-        times = {v.name: event_times(v.phases, protocol.num_phases[action] or None) for v in videos}
+        num_phases = protocol.num_phases[action] or None
+        times = {v.name: event_times(v.phases, num_phases) for v in videos if v.phases is not None}
         asked = [(v, times[v.name][start : start + len(v.embeddings)]) for v, start in queries if v.name in times]
         if len(videos) < 2 or not asked:
             continue
@@ -237,7 +237,13 @@ def _value(pieces: np.ndarray) -> float:
     return float(combine(pieces.sum(axis=0)))
 
 
-def _fraction_score(score: str, arrays: list, fraction: float, protocol: Protocol, action: str) -> float:
+def _of_action(videos: Sequence[EmbeddedVideo], action: str) -> tuple[Arrays, Arrays]:
+    return kept_frames([video for video in videos if video.action == action])
+
+
+def _fraction_score(
+    score: str, arrays: tuple[Arrays, Arrays, Arrays, Arrays], fraction: float, protocol: Protocol, action: str
+) -> float:
     if score == "classification":
         return phase_classification(*arrays, fraction, probe=protocol.probe)
     return phase_progression(*arrays, protocol.num_phases[action], fraction)
@@ -334,10 +340,10 @@ class ActionTask:
         size = len(arrays) // self.rounds
         return [arrays[start : start + size] for start in range(0, len(arrays), size)]
 
-    def _by_video(self, pieces: Sequence) -> np.ndarray:
-        """Sums the rounds of every video."""
-        pieces = np.asarray(pieces, dtype=np.float64)
-        return pieces.reshape(self.rounds, -1, *pieces.shape[1:]).sum(axis=0)
+    def _by_video(self, sums: ArrayLike) -> np.ndarray:
+        """Adds up the rounds of every video."""
+        of_rounds = np.asarray(sums, dtype=np.float64)
+        return of_rounds.reshape(self.rounds, -1, *of_rounds.shape[1:]).sum(axis=0)
 
 
 def action_task(

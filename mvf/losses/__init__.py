@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from mvf.config import Config, nearest
 from mvf.losses.dtw import dtw_path, sinkhorn, soft_dtw, soft_dtw_alignment
 from mvf.losses.gta import GlobalTemporalAlignmentLoss, accumulated_cost, contrastive_cost
@@ -59,7 +57,7 @@ __all__ = [
 ]
 
 
-def build_loss(name: str, embedding_size: int | None = None, **options: Any) -> nn.Module:
+def build_loss(name: str, embedding_size: int | None = None, **options: Any) -> Objective | CombinedObjective:
     """The objective called `name`, or a weighted sum of several.
 
     Args:
@@ -89,7 +87,7 @@ def build_loss(name: str, embedding_size: int | None = None, **options: Any) -> 
     return CombinedObjective(members, weights)
 
 
-def build_config_loss(config: Config) -> nn.Module:
+def build_config_loss(config: Config) -> Objective | CombinedObjective:
     """The objective of a configuration; windows that share only a part of the video drop rows without a counterpart."""
     options = dict(config.objective_options)
     if config.sampling == "content":

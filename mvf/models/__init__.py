@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-from torch import nn
-
 from mvf.config import Config
 from mvf.models import stored as pretrained
 from mvf.models.backbone import Backbone
@@ -21,7 +19,7 @@ FEATURES = ("backbone", "backbone weights", "layers")
 __all__ = ["Architecture", "MVFormer", "MVFormerOutput", "build_model", "load_official_checkpoint", "load_weights"]
 
 
-def build_model(config: Config, backbone: nn.Module | None = None, project: bool = True) -> MVFormer:
+def build_model(config: Config, backbone: Backbone | None = None, project: bool = True) -> MVFormer:
     """The model of a configuration, with trained parts drawn from torch's generator.
 
     Args:

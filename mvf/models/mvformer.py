@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +64,47 @@ class MVFormerOutput:
     attention: Tensor | None = None
 
 
+class FrameEmbedder(Protocol):
+    """What embeds the frames of a video: one `MVFormer` for all videos, or a `ModelPerAction`.
+
+    Attributes:
+        training: Whether it is in training mode.
+        actions: The actions that have a model of their own; empty when one model reads all videos.
+    """
+
+    training: bool
+    actions: tuple[str, ...]
+
+    @property
+    def architecture(self) -> Architecture:
+        """The numbers that fix the trained parts."""
+
+    @property
+    def backbone(self) -> Backbone | None:
+        """The image backbone; None when only stored features can be read."""
+
+    def of(self, action: str) -> MVFormer:
+        """The model that reads videos of `action`."""
+
+    def position_table(self, length: int) -> Tensor:
+        """(length, width) position table as the model adds it to a clip of `length` frames."""
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The state without what is frozen of the backbone."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As of `torch.nn.Module`."""
+
+    def to(self, device: torch.device) -> Self:
+        """As of `torch.nn.Module`."""
+
+    def train(self, mode: bool = True) -> Self:
+        """As of `torch.nn.Module`."""
+
+    def eval(self) -> Self:
+        """As of `torch.nn.Module`."""
+
+
 class MVFormer(nn.Module):
     """Multi-entity Video Transformer.
 
@@ -83,7 +125,9 @@ class MVFormer(nn.Module):
         (torch.Size([2, 8, 128]), torch.Size([2, 8, 3, 49]))
     """
 
-    def __init__(self, architecture: Architecture | None = None, backbone: nn.Module | None = None) -> None:
+    actions: tuple[str, ...] = ()  # one model reads videos of every action
+
+    def __init__(self, architecture: Architecture | None = None, backbone: Backbone | None = None) -> None:
         super().__init__()
         a = self.architecture = architecture or Architecture()
         if a.readout not in ("cls", "mean"):
@@ -184,7 +228,11 @@ class MVFormer(nn.Module):
     def _read_out(self, tokens: Tensor) -> Tensor:
         return tokens[:, :, 0] if self.architecture.readout == "cls" else tokens.mean(dim=2)
 
-    # positions ----------------------------------------------------------------------------------------------------
+    # what it shares with a model per action -----------------------------------------------------------------------
+
+    def of(self, action: str) -> MVFormer:
+        """This model, whatever the action."""
+        return self
 
     def position_table(self, length: int) -> Tensor:
         """(length, width) position table as the model adds it to a clip of `length` frames."""
@@ -271,8 +319,9 @@ class ModelPerAction(nn.Module):
             raise ValueError("one model an action needs at least one action, got none")
         self.actions = tuple(models)
         self.models = nn.ModuleList(models.values())
-        first = self.models[0]
-        for model in self.models:
+        self._by_action = dict(models)
+        first = self._first
+        for model in models.values():
             if _same_frozen(model.backbone, first.backbone):
                 model.backbone = first.backbone
 
@@ -284,33 +333,32 @@ class ModelPerAction(nn.Module):
         """
         if action not in self.actions:
             raise ValueError(f'there is no model for action "{action}"; there are models for {", ".join(self.actions)}')
-        return self.models[self.actions.index(action)]
+        return self._by_action[action]
+
+    @property
+    def _first(self) -> MVFormer:
+        return self._by_action[self.actions[0]]
 
     @property
     def backbone(self) -> Backbone | None:
-        return self.models[0].backbone
+        return self._first.backbone
 
     @property
     def architecture(self) -> Architecture:
-        return self.models[0].architecture
+        return self._first.architecture
 
     def position_table(self, length: int) -> Tensor:
         """(length, width) position table, the same in all models."""
-        return self.models[0].position_table(length)
+        return self._first.position_table(length)
 
     def trained_state(self) -> dict[str, Tensor]:
         """The states of all models without their frozen backbones."""
-        parts = zip(self.actions, self.models)
+        parts = self._by_action.items()
         return {f"{action}.{name}": t for action, model in parts for name, t in model.trained_state().items()}
 
     def forward(self, frames: Tensor, valid: Tensor | None = None) -> None:
         """Refuses: frames alone do not say which action they show."""
         raise TypeError("a model per action needs to know the action: model.of(action)(frames, valid)")
-
-
-def model_of(model: MVFormer | ModelPerAction, action: str) -> MVFormer:
-    """The model that reads a video of `action`."""
-    return model.of(action) if isinstance(model, ModelPerAction) else model
 
 
 def _same_frozen(one: Backbone | None, other: Backbone | None) -> bool:

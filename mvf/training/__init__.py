@@ -108,6 +108,7 @@ def _train_each_action(config: Config, folder: Path, accelerator: Accelerator, o
     ]
     if accelerator.is_main_process:
         write_history(folder, history)
-    for row in history if on_epoch is not None and accelerator.is_main_process else ():
-        on_epoch(row)
+    if on_epoch is not None and accelerator.is_main_process:
+        for row in history:
+            on_epoch(row)
     return Run(load_actions(folder), history, folder, config)

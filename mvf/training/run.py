@@ -15,7 +15,7 @@ import torch
 
 from mvf.config import FORMAT, Config, check_format, config_text, presets, stored_config
 from mvf.files import atomic
-from mvf.models.mvformer import ModelPerAction, MVFormer
+from mvf.models.mvformer import FrameEmbedder, ModelPerAction, MVFormer
 from mvf.models.weight_files import in_short, load_plain
 
 HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")
@@ -38,7 +38,7 @@ class Run:
         config: What it was made with.
     """
 
-    model: MVFormer | ModelPerAction
+    model: FrameEmbedder
     history: list[dict[str, float]]
     folder: Path
     config: Config
@@ -176,7 +176,7 @@ def load_run(folder: str | Path) -> Run:
     written = "history.csv" if config.per_action else "model.safetensors"
     if not (folder / written).exists():
         raise ValueError(f"{folder} holds a run without a complete epoch: train it first (the same command resumes it)")
-    model = load_actions(folder) if config.per_action else MVFormer.from_pretrained(folder)
+    model: FrameEmbedder = load_actions(folder) if config.per_action else MVFormer.from_pretrained(folder)
     return Run(model, read_history(folder), folder, config)
 
 

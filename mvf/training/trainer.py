@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,9 @@ from mvf.data.augment import derive_seed
 from mvf.data.dataset import RawClip, VideoDataset, build_dataset
 from mvf.data.loading import Plan, check_supervision, epoch_batches, load_batches
 from mvf.device import check_finite, gather_batch, synchronise_batch_norm, world_size
+from mvf.embedding import backbone_of
 from mvf.losses import build_config_loss
+from mvf.losses.objective import CombinedObjective, Objective
 from mvf.models import build_model, load_weights
 from mvf.models.mvformer import MVFormer, MVFormerOutput, pool_reduced
 from mvf.models.pooling import entity_overlap
@@ -41,7 +43,7 @@ class TrainingStep(nn.Module):
         overlap_penalty: Times `mvf.models.pooling.entity_overlap`, added to the objective; 0 computes none.
     """
 
-    def __init__(self, model: MVFormer, loss: nn.Module, overlap_penalty: float = 0.0) -> None:
+    def __init__(self, model: MVFormer, loss: Objective | CombinedObjective, overlap_penalty: float = 0.0) -> None:
         super().__init__()
         self.model, self.loss, self.overlap_penalty = model, loss, overlap_penalty
         self.basis: Tensor | None = None  # along which stored patches are given
@@ -49,27 +51,39 @@ class TrainingStep(nn.Module):
     def forward(self, clip: Clip, generator: torch.Generator | None = None) -> Tensor:
         """The objective of the whole batch, over all processes."""
         out = self._run(clip)
-        made = {"raw": out.raw_embeddings, "unit": out.embeddings, "projection": out.projections}
-        read = {kind: made[kind].unflatten(0, clip.valid.shape[:2]) for kind in self.loss.reads.split("+")}
-        embeddings, whole = gather_batch(torch.cat([*read.values()], dim=-1), clip)
-        dtype = torch.promote_types(embeddings.dtype, torch.float32)
-        embeddings = dict(zip(read, embeddings.to(dtype).chunk(len(read), dim=-1)))
-        loss = self.loss(embeddings if len(read) > 1 else embeddings[self.loss.reads], whole, generator=generator)
+        kinds = self.loss.reads.split("+")
+        read = [_read(out, kind).unflatten(0, clip.valid.shape[:2]) for kind in kinds]
+        joined, whole = gather_batch(torch.cat(read, dim=-1), clip)
+        dtype = torch.promote_types(joined.dtype, torch.float32)
+        embeddings = dict(zip(kinds, joined.to(dtype).chunk(len(kinds), dim=-1)))
+        loss = self.loss(embeddings if len(kinds) > 1 else embeddings[self.loss.reads], whole, generator=generator)
         if not self.overlap_penalty:
             return loss
+        if out.attention is None:
+            raise ValueError("overlap_penalty needs entity maps, which this pooling has not")
         overlap, _ = gather_batch(entity_overlap(out.attention).view(*clip.valid.shape, 1), clip)
         return loss + self.overlap_penalty * overlap[whole.valid].mean()
 
     def _run(self, clip: Clip) -> MVFormerOutput:
         valid = clip.valid.flatten(0, 1)
         project = "projection" in self.loss.reads
-        if clip.patches is None:
+        if clip.frames is not None:
             return self.model(clip.frames.flatten(0, 1), valid, project=project)
+        if clip.patches is None:
+            raise ValueError("a clip to train on needs frames or patches, got neither")
         cls, patches = None if clip.cls is None else clip.cls.flatten(0, 1), clip.patches.flatten(0, 1)
         if self.basis is None:
             return self.model.fuse(patches, valid, cls, project=project)
         tokens, attention = pool_reduced(self.model, patches, self.basis, cls)
         return replace(self.model.fuse_tokens(tokens, valid, project), attention=attention)
+
+
+def _read(out: MVFormerOutput, kind: str) -> Tensor:
+    """What an objective reads of the model: `raw`, `unit` or `projection`."""
+    embeddings = {"raw": out.raw_embeddings, "unit": out.embeddings, "projection": out.projections}[kind]
+    if embeddings is None:
+        raise ValueError(f'the objective reads "{kind}", which this model does not make: set projection_width')
+    return embeddings
 
 
 class Trainer:
@@ -86,15 +100,15 @@ class Trainer:
             load_weights(self.model, start or initial_weights(config, folder))
         check_supervision(self.loss, self.records, config)
         if config.compile:
-            self.model.backbone.compile_network()
+            backbone_of(self.model).compile_network()
         if world_size() > 1:
             synchronise_batch_norm(self.model)
-        parts = self.model.to(accelerator.device), self.loss.to(accelerator.device)
-        step = TrainingStep(*parts, config.overlap_penalty)
+        step = TrainingStep(self.model, self.loss, config.overlap_penalty).to(accelerator.device)
         trained = [p for p in step.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.step, self.optimizer = accelerator.prepare(step, self.optimizer)
-        self.epoch, self.steps, self.history = 0, 0, []
+        self.epoch, self.steps = 0, 0
+        self.history: list[Row] = []
 
     def fit(self, on_epoch: Callable[[Row], None] | None = None) -> None:
         """Runs the epochs that are left; of none at all the files are written too."""
@@ -162,7 +176,8 @@ class Trainer:
         for _ in range(count):
             plan, clip = next(batches)
             loss, norm = self._update(plan, clip)
-            losses.append(loss), norms.append(norm)
+            losses.append(loss)
+            norms.append(norm)
             frames += int(clip.valid.sum()) * self.accelerator.num_processes
             bar.set_postfix(loss=f"{loss:.4f}", frames_per_second=f"{frames / (time.perf_counter() - started):.0f}")
             bar.update()
@@ -208,12 +223,12 @@ class Trainer:
     def _dataset(self) -> VideoDataset:
         store, raw = None, self.accelerator.device.type == "cuda"  # a GPU augments, a CPU has to either way
         if self.config.features == "banked":
-            bank = build_bank(self.config, self.model.backbone, self.records)
+            bank = build_bank(self.config, backbone_of(self.model), self.records)
             store = BankStore(bank, self.records, self.config.bank_views)
             self.accelerator.unwrap_model(self.step).basis = bank.basis
         return build_dataset(self.config, self.records, self.loss, store, raw)
 
-    def _batches(self, dataset: VideoDataset) -> Iterator[tuple[Plan, Clip | RawClip]]:
+    def _batches(self, dataset: VideoDataset) -> Generator[tuple[Plan, Clip | RawClip], None, None]:
         """This process's share of every batch of all epochs that are left, made ahead."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         wanted = (

@@ -265,7 +265,7 @@ def test_a_wrong_table_is_an_error(tmp_path, header, row, message):
         ("gone.csv", "a: cannot read numbers from .*gone.csv"),
         ("long.csv", r"a: phases have shape \(11,\), but the video has 10 frames"),
         ("short.csv", r"a: phases have shape \(9,\), but the video has 10 frames"),
-        ("negative.csv", "a: phase -2 at frame 4; phases are 0, 1, ..., or -1 for unlabelled"),
+        ("negative.csv", "a: phase -2 at frame 4; phases are whole: 0, 1, ..., or -1 for unlabelled"),
         ("half.csv", "a: phase 0.5 at frame 0"),
         ("nan.csv", "a: phase nan at frame 9"),
         ("words.csv", "a: cannot read numbers"),

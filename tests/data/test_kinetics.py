@@ -111,7 +111,7 @@ def test_a_csv_without_header_is_refused(tmp_path):
     [
         ("zumba,abc,0,ten,train", 'train.csv, line 2: time_start and time_end must be seconds, got "0" and "ten"'),
         ("zumba,abc,0,inf,train", 'time_start and time_end must be seconds, got "0" and "inf"'),
-        ('"' + "a" * 140_000, "train.csv is no table in UTF-8: field larger than"),
+        ('"' + "a" * 140_000, "train.csv is no table in UTF-8 .field larger than"),
         ("zumba,abc,0", "train.csv, line 2: fewer cells than columns"),
         ("zumba,abc,0,10,train,9", "train.csv, line 2: more cells than columns"),
         ("zumba,abc,0,10,test", "the csv in .*kinetics400 list no training clip"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,12 +10,13 @@ from bench.warped import warped
 from mvf.data import find_videos, video
 from mvf.data.dataset import wanted_frames
 from mvf.data.datasets.synthetic import SyntheticVideo
-from mvf.data.formats import JpegSpans
+from mvf.data.formats import read_examples
 from mvf.data.labels import ThinnedSource
 from mvf.data.records import VideoRecord
 from mvf.data.video import Excerpt, ImageFolder, VideoError, VideoFile
 
 from .footage import number_of, picture, write_images, write_video
+from .penn_disk import sequence_example, write_tfrecord
 
 WANTED = [1, 2, 5, 9]
 
@@ -33,11 +33,9 @@ class Plain:
         return (picture(number) for number in range(20)[start:stop:step])
 
 
-def spans(folder):
-    images = [cv2.imencode(".jpg", picture(number))[1].tobytes() for number in range(20)]
-    (folder / "shard").write_bytes(b"".join(images))
-    ends = np.cumsum([len(image) for image in images]).tolist()
-    return JpegSpans(folder / "shard", list(zip([0, *ends], ends)))
+def record_of_a_shard(folder):
+    (example,) = read_examples(write_tfrecord(folder / "shard", [sequence_example("a", 20, None)]))
+    return example.frames
 
 
 def drawn():
@@ -49,7 +47,7 @@ SOURCES = {
     "faster": lambda folder: VideoFile(write_video(folder / "a.mp4", 20), fps=70),
     "excerpt": lambda folder: Excerpt(write_video(folder / "a.mp4", 30), 0.2, 0.8),
     "images": lambda folder: ImageFolder(write_images(folder / "images", 20)),
-    "spans": spans,
+    "record": record_of_a_shard,
     "thinned": lambda folder: ThinnedSource(VideoFile(write_video(folder / "a.mp4", 20)), 13),
     "thinned plain": lambda folder: ThinnedSource(Plain(), 13),
     "warped": lambda folder: warped(VideoRecord("a", "a", Plain()), [4, 7, 7, 2, 3, 3, 9, 19, 0, 0]).source,

@@ -3,20 +3,18 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from mvf.data import find_videos
 from mvf.data.datasets.pouring import LAYOUT, PHASE_NAMES, SOURCE
-from mvf.data.formats import crc32c, read_records
+from mvf.data.formats import read_records
 
-from .footage import number_of, picture
+from .footage import number_of
 from .penn_disk import (
     POURING,
     bytes_feature,
     field,
-    naive_crc32c,
     phases_of,
     sequence_example,
     text_map,
@@ -75,7 +73,7 @@ def test_dev_and_the_folder_itself(shards_once):
 def test_the_form_can_be_chosen(shards, prepared):
     shutil.copytree(prepared / "pouring", shards / "pouring", dirs_exist_ok=True)
     sources = {form: find_videos("pouring", "val", shards, form=form)[0].source for form in ("prepared", "tfrecord")}
-    assert type(sources["prepared"]).__name__ == "VideoFile" and type(sources["tfrecord"]).__name__ == "JpegSpans"
+    assert type(sources["prepared"]).__name__ == "VideoFile" and type(sources["tfrecord"]).__name__ == "RecordFrames"
     assert type(find_videos("pouring", "val", shards)[0].source).__name__ == "VideoFile"
 
 
@@ -98,17 +96,11 @@ def test_a_prepared_index_that_would_run_code_is_refused(tmp_path):
 # TFRecords ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("length", [0, 1, 3, 4, 5, 1020, 1021, 1024, 3000, 5001])
-def test_sums_are_those_of_the_definition(length):
-    data = np.random.default_rng(length).integers(0, 256, length, dtype=np.uint8).tobytes()
-    assert crc32c(data) == crc32c(np.frombuffer(data, np.uint8)) == naive_crc32c(data)
-
-
 def test_frames_are_read_one_at_a_time_and_only_when_asked_for(shards):
     video = find_videos("pouring", "train", shards)[0]
     frames = video.frames()
     next(frames)
-    assert video.source.spans and not any(
+    assert video.source.images and not any(
         isinstance(value, (bytes, np.ndarray)) for value in vars(video.source).values()
     )
     before = video.source.identity
@@ -145,16 +137,6 @@ def test_of_a_shard_cut_short_the_whole_videos_are_used_and_the_cut_one_is_named
     assert name == ("pour_b" if part in ("frames", "footer") else f"{path.name}, record 1")
     assert reason == f"{path.name}, record 1: the shard is cut short there"
     assert (videos.coverage.found, videos.coverage.expected) == (2, 3)
-
-
-def test_numbers_of_more_than_64_bits_are_cut_to_64(shards):
-    wide = bytes([255] * 9 + [127])  # 70 bits: -1 of 64
-    labels = field(1, field(3, field(1, wide))) * 3
-    video = field(1, bytes_feature(cv2.imencode(".jpg", picture(1))[1].tobytes())) * 3
-    context = field(1, text_map({"name": bytes_feature(b"wide")}))
-    record = context + field(2, text_map({"video": video, "frame_labels": labels}))
-    write_tfrecord(_shard(shards, 1), [record])
-    assert find_videos("pouring", "train", shards)[-1].phases.tolist() == [-1, -1, -1]
 
 
 def test_an_empty_shard_is_named(shards):
@@ -204,7 +186,7 @@ def test_duplicated_names_are_named(shards):
             field(1, text_map({"name": bytes_feature(b"junk")}))
             + field(2, text_map({"video": field(1, bytes_feature(b"no jpeg")) * 3})),
             "junk",
-            "no image, or a damaged one, at byte",
+            "image 0 of the record at byte 12 is no image, or a damaged one",
         ),
     ],
     ids=["noise", "empty", "context only", "one frame", "no frame", "sixth phase", "no images"],

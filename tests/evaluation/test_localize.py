@@ -65,12 +65,17 @@ class Backbone(torch.nn.Module):
 class Model(torch.nn.Module):
     """Entity 1 is uniform, entity 2 looks at the actor."""
 
+    actions = ()
+
     def __init__(self, attends=True, heads=True):
         super().__init__()
         self.backbone, self.weight, self.attends = Backbone(), torch.nn.Parameter(torch.zeros(1)), attends
         if not heads:
             look = self.backbone.cls_attention
             self.backbone.cls_attention = lambda frames, layers: (*look(frames, layers)[:2], None)
+
+    def of(self, action):
+        return self
 
     def pool(self, patches, cls):
         attention = torch.stack([torch.ones_like(patches[..., 0]), patches[..., 0] + 0.01], dim=2)

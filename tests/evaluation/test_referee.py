@@ -102,7 +102,7 @@ def test_lengths_that_do_not_match_are_both_named(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"name": "a", "phases": "0;5;3"}, "line 2: .*growing"),
+        ({"name": "a", "phases": "0;5;3"}, "line 2: .*must be later than the one before"),
         ({"name": "a", "phases": "0;x"}, "line 2"),
         ({"name": "a", "phases": "gone.csv"}, "line 2.*gone.csv"),
         ({"name": "a", "split": "vall", "phases": "0"}, 'did you mean "val"'),

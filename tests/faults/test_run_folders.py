@@ -1,5 +1,6 @@
 """One process a run folder; folders of newer versions, read-only folders."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -11,7 +12,7 @@ import torch
 
 import mvf
 from mvf.config import FORMAT
-from mvf.files import LOCK, held
+from mvf.files import HOLDER, LOCK, held
 from mvf.training.run import load_run, read_state
 from tests.faults.processes import CONTEXT
 
@@ -37,7 +38,7 @@ def holder(tmp_path):
 def test_a_second_training_in_a_folder_is_refused_and_names_the_first(tiny, tmp_path, holder):
     with pytest.raises(OSError, match=rf"run is being trained by process {holder.pid} on .*: wait until it ends"):
         mvf.train(tiny(), tmp_path / "run")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {LOCK, HOLDER}
 
 
 def test_a_folder_held_by_another_is_read_freely(tiny, tmp_path):
@@ -90,9 +91,9 @@ def test_one_who_waited_at_a_lock_that_was_deleted_holds_the_new_one(tmp_path):
 
 def test_a_disc_without_locks_is_said_and_does_not_stop_a_training(tmp_path, monkeypatch, caplog):
     def no_locks(*_):
-        raise OSError(38, "Function not implemented")
+        raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("mvf.files.fcntl.flock", no_locks)
+    monkeypatch.setattr("fcntl.flock", no_locks)
     with held(tmp_path):
         assert "has no locks" in caplog.text
 

@@ -110,11 +110,11 @@ class RawEvents:
         return self._event(video.name, None) if event and event[1] in self.files else video
 
     def _event(self, name: str, elements: Elements | None) -> Listed:
-        video, event = EVENT.fullmatch(name).groups()
+        video, _, span = name.rpartition("_E_")
         if video not in self.files:
             return Listed.left_out(name, f"no source video {video}.mp4 is there")
         try:
-            described = self.videos[video][event]
+            described = self.videos[video][f"E_{span}"]
             start, stop = _seconds(described["timestamps"], "all")
             segments = [
                 (*_seconds(described["segments"][segment]["timestamps"], self.stage), label)
@@ -126,7 +126,7 @@ class RawEvents:
         except (TypeError, ValueError, IndexError, OverflowError) as error:
             return Listed.left_out(name, f"{self.times} is damaged at {name}: {error}")
         if len({segment for segment, _ in elements or ()}) < len(elements or ()):
-            return Listed.left_out(name, f"an element of it is listed with several classes: {sorted(elements)}")
+            return Listed.left_out(name, f"an element of it is listed with several classes: {sorted(elements or ())}")
         record = partial(_record, name, action, None if elements is None else segments)
         return Listed(name, partial(_cut, self.files[video], start, stop), record)
 

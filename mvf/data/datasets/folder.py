@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
@@ -15,7 +14,7 @@ import numpy as np
 
 from mvf.config import nearest
 from mvf.data.index import Listed, collect, dev_part
-from mvf.data.labels import mask_files, read_boxes, read_masks, read_phases
+from mvf.data.labels import mask_files, read_boxes, read_csv, read_masks, read_phases
 from mvf.data.records import VideoList, VideoRecord
 from mvf.data.video import VIDEO_SUFFIXES, ImageFolder, VideoFile, image_files, open_source
 from mvf.files import data_folder
@@ -90,39 +89,25 @@ def _rows(folder: Path) -> list[TableRow]:
 
 
 def _read_table(path: Path) -> list[TableRow]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(_table_rows(path, csv.DictReader(file, skipinitialspace=True)))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no table in UTF-8 ({error}): save it as CSV, UTF-8") from None
+    columns, lines = read_csv(path)
+    for name in columns:
+        if name not in COLUMNS:
+            raise ValueError(f'{path} has an unknown column "{name}"; {nearest(name, COLUMNS)}')
+    if "path" not in columns:
+        raise ValueError(f"{path} has no column path; its columns are {', '.join(columns) or 'missing'}")
+    rows = [_read_row(f"{path}, line {line}", cells) for line, cells in lines]
     for listed, times in Counter(row.path for row in rows).items():
         if times > 1:
             raise ValueError(f"{path} lists {listed} {times} times; list each video once")
     return rows
 
 
-def _table_rows(path: Path, reader: csv.DictReader) -> Iterator[TableRow]:
-    header = [name.strip() for name in reader.fieldnames or ()]
-    for name in header:
-        if name not in COLUMNS:
-            raise ValueError(f'{path} has an unknown column "{name}"; {nearest(name, COLUMNS)}')
-        if header.count(name) > 1:
-            raise ValueError(f"{path} has the column {name} {header.count(name)} times; keep one")
-    if "path" not in header:
-        raise ValueError(f"{path} has no column path; its columns are {', '.join(header) or 'missing'}")
-    reader.fieldnames = header
-    for cells in reader:
-        yield _read_row(path, reader.line_num, cells)
-
-
-def _read_row(table: Path, line: int, cells: dict) -> TableRow:
-    if None in cells:
-        raise ValueError(f"{table}, line {line}: more cells than columns; quote text that holds commas")
-    row = TableRow(**{name: (text or "").strip() for name, text in cells.items()})
+def _read_row(where: str, cells: dict[str, str]) -> TableRow:
+    row = TableRow(**{"path": "", **cells})
     if not row.path:
-        raise ValueError(f"{table}, line {line}: the path is empty")
+        raise ValueError(f"{where}: the path is empty")
     if row.split not in ("", "train", "val"):
-        raise ValueError(f'{table}, line {line}: split must be train or val, got "{row.split}"')
+        raise ValueError(f'{where}: split must be train or val, got "{row.split}"')
     return replace(row, path=PurePath(row.path).as_posix())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from mvf.data.augment import derive_seed
 from mvf.data.index import Listed, collect, dev_part, find_form
+from mvf.data.labels import read_csv
 from mvf.data.records import Coverage, VideoList, VideoRecord
 from mvf.data.video import VIDEO_SUFFIXES, VideoFile
 from mvf.files import data_folder
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ListedClip:
+class ClipFile:
     """One training clip: `path` is empty where no file of it was found."""
 
     name: str
@@ -67,10 +67,10 @@ def find_videos(
     if split == "val":
         return VideoList([])
     root = data_folder(root)
-    listed = _clips(root)
+    clips = _clips(root)
     if max_videos:
-        listed.sort(key=lambda clip: derive_seed("kinetics400", clip.name))
-    found, unreadable = _usable(listed, max_videos, root)
+        clips.sort(key=lambda clip: derive_seed("kinetics400", clip.name))
+    found, unreadable = _usable(clips, max_videos, root)
     if split == "dev":
         found, unreadable = dev_part(found), {}
     listed = [Listed(c.name, partial(VideoFile, c.path, fps), partial(VideoRecord, c.name, c.action)) for c in found]
@@ -79,7 +79,7 @@ def find_videos(
     return VideoList(videos, Coverage(len(videos), len(found) + len(unreadable), unreadable | damaged))
 
 
-def _clips(root: Path) -> list[ListedClip]:
+def _clips(root: Path) -> list[ClipFile]:
     homes = [*(root / name for name in FOLDERS), root]
     places = {
         "csv": [home / below / "*train*.csv" for home in homes for below in ("", "annotations")],
@@ -90,14 +90,11 @@ def _clips(root: Path) -> list[ListedClip]:
         tables = sorted(folder.glob("*train*.csv"))
         home = folder.parent if folder.name == "annotations" else folder
         paths = {path.stem: str(path) for path in _video_files(home)}
-        listed = [
-            ListedClip(name, label, paths.get(name, "")) for table in tables for name, label in _read_table(table)
-        ]
+        listed = [ClipFile(name, label, paths.get(name, "")) for table in tables for name, label in _read_table(table)]
     else:
         files = [path for path in _video_files(folder / "train") if path.parent.parent == folder / "train"]
         listed = [
-            ListedClip(f"{path.parent.name}/{path.stem}", path.parent.name.replace("_", " "), str(path))
-            for path in files
+            ClipFile(f"{path.parent.name}/{path.stem}", path.parent.name.replace("_", " "), str(path)) for path in files
         ]
     if not listed:
         raise ValueError(f"the {form} in {folder} list no training clip\n{LAYOUT.format(root=root)}")
@@ -113,26 +110,19 @@ def _video_files(folder: Path) -> Iterator[Path]:
 
 def _read_table(path: Path) -> Iterator[tuple[str, str]]:
     """Name and class of every training clip that the table lists."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            yield from _read_rows(path, csv.DictReader(file, skipinitialspace=True))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no table in UTF-8: {error}") from None
-
-
-def _read_rows(path: Path, reader: csv.DictReader) -> Iterator[tuple[str, str]]:
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    columns, rows = read_csv(path)
+    missing = [name for name in COLUMNS if name not in columns]
     if missing:
-        first = ",".join(reader.fieldnames or ()) or "nothing"
+        first = ",".join(columns) or "nothing"
         raise ValueError(
             f"{path} has no column {', '.join(missing)}: its first line must be {','.join(COLUMNS)}, found {first}"
         )
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        if None in row or None in row.values():
-            raise ValueError(f"{where}: {'more' if None in row else 'fewer'} cells than columns")
-        if row["split"].strip() == "train":
-            yield _clip_name(row, where), row["label"].strip()
+    for line, row in rows:
+        where = f"{path}, line {line}"
+        if len(row) < len(columns):
+            raise ValueError(f"{where}: fewer cells than columns")
+        if row["split"] == "train":
+            yield _clip_name(row, where), row["label"]
 
 
 def _clip_name(row: dict[str, str], where: str) -> str:
@@ -142,12 +132,13 @@ def _clip_name(row: dict[str, str], where: str) -> str:
         raise ValueError(
             f'{where}: time_start and time_end must be seconds, got "{row["time_start"]}" and "{row["time_end"]}"'
         ) from None
-    return f"{row['youtube_id'].strip()}_{start:06d}_{end:06d}"
+    return f"{row['youtube_id']}_{start:06d}_{end:06d}"
 
 
-def _usable(listed: Sequence[ListedClip], wanted: int, root: Path) -> tuple[list[ListedClip], dict[str, str]]:
+def _usable(listed: Sequence[ClipFile], wanted: int, root: Path) -> tuple[list[ClipFile], dict[str, str]]:
     """The clips whose files are there, at most `wanted` (0: all), and why the others gone through are not used."""
-    found, unreadable = {}, {}
+    found: dict[str, ClipFile] = {}
+    unreadable: dict[str, str] = {}
     for clip in listed:
         if wanted and len(found) == wanted:
             break

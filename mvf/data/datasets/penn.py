@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -111,7 +112,7 @@ def find_phase_files(root: Path) -> dict[str, list[Path]]:
     found = defaultdict(list)
     for folder in (root, root / "Penn_Action", root / "penn_action", root.parent):
         for path in sorted((folder / PHASE_FOLDER).glob("*/*/*.npy")):
-            number = re.match(r"\d*", path.stem)[0]
+            number = "".join(takewhile(str.isdecimal, path.stem))
             if path.parts[-3] in ("train", "val") and number:
                 found[number].append(path)
         if found:
@@ -138,12 +139,13 @@ def _read_video(folder: Path, number: str, phase_files: Sequence[Path]) -> tuple
         if not mat.exists() and not phase_files:
             raise VideoError(f"its action and split are not known: {mat} does not exist")
         label = read_label(mat) if mat.exists() else None
-        split = split or ("train" if label.train else "val")
+        if label and not split:
+            split = "train" if label.train else "val"
         spelled = label.action if label else phase_files[0].parent.name
         name = f"{number}_{find_action(spelled) or spelled}"
         action = known_action(spelled)
         if any(find_action(path.parent.name) != action for path in phase_files):
-            raise VideoError(f"{mat} says {label.action}, but its phases are {phase_files[0]}")
+            raise VideoError(f"{mat} says {spelled}, but its phases are {phase_files[0]}")
     except VideoError as error:
         return split, Listed.left_out(name, str(error))
     if action in WITHOUT_PHASES:

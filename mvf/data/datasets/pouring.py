@@ -68,7 +68,8 @@ def _read_shards(folder: Path, part: str) -> list[Listed]:
 
 
 def _listed(example: SequenceExample) -> Listed:
-    if example.problem:
+    frames = example.frames
+    if frames is None:
         return Listed.left_out(example.name, example.problem)
     record = partial(labelled_record, example.name, ACTION, PHASE_NAMES, example.labels)
-    return Listed(example.name, lambda: example.frames, record)
+    return Listed(example.name, lambda: frames, record)

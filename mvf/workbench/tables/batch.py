@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mvf.config import cast, make_config, stored_config
-from mvf.files import atomic, lock_file
+from mvf.files import atomic, locked
 from mvf.training.run import REPOSITORY
 from mvf.workbench.tables.executors import EXECUTORS, LocalJobs, NotebookRun, SlurmJobs
 from mvf.workbench.tables.plan import (
@@ -108,8 +108,7 @@ def submit_all(jobs: Sequence[Job], place: SlurmJobs, report: Callable[[str], No
     """Queues every run that is neither finished nor queued; a run that starts from another one waits for it."""
     logs = jobs[0].folder.parent / LOGS
     logs.mkdir(parents=True, exist_ok=True)
-    with open(logs / "submit.lock", "w") as lock:
-        lock_file(lock)  # two batches at once must not queue the same run
+    with locked(logs / "submit.lock"):  # two batches at once must not queue the same run
         queued, numbers = place.queued(), {}
         for number, job in enumerate(jobs, start=1):
             note = logs / f"{job.name}.job"  # holds the number of the run's job

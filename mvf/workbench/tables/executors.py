@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mvf.files import lock_file
+from mvf.files import locked
 
 logger = logging.getLogger(__name__)
 
@@ -70,13 +70,12 @@ class NotebookRun:
             RuntimeError: with the error's first line when the run fails.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.log.with_suffix(".lock"), "w") as lock:
-            # The child inherits this lock, so a second start of the run waits for a child that outlived its batch.
-            lock_file(lock)
+        # The child inherits this lock, so a second start of the run waits for a child that outlived its batch.
+        with locked(self.log.with_suffix(".lock")) as lock:
             if finished(self.folder):
                 return False
             try:
-                status = self._run(lock.fileno())
+                status = self._run(lock)
             except BaseException:
                 self.stop()
                 raise
@@ -84,7 +83,7 @@ class NotebookRun:
             raise RuntimeError(f"{error_line(self.log)} (log: {self.log})")
         return True
 
-    def _run(self, lock: int) -> int:
+    def _run(self, lock: int | None) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, **self.environment}
         told: list[int] = []
@@ -94,7 +93,7 @@ class NotebookRun:
             self.child = subprocess.Popen(
                 self.command,
                 env={name: value for name, value in environment.items() if value is not None},
-                stdout=log, stderr=log, pass_fds=(lock,), start_new_session=True,
+                stdout=log, stderr=log, pass_fds=() if lock is None else (lock,), start_new_session=True,
             )  # fmt: skip
             while (status := self.child.poll()) is None:  # `wait` holds a lock that `stop` needs in a signal handler
                 time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Phases in `videos.csv` of a folder of videos: read, and written so that nothing else in the table changes.
+"""Reads and writes phases in `videos.csv` of a folder of videos; nothing else in the table changes.
 
 A label is kept as segments: (first frame, phase) in source frames, each up to the next, unlabelled before the first.
 Phases that are 0, 1, 2, ... in order are written as `0;34;58`; any other label (a phase that repeats or is left out,
@@ -19,7 +19,8 @@ from pathlib import Path, PurePath
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.files import atomic, read_npy
+from mvf.data.labels import parse_starts, read_frame_phases
+from mvf.files import atomic
 
 Segments = tuple[tuple[int, int], ...]
 COLUMNS = ("path", "split", "action", "phases", "boxes", "masks")
@@ -95,9 +96,9 @@ class PhaseTable:
         if not text:
             return None
         if text.lower().endswith(LABEL_FILES):
-            phases = _read_frames(name, self.path.parent / text)
+            phases = read_frame_phases(name, self.path.parent / text)
             return PhaseLabel(segments_of(phases), len(phases))
-        return PhaseLabel(_read_starts(name, text))
+        return PhaseLabel(tuple((start, phase) for phase, start in enumerate(parse_starts(name, text))))
 
     def write(self, name: str, segments: Segments, length: int | None, names: Iterable[str] = ()) -> None:
         """Replaces the label of one video; every other cell stays as it is.
@@ -118,17 +119,18 @@ class PhaseTable:
         if not header:
             header = list(COLUMNS)
             rows = [_padded([path], header) for path in _videos_below(self.path.parent, {name, *names})]
-        if _column(header, "phases") is None:
+        column = _column(header, "phases")
+        if column is None:
+            column = len(header)
             header.append("phases")
         row = self._find(header, rows, name)
         if row is None:
             logger.warning("%s did not list %s: a row is added; rows without a split may change sides", self.path, name)
             line = _padded([], header)
-            line[_column(header, "path")] = _path_of(self.path.parent, name).as_posix()
+            line[[title.strip() for title in header].index("path")] = _path_of(self.path.parent, name).as_posix()
             rows.append(line)
             row = len(rows) - 1
         rows[row] = _padded(rows[row], header)
-        column = _column(header, "phases")
         rows[row][column] = self._cell(name, segments, length, rows[row][column].strip())
         self._save([header, *rows])
 
@@ -172,8 +174,8 @@ class PhaseTable:
 
     def _find(self, header: list[str], rows: list[list[str]], name: str) -> int | None:
         """Row of the video called `name`: its path with or without extension, as the folder dataset names videos."""
-        column = _column(header, "path")
-        paths = {i: PurePath(row[column].strip()).as_posix() for i, row in enumerate(rows) if row[column or 0 :]}
+        column = _column(header, "path") or 0  # without a header there are no rows
+        paths = {i: PurePath(row[column].strip()).as_posix() for i, row in enumerate(rows) if row[column:]}
         found = [i for i, path in paths.items() if path == name]
         found = found or [i for i, path in paths.items() if os.path.splitext(path)[0] == name]
         if len(found) > 1:
@@ -187,31 +189,6 @@ def _column(header: Sequence[str], name: str) -> int | None:
 
 def _padded(row: Sequence[str], header: Sequence[str]) -> list[str]:
     return [*row, *[""] * (len(header) - len(row))]
-
-
-def _read_starts(name: str, text: str) -> Segments:
-    try:
-        starts = [int(part) for part in text.strip("; ").split(";")]
-    except ValueError:
-        raise ValueError(f'{name}: phases "{text}" are neither first frames like 0;34;58 nor a .csv or .npy') from None
-    if starts[0] < 0 or any(b <= a for a, b in zip(starts, starts[1:])):
-        raise ValueError(f"{name}: phases start at {starts}; every start must be later than the one before, from 0 on")
-    return tuple((start, phase) for phase, start in enumerate(starts))
-
-
-def _read_frames(name: str, path: Path) -> NDArray[np.int64]:
-    """One number a frame, of a .npy or a .csv whose first line may be a header."""
-    try:
-        if path.suffix.lower() == ".npy":
-            values = read_npy(path).astype(float).ravel()
-        else:
-            values = np.genfromtxt(path, delimiter=",", encoding="utf-8-sig").ravel()
-            values = values[int(np.isnan(values[:1]).sum()) :]
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{name}: cannot read phases from {path}: {error}") from None
-    if not len(values) or (values != np.round(values)).any() or values.min() < -1:
-        raise ValueError(f"{name}: {path} must hold a whole number a frame, -1 where unlabelled, got {values[:9]} ...")
-    return values.astype(np.int64)
 
 
 def _path_of(folder: Path, name: str) -> PurePath:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import cv2
@@ -74,13 +74,19 @@ def find_videos(
     _check_least({f"{split}_videos": counts[split]}, 1)
     _check_least({"data_seed": data_seed, "noise": noise}, 0)
     _check_least({"height": height, "width": width}, 32)
-    options = {"height": int(height), "width": int(width), "noise": float(noise)}
-    for name, value, least in (("repeats", repeats, 1), ("idle", idle, 0), ("bystanders", bystanders, 0)):
-        options[name] = _range(name, value, least)
-    videos = []
-    for number in range(counts[split]):
-        action, index = actions[number % len(actions)], number // len(actions)
-        videos.append(_record(SyntheticVideo(action, split, int(data_seed), index, **options)))
+    make = partial(
+        SyntheticVideo,
+        split=split,
+        data_seed=int(data_seed),
+        height=int(height),
+        width=int(width),
+        noise=float(noise),
+        repeats=_range("repeats", repeats, 1),
+        idle=_range("idle", idle, 0),
+        bystanders=_range("bystanders", bystanders, 0),
+    )
+    numbers = range(counts[split])
+    videos = [_record(make(action=actions[n % len(actions)], index=n // len(actions))) for n in numbers]
     return VideoList(videos, Coverage(found=len(videos), expected=len(videos)))
 
 
@@ -151,7 +157,7 @@ class SyntheticVideo:
         actor = cast_actor(draw, camera, look, ACTIONS[self.action], self._timeline.poses())
         light = np.array([draw.choice([-1, 1]) * draw.uniform(0.25, 0.6), -0.62, 0.62])
         background, noise = make_background(draw, camera, look), self.noise * draw.uniform(0.5, 1.5)
-        count = draw.integers(self.bystanders[0], self.bystanders[1] + 1)
+        count = int(draw.integers(self.bystanders[0], self.bystanders[1] + 1))
         people = cast_bystanders(draw, camera, look, count, actor)
         return _Scene(camera, (actor, *people), light / np.linalg.norm(light), background, noise)
 
@@ -174,7 +180,7 @@ class SyntheticVideo:
         scene, size = self._scene, (self.height, self.width)
         pan = scene.camera.pan[frame]
         middle = (np.array(scene.background.shape[1::-1]) - 1) / 2 - pan
-        image = cv2.getRectSubPix(scene.background, size[::-1], (float(middle[0]), float(middle[1])))
+        image: np.ndarray = cv2.getRectSubPix(scene.background, size[::-1], (float(middle[0]), float(middle[1])))
         for figure in scene.figures:
             dark = shadow(figure, frame, size, -0.5 * scene.light[0], np.tan(scene.camera.pitch))
             image *= 1 - 0.5 * dark[..., None]
@@ -211,7 +217,7 @@ def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
     return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1) if len(rows) else (0, 0, 0, 0)
 
 
-def _check_name(kind: str, name: str, allowed: Sequence[str]) -> None:
+def _check_name(kind: str, name: str, allowed: Collection[str]) -> None:
     if name not in allowed:
         raise ValueError(f'unknown {kind} "{name}"; {nearest(name, allowed)}')
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mvf.data.datasets.synthetic.motion import SIDES, WIDTH, interpolate, part, pose
+from mvf.data.datasets.synthetic.motion import SIDES, WIDTH, Field, interpolate, part, pose
+
+Point = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,9 @@ def _pushup() -> Action:
 
 
 def _clean_and_jerk() -> Action:
-    def lift(x: float, y: float, **fields) -> np.ndarray:
-        return pose(ankles=(0, 0.045, 0.1), **{"wrists": (x, y, 0.17), "grip": 1, **fields})
+    def lift(x: float, y: float, **fields: Field) -> np.ndarray:
+        usual: dict[str, Field] = {"ankles": (0, 0.045, 0.1), "wrists": (x, y, 0.17), "grip": 1}
+        return pose(None, **(usual | fields))
 
     rack = {"elbows": (1, -0.4, 0.2)}
     over = {"elbows": (0, -0.3, 1)}
@@ -122,11 +126,17 @@ def _clean_and_jerk() -> Action:
 
 
 def _golf_swing() -> Action:
-    def swing(hand: tuple, tool: tuple, turn: float = 0, twist: float = 0, **fields) -> np.ndarray:
-        stance = {"hip": (-0.08, 0.5, 0), "lean": 30, "ankles": (0, 0.045, 0.13), "elbows": (-0.6, -1, 0.1)}
+    def swing(hand: Point, tool: Point, turn: float = 0, twist: float = 0, **fields: Field) -> np.ndarray:
+        stance: dict[str, Field] = {
+            "hip": (-0.08, 0.5, 0),
+            "lean": 30,
+            "ankles": (0, 0.045, 0.13),
+            "elbows": (-0.6, -1, 0.1),
+        }
         x, y, z = hand
-        wrists = {"left_wrist": (x, y - 0.01, z), "right_wrist": (x, y + 0.02, z + 0.01)}
-        return pose(**{**stance, "tool": tool, "turn": turn, "twist": twist, **wrists, **fields})
+        stance |= {"tool": tool, "turn": turn, "twist": twist}
+        stance |= {"left_wrist": (x, y - 0.01, z), "right_wrist": (x, y + 0.02, z + 0.01)}
+        return pose(None, **(stance | fields))
 
     address = swing((0.24, 0.47, 0), (0.33, -0.94, 0.02))
     back = swing((0.24, 0.56, 0.22), (0.25, 0.05, 0.97), -20, -35, look=35)
@@ -154,7 +164,7 @@ def _golf_swing() -> Action:
 def _serve_until_contact() -> tuple[np.ndarray, ...]:
     feet = {"left_ankle": (0.13, 0.045, -0.05), "right_ankle": (-0.12, 0.045, 0.05)}
     ready = pose(
-        **feet, lean=10, turn=-25, left_wrist=(0.21, -0.17, 0.06), right_wrist=(0.22, -0.17, -0.07),
+        None, **feet, lean=10, turn=-25, left_wrist=(0.21, -0.17, 0.06), right_wrist=(0.22, -0.17, -0.07),
         tool=(0.85, 0.5, 0), elbows=(-0.6, -1, 0.4), prop=(0.2, 1.0, 0.05),
     )  # fmt: skip
     parted = pose(
@@ -278,7 +288,9 @@ def perform(
     return timeline
 
 
-def _phase(timeline: Timeline, action: Action, draw: np.random.Generator, keys, frames: int, phase: int) -> None:
+def _phase(
+    timeline: Timeline, action: Action, draw: np.random.Generator, keys: Sequence[np.ndarray], frames: int, phase: int
+) -> None:
     """Adds one phase: its keys spread over `frames`, now and then held at its end."""
     ends = np.round(np.linspace(0, frames, len(keys) + 1)).astype(int)
     for key, length in zip(keys, np.diff(ends), strict=True):
@@ -317,7 +329,14 @@ def _fidget(action: Action, draw: np.random.Generator) -> np.ndarray:
     """A resting pose slightly unlike any other."""
     key = action.rest.copy()
     planted = np.allclose(part(key, "left_wrist")[1], 0.03)
-    spread = {"hip": np.array([0.02, 0.006, 0.02]), "lean": 3, "tilt": 2, "turn": 10, "nod": 9, "look": 28}
+    spread: dict[str, float | np.ndarray] = {
+        "hip": np.array([0.02, 0.006, 0.02]),
+        "lean": 3,
+        "tilt": 2,
+        "turn": 10,
+        "nod": 9,
+        "look": 28,
+    }
     for name, scale in spread.items():
         field = part(key, name)
         field += draw.normal(0, scale, field.shape)

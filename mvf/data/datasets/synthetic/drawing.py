@@ -192,7 +192,7 @@ def shadow(figure: Figure, frame: int, size: tuple[int, int], slant: float, rise
         rise: Rows per pixel of depth (the camera's pitch).
     """
     _, row, depth = figure.floor[frame]
-    mask = np.zeros(size, np.uint8)
+    mask: np.ndarray = np.zeros(size, np.uint8)
     for a, b, radius, _, _ in BODY:
         ends = []
         for x, y, z in (figure.points[a][frame], figure.points[b][frame]):

@@ -5,7 +5,7 @@ Body axes: x forward, y up, z to the actor's right; the floor is y = 0 and a sta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,8 @@ SIZES = {
     "grip": 1,  # 1 while ball or bar is held
 }
 WIDTH = sum(SIZES.values())
-STANDING = {
+Field = float | Sequence[float]  # of a pose: one number, or three
+STANDING: Mapping[str, Field] = {
     "hip": (0, 0.525, 0),
     "lean": 2,
     "left_wrist": (0.03, -0.3, -0.06),
@@ -53,7 +54,7 @@ STANDING = {
 VECTORS = ("left_wrist", "right_wrist", "tool")
 
 
-def pose(base: np.ndarray | None = None, **fields: float | Sequence[float]) -> np.ndarray:
+def pose(base: np.ndarray | None = None, **fields: Field) -> np.ndarray:
     """A pose vector (WIDTH,): `base` (standing by default) with some fields replaced.
 
     `wrists` and `ankles` set both sides at once, z being outward.
@@ -63,10 +64,10 @@ def pose(base: np.ndarray | None = None, **fields: float | Sequence[float]) -> n
         [0.0, 0.0, -0.2]
     """
     vector = np.zeros(WIDTH) if base is None else base.copy()
-    given = {**STANDING, **fields} if base is None else dict(fields)
+    given: dict[str, Field] = {**STANDING, **fields} if base is None else dict(fields)
     for both in ("wrists", "ankles"):
         if both in given:
-            x, y, z = given.pop(both)
+            x, y, z = np.broadcast_to(given.pop(both), 3)
             given |= {f"{side}_{both[:-1]}": (x, y, sign * z) for side, sign in SIDES}
     for name, value in given.items():
         part(vector, name)[:] = value

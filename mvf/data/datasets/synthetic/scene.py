@@ -205,7 +205,7 @@ def _dye(
     draw: np.random.Generator, look: Appearance, saturation: tuple[int, int], value: tuple[int, int]
 ) -> np.ndarray:
     hue = draw.uniform(*look.hues[draw.integers(len(look.hues))])
-    colour = np.uint8([[[round(hue), round(draw.uniform(*saturation)), round(draw.uniform(*value))]]])
+    colour = np.array([[[round(hue), round(draw.uniform(*saturation)), round(draw.uniform(*value))]]], np.uint8)
     return cv2.cvtColor(colour, cv2.COLOR_HSV2RGB)[0, 0].astype(float)
 
 

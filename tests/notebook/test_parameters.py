@@ -17,7 +17,7 @@ def test_unknown_injected_names_are_refused():
 
 def test_values_are_cast_and_bad_ones_named():
     assert read_parameters({**DECLARED, "overrides": '{"epochs": 3}', "entities": "2"})["overrides"] == {"epochs": 3}
-    with pytest.raises(ValueError, match="parameter entities must be int, got 'many'"):
+    with pytest.raises(ValueError, match="parameter entities must be like 0, got 'many'"):
         read_parameters({**DECLARED, "entities": "many"})
 
 
