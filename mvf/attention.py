@@ -14,7 +14,7 @@ from torch import Tensor
 from mvf.bank import FeatureBank
 from mvf.chunks import chunk_bounds
 from mvf.data.augment import evaluation_view
-from mvf.data.records import VideoRecord, in_pieces
+from mvf.data.records import VideoRecord, frame_batches
 from mvf.embedding import evaluating, pool_video
 from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
 
@@ -131,7 +131,7 @@ class _Looker:
     def passes(self, record: VideoRecord, step: int = 1) -> Iterator[tuple[list[np.ndarray], _Attention]]:
         """Pictures (H, W, 3) and what the model makes of them, at most `FRAMES_AT_ONCE` at a time."""
         piece = None
-        for piece in in_pieces(record.frames(step=step), FRAMES_AT_ONCE):
+        for piece in frame_batches(record.frames(step=step), FRAMES_AT_ONCE):
             yield list(piece.permute(0, 2, 3, 1).numpy()), self._look(piece)
         if piece is None:
             raise ValueError(f"{record.name} has no frames")

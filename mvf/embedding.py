@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from mvf.bank import FRAMES_AT_ONCE, FeatureBank
 from mvf.chunks import Chunking, Piece, Seam, Shards, chunks_from, fused_pieces, read_seams, write_seams
 from mvf.data.augment import evaluation_view
-from mvf.data.records import VideoRecord, in_pieces, joined
+from mvf.data.records import VideoRecord, frame_batches, joined
 from mvf.device import autocast, resolve_precision
 from mvf.files import allow_open_files, atomic, hidden_beside
 from mvf.models.mvformer import ModelPerAction, MVFormer, model_of
@@ -224,7 +224,7 @@ def _feature_chunks(
     device = next(model.backbone.parameters()).device
     # map, unlike a loop, lets go of large frames before the next are decoded
     resize = partial(evaluation_view, image_size=model.backbone.image_size)
-    for pixels in joined(map(resize, in_pieces(record.frames(first), FRAMES_AT_ONCE)), FRAMES_AT_ONCE):
+    for pixels in joined(map(resize, frame_batches(record.frames(first), FRAMES_AT_ONCE)), FRAMES_AT_ONCE):
         with torch.inference_mode(), evaluating(model.backbone), autocast(precision, device):
             patches, cls = model.backbone(pixels.to(device))
         yield patches, cls

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from mvf.clip import Clip
 from mvf.config import Config
 from mvf.data.augment import build_augmentation, derive_seed
-from mvf.data.records import VideoRecord, in_pieces
+from mvf.data.records import VideoRecord, frame_batches
 from mvf.data.sampling import Drawn, Sampler, Settings, find_sampler
 from mvf.data.video import VideoError
 
@@ -208,11 +208,11 @@ def _phase(record: VideoRecord, frame_index: Tensor, valid: Tensor) -> Tensor:
 
 
 def wanted_frames(record: VideoRecord, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pieces of the frames at sorted distinct positions: positions (n,), uint8 frames (n, 3, H, W); n <= CHUNK."""
+    """Batches of the frames at sorted distinct positions: positions (n,), uint8 frames (n, 3, H, W); n <= CHUNK."""
     found = 0
-    for piece in in_pieces(record.frames_at(wanted.tolist()), CHUNK):
-        yield wanted[found : found + len(piece)], piece
-        found += len(piece)
+    for batch in frame_batches(record.frames_at(wanted.tolist()), CHUNK):
+        yield wanted[found : found + len(batch)], batch
+        found += len(batch)
     if found < len(wanted):
         raise VideoError(f"{record.name} gave {found} of {len(wanted)} wanted frames up to frame {int(wanted[-1])}")
 

@@ -32,7 +32,7 @@ Named = TypeVar("Named", bound=_HasName)
 
 
 @dataclass(frozen=True)
-class Listed:
+class IndexEntry:
     """A video that an index lists; whether it can be used is not known yet.
 
     Attributes:
@@ -46,7 +46,7 @@ class Listed:
     record: Callable[[FrameSource], VideoRecord]
 
     @classmethod
-    def left_out(cls, name: str, reason: str) -> Listed:
+    def left_out(cls, name: str, reason: str) -> IndexEntry:
         """A video that the index lists and that cannot be used, whatever its file holds."""
 
         def refuse() -> FrameSource:
@@ -55,7 +55,7 @@ class Listed:
         return cls(name, refuse, lambda source: VideoRecord(name, "", source))
 
 
-def collect(listed: Sequence[Listed]) -> VideoList:
+def collect(entries: Sequence[IndexEntry]) -> VideoList:
     """The records of all videos that can be used; the coverage names the others, with the reason.
 
     Every video is decoded once, several at a time; `$MVF_CACHE` remembers its number of frames. Of videos with the
@@ -63,8 +63,8 @@ def collect(listed: Sequence[Listed]) -> VideoList:
     """
     records: dict[str, VideoRecord] = {}
     unreadable: dict[str, str] = {}
-    times = Counter(video.name for video in listed)
-    for video, source in zip(listed, _open_all(listed)):
+    times = Counter(video.name for video in entries)
+    for video, source in zip(entries, _open_all(entries)):
         try:
             if video.name in records:
                 raise VideoError(f"listed {times[video.name]} times; the first is used")
@@ -78,7 +78,7 @@ def collect(listed: Sequence[Listed]) -> VideoList:
     fitted = [record for record in records.values() if record.note]
     if fitted:
         logger.info("labels and frames of %d videos differ in number, the longer were resampled", len(fitted))
-    return VideoList(records.values(), Coverage(len(records), len(listed), unreadable))
+    return VideoList(records.values(), Coverage(len(records), len(entries), unreadable))
 
 
 def named(reasons: Mapping[str, str]) -> list[str]:
@@ -96,8 +96,8 @@ def dev_part(train: Sequence[Named]) -> list[Named]:
     """The fixed fifth of the training videos, at least one, that settings are chosen on.
 
     Args:
-        train: All listed training videos, anything with a `.name`; those that turn out unreadable count too, so that
-            the choice does not hang on them.
+        train: All training videos of an index, or anything else with a `.name`. Unreadable videos count too, so that
+            the choice does not depend on them.
     """
     shuffled = sorted(train, key=lambda video: derive_seed("dev", video.name))
     chosen = {video.name for video in shuffled[: max(1, len(train) // 5)]}
@@ -134,12 +134,12 @@ def find_form(
     )
 
 
-def _open_all(listed: Sequence[Listed]) -> list[FrameSource | VideoError]:
+def _open_all(entries: Sequence[IndexEntry]) -> list[FrameSource | VideoError]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(tqdm(pool.map(_open, listed), "checking videos", len(listed), leave=False, delay=2))
+        return list(tqdm(pool.map(_open, entries), "checking videos", len(entries), leave=False, delay=2))
 
 
-def _open(video: Listed) -> FrameSource | VideoError:
+def _open(video: IndexEntry) -> FrameSource | VideoError:
     try:
         source = video.open()
         if source.count() < 2:
