@@ -1,7 +1,7 @@
-"""Pickled indexes, read without running code from the file.
+"""Readers of two file formats: pickled indexes, without running code from the file, and TFRecord shards.
 
-Everything that a pickle calls is a stand-in of this module. The functions of numpy and torch would believe what a file
-says about the memory of an array, which is enough to take over the process.
+Whatever a pickle calls is replaced by a function of this module. The functions of numpy and torch would believe what a
+file says about the memory of an array, which is enough to take over the process.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_pickle(path: str | Path) -> Any:
     """
     try:
         data = Path(path).read_bytes()
-        _check_lengths(data)
+        _check_memo(data)
         return _Unpickler(io.BytesIO(data)).load()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
@@ -52,15 +52,15 @@ def read_pickle(path: str | Path) -> Any:
         raise ValueError(f"cannot read {path}: {_reason(error)}") from None
 
 
-def _check_lengths(data: bytes) -> None:
-    """Refuses what would make the unpickler take more memory than the file has: lengths, and places in its memo."""
+def _check_memo(data: bytes) -> None:
+    """Refuses indices of the memo that would make the unpickler allocate more memory than the file has bytes."""
     for operation, argument, _ in pickletools.genops(data):
         if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument not in range(len(data) + 1):
-            raise ValueError(f"it stores a value at place {argument}")
+            raise ValueError(f"it stores a value at index {argument} of its memo")
 
 
 class _Refused(pickle.UnpicklingError):
-    """The pickle would call what is not allowed; the message is its name."""
+    """The pickle would call a function that is not allowed; the message is its name."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -70,7 +70,7 @@ class _Unpickler(pickle.Unpickler):
             full = f"{newer}{full.removeprefix(older)}" if full.startswith(f"{older}.") else full
         if full not in STAND_INS:
             raise _Refused(f"{module}.{name}")
-        return partial(STAND_INS[full])  # a new one every time, because a pickle can set attributes of what it calls
+        return partial(STAND_INS[full])  # a new one every time: a pickle can set attributes of it
 
 
 def _reason(error: Exception) -> str:
@@ -83,7 +83,7 @@ def _reason(error: Exception) -> str:
 
 
 def _encode(text: str = "", encoding: str = "latin1") -> bytes:
-    """How protocols before 3 write bytes."""
+    """Bytes as protocols before 3 write them."""
     if encoding not in ("latin1", "latin-1"):
         raise ValueError(f"bytes are written as latin1, found {encoding}")
     return text.encode("latin1")
@@ -93,7 +93,7 @@ def _encode(text: str = "", encoding: str = "latin1") -> bytes:
 
 
 class _Kind:
-    """Stands in for a dtype; of its stored state only the byte order is taken."""
+    """Stands in for a dtype; only the byte order is taken from its stored state."""
 
     def __init__(self, code: str, *_: Any) -> None:
         self._dtype = np.dtype(str(code))
@@ -103,7 +103,7 @@ class _Kind:
 
     @property
     def dtype(self) -> np.dtype:
-        """Looked at when an array is filled, so that objects inside it that would run code are named first."""
+        """The dtype, checked only when an array is filled, so that code inside the array is refused by name first."""
         if self._dtype.kind not in ARRAYS:
             raise ValueError(f"a numpy array of {self._dtype}, wanted numbers or text")
         return self._dtype
@@ -154,7 +154,7 @@ def _tensor(storage: torch.TypedStorage, offset: int, size: Sequence[int], strid
     return values
 
 
-# what plain containers, arrays and tensors are made of in every protocol, and what is called instead
+# The functions that pickles of plain containers, arrays and tensors call, and those called in their place.
 STAND_INS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "builtins.set": set,

@@ -1,4 +1,4 @@
-"""From the videos that an index lists to those that can be used: every one is opened, and what cannot be is named."""
+"""Opens the videos that an index lists, and names those that cannot be used, with the reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mvf.data.augment import derive_seed
 from mvf.data.records import Coverage, FrameSource, VideoList, VideoRecord
 from mvf.data.video import VideoError
 
-SHOWN = 10  # videos named at most; `Coverage.unreadable` has all
+SHOWN = 10  # most videos named in a message; `Coverage.unreadable` has all of them
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class IndexEntry:
 
     @classmethod
     def left_out(cls, name: str, reason: str) -> IndexEntry:
-        """A video that the index lists and that cannot be used, whatever its file holds."""
+        """A video that the index lists and that cannot be used, for this reason."""
 
         def refuse() -> FrameSource:
             raise VideoError(reason)
@@ -73,7 +73,7 @@ def collect(entries: Sequence[IndexEntry]) -> VideoList:
             records[video.name] = video.record(source)
         except VideoError as error:
             unreadable[video.name] = str(error)
-    for line in named(unreadable):
+    for line in reason_lines(unreadable):
         logger.warning("left out %s", line)
     fitted = [record for record in records.values() if record.note]
     if fitted:
@@ -81,11 +81,11 @@ def collect(entries: Sequence[IndexEntry]) -> VideoList:
     return VideoList(records.values(), Coverage(len(records), len(entries), unreadable))
 
 
-def named(reasons: Mapping[str, str]) -> list[str]:
+def reason_lines(reasons: Mapping[str, str]) -> list[str]:
     """A line for each of the first videos that are left out, and how many more there are.
 
     Example:
-        >>> named({"a": "it is absent"}), named(dict.fromkeys(map(str, range(99)), "damaged"))[8:]
+        >>> reason_lines({"a": "it is absent"}), reason_lines(dict.fromkeys(map(str, range(99)), "damaged"))[8:]
         (['a: it is absent'], ['8: damaged', '9: damaged', '89 more'])
     """
     lines = [f"{name}: {reason}" for name, reason in list(reasons.items())[:SHOWN]]
@@ -93,7 +93,7 @@ def named(reasons: Mapping[str, str]) -> list[str]:
 
 
 def dev_part(train: Sequence[Named]) -> list[Named]:
-    """The fixed fifth of the training videos, at least one, that settings are chosen on.
+    """The fixed fifth of the training videos, at least one, on which settings are chosen.
 
     Args:
         train: All training videos of an index, or anything else with a `.name`. Unreadable videos count too, so that

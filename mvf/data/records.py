@@ -16,7 +16,8 @@ from torch import Tensor
 class FrameSource(Protocol):
     """Where the pixels of one video come from: a file, a folder of images, a renderer.
 
-    One that can read some frames for less than all between them has `frames_at(positions)` too; see `pick_frames`.
+    A source that reads single frames faster than all frames between them also has `frames_at(positions)`; see
+    `pick_frames`.
     """
 
     @property
@@ -31,7 +32,7 @@ class FrameSource(Protocol):
 
 
 def pick_frames(source: FrameSource, positions: Sequence[int]) -> Iterator[np.ndarray]:
-    """The frames at ascending distinct positions: by `source.frames_at`, or where it has none out of all between."""
+    """The frames at ascending distinct positions, from `source.frames_at` where it exists, else out of all frames."""
     if hasattr(source, "frames_at"):
         return source.frames_at(positions)
     if not len(positions):
@@ -58,7 +59,7 @@ class VideoRecord:
             `object_mask`, `actor_box`, `joints` exist.
         phase_names: Words for the phases 0, 1, ... of this action; empty where there are none.
         phase_kinds: For each phase `pose` or `direction` (synthetic); empty where unknown.
-        note: How labels and frames were made to fit each other; empty where they did.
+        note: How labels and frames differed in number, where one of them was resampled; else empty.
     """
 
     name: str
@@ -85,7 +86,7 @@ class VideoRecord:
         return self.source.frames(start, stop, step)
 
     def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
-        """Iterates the frames at ascending distinct positions; others are neither converted nor, as images, read."""
+        """Iterates the frames at ascending distinct positions; others are not converted, or, as images, not read."""
         return pick_frames(self.source, positions)
 
     def load(self) -> np.ndarray:

@@ -48,7 +48,7 @@ def find_videos(
 ) -> VideoList:
     """The training clips of Kinetics-400, with their class as action and without phases.
 
-    They serve to train on, not to judge with: `val` is always empty, with a coverage of 0 of 0.
+    They serve only for training: `val` is always empty, with a coverage of 0 of 0.
 
     Args:
         split: `train`, `val` (empty), or `dev`: a fixed fifth of the clips found for `train`.

@@ -45,8 +45,8 @@ def find_videos(split: str = "val", root: str | Path | None = None, *, form: str
 
     The raw form adds boxes and joints. Its split is that of the folder with the phase labels, else the `train` field
     of the label file. jump_rope and strum_guitar have no phases and do not count. Where phases and frames differ in
-    number the longer are resampled (`mvf.data.labels`). Videos with damaged labels or a gap between their frames are
-    left out.
+    number the longer of the two is resampled (`mvf.data.labels`). Videos with damaged labels or a gap between their
+    frames are left out.
 
     Args:
         split: `train`, `val`, or `dev`: a fixed fifth of `train`.
@@ -81,7 +81,7 @@ def _describe(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Penn Action as published: a folder of frames and a .mat file a video, and phase labels from elsewhere.
+# The raw form: a folder of frames and a .mat file for each video, and phase labels from elsewhere.
 
 PHASE_FOLDER = "penn_action_labels"
 FIELDS = ("action", "x", "y", "visibility", "bbox", "train")
@@ -219,7 +219,7 @@ def _is_train(path: str | Path, values: np.ndarray) -> bool:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Words for Penn Action's phases: the key events of its 13 actions that have phases.
+# Names of the phases, from the key events of the 13 actions that have phases.
 
 # Dwibedi et al., CVPR 2019, https://arxiv.org/abs/1904.07846, table 2
 KEY_EVENTS = MappingProxyType(

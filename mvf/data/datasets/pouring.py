@@ -31,8 +31,8 @@ LAYOUT = """accepted layouts (the folder pouring/ may also be given itself):
 def find_videos(split: str = "val", root: str | Path | None = None, *, form: str = "auto") -> VideoList:
     """The videos of Pouring, all of the action `pouring`, with phases where there are labels.
 
-    Where labels and frames differ in number the longer are resampled (`mvf.data.labels`). Of a TFRecord shard that is
-    cut short the whole videos are used.
+    Where labels and frames differ in number the longer of the two is resampled (`mvf.data.labels`). The complete
+    videos of a TFRecord shard that is cut short are used.
 
     Args:
         split: `train`, `val`, or `dev`: a fixed fifth of `train`.
