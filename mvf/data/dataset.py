@@ -38,7 +38,7 @@ class FeatureStore(Protocol):
 
 
 class Needs(Protocol):
-    """What an objective asks of its clips."""
+    """What an objective needs of its clips; see `mvf.losses.objective.Objective`."""
 
     views: int
     sampler: str

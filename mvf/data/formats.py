@@ -277,9 +277,9 @@ class RecordFrames:
 
     def _read(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
         size = None
-        images = self._images()
+        features = self._features()
         for position in positions:
-            picture = decode_image(images[position])
+            picture = decode_image(features[position].bytes_list.value[0])
             where = f"image {position} of the record at byte {self.record.start}"
             if picture is None:
                 raise VideoError(f"cannot read {self.path}: {where} is no image, or a damaged one")
@@ -288,10 +288,10 @@ class RecordFrames:
                 raise VideoError(f"cannot use {self.path}: {where} is {picture.shape}, not {size}")
             yield picture
 
-    def _images(self) -> list[bytes]:
+    def _features(self) -> Sequence[Any]:
         try:
-            return _images(_feature_lists(_parse(_read_bytes(self.path, self.record)))["video"])
-        except (DecodeError, KeyError, IndexError, OSError) as error:
+            return _video(_feature_lists(_parse(_read_bytes(self.path, self.record))))
+        except (DecodeError, ValueError, OSError) as error:
             raise VideoError(f"cannot read {self.path}: it changed while it was in use ({error})") from None
 
 
@@ -326,11 +326,12 @@ def _example(path: Path, number: int, record: Record) -> SequenceExample:
         example = _parse(data)
         name = _name(example.context) or where
         lists = _feature_lists(example)
-        images, labels = _images(lists["video"]), _labels(lists.get("frame_labels", ()))
+        images, labels = _video(lists), _labels(lists.get("frame_labels", ()))
     except (ValueError, KeyError, IndexError, DecodeError) as error:
         return SequenceExample(name, problem=f"{where} is no SequenceExample with name and video: {error!r}")
-    first = [record.start + data.index(image) for image in images[:1]]
-    spans = [(start, start + len(image)) for start, image in zip(first, images)]
+    first = [feature.bytes_list.value[0] for feature in images[:1]]
+    starts = [record.start + data.index(image) for image in first]
+    spans = [(start, start + len(image)) for start, image in zip(starts, first)]
     return SequenceExample(name, labels, RecordFrames(path, record, len(images), spans))
 
 
@@ -396,8 +397,11 @@ def _feature_lists(example: Any) -> dict[str, Any]:
     return {entry.key: entry.value.feature for entry in example.feature_lists.feature_list}
 
 
-def _images(features: Iterable[Any]) -> list[bytes]:
-    return [feature.bytes_list.value[0] for feature in features]
+def _video(lists: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
+    """The features of the list `video`; the bytes of an image are copied only when it is asked for."""
+    if "video" not in lists or not all(feature.bytes_list.value for feature in lists["video"]):
+        raise ValueError("video must be a list with one image a frame")
+    return lists["video"]
 
 
 def _labels(features: Iterable[Any]) -> np.ndarray | None:

@@ -72,7 +72,7 @@ def parse_starts(name: str, text: str) -> list[int]:
 
 
 def phases_from_starts(name: str, starts: Sequence[int], num_frames: int) -> np.ndarray:
-    """(num_frames,) phases from the growing first frames of all phases; frames before the first are unlabelled.
+    """(num_frames,) phases from the first frame of every phase, in order; frames before the first are unlabelled.
 
     Example:
         >>> phases_from_starts("squat", [1, 3], 5).tolist()

@@ -154,7 +154,7 @@ BATCH_BYTES = 192 * 2**20  # of pixels in memory: 32 frames of 1920 x 1080, 8 of
 
 
 def frame_batches(frames: Iterable[np.ndarray], size: int) -> Iterator[Tensor]:
-    """uint8 (n, 3, H, W) of a video's (H, W, 3) frames, `size` at a time; of large ones half as many, and so on.
+    """uint8 (n, 3, H, W) batches of (H, W, 3) frames, `size` at a time; `size` is halved until a batch is small enough.
 
     A batch takes at most `BATCH_BYTES`, or is one frame. Where `size` is a power of two, batches never cross its
     multiples. A batch is a view of a (n, H, W, 3) array, the layout that resizes fastest.

@@ -359,8 +359,8 @@ def decode_image(data: bytes, flag: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray | 
 # ----------------------------------------------------------------------------------------------------------------------
 # Excerpts of longer video files.
 
-SLACK = 1.0  # seconds that a range may reach beyond the end of its file: annotated times are rounded
-ROUNDING = 1e-6  # seconds: a frame shown at `start` belongs to the range however its time was rounded
+SLACK = 1.0  # seconds that an excerpt may reach beyond the end of its file, because annotated times are rounded
+ROUNDING = 1e-6  # seconds: a frame shown at `start` belongs to the excerpt however its time was rounded
 
 
 class Excerpt(VideoFile):

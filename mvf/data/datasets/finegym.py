@@ -105,7 +105,7 @@ class RawEvents:
         return [self._event(event, elements) for event, elements in _read_elements(index).items()]
 
     def unlabelled(self, video: IndexEntry) -> IndexEntry:
-        """An entry of the list of further events: cut from its source video where that is there, else as it is."""
+        """An unlabelled event, cut from its source video where that exists, else the file that the list names."""
         event = EVENT.fullmatch(video.name)
         return self._event(video.name, None) if event and event[1] in self.files else video
 

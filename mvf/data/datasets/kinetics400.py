@@ -139,7 +139,7 @@ def _clip_name(row: dict[str, str], where: str) -> str:
 
 
 def _usable(clips: Sequence[ClipFile], wanted: int, root: Path) -> tuple[list[ClipFile], dict[str, str]]:
-    """The clips whose files are there, at most `wanted` (0: all), and why the others gone through are not used."""
+    """The first `wanted` clips (0: all) whose files exist, and the reason for every clip skipped on the way."""
     found: dict[str, ClipFile] = {}
     unreadable: dict[str, str] = {}
     for clip in clips:
