@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
@@ -59,7 +61,7 @@ class Objective(nn.Module):
             z = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
             return self.compute(self.masked(z, clip.valid), clip, generator, **given)
 
-    def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None, **given: Any) -> Tensor:
+    def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None) -> Tensor:
         """The value of checked embeddings (B, V, T, E)."""
         raise NotImplementedError
 
@@ -92,10 +94,22 @@ class Objective(nn.Module):
             ("action", self.labels in ("video", "frame")),
             ("phase", self.labels in ("phase", "frame")),
         ):
-            if needed and getattr(clip, name) is None:
-                raise ValueError(
-                    f"clip.{name} is None, and this objective needs {name} labels: add them, or use one without labels"
-                )
+            if needed:
+                labels_of(clip, name)
+
+
+def labels_of(clip: Clip, name: str) -> Tensor:
+    """The labels `action` (B,) or `phase` (B, V, T) of a clip.
+
+    Raises:
+        ValueError: when it has none.
+    """
+    labels = getattr(clip, name)
+    if labels is None:
+        raise ValueError(
+            f"clip.{name} is None, and this objective needs {name} labels: add them, or use one without labels"
+        )
+    return labels
 
 
 @dataclass(frozen=True)
@@ -132,7 +146,7 @@ class PairObjective(Objective):
     any_views = True
     pairs: ClassVar[str] = "once"
 
-    def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None, **given: Any) -> Tensor:
+    def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None) -> Tensor:
         """The value of the pairs of a batch."""
         first, second = video_pairs(clip, self.pairs)
         return self.compute_pairs(take(z, clip, first), take(z, clip, second))
@@ -156,7 +170,8 @@ def video_pairs(clip: Clip, pairs: str = "once") -> tuple[Tensor, Tensor]:
     """
     views = clip.valid.shape[1]
     video = torch.arange(len(clip.valid), device=clip.valid.device).repeat_interleave(views)
-    action = clip.action.repeat_interleave(views)
+    actions = labels_of(clip, "action")
+    action = actions.repeat_interleave(views)
     fits = (action[:, None] == action) & (video[:, None] != video)
     if pairs != "all":
         fits &= video[:, None] < video
@@ -166,7 +181,7 @@ def video_pairs(clip: Clip, pairs: str = "once") -> tuple[Tensor, Tensor]:
     first, second = fits.nonzero(as_tuple=True)
     if not len(first):
         raise ValueError(
-            f"pairs of videos of one action are needed, the batch has actions {clip.action.tolist()} and no pair: "
+            f"pairs of videos of one action are needed, the batch has actions {actions.tolist()} and no pair: "
             "use a batch_size of 2 or more, and actions with several videos"
         )
     return first, second
@@ -272,6 +287,7 @@ class CombinedObjective(nn.Module):
     def __init__(self, members: Mapping[str, Objective], weights: Mapping[str, float]) -> None:
         super().__init__()
         self.members, self.weights = nn.ModuleDict(members), dict(weights)
+        self._by_name = dict(members)
         self.reads = "+".join(dict.fromkeys(member.reads for member in members.values()))
         self.views = max(member.views for member in members.values())
         self.fewest = max(member.fewest for member in members.values())
@@ -284,15 +300,15 @@ class CombinedObjective(nn.Module):
     ) -> Tensor:
         """The weighted sum; `parts` holds every member's own value."""
         terms = {}
-        for name, member in self.members.items():
+        for name, member in self._by_name.items():
             z = embeddings if isinstance(embeddings, Tensor) else embeddings[member.reads]
             terms[name] = self._value(member, z, clip, generator)
         self.parts = {name: term.detach() for name, term in terms.items()}
-        return sum(self.weights[name] * term for name, term in terms.items())
+        return reduce(operator.add, (self.weights[name] * term for name, term in terms.items()))
 
     def advance(self) -> None:
         """Called after every step of training."""
-        for member in self.members.values():
+        for member in self._by_name.values():
             member.advance()
 
     def _value(self, member: Objective, z: Tensor, clip: Clip, generator: torch.Generator | None) -> Tensor:

@@ -16,6 +16,7 @@ from mvf.losses.dtw import squared_distances
 from mvf.losses.objective import (
     VARIANTS,
     Objective,
+    labels_of,
     pick,
     require_choice,
     require_positive,
@@ -274,11 +275,11 @@ class FrameProcessContrastiveLoss(PhaseProcessContrastiveLoss):
 
 def point_classes(bridges: Bridges, clip: Clip) -> Tensor:
     """Classes (N, 2) of the points of bridges: action and phase."""
-    phase = pick(clip.phase, clip.valid, bridges.video, bridges.positions)[:, 1]
+    phase = pick(labels_of(clip, "phase"), clip.valid, bridges.video, bridges.positions)[:, 1]
     if (phase < 0).any():
         video = int(bridges.video[(phase < 0).nonzero()[0, 0]])
         raise ValueError(f"a point of video {video} has no phase (-1): give bridges whose points are labelled")
-    return torch.stack([clip.action[bridges.video], phase], dim=-1)
+    return torch.stack([labels_of(clip, "action")[bridges.video], phase], dim=-1)
 
 
 def same_class(classes: Tensor) -> Tensor:
@@ -467,4 +468,5 @@ def given_bridges(bridges: Tensor, counts: Tensor) -> Bridges:
 
 def valid_phases(clip: Clip) -> list[list[int]]:
     """Phases of the valid frames of every video of a clip of one view."""
-    return [phase[valid].tolist() for phase, valid in zip(clip.phase[:, 0].cpu(), clip.valid[:, 0].cpu(), strict=True)]
+    phases, valid = labels_of(clip, "phase")[:, 0].cpu(), clip.valid[:, 0].cpu()
+    return [phase[real].tolist() for phase, real in zip(phases, valid, strict=True)]

@@ -128,7 +128,7 @@ def density_share(attention: np.ndarray, region: np.ndarray, reference: np.ndarr
     if any(part.shape != shares.shape for part in regions):
         found = ", ".join(str(np.shape(part)) for part in (attention, region, reference))
         raise ValueError(f"attention and both regions must be alike (T, h, w), got {found}")
-    both = np.logical_and(*(part.any(axis=1) for part in regions))
+    both = regions[0].any(axis=1) & regions[1].any(axis=1)
     if not both.any():
         raise ValueError("no frame shows both regions")
     first, second = ((shares * part)[both].sum(1) / part[both].sum(1) for part in regions)

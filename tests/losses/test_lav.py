@@ -227,24 +227,3 @@ def test_declares_its_contract():
     loss = LearningByAligningVideosLoss()
     assert (loss.reads, loss.views, loss.sampler, loss.labels) == ("unit", 1, "action_segments", "video")
     assert loss.pairs == "once" and not list(loss.parameters())
-
-
-def test_bad_input_is_refused_by_name():
-    z, clip = pair_batch()
-    loss = LearningByAligningVideosLoss()
-    with pytest.raises(ValueError, match="clip.action is None"):
-        loss(z, replace(clip, action=None))
-    with pytest.raises(ValueError, match=r"actions \[0\] and no pair"):  # two views of one video are no pair
-        loss(torch.randn(1, 2, 5, 4), one_action(5, videos=1, views=2))
-    with pytest.raises(ValueError, match=r"actions \[0, 1\] and no pair"):
-        loss(z[:2], clip.map(lambda tensor: tensor[:2]))
-    clip.valid[2] = False
-    with pytest.raises(ValueError, match="video 2, view 0 has 0 valid frames"):
-        loss(z, clip)
-    with pytest.raises(ValueError, match=r"\(4, 1, 5\)"):
-        loss(z[:, :, :4], clip)
-    for name in ("gamma", "alpha", "window", "margin"):
-        with pytest.raises(ValueError, match=f"{name} must be .*-1"):
-            LearningByAligningVideosLoss(**{name: -1})
-    with pytest.raises(ValueError, match='unknown idm_weights "released_".*paper'):
-        LearningByAligningVideosLoss(idm_weights="released_")

@@ -252,19 +252,3 @@ def test_declares_its_contract():
     loss = Loss()
     assert (loss.reads, loss.views, loss.sampler, loss.labels) == ("unit", 1, "action_frames", "video")
     assert not list(loss.parameters()) and "OUR READING" in Loss.__doc__
-
-
-def test_bad_input_is_refused_by_name():
-    z, clip = random_batch()
-    with pytest.raises(ValueError, match="clip.action is None"):
-        Loss()(z, replace(clip, action=None))
-    with pytest.raises(ValueError, match="no pair"):
-        Loss()(z, replace(clip, action=torch.arange(3)))
-    with pytest.raises(ValueError, match="video 1, view 0 has 0 valid frames"):
-        Loss()(z, replace(clip, valid=clip.valid & (torch.arange(3) != 1)[:, None, None]))
-    for name, wrong in (("regulariser", "idn"), ("mode", "median")):
-        with pytest.raises(ValueError, match=f'unknown {name} "{wrong}"'):
-            Loss(**{name: wrong})
-    for name in ("variance", "temperature", "alignment_weight"):
-        with pytest.raises(ValueError, match=f"{name} .* -1"):
-            Loss(**{name: -1})

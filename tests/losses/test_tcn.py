@@ -162,23 +162,10 @@ def test_declares_its_contract():
     assert loss.fewest == 2 and not list(loss.parameters())
 
 
-def test_bad_input_is_refused_by_name():
+def test_frames_that_make_no_pairs_are_refused():
     loss, z, clip = TimeContrastiveLoss(), torch.randn(2, 1, 6, 4), example_clip(2, 1, 6)
     with pytest.raises(ValueError, match="T = 5"):
         loss(z[:, :, :5], example_clip(2, 1, 5))
-    with pytest.raises(ValueError, match=r"one view.*\(2, 2, 6, 4\)"):
-        loss(z.expand(-1, 2, -1, -1), example_clip(2, 2, 6))
-    with pytest.raises(ValueError, match="1 valid frames, at least 2"):
-        loss(z[:, :, :1], example_clip(2, 1, 1))
     clip.valid[1] = torch.tensor([False, True, True, False, True, False])
     with pytest.raises(ValueError, match="video 1 has 0 pairs"):
         loss(z, clip)
-    clip.valid[1] = False
-    with pytest.raises(ValueError, match="video 1, view 0 has 0 valid frames"):
-        loss(z, clip)
-
-
-@pytest.mark.parametrize("option,value", [("regularization", -0.1), ("regularization", math.inf), ("variant", "port")])
-def test_bad_arguments_are_refused_by_name(option, value):
-    with pytest.raises(ValueError, match=rf"{option}.*{value}"):
-        TimeContrastiveLoss(**{option: value})

@@ -90,7 +90,7 @@ def test_numbers_of_blocks_that_cannot_be_trained_are_refused(name, layers, coun
 def test_trained_blocks_are_stored_and_the_frozen_ones_had_again(tiny, tmp_path, kind, settings):
     model = changed_backbone(build_model(tiny(**settings))).eval()
     model.save_pretrained(tmp_path)
-    stored = mvf.models.stored.read(tmp_path)
+    stored = mvf.models.stored.read_model(tmp_path)
     inside = [name.removeprefix("backbone.") for name in stored.trained if name.startswith("backbone.")]
     assert inside and all(name.startswith(TRAINED[kind]) for name in inside) and not stored.frozen
     found = MVFormer.from_pretrained(tmp_path)
