@@ -132,7 +132,7 @@ def dtw_path(cost: Tensor, rows: Tensor | None = None, columns: Tensor | None = 
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Entropic optimal transport between uniform marginals, in log space and batched over pairs.
+# Entropic optimal transport
 
 
 def sinkhorn(log_kernel: Tensor, real: Tensor, rounds: int = 21) -> Tensor:
@@ -146,7 +146,7 @@ def sinkhorn(log_kernel: Tensor, real: Tensor, rounds: int = 21) -> Tensor:
     Args:
         log_kernel: (P, N, M) log K, finite in real cells.
         real: (P, N, M) True in n whole rows by m whole columns of each pair.
-        rounds: Scalings of columns and rows.
+        rounds: Scalings of columns and rows, in log space.
 
     Example:
         >>> sinkhorn(torch.tensor([[[2.0, 0.0], [0.0, 2.0]]]), torch.ones(1, 2, 2, dtype=torch.bool))

@@ -50,8 +50,8 @@ class Objective(nn.Module):
         Args:
             embeddings: (B, V, T, E).
             clip: Of the same frames; padding changes nothing, but for the leaks that `reference` variants keep.
-            generator: Of whatever the objective draws; without one torch's own.
-            **given: What an objective may be given instead of drawing it.
+            generator: Source of whatever the objective draws; by default torch's own.
+            **given: What an objective accepts instead of drawing it, like `bridges`.
 
         Raises:
             ValueError: for shapes, labels or numbers of frames that the objective cannot use.
@@ -73,7 +73,7 @@ class Objective(nn.Module):
         """Called after every step of training; for objectives that change with time."""
 
     def check(self, embeddings: Tensor, clip: Clip) -> None:
-        """Refuses what the objective cannot use, naming it."""
+        """Raises ValueError for input that the objective cannot use."""
         views = "V" if self.any_views else self.views
         several = "two views of every video" if self.views == 2 else "one view of every video"
         if embeddings.ndim != 4 or not (self.any_views or embeddings.shape[1] == self.views):
@@ -188,7 +188,7 @@ def video_pairs(clip: Clip, pairs: str = "once") -> tuple[Tensor, Tensor]:
 
 
 def take(z: Tensor, clip: Clip, items: Tensor) -> Side:
-    """Clips `items` (P,) of the B * V ones, valid frames moved to the front."""
+    """Selects clips `items` (P,) of all B * V, with their valid frames moved to the front."""
     valid, views = clip.valid.flatten(0, 1)[items], clip.valid.shape[1]
     order = valid_first(valid)
     return Side(
@@ -221,7 +221,7 @@ def masked_mean(values: Tensor, valid: Tensor, dim: int = -1) -> Tensor:
 
 
 def require_positive(or_zero: bool = False, **values: float) -> None:
-    """Refuses arguments that are not numbers above 0, or from 0 up, by name."""
+    """Raises ValueError for an argument that is not a number above 0, or from 0 up."""
     wanted = "of at least 0" if or_zero else "above 0"
     for name, value in values.items():
         number = isinstance(value, int | float) and math.isfinite(value)
@@ -230,14 +230,14 @@ def require_positive(or_zero: bool = False, **values: float) -> None:
 
 
 def require_whole(**values: int) -> None:
-    """Refuses arguments that are not whole numbers from 1 up, by name."""
+    """Raises ValueError for an argument that is not a whole number from 1 up."""
     for name, value in values.items():
         if not (isinstance(value, int) and value >= 1):
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def require_share(or_one: bool = False, **values: float) -> None:
-    """Refuses arguments that are not numbers from 0 to 1, by name; 1 itself is refused unless `or_one`."""
+    """Raises ValueError for an argument that is not a number from 0 to 1; 1 itself is allowed only with `or_one`."""
     wanted = "between 0 and 1" if or_one else "at least 0 and below 1"
     for name, value in values.items():
         if not (isinstance(value, int | float) and 0 <= value <= 1) or (value == 1 and not or_one):
@@ -245,13 +245,13 @@ def require_share(or_one: bool = False, **values: float) -> None:
 
 
 def require_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Refuses a value that is not among `allowed`."""
+    """Raises ValueError for a value that is not in `allowed`."""
     if value not in allowed:
         raise ValueError(f'unknown {name} "{value}"; known: {", ".join(map(str, allowed))}')
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Sums of objectives on one model: `scl+0.1*lav`.
+# Sums of objectives
 
 SUPERVISION = ("none", "video", "phase", "frame")  # from least to most
 LAYOUTS = ("views", "segments", "frames")  # of frames that serve each other's objectives, the most special first
@@ -374,7 +374,7 @@ def shared_sampler(samplers: Mapping[str, str]) -> str:
 
 
 def joint_labels(labels: list[str]) -> str:
-    """What training consumes in all; frame labels hold the others.
+    """All labels that training uses; frame labels include the others.
 
     Example:
         >>> joint_labels(["none", "phase", "video"]), joint_labels(["frame", "video"])

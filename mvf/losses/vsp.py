@@ -151,7 +151,7 @@ def log_density(z: Tensor, ends: Tensor, positions: Tensor, power: float = 1.0) 
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# VSP-P: the process contrast with bridges over phases.
+# VSP-P
 
 
 class PhaseProcessContrastiveLoss(ProcessContrastiveLoss):
@@ -210,7 +210,7 @@ class PhaseProcessContrastiveLoss(ProcessContrastiveLoss):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# VSP-F: the process contrast over phases, and a supervised contrast of the points.
+# VSP-F
 
 
 class FrameProcessContrastiveLoss(PhaseProcessContrastiveLoss):
@@ -345,7 +345,7 @@ def released_diagonal(points: Tensor) -> Tensor:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Where the bridges of VSP lie: heads, points and tails among the valid frames of videos, drawn from a generator.
+# Drawing of bridges
 
 Positions = tuple[int, int, int]
 

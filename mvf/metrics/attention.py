@@ -1,6 +1,9 @@
-"""What attention maps say by themselves, without any mask: how they overlap, how steady and how wide they are.
+"""Scores of attention maps: how they overlap, how steady and how wide they are, and how much lies on the actor.
 
-Maps are (..., h, w), non-negative of any scale; every map is divided by its sum first.
+Maps are (..., h, w), non-negative of any scale; every map is divided by its sum first. Scores of localization take
+`attention` (T, h, w) and `region` (T, h, w) in [0, 1], the share of each patch that the actor covers. A patch is "on
+the actor" where region >= 0.5; frames without such a patch are left out, except by `attention_mass`, which needs no
+threshold.
 """
 
 from __future__ import annotations
@@ -145,10 +148,6 @@ def _entropies(shares: np.ndarray) -> np.ndarray:
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Localization: how much of an attention map lies on the actor?
-#
-# All functions take `attention` (T, h, w), non-negative of any scale, and `region` (T, h, w) in [0, 1], the share of
-# each patch that the actor covers. A patch is "on the actor" where region >= 0.5; frames without such a patch are left
-# out, except by `attention_mass`, which asks for no threshold.
 
 
 def attention_mass(attention: np.ndarray, region: np.ndarray) -> float:

@@ -164,7 +164,7 @@ def split_videos(frames: np.ndarray, videos: Sequence[np.ndarray]) -> list[np.nd
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The nearest frames of other videos, exactly, among millions of frames: bounded memory, float32 where it is enough.
+# Nearest frames of other videos
 
 _QUERIES = 512  # with so many references, 8 MiB of distances a block
 _SMALL = 2**16  # references: products with fewer are not worth a second thread
@@ -272,7 +272,7 @@ def _hide(values: np.ndarray, columns: slice, own: tuple[np.ndarray, np.ndarray]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# One thread for linear algebra too small for more.
+# Single-threaded linear algebra
 
 
 def one_thread() -> AbstractContextManager:
@@ -295,7 +295,7 @@ def _controller() -> ThreadpoolController:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What all tasks share: lists of per-video arrays are checked, and unlabelled frames dropped.
+# Checks of lists of videos
 
 
 def check_embeddings(embeddings: Sequence[np.ndarray], name: str = "embeddings") -> list[np.ndarray]:
