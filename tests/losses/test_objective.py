@@ -59,6 +59,18 @@ def test_all_embeddings_equal_stays_finite(name):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
+def test_computes_in_float32_under_autocast(name):
+    options = {"temperature": 1.0} if name == "tcc" else {}
+    loss = build_loss(name, embedding_size=WIDTH, **options)
+    z, clip = batch(loss.views)
+    value, exact = (loss(part, clip, generator=generator()) for part in (z.float(), z))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast, half = (loss(part, clip, generator=generator()) for part in (z.float(), z.bfloat16()))
+    assert cast.dtype == half.dtype == torch.float32 and torch.equal(cast, value)
+    torch.testing.assert_close(value.double(), exact, rtol=1e-4 if name == "tcc" else 1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_videos_without_any_frame_are_refused_or_left_out(name):
     loss = build_loss(name, embedding_size=WIDTH).double()
     z, clip = batch(loss.views)
