@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mvf.clip import SHORTEST_RUN as SHORTEST
-from mvf.clip import Clip
-from mvf.clip import phase_runs as runs_of_phases
+from mvf.clip import SHORTEST_RUN, Clip, phase_runs
 from mvf.losses.dtw import squared_distances
 from mvf.losses.objective import (
     VARIANTS,
@@ -387,8 +385,8 @@ def segment_bridges(
         >>> segment_bridges(7, segments=3, generator=torch.Generator().manual_seed(0))
         [(0, 1, 2), (2, 3, 4), (4, 5, 6)]
     """
-    if frames < SHORTEST:
-        raise ValueError(f"a bridge needs {SHORTEST} frames, got {frames}")
+    if frames < SHORTEST_RUN:
+        raise ValueError(f"a bridge needs {SHORTEST_RUN} frames, got {frames}")
     segments = min(segments, (frames - 1) // 2)
     part = frames // segments
     reach = math.floor(part * overlap / (2 - overlap) + 1e-9)  # the rounding of a whole quotient must not lose one
@@ -397,19 +395,9 @@ def segment_bridges(
         before, after = uniform(0, reach, generator), uniform(0, reach, generator)
         head = before if k == 0 else k * part - before
         tail = frames - 1 - after if k == segments - 1 else (k + 1) * part + after
-        head = min(head, frames - SHORTEST)  # wide overlaps may leave no frame between the ends
+        head = min(head, frames - SHORTEST_RUN)  # wide overlaps may leave no frame between the ends
         bridges.append(with_point(head, min(max(tail, head + 2), frames - 1), generator))
     return bridges
-
-
-def phase_runs(phases: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last positions of the runs of one phase, without those below 3 frames and the unlabelled (-1).
-
-    Example:
-        >>> phase_runs([0, 0, 0, 1, 1, -1, -1, -1, 1, 1, 1, 1])
-        [(0, 2), (8, 11)]
-    """
-    return [(first, stop - 1) for first, stop in runs_of_phases(phases)]
 
 
 def phase_bridges(
@@ -423,7 +411,7 @@ def phase_bridges(
     """
     runs = phase_runs(phases)
     first = uniform(0, max(len(runs) - segments, 0), generator)
-    return [with_point(head, tail, generator) for head, tail in runs[first : first + segments]]
+    return [with_point(head, stop - 1, generator) for head, stop in runs[first : first + segments]]
 
 
 def with_point(head: int, tail: int, generator: torch.Generator | None) -> Positions:

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from mvf.clip import example_clip
-from mvf.losses.vava import VideoAlignmentByOptimalTransportLoss as Loss
-from mvf.losses.vava import mixing, temporal_transport
+from mvf.losses.vava import VideoAlignmentByOptimalTransportLoss, mixing, temporal_transport
 from tests.golden import LOSSES, each_file
 
 VARIANTS = ("reference", "corrected")
@@ -29,7 +28,7 @@ def batch(counts=(6, 4, 5), frames=6, width=5, seed=0):
 
 
 def make(step=0, **options):
-    loss = Loss(**options)
+    loss = VideoAlignmentByOptimalTransportLoss(**options)
     loss.step = step
     return loss
 
@@ -234,7 +233,7 @@ def test_two_views_of_one_video_are_never_a_pair():
     z, clip = batch((4, 4), frames=4)
     two = torch.cat([z, z.flip(2)], dim=1)
     both = replace(example_clip(2, 2, 4), action=clip.action)
-    loss = Loss()
+    loss = VideoAlignmentByOptimalTransportLoss()
     value = loss(two, both)
     alone = [loss(torch.stack([two[0, a], two[1, b]])[:, None], clip) for a in (0, 1) for b in (0, 1)]
     torch.testing.assert_close(value, torch.stack(alone).mean(), rtol=1e-12, atol=0)
@@ -266,7 +265,7 @@ def test_step_advances_and_lives_in_the_state_dict():
     file = BytesIO()
     torch.save(loss.state_dict(), file)
     file.seek(0)
-    fresh = Loss()
+    fresh = VideoAlignmentByOptimalTransportLoss()
     assert fresh.step == 0
     fresh.load_state_dict(torch.load(file, weights_only=True))
     assert fresh.step == 10**5 + 1 and type(fresh.step) is int
@@ -276,11 +275,11 @@ def test_step_advances_and_lives_in_the_state_dict():
 def test_equal_embeddings_pay_the_whole_margin():
     """They move for nothing; frames far apart pay. In many channels that is not enough: order pays nearly as much."""
     clip = replace(example_clip(2, 1, 20), action=torch.zeros(2))
-    loss = Loss()
+    loss = VideoAlignmentByOptimalTransportLoss()
     loss(torch.ones(2, 1, 20, 4, dtype=torch.float64) / 2, clip)
     assert loss.parts["positions"].item() == pytest.approx(2 * 20 / 400)  # 20 of 400 ordered pairs are over 15 apart
     assert loss.parts["partners"].item() == pytest.approx(math.log(2))
-    loss, z = Loss(), torch.zeros(2, 1, 20, 128, dtype=torch.float64)
+    loss, z = VideoAlignmentByOptimalTransportLoss(), torch.zeros(2, 1, 20, 128, dtype=torch.float64)
     angle = torch.linspace(0, math.pi, 20, dtype=torch.float64)
     z[..., 0], z[..., 1] = angle.cos(), angle.sin()
     arc = loss(z, clip), loss.parts["positions"]
@@ -290,7 +289,7 @@ def test_equal_embeddings_pay_the_whole_margin():
 
 def test_parts_sum_to_the_value():
     z, clip = batch()
-    loss = Loss(transport_weight=0.5)
+    loss = VideoAlignmentByOptimalTransportLoss(transport_weight=0.5)
     value, parts = loss(z, clip), loss.parts
     assert not any(part.requires_grad for part in parts.values())
     torch.testing.assert_close(value, parts["positions"] + 0.5 * parts["transport"] + 1e-4 * parts["partners"])
@@ -307,11 +306,11 @@ def test_stays_finite(variant, frames):
 
 
 def test_declares_its_contract():
-    loss = Loss()
+    loss = VideoAlignmentByOptimalTransportLoss()
     assert (loss.reads, loss.views, loss.sampler, loss.labels) == ("unit", 1, "action_segments", "video")
     assert loss.pairs == "once" and loss.variant == "corrected" and not list(loss.parameters())
 
 
 def test_reference_refuses_videos_of_different_lengths():
     with pytest.raises(ValueError, match=re.escape("[(6, 4), (6, 6), (4, 6)]")):
-        Loss(variant="reference")(*batch((6, 4, 6)))
+        VideoAlignmentByOptimalTransportLoss(variant="reference")(*batch((6, 4, 6)))

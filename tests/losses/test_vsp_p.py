@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mvf.clip import example_clip
-from mvf.losses.vsp import PhaseProcessContrastiveLoss, ProcessContrastiveLoss, join_bridges, phase_bridges, phase_runs
+from mvf.clip import example_clip, phase_runs
+from mvf.losses.vsp import PhaseProcessContrastiveLoss, ProcessContrastiveLoss, join_bridges, phase_bridges
 
 PHASES = torch.tensor(
     [
@@ -42,7 +42,7 @@ def test_a_clip_of_one_phase_gives_the_released_bridge():
 
 
 def test_bridges_span_runs_of_one_phase():
-    assert [phase_runs(phases) for phases in PHASES.tolist()] == [[(0, 3), (4, 6), (7, 11)], [(0, 3), (8, 11)], []]
+    assert [phase_runs(phases) for phases in PHASES.tolist()] == [[(0, 4), (4, 7), (7, 12)], [(0, 4), (8, 12)], []]
     assert phase_runs([]) == phase_bridges([1, 1]) == []
     generator = seeded()
     ones = {phase_bridges(PHASES[0].tolist(), 1, generator)[0] for _ in range(300)}

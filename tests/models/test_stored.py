@@ -38,7 +38,7 @@ def test_config_file_holds_the_constructor_arguments(tmp_path):
     assert json.loads((tmp_path / "model_config.json").read_text())["architecture"] == asdict(SMALL)
 
 
-def test_frozen_backbone_is_stored_by_name_and_had_again(tmp_path):
+def test_frozen_backbone_is_stored_by_name_and_rebuilt(tmp_path):
     model = build_model(load_config("synthetic", **BACKBONE)).eval()
     model.save_pretrained(tmp_path)
     assert not [name for name in _tensor_names(tmp_path) if name.startswith("backbone")]
@@ -49,7 +49,7 @@ def test_frozen_backbone_is_stored_by_name_and_had_again(tmp_path):
     assert MVFormer.from_pretrained(tmp_path, backbone=False).backbone is None
 
 
-def test_settings_that_make_no_backbone_are_refused_by_the_name_of_their_file(tmp_path):
+def test_settings_that_describe_no_backbone_are_refused_naming_their_file(tmp_path):
     build_model(load_config("synthetic", **BACKBONE)).save_pretrained(tmp_path)
     path = tmp_path / "model_config.json"
     settings = json.loads(path.read_text())
