@@ -267,18 +267,20 @@ def held(folder: Path) -> Iterator[None]:
     with explained(folder / LOCK):
         folder.mkdir(parents=True, exist_ok=True)
         lock = _take(folder)
-    with lock:
-        try:
+    try:
+        with lock:
             with explained(folder / HOLDER):
                 (folder / HOLDER).write_text(f"{os.getpid()} {platform.node()}", encoding="utf-8")
-            yield
-        finally:
-            for name in (HOLDER, LOCK):
-                with suppress(OSError):
-                    (folder / name).unlink()
-    for part in missing:
-        with suppress(OSError):  # it holds a run now
-            part.rmdir()
+            try:
+                yield
+            finally:
+                for name in (HOLDER, LOCK):  # while the lock is held, so that they are this process's own
+                    with suppress(OSError):
+                        (folder / name).unlink()
+    finally:
+        for part in missing:
+            with suppress(OSError):  # it holds a run now
+                part.rmdir()
 
 
 def _take(folder: Path) -> ExitStack:
