@@ -1,4 +1,4 @@
-"""Which frame of one video corresponds to a frame of another, and what follows: one clock, phases carried over."""
+"""Alignment of videos frame by frame, and what it gives: videos on one clock, phases transferred between them."""
 
 from __future__ import annotations
 

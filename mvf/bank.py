@@ -1,10 +1,10 @@
 """Stored patch features of whole videos, so that a frozen backbone sees every view only once.
 
-A bank is keyed by what its features are made from (backbone, weights, image size, augmentation, precision)
-and, video by video, by the pixels; never by the model, its layers or its seed. Each view, layer and class
-token is a file of its own, so that all runs on the same data share them and a killed build goes on where
-it stopped. Features are memory-mapped: bfloat16, or int8 with scales (`mvf.bank_files`), of all channels or of the
-largest directions (`mvf.bank`), which then belongs to the key.
+Two runs share a bank when everything its features are computed from is equal: backbone, weights, image size,
+augmentation and precision, and for every video its pixels. The model, its layers and its seed do not matter. Each view,
+layer and class token has a file of its own, so a killed build resumes where it stopped. Features are memory-mapped:
+bfloat16, or int8 with scales (`mvf.bank_files`), either of all channels or of the principal directions of the patches,
+which then belong to the key.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from mvf.models.backbone import Backbone
 logger = logging.getLogger(__name__)
 
 FRAMES_AT_ONCE = 32
-TRIES = 3  # of a file that is damaged or gone whenever it was made
+TRIES = 3  # how often a file is made again that is damaged or gone each time
 
 
 class FeatureBank:
@@ -61,7 +61,7 @@ class FeatureBank:
         root: Folder of all banks; by default `$MVF_CACHE/banks`.
         dtype: `bf16`, or `int8` with a scale a frame and channel.
         channels: Directions of the patches that are kept; 0: the channels as they are.
-        fitted_on: Training videos, on a sample of which the directions are fitted.
+        fitted_on: Training videos; the directions are fitted on a sample of their frames.
         compiled: Whether the backbone will be compiled when it makes features; None: as it is now.
     """
 
@@ -93,7 +93,7 @@ class FeatureBank:
         self._checked: set[Path] = set()  # and not their maps, each of which keeps a file open
 
     def predicted_bytes(self, records: Sequence[VideoRecord], views: int, first: int = 0, whole: bool = False) -> int:
-        """Bytes that `ensure` would still write, or all of a `whole` bank: features, scales, directions; exact."""
+        """The exact number of bytes that `ensure` would still write, or that a `whole` bank takes."""
         size = sum(
             record.num_frames * self.maker.row_bytes(name, self._width)
             for record in records
@@ -104,7 +104,7 @@ class FeatureBank:
         return size + unfitted * 4 * self.channels * self.backbone.channels
 
     def ensure(self, records: Sequence[VideoRecord], views: int = 1, first: int = 0) -> None:
-        """Computes what is missing of `views` views from `first` on, under locks, with progress; says the size first.
+        """Computes what is missing of `views` views from `first` on, with locks and progress; logs the size first.
 
         Raises:
             OSError: when the disk has no room for it.
@@ -133,7 +133,7 @@ class FeatureBank:
     def read_stored(
         self, record: VideoRecord, view: int = 0, frame_index: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """The same with the channels as they are stored: where there is a `basis`, (T, P, K) along its directions."""
+        """What `read` gives, but patches as they are stored: with a `basis`, (T, P, K) along its directions."""
         _ = self.basis  # the files are named after it
         pick = range(record.num_frames) if frame_index is None else frame_index.tolist()
         names, cls_channels = self._names(), self.backbone.cls_channels
@@ -149,7 +149,7 @@ class FeatureBank:
         return bfloat16(patches), bfloat16(cls[:, 0])
 
     def trust(self, record: VideoRecord, view: int) -> None:
-        """Spares the checksums of a view: another process has read it."""
+        """Skips the checksums of a view, because another process has checked it."""
         self._checked |= {self._view_path(record, view, name) for name in self._names()}
 
     # directions -------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class FeatureBank:
         return [name for name in self._names() if not self._view_path(record, view, f"{name}.sha256").exists()]
 
     def _make(self, record: VideoRecord, views: Sequence[int], frames: int, bar: tqdm, patience: float) -> bool:
-        """Makes what is missing of a video, `frames` when it was counted; False while another process is at it."""
+        """Makes what is missing of a video (`frames`, when it was counted); False while another process does."""
         with suppress(Timeout), self._locked(record, patience):
             end = bar.n + frames
             self._write_video(record, views, bar)
@@ -210,7 +210,7 @@ class FeatureBank:
         return False
 
     def _write_video(self, record: VideoRecord, views: Sequence[int], bar: tqdm) -> None:
-        """Computes what is missing of a video; it is decoded once for all its views, while the piece before is used."""
+        """Computes what is missing of a video, which is decoded once for all its views and one batch ahead."""
         missing = {view: names for view in views if (names := self._missing(record, view))}
         if not missing:
             return
@@ -251,11 +251,14 @@ class FeatureBank:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What the features of a bank are made from: banks made from the same are one.
+# The key of a bank.
 
 
 def made_from(maker: FeatureMaker, channels: int, fitted_on: Sequence[VideoRecord]) -> dict[str, Any]:
-    """All but the videos; plain JSON values. What is not asked for is not named, so that plain banks keep their key."""
+    """What the features of a bank are computed from, but for the videos, as plain JSON values.
+
+    Settings at their defaults are left out, so that banks made before those settings existed keep their key.
+    """
     backbone, augmentation = maker.backbone, maker.augmentation
     made: dict[str, Any] = {
         "backbone": backbone.timm_name,
@@ -273,13 +276,13 @@ def made_from(maker: FeatureMaker, channels: int, fitted_on: Sequence[VideoRecor
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# A bank as training reads it.
+# The bank as a store for training.
 
 
 class BankStore:
-    """What a `VideoDataset` reads in banked mode: `views` views of videos by index.
+    """Gives a `VideoDataset` the stored features of `views` views of videos, by index.
 
-    What a worker process has read, and so checked, is known to all others: each would check every file again.
+    Workers share which files have been checked, so that each file is checked once and not once per worker.
     """
 
     def __init__(self, bank: FeatureBank, records: Sequence[VideoRecord], views: int) -> None:
@@ -298,7 +301,7 @@ class BankStore:
 
 
 def build_bank(config: Config, backbone: Backbone, records: Sequence[VideoRecord]) -> FeatureBank:
-    """The bank of augmented views that a configuration trains on: on its device, and compiled where it says so."""
+    """The bank of augmented views that a configuration trains on."""
     return FeatureBank(
         backbone,
         build_augmentation(config),
@@ -311,19 +314,19 @@ def build_bank(config: Config, backbone: Backbone, records: Sequence[VideoRecord
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# From frames to the rows of a bank: one view of a video through the frozen backbone.
+# Features: one view of a video through the frozen backbone.
 
 
 @dataclass(frozen=True)
 class FeatureMaker:
-    """Makes the features of views.
+    """Computes the features of one view of a video.
 
     Attributes:
         backbone: The frozen network.
         augmentation: One draw per view; None for the clean evaluation view.
         precision: In which the backbone computes.
         dtype: Of the rows, see `mvf.bank_files`.
-        compiled: Whether the backbone is to be compiled when it computes.
+        compiled: Whether the backbone must be compiled when it computes.
     """
 
     backbone: Backbone
@@ -334,7 +337,7 @@ class FeatureMaker:
 
     @property
     def patches(self) -> int:
-        """Of a frame."""
+        """Number of patches of a frame."""
         return self.backbone.grid[0] * self.backbone.grid[1]
 
     def row_bytes(self, name: str, channels: int) -> int:
@@ -381,16 +384,17 @@ class FeatureMaker:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Fewer channels for a bank: the directions in which patches are large, fitted on a sample of the training frames.
+# Fewer channels: the principal directions of the patches, fitted on a sample of the training frames.
 
-FRAMES = 256  # of the sample; each gives all of its patches
+FRAMES = 256  # in the sample; all patches of each are used
 
 
 def fit_basis(features: Iterable[Tensor], channels: int) -> Tensor:
-    """(channels, C) orthonormal rows that lose least of (n, P, C) patches, in squares: PCA about zero.
+    """Fits (channels, C) orthonormal directions to (n, P, C) patches by PCA about zero.
 
-    About zero and not about the mean, so that the way there and back is linear: what is linear in patches (LSTP, mean
-    pooling) can then be moved to the projected channels, without a constant to carry.
+    PCA about zero keeps projection and reconstruction linear, so that a linear pooling (LSTP, mean) can be applied to
+    the projected channels without a constant to carry. scikit-learn's PCA subtracts the mean; here the second moments
+    are added up in a stream, since the patches do not fit in memory.
 
     Example:
         >>> fit_basis([torch.tensor([[[3.0, 0.0], [-2.0, 0.1]]])], 1).abs().round(decimals=1)
@@ -402,7 +406,7 @@ def fit_basis(features: Iterable[Tensor], channels: int) -> Tensor:
 
 
 def sample_frames(records: Sequence[VideoRecord], count: int = FRAMES) -> list[tuple[VideoRecord, Tensor]]:
-    """Videos and sorted positions of `count` frames drawn from all of them alike; a function of the videos alone."""
+    """Draws `count` frames from all videos alike: videos with sorted positions, a function of the videos alone."""
     generator = torch.Generator().manual_seed(derive_seed("bank basis", *(record.name for record in records)))
     ends = torch.tensor([record.num_frames for record in records]).cumsum(0)
     drawn = torch.randperm(int(ends[-1]), generator=generator)[:count].sort().values

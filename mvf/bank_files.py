@@ -1,4 +1,4 @@
-"""The files of a bank: whole or not there, with a checksum each; and videos piece by piece."""
+"""The files of a bank: each is complete or absent, has a checksum beside it, and holds one row of bytes per frame."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def bfloat16(bits: np.ndarray) -> Tensor:
 
 @contextmanager
 def growing(paths: Collection[Path]) -> Iterator[Callable[[Path, np.ndarray], None]]:
-    """Yields `append(path, array)`; after the block each file is there, then its sha256 in a file beside.
+    """Yields `append(path, array)`; the files and their sha256 files get their names after the block.
 
-    Until then they grow out of sight, and none is there if the block fails. Nothing of an array is kept in memory.
+    Until then they grow under hidden names, and are deleted if the block fails. No array is kept in memory.
     """
     hidden, sums = {path: hidden_beside(path) for path in paths}, {path: hashlib.sha256() for path in paths}
 
@@ -57,18 +57,18 @@ def growing(paths: Collection[Path]) -> Iterator[Callable[[Path, np.ndarray], No
 
 
 def write_checked(path: Path, array: np.ndarray) -> None:
-    """Writes the bytes of an array, and their sha256 in a file beside."""
+    """Writes the bytes of an array, and their sha256 into a file beside it."""
     with growing([path]) as append:
         append(path, array)
 
 
 def free_bytes(folder: Path) -> int:
-    """Room on the disk of a folder, which need not be there."""
+    """Free bytes on the disk of a folder, which need not exist yet."""
     return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Raises OSError where a disk has no room for the `size` bytes of a bank."""
+    """Raises OSError when the disk has no room for the `size` bytes of a bank."""
     free = free_bytes(folder)
     if size > free - ROOM_LEFT:
         raise OSError(
@@ -80,7 +80,7 @@ def check_room(folder: Path, size: int) -> None:
 
 
 def needs_writing(path: Path, video: str) -> bool:
-    """Whether a file is missing, or damaged, which is said; what has no checksum then counts as missing."""
+    """Whether a file must be written: it is missing, has no checksum, or is damaged, which is logged."""
     mark = path.with_name(path.name + ".sha256")
     if mark.exists() and not is_whole(path):
         logger.warning("%s does not match its checksum: it is made again from %s", path, video)
@@ -101,9 +101,9 @@ def digest(text: str) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# How a bank writes the features of a frame: rows of bytes, all of one length, so that any frame is read alone.
+# Rows: the features of a frame as bytes, all rows of one length, so that single frames can be read.
 
-LARGEST = 127  # of an int8 that has a negative
+LARGEST = 127  # of an int8 whose negative is one too
 
 
 def row_bytes(dtype: str, patches: int, channels: int) -> int:

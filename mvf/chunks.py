@@ -1,4 +1,4 @@
-"""A video of any length through the temporal fusion: chunk after chunk in bounded memory, and what the seams show."""
+"""Long videos, chunk by chunk through the temporal fusion in bounded memory, and the files of their embeddings."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from mvf.models.mvformer import MVFormer
 
 logger = logging.getLogger(__name__)
 
-LEAST_BESIDE = 30  # changes on each side of a seam that it is compared with
+LEAST_BESIDE = 30  # frame-to-frame changes on each side of a boundary that it is compared with
 
 
 @dataclass(frozen=True)
 class Chunking:
-    """How the frames of a video are dealt to the fusion.
+    """How a video is divided into the chunks that the fusion sees.
 
     The fusion stretches every clip onto its position table, so the length of a chunk sets its clock, and where it
     begins sets the time. A trained model gives one frame two very different embeddings at the end of a chunk and at the
     start of the next: 1.1 to 1.4 apart (a run of preset `synthetic`; 1.41 is a right angle). A cut is a jump of that
     size wherever it lies, and a fade between vectors so far apart enlarges what changes in both, up to 1.41 times. With
     `one_clock` a frame has one time in all chunks. What still differs is what the chunks see, 0.6 apart; faded over
-    200 frames, changes across a seam are those beside it (figures/benchmarks.md, seams).
+    200 frames, changes across a boundary are those beside it (figures/benchmarks.md, seams).
 
     Attributes:
         chunk: Frames that the fusion sees at once.
-        overlap: Frames that neighbours share. With 0, as published, the last chunk is what remains; otherwise it starts
-            earlier, so that all chunks have one length and one clock.
-        fade: Pass gradually from chunk to chunk over the shared frames; else cut in their middle.
-        one_clock: Stretch the whole video onto the position table, not every chunk.
+        overlap: Frames that neighbouring chunks share. With 0, as published, the last chunk is what remains; otherwise
+            it starts earlier, so that all chunks have one length and one clock.
+        fade: Cross-fade the embeddings of the shared frames; by default neighbours are cut in the middle of them.
+        one_clock: Stretch the whole video onto the position table, instead of every chunk.
 
     Raises:
         ValueError: for an overlap not smaller than the chunk, and a fade without overlap.
@@ -60,7 +60,7 @@ class Chunking:
                 f"chunk must be at least 1 and overlap in [0, chunk), got chunk={self.chunk}, overlap={self.overlap}"
             )
         if self.fade and not self.overlap:
-            raise ValueError(f"fade passes over shared frames: give it an overlap, like {self.chunk // 2}, or leave it")
+            raise ValueError(f"fade needs shared frames: give an overlap, like {self.chunk // 2}, or leave fade out")
 
     def bounds(self, length: int) -> list[tuple[int, int, int, int]]:
         """`chunk_bounds` of a video of `length` frames."""
@@ -69,10 +69,10 @@ class Chunking:
 
 @dataclass(frozen=True)
 class FusedChunk:
-    """Finished embeddings.
+    """The finished embeddings of one chunk.
 
     Attributes:
-        start: Frame of the first.
+        start: The frame of the first embedding.
         embeddings: (n, E) float32, unit norm.
         disagreement: Mean distance between the two embeddings of the frames that this chunk shares with the one
             before it; NaN where there are none.
@@ -89,15 +89,15 @@ class FusedChunk:
 
 @dataclass(frozen=True)
 class ChunkBoundary:
-    """What is seen where two chunks meet; distances between unit vectors, 0 to 2.
+    """Changes where two chunks meet, as distances between unit vectors, 0 to 2.
 
     Attributes:
         frame: First frame of the later chunk.
         shared: Frames in both chunks.
         disagreement: Mean distance between the two embeddings of a shared frame, NaN without shared frames.
-        jump: Mean change from frame to frame across the seam: over the shared frames, or at the cut.
+        jump: Mean change from frame to frame across the boundary: over the shared frames, or at the cut.
         peak: Largest of these changes.
-        ordinary: Mean change over as many frames beside the seam (at least 30 a side).
+        ordinary: Mean change over as many frames beside the boundary (at least 30 a side).
         ordinary_peak: Largest of those changes.
     """
 
@@ -141,16 +141,16 @@ def chunks_from(bounds: Sequence[tuple[int, int, int, int]], frame: int) -> int:
 def fuse_chunks(
     model: MVFormer, tokens: Iterator[Tensor], length: int, chunking: Chunking, start: int = 0
 ) -> Iterator[FusedChunk]:
-    """Pooled tokens of a video, batch by batch -> its embeddings, a chunk at a time.
+    """Turns the pooled tokens of a video, batch by batch, into its embeddings, a chunk at a time.
 
-    No more than the tokens of one chunk and one batch are held. A frame is finished when no later chunk shows it.
+    The tokens of one chunk and one batch are held at most. A frame is finished when no later chunk contains it.
 
     Args:
         model: In eval mode; its `fuse_tokens` is called.
-        tokens: (n, N, D) batches without gaps; the first begins where the first chunk needed does.
+        tokens: (n, N, D) batches without gaps, from the beginning of the first chunk that is needed.
         length: Frames of the video.
         chunking: See `Chunking`.
-        start: Frames already finished, the `stop` of an earlier piece; those from there on are the same to the bit.
+        start: Frames already finished, the `stop` of an earlier chunk. The rest is the same to the bit.
     """
     bounds = chunking.bounds(length)
     bounds = bounds[chunks_from(bounds, start) :]
@@ -198,15 +198,15 @@ def token_windows(tokens: Iterator[Tensor], bounds: Sequence[tuple[int, int, int
 def boundary_changes(
     embeddings: np.ndarray, chunking: Chunking, disagreement: Sequence[float] | None = None
 ) -> list[ChunkBoundary]:
-    """For every seam the two embeddings of its shared frames, and its jump beside ordinary change.
+    """The changes at every boundary of two chunks, beside the ordinary changes around it.
 
     Args:
-        embeddings: (T, E) of a whole video, a memory map too: only what lies near seams is read.
-        chunking: With which it was embedded.
-        disagreement: `FusedChunk.disagreement` of all pieces but the first; by default NaN.
+        embeddings: (T, E) of a whole video, also a memory map: only what lies near boundaries is read.
+        chunking: The chunking with which it was embedded.
+        disagreement: `FusedChunk.disagreement` of all chunks but the first; by default NaN.
     """
     bounds = chunking.bounds(len(embeddings))
-    seams = []
+    boundaries = []
     for index, ((_, stop, *_), (start, _, kept, _)) in enumerate(zip(bounds, bounds[1:])):
         shared = stop - start
         first, last = (start, stop) if chunking.fade else (start + kept, start + kept)  # frames that change into
@@ -215,13 +215,13 @@ def boundary_changes(
         changes = np.linalg.norm(np.diff(embeddings[low:high], axis=0), axis=1)
         across = np.zeros(len(changes), bool)
         across[first - 1 - low : last - low] = True
-        seam, others = changes[across], changes[~across]
+        inside, others = changes[across], changes[~across]
         others = others if len(others) else np.array([np.nan])
         apart = np.nan if disagreement is None else disagreement[index]
-        seams.append(
-            ChunkBoundary(start, shared, apart, *map(float, (seam.mean(), seam.max(), others.mean(), others.max())))
+        boundaries.append(
+            ChunkBoundary(start, shared, apart, *map(float, (inside.mean(), inside.max(), others.mean(), others.max())))
         )
-    return seams
+    return boundaries
 
 
 def unit_norm(embeddings: np.ndarray) -> np.ndarray:
@@ -235,7 +235,7 @@ def _fuse(model: MVFormer, window: Tensor, place: tuple[int, int] | None) -> np.
 
 
 def _weights(bound: tuple[int, int, int, int], length: int, chunking: Chunking) -> np.ndarray:
-    """(stop - start,) share that a chunk has in its frames: 1 where it is kept, or ramps over `overlap` at both ends.
+    """(stop - start,) weights of a chunk in its frames: 1 where it is kept, or ramps over `overlap` at both ends.
 
     Of two ramps that share `overlap` frames the sum is constant, so it is a linear cross-fade.
     """
@@ -249,16 +249,16 @@ def _weights(bound: tuple[int, int, int, int], length: int, chunking: Chunking) 
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Embeddings on disk as they are made: one `.npy` a video, grown chunk by chunk, never half-written under its name.
+# Embeddings on disk: one `.npy` per video, which grows chunk by chunk under a hidden name until it is complete.
 
 
 class EmbeddingFolder:
-    """One `.npy` a video in a folder that remembers which model wrote it, as every file there does.
+    """A folder with one `.npy` per video; the folder and every file in it remember which model wrote them.
 
     Args:
-        folder: Made where it is not there.
+        folder: Is made if it does not exist.
         model: Fingerprint of the model.
-        chunking: With which videos are embedded.
+        chunking: The chunking with which videos are embedded.
 
     Raises:
         ValueError: when the folder holds embeddings of another model or chunking.
@@ -287,10 +287,10 @@ class EmbeddingFolder:
         """The lock that is held while a video is embedded: two processes that fill one folder take turns."""
         return locked(self.folder / ".lock")
 
-    def part(self, record: VideoRecord, features: str) -> EmbeddingFile:
-        """What there is of a video; see `EmbeddingFile`.
+    def file(self, record: VideoRecord, features: str) -> EmbeddingFile:
+        """The file of a video, as far as it is there.
 
-        Videos of one name (names are unique in a split only) have files of their own.
+        Videos that share a name (names are unique only within a split) have files of their own.
 
         Args:
             record: The video.
@@ -303,22 +303,22 @@ class EmbeddingFolder:
 
 
 class EmbeddingFile:
-    """A `.npy` under a hidden name that grows by pieces, and beside it how far it is known to be good.
+    """The `.npy` of one video, which grows under a hidden name, and a note beside it of how many frames are good.
 
-    The note is renamed into place after the piece has reached the disk, so what it counts is there whenever the
-    process is killed; what follows in the file is written over. A finished `.npy` keeps a hidden note of what it was
-    made from: one of something else, or without a note (older versions wrote none), is deleted here.
+    The note is renamed into place after a chunk has reached the disk, so the frames that it counts are there whenever
+    the process is killed; what follows them is overwritten. A finished `.npy` keeps a hidden note of what it was made
+    from. A file that was made from something else, or that has no note (older versions wrote none), is deleted.
 
     Args:
-        path: Of the finished file.
-        made_from: Changes whenever the embeddings may, so with model and chunking too, whatever the folder's note says:
-            what was made from something else is started over.
+        path: Path of the finished file.
+        made_from: Text that changes whenever the embeddings may, so also with model and chunking; what was made from
+            something else is started over, whatever the note of the folder says.
         length: Frames of the video.
-        chunking: With which it is embedded.
+        chunking: The chunking with which it is embedded.
 
     Attributes:
-        frames: That are known to be good, from the first on.
-        disagreement: Of their pieces.
+        frames: How many frames, from the first on, are known to be good.
+        disagreement: `FusedChunk.disagreement` of their chunks.
     """
 
     def __init__(self, path: Path, made_from: str, length: int, chunking: Chunking) -> None:
@@ -336,45 +336,45 @@ class EmbeddingFile:
         """The finished embeddings as a memory map."""
         return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
-    def append(self, piece: FusedChunk) -> None:
-        """Adds the next piece and notes it.
+    def append(self, chunk: FusedChunk) -> None:
+        """Adds the next chunk and notes it.
 
         Raises:
             OSError: when the disk is full; what was there before stays good.
         """
-        assert piece.start == self.frames, f"frame {self.frames} comes next, not {piece.start}"
+        assert chunk.start == self.frames, f"frame {self.frames} comes next, not {chunk.start}"
         try:
             if not self.frames:
                 self.note.unlink(missing_ok=True)  # it counts frames of what is written over here
             with open(self.data, "r+b" if self.frames else "wb") as file:
-                width = piece.embeddings.shape[1]
+                width = chunk.embeddings.shape[1]
                 if self.frames:
                     _read_shape(file)
                     file.seek(self.frames * width * 4, os.SEEK_CUR)
                 else:
                     header = {"descr": "<f4", "fortran_order": False, "shape": (self.length, width)}
                     np.lib.format.write_array_header_1_0(file, header)
-                file.write(np.ascontiguousarray(piece.embeddings, "<f4").tobytes())
+                file.write(np.ascontiguousarray(chunk.embeddings, "<f4").tobytes())
                 file.truncate()
                 file.flush()
                 os.fsync(file.fileno())
-            seen = [*self.disagreement, piece.disagreement]
+            seen = [*self.disagreement, chunk.disagreement]
             with atomic(self.note) as path:
-                path.write_text(json.dumps({"made_from": self.made_from, "frames": piece.stop, "disagreement": seen}))
+                path.write_text(json.dumps({"made_from": self.made_from, "frames": chunk.stop, "disagreement": seen}))
         except OSError as error:
             raise OSError(
                 f"cannot write {self.data}: {error.strerror or error}; {self.frames} of {self.length} frames are kept: "
                 "make room and run the same again"
             ) from error
-        self.frames, self.disagreement = piece.stop, seen
+        self.frames, self.disagreement = chunk.stop, seen
 
     def finish(self) -> None:
-        """Gives the file its name, and writes beside it what its seams show and what it was made from."""
+        """Gives the file its name, and writes its boundaries and what it was made from beside it."""
         if self.path.exists():
             return
         embeddings = np.load(self.data, mmap_mode="r", allow_pickle=False)
-        seams = boundary_changes(embeddings, self.chunking, self.disagreement[1:])
-        write_boundaries(_seams_file(self.path), [astuple(seam) for seam in seams])
+        boundaries = boundary_changes(embeddings, self.chunking, self.disagreement[1:])
+        write_boundaries(_boundaries_file(self.path), [astuple(boundary) for boundary in boundaries])
         with atomic(self.finished_note) as path:  # before the name: a kill between them leaves a whole part
             path.write_text(self.made_from)
         os.replace(self.data, self.path)
@@ -384,7 +384,7 @@ class EmbeddingFile:
         return self.finished_note.exists() and self.finished_note.read_bytes() == self.made_from.encode()
 
     def _progress(self) -> tuple[int, list[float]]:
-        """Frames known to be good, and the disagreement of their pieces."""
+        """Frames known to be good, and the disagreement of their chunks."""
         try:
             note = json.loads(self.note.read_text())
             with open(self.data, "rb") as file:
@@ -397,7 +397,7 @@ class EmbeddingFile:
 
 
 def write_boundaries(path: Path, rows: Sequence[tuple], named: Sequence[str] = ()) -> None:
-    """A CSV of a row a seam, after columns `named`; no file where there are none."""
+    """Writes a CSV with one row per boundary, after columns `named`; no file where there are no boundaries."""
     if not rows:
         path.unlink(missing_ok=True)  # of an earlier call, or of other chunks
         return
@@ -406,10 +406,10 @@ def write_boundaries(path: Path, rows: Sequence[tuple], named: Sequence[str] = (
 
 
 def read_boundaries(path: Path) -> list[ChunkBoundary]:
-    """What the seams of the finished embeddings `path` show; none for a video of a single chunk."""
-    if not _seams_file(path).exists():
+    """The boundaries in the finished embeddings `path`; none for a video of a single chunk."""
+    if not _boundaries_file(path).exists():
         return []
-    with open(_seams_file(path), newline="") as file:
+    with open(_boundaries_file(path), newline="") as file:
         return [ChunkBoundary(int(row[0]), int(row[1]), *map(float, row[2:])) for row in list(csv.reader(file))[1:]]
 
 
@@ -430,5 +430,5 @@ def _read_shape(file: IO[bytes]) -> tuple[int, int]:
     return length, width
 
 
-def _seams_file(path: Path) -> Path:
+def _boundaries_file(path: Path) -> Path:
     return path.with_name(f"{path.stem}.seams.csv")

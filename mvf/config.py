@@ -301,7 +301,7 @@ def _cast_dict(value: Any) -> dict:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Presets as they are stored: a file each, and a file an objective from which a family of presets is made.
+# Presets: one file each, and one file per objective from which a family of presets is made.
 #
 # A file in `presets/` lists what it sets otherwise than the preset that it `extends`. A file in `presets/objectives/`
 # names an objective, in `own` what it cannot do without at the base's own size, and in `[[published]]` the data sets
@@ -412,7 +412,7 @@ def _comment(text: str) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# `config.json`: the configuration of a run folder, and the version of the folder's files.
+# `config.json`: the configuration of a run folder and the format of its files.
 
 FORMAT = 1  # of a run folder's files; goes up when an older mvf would misread them
 REMOVED = {"bank_renew": 0}  # settings that earlier versions had, and the value at which they did nothing

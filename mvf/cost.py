@@ -1,4 +1,4 @@
-"""What a model costs: parameters and operations, counted without weights; milliseconds a frame, measured."""
+"""The cost of a model: parameters and operations, counted without weights, and measured milliseconds per frame."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def model_cost(config: Config) -> Cost:
 
 @cache
 def _shape(name: str, image_size: int, layers: tuple[int, ...], trainable_blocks: int) -> Backbone:
-    """A backbone of which only the shapes are kept."""
+    """A backbone on the device `meta`, which has shapes but no weights."""
     return Backbone(name, "random", image_size, layers, trainable_blocks).to("meta")
 
 

@@ -1,4 +1,4 @@
-"""Which number format a device computes in."""
+"""Devices: which one computes, in which precision, and what several processes share."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def check_finite(what: str, value: float, where: str) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Pieces that several processes need, in a form that works on GPUs (nccl) and CPUs (gloo) alike.
+# Several processes: functions that work on GPUs (nccl) and CPUs (gloo) alike.
 
 
 def world_size() -> int:
@@ -76,7 +76,7 @@ def world_size() -> int:
 
 
 def is_main_process() -> bool:
-    """True in the one process that reports."""
+    """Whether this is the one process that reports and writes."""
     return world_size() == 1 or dist.get_rank() == 0
 
 
@@ -98,7 +98,7 @@ def gather_batch(embeddings: Tensor, clip: Clip) -> tuple[Tensor, Clip]:
 
 
 def _gather(tensor: Tensor) -> Tensor:
-    # gloo gathers no booleans
+    # gloo cannot gather booleans
     sent = tensor.contiguous().to(torch.int64)
     parts = [torch.empty_like(sent) for _ in range(world_size())]
     dist.all_gather(parts, sent)
@@ -119,7 +119,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm of (n, channels, ...) over all processes; torch's own refuses CPU tensors."""
 
     def _check_input_dim(self, x: Tensor) -> None:
-        """Rows and pictures alike."""
+        """Accepts rows and pictures alike."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or world_size() == 1:

@@ -1,4 +1,4 @@
-"""Whole videos to embeddings: a video is embedded alone and unpadded (paper, section 4)."""
+"""Embeddings of whole videos: each video is embedded alone and without padding (paper, section 4)."""
 
 from __future__ import annotations
 
@@ -70,27 +70,27 @@ def embed(
     Args:
         model: Trained model; it is used in eval mode and left in the mode it had.
         records: The videos.
-        out: Folder that gets one `.npy` a video, chunk by chunk; the list then holds memory maps, and a second call
-            with the same model goes on where the first stopped, to the same bits, inside a video too. What is there in
-            another precision is made again; a video that has changed since is another video and gets a file of its own,
-            as do videos of one name. A video of several chunks gets a `.seams.csv` (`mvf.chunks.ChunkBoundary`).
+        out: Folder that gets one `.npy` per video, chunk by chunk; the list then holds memory maps, and a second call
+            with the same model resumes where the first stopped, to the same bits, also inside a video. Embeddings in
+            another precision are made again; a video that has changed since then gets a file of its own, as do videos
+            of one name. A video of several chunks gets a `.seams.csv` (`mvf.chunks.ChunkBoundary`).
         chunk: Frames that MTF sees at once.
         overlap: Frames that neighbouring chunks share. With 0, as published, the last chunk is what remains of a
-            video and has a faster clock; with more it starts earlier, so that all chunks are equally long.
+            video and has a faster clock; otherwise it starts earlier, so that all chunks are equally long.
         cache: Clean bank to read backbone features from (and to fill).
         precision: In which the backbone computes: `auto`, `fp32`, `bf16`, `fp16`.
-        fade: Pass gradually from chunk to chunk over the shared frames; by default each keeps its half of them.
-        one_clock: Positions are of the whole video; by default, as published, every chunk begins at the first.
+        fade: Cross-fade neighbouring chunks over the shared frames; by default each keeps its half of them.
+        one_clock: Positions count from the start of the video; by default, as published, from that of every chunk.
 
     Raises:
         ValueError: when `overlap` is not smaller than `chunk`, or `out` holds embeddings of another model.
         OSError: when there are more videos than files that may be open.
     """
     chunking = Chunking(chunk, overlap, fade, one_clock)
-    shards = None
+    folder = None
     if out is not None:
         allow_open_files(len(records))
-        shards = EmbeddingFolder(Path(out), fingerprint(model), chunking)
+        folder = EmbeddingFolder(Path(out), fingerprint(model), chunking)
     if cache is not None:
         cache.ensure(records)
     frames = sum(record.num_frames for record in records)
@@ -98,10 +98,10 @@ def embed(
     with tqdm(total=frames, unit="frame", desc="embed", disable=len(records) < 2 and frames <= chunk) as bar:
         for record in records:
             work = (model.of(record.action), record, chunking, cache, precision)
-            if shards is None:
-                embeddings = np.concatenate([_counted(piece, bar).embeddings for piece in embed_chunks(*work)])
+            if folder is None:
+                embeddings = np.concatenate([_counted(chunk, bar).embeddings for chunk in embed_chunks(*work)])
             else:
-                embeddings = _embed_to_disk(shards, *work, bar)
+                embeddings = _embed_to_disk(folder, *work, bar)
             embedded.append(EmbeddedVideo(record.name, record.action, embeddings, record.phases))
     return embedded
 
@@ -114,7 +114,7 @@ def embed_chunks(
     precision: str = "auto",
     start: int = 0,
 ) -> Iterator[FusedChunk]:
-    """The embeddings of a video as they get finished, a chunk at a time, from frame `start` (the end of a piece) on."""
+    """Yields the embeddings of a video chunk by chunk, from frame `start` (the end of an earlier chunk) on."""
     length = record.num_frames
     if not length:
         raise ValueError(f"{record.name} has no frames: leave it out")
@@ -137,7 +137,7 @@ def _tokens(
 
 
 def _embed_to_disk(
-    shards: EmbeddingFolder,
+    folder: EmbeddingFolder,
     model: MVFormer,
     record: VideoRecord,
     chunking: Chunking,
@@ -145,24 +145,24 @@ def _embed_to_disk(
     precision: str,
     bar: tqdm,
 ) -> np.ndarray:
-    """The embeddings of a video as a memory map, made as far as they are not there yet."""
-    with shards.lock():
+    """The embeddings of a video as a memory map; what is missing of them is computed."""
+    with folder.lock():
         if cache is None:
             numbers = resolve_precision(precision, next(model.parameters()).device)
         else:
             numbers = cache.folder.name  # digest of what a bank is made from
-        part = shards.part(record, numbers)
-        bar.update(part.frames)
-        if part.frames < part.length:
-            for piece in embed_chunks(model, record, chunking, cache, precision, part.frames):
-                part.append(_counted(piece, bar))
-        part.finish()
-        return part.load()
+        file = folder.file(record, numbers)
+        bar.update(file.frames)
+        if file.frames < file.length:
+            for chunk in embed_chunks(model, record, chunking, cache, precision, file.frames):
+                file.append(_counted(chunk, bar))
+        file.finish()
+        return file.load()
 
 
-def _counted(piece: FusedChunk, bar: tqdm) -> FusedChunk:
-    bar.update(len(piece.embeddings))
-    return piece
+def _counted(chunk: FusedChunk, bar: tqdm) -> FusedChunk:
+    bar.update(len(chunk.embeddings))
+    return chunk
 
 
 @torch.inference_mode()
@@ -178,8 +178,8 @@ def pool_video(
 def fuse_video(model: MVFormer, tokens: Tensor, chunk: int = 1000, overlap: int = 0, **seams: bool) -> np.ndarray:
     """(T, N, D) pooled tokens -> (T, E) unit-norm embeddings, `chunk` frames at a time; `seams`: of `Chunking`."""
     with evaluating(model):
-        pieces = fuse_chunks(model, iter([tokens]), len(tokens), Chunking(chunk, overlap, **seams))
-        return np.concatenate([piece.embeddings for piece in pieces])
+        chunks = fuse_chunks(model, iter([tokens]), len(tokens), Chunking(chunk, overlap, **seams))
+        return np.concatenate([chunk.embeddings for chunk in chunks])
 
 
 def embed_features(
@@ -251,7 +251,7 @@ def _feature_chunks(
 
 
 def fingerprint(model: FrameEmbedder) -> str:
-    """sha256 of what embeddings depend on: the trained weights, and what those do not tell (`_description`)."""
+    """sha256 of all that embeddings depend on: the trained weights and what they do not tell (`_description`)."""
     described = json.dumps(
         {action: _description(model.of(action)) for action in model.actions or ("",)}, sort_keys=True
     )
@@ -267,7 +267,7 @@ def _description(model: MVFormer) -> list:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Per-frame embeddings of new videos in one file, `.npz` or CSV, for use outside the workbench.
+# Export of per-frame embeddings to one file, `.npz` or CSV.
 
 ROWS = 1000  # of a CSV held as text at once
 
@@ -281,7 +281,7 @@ def embed_to_file(
 ) -> None:
     """Embeds videos into `path`; what is done is kept in `<path>.parts` until all is, so a killed call goes on.
 
-    What the boundaries of all videos of several chunks show goes to `<path>.seams.csv`.
+    The chunk boundaries of videos of several chunks go to `<path>.seams.csv`.
 
     Raises:
         ValueError: for a file that is neither `.npz` nor `.csv`, and when `<path>.parts` is of another model or
@@ -300,7 +300,7 @@ def embed_to_file(
 
 
 def _delete(folder: Path) -> None:
-    """Deletes a folder that nobody finds half-deleted under its name; what a kill leaves the next write clears."""
+    """Deletes a folder under a hidden name; what a killed process leaves of it, the next write there clears."""
     hidden = hidden_beside(folder)
     shutil.rmtree(hidden, ignore_errors=True)  # of a killed process that had this one's number
     folder.rename(hidden)

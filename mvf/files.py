@@ -1,4 +1,4 @@
-"""Where files lie, files that are never half-written, and locks."""
+"""Files: folders, writing that is complete or absent, NumPy arrays, and locks."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-OTHER_OPEN_FILES = 512  # files that a process has open besides
-PROBE = 2**16  # bytes that a disc with room takes
+OTHER_OPEN_FILES = 512  # that a process has open besides its videos
+PROBE = 2**16  # bytes; a disc that is not full takes them
 
 
 def cache_folder() -> Path:
@@ -63,7 +63,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def hidden_beside(path: Path) -> Path:
-    """A name for what this process will rename to `path`, in a folder made and rid of what killed ones left."""
+    """A hidden name beside `path` for this process to write to; makes the folder and clears leftovers there."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         clear_leftovers(path.parent, os.getpid())
@@ -72,11 +72,11 @@ def hidden_beside(path: Path) -> Path:
 
 @contextmanager
 def explained(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Turns the errors of writing `path` into ones that say what to do.
+    """Replaces errors while writing `path` by ones that say what to do.
 
     Args:
         path: What is written.
-        temporary: The file that the block really writes.
+        temporary: The file that the block actually writes.
     """
     try:
         yield
@@ -127,7 +127,7 @@ def locked(path: Path, patience: float = -1) -> Iterator[int | None]:
 
 
 def allow_open_files(count: int) -> None:
-    """Lets this process have `count` more files open: a memory map that is kept is one.
+    """Raises the limit of open files by `count`; every memory map that is kept counts as one.
 
     Raises:
         OSError: when the machine does not allow so many.
@@ -145,7 +145,7 @@ def allow_open_files(count: int) -> None:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """`np.save`, but a full disc is an error: numpy hands the data to a buffer of C and drops what that says."""
+    """Saves an array like `np.save`, but raises when the disc is full, which `np.save` ignores."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     path.write_bytes(buffer.getbuffer())
@@ -162,7 +162,7 @@ def _takes_no_more(path: Path) -> bool:
 
 @cache
 def clear_leftovers(folder: Path, process: int) -> None:
-    """Deletes temporary files and folders of this machine's dead processes; once a folder in the life of `process`."""
+    """Deletes temporary files of dead processes of this machine; once per folder in the life of `process`."""
     for path in folder.glob(".*.mvf-*"):
         written_by = re.search(rf"\.mvf-{_host()}-(\d+)(\.|$)", path.name)
         if written_by and not is_alive(int(written_by[1])):
@@ -188,7 +188,7 @@ def is_alive(process: int) -> bool:
 
 @cache
 def _host() -> str:
-    """A short mark of this machine: processes of other machines on a shared disc cannot be asked whether they live."""
+    """A short name of this machine; on a shared disc, processes of other machines cannot be asked if they run."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 
@@ -256,9 +256,9 @@ ORPHANS = 20.0  # seconds after which the workers of a killed process have notic
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keeps `folder` for this process, so that no other trains there; reading it stays free.
+    """Reserves `folder` for this process, so that no other trains there; anyone may still read it.
 
-    The system drops the lock when the process ends, however it ends. A folder made only for the lock goes with it.
+    The system drops the lock when the process ends, however it ends. A folder made only for the lock is removed.
 
     Raises:
         OSError: naming the folder, when another process holds it (and which) or it cannot be written.
@@ -267,18 +267,20 @@ def held(folder: Path) -> Iterator[None]:
     with explained(folder / LOCK):
         folder.mkdir(parents=True, exist_ok=True)
         lock = _take(folder)
-    with lock:
-        try:
+    try:
+        with lock:
             with explained(folder / HOLDER):
                 (folder / HOLDER).write_text(f"{os.getpid()} {platform.node()}", encoding="utf-8")
-            yield
-        finally:
-            for name in (HOLDER, LOCK):
-                with suppress(OSError):
-                    (folder / name).unlink()
-    for part in missing:
-        with suppress(OSError):  # it holds a run now
-            part.rmdir()
+            try:
+                yield
+            finally:
+                for name in (HOLDER, LOCK):  # while the lock is held, so that they are this process's own
+                    with suppress(OSError):
+                        (folder / name).unlink()
+    finally:
+        for part in missing:
+            with suppress(OSError):  # it holds a run now
+                part.rmdir()
 
 
 def _take(folder: Path) -> ExitStack:
@@ -306,6 +308,6 @@ def _holder(folder: Path) -> str:
 
 
 def _is_running(holder: str) -> bool:
-    """False only for a process of this machine that is gone."""
+    """Whether the holder may still run; False only for a process of this machine that has ended."""
     process, _, machine = holder.partition(" ")
     return not process.isdigit() or machine != platform.node() or is_alive(int(process))

@@ -1,8 +1,29 @@
+"""Settings and presets: what they cast to, what they refuse, and that every preset says what it is about."""
+
+import copy
 import json
+from dataclasses import asdict, replace
+from functools import cache
 
 import pytest
+import torch
 
-from mvf.config import BASE_FIELDS, DATA_FIELDS, Config, load_config, make_config, presets, stored_config
+from mvf.clip import example_clip
+from mvf.config import (
+    BASE_FIELDS,
+    DATA_FIELDS,
+    STUDY,
+    Config,
+    load_config,
+    make_config,
+    own_settings,
+    presets,
+    stored_config,
+    stored_presets,
+)
+from mvf.losses import OBJECTIVES, build_config_loss
+from mvf.models import backbone, build_model
+from mvf.training.trainer import TrainingStep
 
 
 def test_penn_is_the_papers_row():
@@ -135,3 +156,213 @@ def test_a_configuration_is_built_once_from_the_merged_values(monkeypatch, optio
     monkeypatch.setattr(Config, "__post_init__", lambda config: (built.append(1), checks(config)))
     load_config("demo", **options)
     assert len(built) == 1
+
+
+# presets ------------------------------------------------------------------------------------------------------------
+
+MERGED = ("finegym99_merge", "synthetic_merge")
+OWN = ("demo", "folder", "synthetic", *MERGED, *STUDY)  # not of the paper
+FAMILIES = {name: stored.objective for name, stored in stored_presets().items() if stored.objective}
+PAPER = tuple(name for name in presets() if name not in (*OWN, *FAMILIES))
+CARL = {"backbone": "resnet50", "layers": (4,), "pooling": "max", "trainable_blocks": 1}
+DATA = {
+    "penn": {"layers": (4, 8, 12), "entities": 3, "readout": "cls", "epochs": 500, "batch_size": 4},
+    "kinetics400": {"layers": (4, 8, 12), "entities": 3, "readout": "cls", "epochs": 10, "batch_size": 8},
+    "pouring": {"layers": (12,), "entities": 3, "readout": "cls", "epochs": 1000, "batch_size": 4},
+    "finegym99": {"layers": (10, 11, 12), "entities": 6, "readout": "mean", "epochs": 300, "batch_size": 8},
+}
+DATA["finegym288"] = DATA["finegym99"]
+FINEGYM = {"token_width": 1536, "embedding_size": 256, "num_frames": 240, "block_rule": "sampled"}
+FINEGYM |= {"chunk": 2000, "probe": "sgd", "judge": "together"}
+MORE = {
+    "penn": {"token_width": 512, "embedding_size": 128, "num_frames": 80, "block_rule": "length", "stride": 2},
+    "kinetics400": {"num_frames": 80, "overlap": 1.0, "objective_options": {"negatives": "batch_noself"}},
+    "pouring": {"num_frames": 240, "block_rule": "length", "stride": 5, "chunk": 1000, "probe": "logistic"},
+    "finegym99": FINEGYM,
+    "finegym288": FINEGYM,
+}
+OF_PENN = {
+    "penn_from_kinetics": {"init_from": "kinetics400"},
+    "penn_zero_shot_kinetics": {"init_from": "kinetics400", "epochs": 0},
+    "penn_carl_from_kinetics": {**CARL, "init_from": "kinetics400_carl", "entities": 1},
+    "penn_carl_zero_shot_kinetics": {**CARL, "init_from": "kinetics400_carl", "entities": 1, "epochs": 0},
+    "penn_mean": {"readout": "mean"},
+    "penn_per_action": {"per_action": True},
+    "penn_resnet50": {**CARL, "trainable_blocks": 0, "entities": 1},
+    "penn_resnet50_lstp_1": {"backbone": "resnet50", "layers": (4,), "entities": 1},
+    "penn_resnet50_lstp_mtf": {"backbone": "resnet50", "layers": (4,), "entities": 3},
+    **{f"penn_fixed_width_{n}": {"pooling": "fixed_width", "layers": (12,), "entities": n} for n in (3, 5)},
+    **{f"penn_last_{n}": {"layers": (12,), "entities": n} for n in (1, 3, 5)},
+    **{f"penn_multi_{n}": {"entities": n} for n in (1, 5)},
+    **{f"penn_dino_{kind}": {"pooling": kind, "layers": (12,), "entities": 1} for kind in ("max", "mean", "cls")},
+}
+VSP_ON = {"penn", "finegym99", "finegym288", "pouring", "kinetics400"}
+ROWS = {  # data sets of the paper's rows
+    **dict.fromkeys(("tcc", "tcn", "sal", "vsp_p", "vsp_f"), {"penn", "finegym99", "finegym288"}),
+    **dict.fromkeys(("lav", "gta", "vava", "lrprop"), {"penn"}),
+    "vsp": VSP_ON,
+}
+REFERENCE = {"variant": "reference"}
+PUBLISHED = {  # frames, videos a batch, options; None: the data set's
+    "tcc": (20, 4, {}),
+    "tcn": (40, None, {}),
+    "sal": (20, None, {}),
+    "lav": (20, 2, {}),
+    "gta": (20, 4, REFERENCE),
+    "vava": (20, 2, REFERENCE),
+    "lrprop": (80, None, {}),
+    "vsp": (12, 128, REFERENCE),
+    "vsp_p": (12, 128, REFERENCE),
+    "vsp_f": (12, 128, {"variance_power": 2}),
+}
+FORMS = ("", "_published")
+ADDED = {  # one step from a preset made for an objective
+    "penn_tcc_port": ("penn_tcc_published", {"objective_options": REFERENCE}),
+    **{f"penn_{o}{p}_per_action": (f"penn_{o}{p}", {"per_action": True}) for o in ("tcc", "lav") for p in FORMS},
+    **{f"penn_vsp{p}_from_kinetics": (f"penn_vsp{p}", {"init_from": f"kinetics400_vsp{p}"}) for p in FORMS},
+    **{f"penn_vsp{p}_zero_shot_kinetics": (f"penn_vsp{p}_from_kinetics", {"epochs": 0}) for p in FORMS},
+}
+
+
+def differences(one, other):
+    one, other = (asdict(load_config(name)) for name in (one, other))
+    return {name: value for name, value in one.items() if other[name] != value and name != "preset"}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_the_rows_of_table_1_have_the_papers_numbers(name):
+    values = asdict(load_config(name))
+    wanted = {"dataset": name, "backbone": "dino_vitb8", "image_size": 224, "pooling": "lstp", "objective": "scl"}
+    wanted |= {"entity_width": 384, "fusion_blocks": 3, "fusion_heads": 8, "learning_rate": 1e-4, "weight_decay": 1e-5}
+    wanted |= DATA[name] | MORE[name]
+    assert {key: values[key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_carl_shares_all_but_backbone_and_pooling(name):
+    assert differences(f"{name}_carl", name) == CARL | {"entities": 1}
+
+
+@pytest.mark.parametrize("name", OF_PENN)
+def test_ablations_differ_from_penn_in_what_they_ablate_alone(name):
+    penn = load_config("penn")
+    assert differences(name, "penn") == {
+        key: value for key, value in OF_PENN[name].items() if getattr(penn, key) != value
+    }
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_merging_alone_is_what_presets_of_merging_change(name):
+    assert differences(name, name.removesuffix("_merge")) == {"token_merge": 0.5}
+
+
+def test_no_preset_is_left_out():
+    assert set(PAPER) == {*DATA, *(f"{name}_carl" for name in DATA), *OF_PENN, *ADDED}
+    own = {f"{base}_{name}" for name, bases in ROWS.items() for base in (*bases, *STUDY)}
+    assert set(FAMILIES) == own | {f"{base}_{name}_published" for name, bases in ROWS.items() for base in bases}
+    assert set(OBJECTIVES) == {*FAMILIES.values(), "scl"}
+
+
+# objectives ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_on_mvformers_own_settings_the_objective_alone_differs(name):
+    for base in (*ROWS[name], *STUDY):
+        options = {"objective_options": {}} if load_config(base).objective_options else {}
+        options = {"objective_options": {"segments": 5}} if name == "vsp" else options  # few videos a batch
+        assert differences(f"{base}_{name}", base) == {"objective": name} | options
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_published_settings_are_on_the_model_of_carl(name):
+    for base in ROWS[name]:
+        frames, batch, options = PUBLISHED[name]
+        if base in ("pouring", "kinetics400"):  # the released sampler needs as many for 5 bridges
+            frames, batch, options = {"pouring": 240, "kinetics400": 80}[base], None, {**options, "segments": 5}
+        carl, config = load_config(f"{base}_carl"), load_config(f"{base}_{name}_published")
+        wanted = {"num_frames": frames, "batch_size": batch or carl.batch_size, "objective_options": options}
+        assert config == replace(carl, objective=name, preset=config.preset, **wanted)
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_starred_and_pre_trained_rows_are_one_step_from_the_objectives_preset(name):
+    below, values = ADDED[name]
+    assert differences(name, below) == values
+    assert load_config(name).init_from in ("", *presets())
+    assert own_settings(name)["objective"] == load_config(below).objective
+
+
+def test_overrides_reach_presets_made_for_objectives():
+    config = load_config("penn_tcc_published", entities=1)
+    assert (config.preset, config.num_frames, config.backbone) == ("penn_tcc_published", 20, "resnet50")
+
+
+OPTIONS = {(c.objective, str(c.objective_options)): name for name in presets() if (c := load_config(name))}
+
+
+@pytest.mark.parametrize("name", OPTIONS.values())
+def test_the_objective_of_every_preset_can_be_learned_from(name):
+    config = load_config(name)
+    torch.manual_seed(1)
+    loss = build_config_loss(config)
+    # two phases of 6 frames, but one where clips show one phase; frames that an interleaving objective can pair
+    phase = torch.arange(12).ge(6).long() * (loss.sampler != "phase")
+    clip = example_clip(3, loss.views, 12)
+    shape = clip.frame_index.shape
+    clip = replace(clip, action=torch.zeros(3, dtype=torch.long), phase=phase.expand(shape).clone())
+    z = torch.nn.functional.normalize(torch.randn(*shape, config.embedding_size), dim=-1).requires_grad_()
+    value = loss(z, clip, generator=torch.Generator().manual_seed(1))
+    value.backward()
+    assert value.isfinite() and z.grad.isfinite().all() and z.grad.any()
+
+
+def test_supervision_is_what_table_4_says():
+    labels = {name: build_config_loss(load_config(f"penn_{name}")).labels for name in ROWS}
+    video = dict.fromkeys(("tcc", "lav", "gta", "vava", "lrprop"), "video")
+    assert labels == video | dict.fromkeys(("tcn", "sal", "vsp"), "none") | {"vsp_p": "phase", "vsp_f": "frame"}
+
+
+# at full size -------------------------------------------------------------------------------------------------------
+
+
+@cache
+def network(name, image_size):
+    """Random weights, drawn once for all presets of a backbone."""
+    return real_load_backbone(name, "random", image_size)
+
+
+real_load_backbone = backbone.load_backbone
+
+
+def copied(name, weights, image_size):
+    return copy.deepcopy(network(name, image_size))
+
+
+ORDINARY = "penn"
+MODELS = [name for name in presets() if load_config(name).objective == "scl"]  # objectives are on these models
+FULL_SIZE = [name if name == ORDINARY else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_the_model_runs_and_learns_at_full_size(name, monkeypatch):
+    monkeypatch.setattr(backbone, "load_backbone", copied)
+    config = load_config(name, backbone_weights="random")
+    torch.manual_seed(1)
+    step = TrainingStep(build_model(config), build_config_loss(config)).train()
+    size = config.image_size
+    clip = example_clip(1, 2, 2)
+    clip = type(clip)(clip.frame_index, clip.num_frames, clip.valid, frames=torch.rand(1, 2, 2, 3, size, size))
+    optimizer = torch.optim.Adam([p for p in step.parameters() if p.requires_grad], lr=config.learning_rate)
+    loss = step(clip)
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss)
+    for parameter_name, parameter in step.named_parameters():
+        assert (parameter.grad is None) == (not parameter.requires_grad), parameter_name
+        assert parameter.grad is None or parameter.grad.isfinite().all(), parameter_name
+    with torch.inference_mode():
+        out = step.model.eval()(clip.frames[0, :1, :1])
+    assert out.embeddings.shape == (1, 1, config.embedding_size) and out.embeddings.isfinite().all()
+    if config.pooling == "lstp":
+        assert out.attention.shape == (1, 1, config.entities, step.model.backbone.grid[0] ** 2)

@@ -1,4 +1,4 @@
-"""How much of a score is more than a clock: paired bootstrap over videos, and the sentence that says so."""
+"""Paired bootstrap over videos, and the verdict whether a score is more than what a clock reaches."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 RESAMPLES = 2000
 FEWEST = 5  # videos an action: with fewer, the bootstrap too often finds a difference between equals
-Pieces = Mapping[str, np.ndarray]  # by action: (V, ...) sums of each validation video, see `combine`
+VideoSums = Mapping[str, np.ndarray]  # by action: (V, ...) sums of each validation video, see `combine`
 
 
 def combine(sums: np.ndarray) -> np.ndarray:
-    """The score that summed pieces stand for.
+    """The score that sums stand for.
 
-    Every score is made of sums over videos, so a resample of videos is a weighted sum of their pieces.
+    Every score is a function of sums over videos, so a resample of the videos weights what each of them adds.
 
     Args:
         sums: (..., 2) numerator and denominator of a mean; or (..., K, 4) squared error, count, sum and sum of
@@ -34,25 +34,25 @@ def combine(sums: np.ndarray) -> np.ndarray:
         return (1 - error / (squares - total**2 / count)).mean(axis=-1)
 
 
-def paired_interval(first: Pieces, second: Pieces, seed: int = 0) -> tuple[float, float] | None:
-    """95 % interval of score(first) - score(second), averaged over actions, when the videos are drawn anew.
+def paired_interval(first: VideoSums, second: VideoSums, seed: int = 0) -> tuple[float, float] | None:
+    """95 % interval of score(first) - score(second), averaged over actions, over resamples of the videos.
 
     Both sides see the same `RESAMPLES` draws, within each action. Draws that leave a score undefined are left out.
 
     Args:
-        first: Pieces of one embedding, by action.
-        second: Pieces of the other, on the same videos in the same order.
+        first: Sums of one embedding, by action.
+        second: Sums of the other, on the same videos in the same order.
         seed: Of the draws.
 
     Returns:
         The two ends, or None when no action has two videos.
 
     Example:
-        >>> pieces = {"squat": np.array([[9.0, 10.0], [8.0, 10.0]])}
-        >>> paired_interval(pieces, {"squat": pieces["squat"] - [[2.0, 0.0]]})
+        >>> sums = {"squat": np.array([[9.0, 10.0], [8.0, 10.0]])}
+        >>> paired_interval(sums, {"squat": sums["squat"] - [[2.0, 0.0]]})
         (0.2, 0.2)
     """
-    if all(len(pieces) < 2 for pieces in first.values()):
+    if all(len(sums) < 2 for sums in first.values()):
         return None
     generator = np.random.default_rng(seed)
     differences = []
@@ -70,8 +70,8 @@ def paired_interval(first: Pieces, second: Pieces, seed: int = 0) -> tuple[float
 
 def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float] | None:
     """95 % bootstrap interval of the mean of one number per video; None with fewer than two."""
-    pieces = np.stack([values, np.ones(len(values))], axis=1)
-    return paired_interval({"": pieces}, {"": pieces * [[0, 1]]}, seed)
+    sums = np.stack([values, np.ones(len(values))], axis=1)
+    return paired_interval({"": sums}, {"": sums * [[0, 1]]}, seed)
 
 
 def verdict(score: float, clock: float, interval: tuple[float, float] | None, strongest: str = "") -> str:
@@ -92,5 +92,5 @@ def verdict(score: float, clock: float, interval: tuple[float, float] | None, st
     return text + (f"; strongest control: {strongest}" if strongest else "")
 
 
-def _draw(draws: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-    return combine(np.tensordot(draws.astype(float), pieces.astype(float), axes=1))
+def _draw(draws: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    return combine(np.tensordot(draws.astype(float), sums.astype(float), axes=1))

@@ -1,4 +1,4 @@
-"""Controls: embeddings that a good score has to be compared with (docs/design.md, section 7)."""
+"""Controls: embeddings that every score is compared with (docs/design.md, section 7)."""
 
 from __future__ import annotations
 

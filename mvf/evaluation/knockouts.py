@@ -1,4 +1,4 @@
-"""Which entity, and which part of the picture, carries a result: scores redone with parts removed."""
+"""Knock-outs: scores with single entities, or parts of the picture, removed."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def _differences(found: Scored, reference: Scored) -> dict[str, dict]:
     """By score, what a knock-out changes on the actions that both have."""
     table = {}
     for score in KEPT:
-        ours, theirs = (side.pieces.get(score, {}) for side in (found, reference))
+        ours, theirs = (side.sums.get(score, {}) for side in (found, reference))
         shared = sorted(ours.keys() & theirs.keys())
         if not shared or found is reference:
             continue
@@ -251,7 +251,7 @@ def _nested(flat: Mapping[Key, dict]) -> dict[str, dict[str, dict]]:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Pooled tokens of a video with entities or parts of the picture removed.
+# Removals: pooled tokens with entities or patches removed.
 
 REMOVALS = ("without_actor", "without_random_background", "without_strongest_background", "without_background")
 

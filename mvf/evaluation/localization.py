@@ -1,4 +1,4 @@
-"""Where entities and attention heads look, against masks or boxes of the actor and against constant answers."""
+"""Localization: attention of entities and heads against masks or boxes of the actor, and against constant maps."""
 
 from __future__ import annotations
 
@@ -45,16 +45,17 @@ def localize(
     val_records: Sequence[VideoRecord],
     untrained: MVFormer | None = None,
 ) -> dict:
-    """What entities, CLS heads and constant answers look at, in a few frames of each video.
+    """Scores where entities, CLS heads and constant maps put their weight, in a few frames of each video.
 
     Entity and head are chosen by one rule, AUROC on the training videos; the first principal component of the
-    patches is fitted, and given its sign, on the training videos too. Oracles alone pick on the video judged, by AUROC.
+    patches is fitted, and given its sign, on the training videos too. Only oracles choose on the video that is scored,
+    by AUROC.
     Heads are those of the last block and, in the rows `_any_layer`, of all blocks.
 
     Args:
         model: With its backbone.
         train_records: Videos to choose on.
-        val_records: Videos to judge on.
+        val_records: Videos to score.
         untrained: The same model before training; its entities are a control.
 
     Returns:
@@ -71,10 +72,10 @@ def localize(
         report["skipped"] |= choice.skipped
     except ValueError as error:
         choice, report["skipped"]["localization"] = None, str(error)
-    described, judged = _look_at_validation(model, val_records, choice, untrained, report["skipped"])
+    described, scored = _score_validation(model, val_records, choice, untrained, report["skipped"])
     report |= _described(described, report["skipped"])
-    if judged and choice is not None:
-        report |= assemble(judged, choice.chosen, report["skipped"])
+    if scored and choice is not None:
+        report |= assemble(scored, choice.chosen, report["skipped"])
     elif choice is not None:
         reasons = [reason for name, reason in report["skipped"].items() if name.startswith("localization.val.")]
         reason = "; ".join(["no validation video has an actor mask or actor boxes", *reasons])
@@ -82,15 +83,15 @@ def localize(
     return report
 
 
-def _look_at_validation(
+def _score_validation(
     model: FrameEmbedder,
     records: Sequence[VideoRecord],
     choice: Choice | None,
     untrained: MVFormer | None,
     skipped: dict[str, str],
 ) -> tuple[list[dict], list[VideoLocalization]]:
-    """Descriptions, and scores of the videos with masks or boxes; all of these, and some of the others."""
-    judged, described = [], []
+    """Descriptions and scores of all videos with masks or boxes, and descriptions of some of the others."""
+    scored, described = [], []
     others = drawn([record for record in records if not is_annotated(record)], TRAINING_VIDEOS)
     records = [record for record in records if is_annotated(record)] + others
     for record in tqdm(records, unit="video", desc="localization, validation", disable=len(records) < 2):
@@ -106,12 +107,12 @@ def _look_at_validation(
         except ValueError as error:
             skipped[f"localization.val.{record.name}"] = str(error)
             continue
-        judged.append(_judge(record.name, seen, regions, choice))
-    return described, judged
+        scored.append(_score_video(record.name, seen, regions, choice))
+    return described, scored
 
 
-def _judge(name: str, seen: SampledMaps, regions: Regions, choice: Choice) -> VideoLocalization:
-    """Every metric of every answer for one video."""
+def _score_video(name: str, seen: SampledMaps, regions: Regions, choice: Choice) -> VideoLocalization:
+    """Every metric of every map for one video."""
     picked = oracles(seen, regions.actor)
     answers = choice.answers(seen, regions.actor) | {row: seen.maps[candidate] for row, candidate in picked.items()}
     scores: dict[str, Scores] = {}
@@ -123,7 +124,7 @@ def _judge(name: str, seen: SampledMaps, regions: Regions, choice: Choice) -> Vi
 
 
 def _scores(map_: np.ndarray, regions: Regions, target: np.ndarray) -> dict[str, float]:
-    """The metrics that this video defines; Jaccard only on masks, as on boxes it measures how diffuse a map is."""
+    """The metrics that this video defines; Jaccard only on masks, since on boxes it measures how diffuse a map is."""
     found = {name: defined(metric, map_, target) for name, metric in METRICS.items()}
     if regions.masked:
         found["jaccard"] = defined(attention_jaccard, map_, target)
@@ -146,13 +147,13 @@ def _described(videos: list[dict], skipped: dict[str, str]) -> dict:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What maps say without any mask.
+# Descriptions of maps that need no mask.
 
-STEP = 1  # frames, between the two maps whose overlap is called steadiness
+STEP = 1  # frames between the two maps whose overlap is called steadiness
 
 
 def describe(seen: SampledMaps, later: SampledMaps | None, skipped: dict[str, str]) -> dict:
-    """What maps say without any mask: `overlap` (N, N) of entities; entropy, effective share, steadiness by map.
+    """Describes maps without a mask: `overlap` (N, N) of entities; entropy, effective share, steadiness by map.
 
     What a video's maps do not define is left out, and its reason goes to `skipped`.
     """
@@ -177,7 +178,7 @@ def describe(seen: SampledMaps, later: SampledMaps | None, skipped: dict[str, st
 
 
 def mean_description(videos: Sequence[Mapping]) -> dict:
-    """Means over videos of what `describe` gives, and under `interval` where they lie: `report["attention"]`."""
+    """Means over videos of what `describe` gives, with intervals under `interval`: `report["attention"]`."""
     report: dict = {"videos": len(videos), "step": STEP, "interval": {}}
     overlaps = np.array([video["overlap"] for video in videos if "overlap" in video])
     if len(overlaps):
@@ -196,7 +197,7 @@ def mean_description(videos: Sequence[Mapping]) -> dict:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What is chosen and fitted on training videos before attention is judged: entity, head, constant answers.
+# Choices on training videos: entity, head, constant maps.
 
 TRAINING_VIDEOS = 24  # at most, drawn with a fixed seed: enough to choose one of a dozen maps
 CENTRE_SPREAD = 0.25  # standard deviation of the `centre` answer, in image sides
@@ -237,12 +238,12 @@ class Moments:
 
 @dataclass(frozen=True)
 class Choice:
-    """What training videos say.
+    """What was chosen and fitted on training videos.
 
     Attributes:
         chosen: The map behind `entity_best`, `head_best` of the last layer, `head_best_any_layer`, `background`,
             `untrained_entity_best`, where there are such.
-        constants: (h, w) answers that have seen no image.
+        constants: (h, w) maps that do not depend on the image.
         component: (C,) direction of `backbone_pca`.
         skipped: Reasons, by name, for what is missing.
     """
@@ -285,7 +286,7 @@ def choose(model: FrameEmbedder, records: Sequence[VideoRecord], untrained: MVFo
         moments.add(seen.patches, regions.actor)
         actors.append(regions.actor.mean(axis=0))
 
-    skipped = _look_at_training(model, records, add, rival_layers(model), untrained)
+    skipped = _visit_training_videos(model, records, add, rival_layers(model), untrained)
     several = sum(candidate.kind == "entity" for candidate in scores[0]) > 1
     rows = {
         "entity_best": _best(scores, "entity"),
@@ -310,7 +311,7 @@ def choose_head(model: FrameEmbedder, records: Sequence[VideoRecord], layer: int
             token.
     """
     scores: list[CandidateScores] = []
-    _look_at_training(model, records, lambda seen, regions: scores.append(_aurocs(seen, regions.actor)), (layer,))
+    _visit_training_videos(model, records, lambda seen, regions: scores.append(_aurocs(seen, regions.actor)), (layer,))
     head = _best(scores, "head")
     if head is None and any(candidate.kind == "head" for candidate in scores[0]):
         raise ValueError(f"no head of {backbone_of(model).name} can be chosen: {UNDEFINED}")
@@ -344,14 +345,14 @@ def drawn(records: Sequence[VideoRecord], most: int = TRAINING_VIDEOS) -> list[V
     return [records[index] for index in sorted(chosen)]
 
 
-def _look_at_training(
+def _visit_training_videos(
     model: FrameEmbedder,
     records: Sequence[VideoRecord],
     add: Callable[[SampledMaps, Regions], None],
     layers: Sequence[int],
     untrained: MVFormer | None = None,
 ) -> dict[str, str]:
-    """Calls `add` with each of the drawn videos; returns reasons for those left out."""
+    """Calls `add` with each of the drawn videos; returns the reasons for those left out."""
     skipped: dict[str, str] = {}
     records = drawn([record for record in records if is_annotated(record)])
     for record in tqdm(records, unit="video", desc="localization, training", disable=len(records) < 2):
@@ -379,7 +380,7 @@ def _best(scores: Sequence[CandidateScores], kind: str, layer: int | None = None
 
 
 def _constants(mean_region: np.ndarray) -> dict[str, np.ndarray]:
-    """(h, w) answers that have seen no image."""
+    """(h, w) maps that do not depend on the image."""
     height, width = mean_region.shape
     y, x = (np.arange(height) + 0.5) / height - 0.5, (np.arange(width) + 0.5) / width - 0.5
     centre = np.exp(-(y[:, None] ** 2 + x**2) / (2 * CENTRE_SPREAD**2))
@@ -387,7 +388,7 @@ def _constants(mean_region: np.ndarray) -> dict[str, np.ndarray]:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Scores of maps on single videos, assembled: means with intervals, paired differences, and what they say.
+# The table: means with intervals, paired differences, and verdicts.
 
 OTHERS = (
     "head_best", "head_oracle", "head_best_any_layer", "head_oracle_any_layer", "mean_training_mask",
@@ -421,38 +422,38 @@ class VideoLocalization:
     picked: Mapping[str, Candidate] = field(default_factory=dict)
 
 
-def assemble(judged: Sequence[VideoLocalization], chosen: Mapping[str, Candidate], skipped: dict[str, str]) -> dict:
+def assemble(scored: Sequence[VideoLocalization], chosen: Mapping[str, Candidate], skipped: dict[str, str]) -> dict:
     """Table, differences and scores of single videos; what is missing goes to `skipped`.
 
     Args:
-        judged: Scores of the validation videos, at least one.
+        scored: Scores of the validation videos, at least one.
         chosen: The entity or head behind a row that was chosen on training videos.
         skipped: Reasons, added to.
     """
-    maps = list(dict.fromkeys(name for video in judged for name in video.scores))
+    maps = list(dict.fromkeys(name for video in scored for name in video.scores))
     for kind in ("entity", "head"):
         if f"{kind}_best" not in chosen:
             what = "pooling" if kind == "entity" else "backbone"
             skipped.setdefault(f"localization.{kind}_best", f"this {what} has no attention")
     for metric, reason in EXPECTED.items():
-        lacking = [video.name for video in judged if metric not in video.scores["uniform"]]
+        lacking = [video.name for video in scored if metric not in video.scores["uniform"]]
         if lacking:
             named = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
-            skipped[f"localization.{metric}"] = f"{len(lacking)} of {len(judged)} videos ({named}): {reason}"
-    table = {name: _row([video.scores[name] for video in judged if name in video.scores]) for name in maps}
+            skipped[f"localization.{metric}"] = f"{len(lacking)} of {len(scored)} videos ({named}): {reason}"
+    table = {name: _row([video.scores[name] for video in scored if name in video.scores]) for name in maps}
     for name in maps:
-        table[name] |= _behind(name, chosen, judged)
+        table[name] |= _behind(name, chosen, scored)
     return {
-        "localization": table | {"area": float(np.mean([video.area for video in judged]))},
-        "localization_differences": _differences(judged, chosen),
-        "localization_videos": {name: _by_video(judged, name) for name in maps},
+        "localization": table | {"area": float(np.mean([video.area for video in scored]))},
+        "localization_differences": _differences(scored, chosen),
+        "localization_videos": {name: _by_video(scored, name) for name in maps},
     }
 
 
-def _behind(name: str, chosen: Mapping[str, Candidate], judged: Sequence[VideoLocalization]) -> dict[str, int]:
+def _behind(name: str, chosen: Mapping[str, Candidate], scored: Sequence[VideoLocalization]) -> dict[str, int]:
     """`index` of a chosen row; of rows over several layers `layer` too, for the oracle those it picked most often."""
     if name == "head_oracle_any_layer":
-        candidate = Counter(video.picked[name] for video in judged if name in video.picked).most_common(1)[0][0]
+        candidate = Counter(video.picked[name] for video in scored if name in video.picked).most_common(1)[0][0]
     elif name in chosen:
         candidate = chosen[name]
     else:
@@ -460,12 +461,12 @@ def _behind(name: str, chosen: Mapping[str, Candidate], judged: Sequence[VideoLo
     return {"index": candidate.number} | ({"layer": candidate.layer} if name.endswith("_any_layer") else {})
 
 
-def _by_video(judged: Sequence[VideoLocalization], name: str) -> dict[str, Scores]:
-    return {video.name: video.scores[name] for video in judged if name in video.scores}
+def _by_video(scored: Sequence[VideoLocalization], name: str) -> dict[str, Scores]:
+    return {video.name: video.scores[name] for video in scored if name in video.scores}
 
 
 def _row(videos: Sequence[Scores]) -> dict:
-    """Means over the videos that define a metric, and under `interval` where they lie."""
+    """Means over the videos that define a metric, with their intervals under `interval`."""
     row: dict = {"interval": {}}
     for metric in dict.fromkeys(metric for scores in videos for metric in scores):
         values = np.array([scores[metric] for scores in videos if metric in scores])
@@ -476,13 +477,13 @@ def _row(videos: Sequence[Scores]) -> dict:
     return row
 
 
-def _differences(judged: Sequence[VideoLocalization], chosen: Mapping[str, Candidate]) -> dict[str, dict]:
+def _differences(scored: Sequence[VideoLocalization], chosen: Mapping[str, Candidate]) -> dict[str, dict]:
     """Entity 1, and the entity chosen on training videos, minus the others."""
     table: dict[str, dict] = {}
     for first in ("entity_1", "entity_best"):
         for other in OTHERS:
-            if any({first, other} <= video.scores.keys() for video in judged):
-                rows = {metric: _difference(judged, first, other, metric) for metric in COMPARED}
+            if any({first, other} <= video.scores.keys() for video in scored):
+                rows = {metric: _difference(scored, first, other, metric) for metric in COMPARED}
                 rows = {metric: row for metric, row in rows.items() if row}
                 if first == "entity_1" and other in DECIDES:
                     for metric, row in rows.items():
@@ -491,8 +492,8 @@ def _differences(judged: Sequence[VideoLocalization], chosen: Mapping[str, Candi
     return table
 
 
-def _difference(judged: Sequence[VideoLocalization], first: str, other: str, metric: str) -> dict:
-    pairs = [(video.scores.get(first, {}), video.scores.get(other, {})) for video in judged]
+def _difference(scored: Sequence[VideoLocalization], first: str, other: str, metric: str) -> dict:
+    pairs = [(video.scores.get(first, {}), video.scores.get(other, {})) for video in scored]
     values = np.array([a[metric] - b[metric] for a, b in pairs if metric in a and metric in b])
     if not len(values):
         return {}

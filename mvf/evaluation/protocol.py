@@ -31,7 +31,7 @@ from mvf.evaluation.scoring import (
     kept_frames,
     score_rounds,
     standardiser,
-    video_pieces,
+    video_sums,
 )
 from mvf.models.mvformer import FrameEmbedder, MVFormer
 
@@ -110,16 +110,16 @@ def grouped(
 ) -> tuple[list[EmbeddedVideo], list[EmbeddedVideo], Protocol]:
     """The videos as `config.judge` groups them, by action or all as one, and how they are scored."""
     ordered = config.judge == "action"
-    train, val = _judged(train, ordered), _judged(val, ordered)
+    train, val = _grouped(train, ordered), _grouped(val, ordered)
     return train, val, Protocol(count_phases([*train, *val]), config.stride, config.probe, ordered)
 
 
-def _judged(videos: Sequence[EmbeddedVideo], ordered: bool) -> list[EmbeddedVideo]:
+def _grouped(videos: Sequence[EmbeddedVideo], ordered: bool) -> list[EmbeddedVideo]:
     return list(videos) if ordered else [replace(video, action=TOGETHER) for video in videos]
 
 
 def _regroup(rounds_of: Mapping[str, Rounds], protocol: Protocol) -> dict[str, Rounds]:
-    return {name: [_judged(videos, protocol.ordered) for videos in rounds] for name, rounds in rounds_of.items()}
+    return {name: [_grouped(videos, protocol.ordered) for videos in rounds] for name, rounds in rounds_of.items()}
 
 
 def clocks_of(config: Config, model: FrameEmbedder | None) -> dict[str, Clock]:
@@ -157,7 +157,7 @@ def _add_cropped(report: dict, train: Controls, val: Controls, protocol: Protoco
             fitted, rounds = apply_clock(fitted, clock), apply_clock(rounds, clock)
         scored[name] = score_rounds(fitted, rounds, protocol, FEATURES.get(name))
     report["cropped"] = {name: part.means() for name, part in scored.items()}
-    report["videos"]["cropped"] = video_pieces(scored["model"], val.cropped["model"][0])
+    report["videos"]["cropped"] = video_sums(scored["model"], val.cropped["model"][0])
     _name_gaps(report, "cropped", scored)
     controls = {name: part for name, part in scored.items() if name != "model"}
     sentences = verdicts(scored["model"], scored["position_only"], controls)

@@ -1,4 +1,4 @@
-"""Where the actor is, as shares of patches: from masks or boxes; limbs and torso from joints; the task object."""
+"""Regions as shares of patches: the actor from masks or boxes, limbs and torso from joints, the task object."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TORSO = (1, 2, 8, 7)
 
 @dataclass(frozen=True)
 class Regions:
-    """Shares of patches (n, h, w) that belong to something.
+    """Shares (n, h, w) of every patch that belong to the actor, its parts and the task object.
 
     Attributes:
         actor: The actor, from a mask or else from boxes.

@@ -1,4 +1,4 @@
-"""Reports: the schema of `metrics.json` (docs/design.md, section 5), as far as embeddings and labels alone give it."""
+"""Reports: `metrics.json` (docs/design.md, section 5), and the part of it that needs only embeddings and labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mvf.evaluation.scoring import (
     kind_accuracy,
     label_fractions,
     score_rounds,
-    video_pieces,
+    video_sums,
 )
 from mvf.files import atomic
 from mvf.losses import build_config_loss
@@ -69,7 +69,7 @@ def score_report(
         "label_fractions": fractions,
         "controls": {name: scored.means() for name, scored in controls.items()},
         "verdicts": verdicts(model, controls["position_only"]),
-        "videos": {"whole": video_pieces(model, val)},
+        "videos": {"whole": video_sums(model, val)},
         "alignment_error": {},
         "alignment_error_controls": {name: {} for name in clocks},
         "skipped": model.skipped() | skipped,
@@ -86,7 +86,7 @@ def score_report(
 
 
 def empty_report(train: int, val: int, more: Sequence[str] = ()) -> dict:
-    """What stands in a report when a split is empty: no score, and why."""
+    """The report of an empty split: no scores, and the reason."""
     reason = f"both splits need videos, there are {train} for training and {val} for validation"
     tables = ("scores", "per_action", "label_fractions", "controls", "verdicts", "alignment_error")
     return {name: {} for name in tables} | {"skipped": dict.fromkeys((*SCORES, "label_fractions", *more), reason)}
@@ -99,9 +99,9 @@ def verdicts(model: Scored, clock: Scored, controls: Mapping[str, Scored] | None
         reference = clock.means().get(score)
         if reference is None:
             continue
-        shared = model.pieces[score].keys() & clock.pieces[score].keys()
-        ours, theirs = ({action: scored.pieces[score][action] for action in shared} for scored in (model, clock))
-        rivals = {name: scored.means()[score] for name, scored in (controls or {}).items() if score in scored.pieces}
+        shared = model.sums[score].keys() & clock.sums[score].keys()
+        ours, theirs = ({action: scored.sums[score][action] for action in shared} for scored in (model, clock))
+        rivals = {name: scored.means()[score] for name, scored in (controls or {}).items() if score in scored.sums}
         strongest = max(rivals, key=rivals.__getitem__, default="")
         named = f"{strongest} {rivals[strongest]:.3f}" if strongest else ""
         sentences[score] = verdict(value, reference, paired_interval(ours, theirs), named)

@@ -1,4 +1,4 @@
-"""The protocol on lists of embedded videos: every action judged alone, scores averaged over actions."""
+"""The four tasks on embedded videos: every action is scored alone, and scores are averaged over actions."""
 
 from __future__ import annotations
 
@@ -50,48 +50,48 @@ class Scored:
     """Scores of one embedding of the videos.
 
     Attributes:
-        pieces: By score and action, the sums that `combine` turns into the score, one row a validation video.
+        sums: By score and action, the sums that `combine` turns into the score, one row a validation video.
         phase_counts: By action, right and all frames of every phase, (num_phases, 2).
         reasons: By score and action, why it is missing.
     """
 
-    pieces: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    sums: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     phase_counts: dict[str, np.ndarray] = field(default_factory=dict)
     reasons: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def per_action(self) -> dict[str, dict[str, float]]:
         """Scores by action."""
-        actions = sorted({action for by_action in self.pieces.values() for action in by_action})
-        return {a: {s: _value(by[a]) for s, by in self.pieces.items() if a in by} for a in actions}
+        actions = sorted({action for by_action in self.sums.values() for action in by_action})
+        return {a: {s: _value(by[a]) for s, by in self.sums.items() if a in by} for a in actions}
 
     def means(self) -> dict[str, float]:
         """Scores averaged over the actions that have them."""
-        return {score: float(np.mean([_value(p) for p in by.values()])) for score, by in self.pieces.items()}
+        return {score: float(np.mean([_value(p) for p in by.values()])) for score, by in self.sums.items()}
 
     def skipped(self) -> dict[str, str]:
         """Reasons by `score` where no action has it, else by `score: action`."""
         named = {}
         for score, by_action in self.reasons.items():
-            if score not in self.pieces and len(set(by_action.values())) == 1:
+            if score not in self.sums and len(set(by_action.values())) == 1:
                 named[score] = next(iter(by_action.values()))
-            elif score not in self.pieces:
+            elif score not in self.sums:
                 named[score] = "; ".join(f"{action}: {reason}" for action, reason in by_action.items())
             else:
                 named |= {f"{score}: {action}": reason for action, reason in by_action.items()}
         return named
 
     def add(self, action: str, score: str, compute: Callable[[], np.ndarray]) -> None:
-        """Adds the pieces that `compute` gives to those there, or the reason why it gives none."""
+        """Adds the sums that `compute` returns to those already there, or the reason why it raises."""
         try:
-            pieces = compute()
-            value = _value(pieces)
+            sums = compute()
+            value = _value(sums)
             if not np.isfinite(value):
                 raise ValueError(f"{score} has no value on these frames: nothing varies")
         except ValueError as error:
             self.reasons.setdefault(score, {})[action] = str(error)
             return
-        by_action = self.pieces.setdefault(score, {})
-        by_action[action] = by_action.get(action, 0) + pieces
+        by_action = self.sums.setdefault(score, {})
+        by_action[action] = by_action.get(action, 0) + sums
 
 
 def count_phases(videos: Sequence[EmbeddedVideo]) -> dict[str, int]:
@@ -138,7 +138,7 @@ def label_fractions(
     Returns:
         Scores by fraction, and reasons for actions that lack one.
     """
-    wanted = [(score, action) for score in ("classification", "progression") for action in full.pieces.get(score, ())]
+    wanted = [(score, action) for score in ("classification", "progression") for action in full.sums.get(score, ())]
     kept = {action: (*_of_action(train, action), *_of_action(val, action)) for _, action in wanted}
     table: dict[str, dict[str, float]] = {}
     skipped: dict[str, str] = {}
@@ -203,14 +203,14 @@ def kind_accuracy(scored: Scored, kinds: Mapping[str, Sequence[str]]) -> dict[st
     return {kind: float(np.mean(found)) for kind, found in values.items() if found}
 
 
-def video_pieces(scored: Scored, videos: Sequence[EmbeddedVideo]) -> dict[str, dict[str, dict[str, list]]]:
-    """Pieces of `KEPT` scores by score, action and video, for comparisons of runs over the same videos."""
+def video_sums(scored: Scored, videos: Sequence[EmbeddedVideo]) -> dict[str, dict[str, dict[str, list]]]:
+    """Sums of `KEPT` scores by score, action and video, for comparisons of runs over the same videos."""
     names: dict[str, list[str]] = {}
     for video in videos:
         names.setdefault(video.action, []).append(video.name)
     return {
-        score: {action: dict(zip(names[action], pieces.tolist(), strict=True)) for action, pieces in by.items()}
-        for score, by in scored.pieces.items()
+        score: {action: dict(zip(names[action], sums.tolist(), strict=True)) for action, sums in by.items()}
+        for score, by in scored.sums.items()
         if score in KEPT
     }
 
@@ -233,8 +233,8 @@ def _score(scored: Scored, action: str, task: ActionTask, ordered: bool) -> None
         scored.add(action, f"retrieval@{k}", partial(task.retrieval, k))
 
 
-def _value(pieces: np.ndarray) -> float:
-    return float(combine(pieces.sum(axis=0)))
+def _value(sums: np.ndarray) -> float:
+    return float(combine(sums.sum(axis=0)))
 
 
 def _of_action(videos: Sequence[EmbeddedVideo], action: str) -> tuple[Arrays, Arrays]:
@@ -294,14 +294,12 @@ class ActionTask:
         """(videos, num_phases - 1, 4): squared error, count, sum and sum of squares of the targets."""
         train, val = self._compact
         predicted, target = predict_progression(train, self.train_phases, val, self.val_phases, self.num_phases)
-        pieces = []
+        sums = []
         for guess, truth in zip(predicted, target):
             known = ~np.isnan(truth)
             truth = np.where(known, truth, 0)
-            pieces.append(
-                np.stack([np.where(known, guess - truth, 0) ** 2, known, truth, truth**2], axis=-1).sum(axis=0)
-            )
-        return self._by_video(pieces)
+            sums.append(np.stack([np.where(known, guess - truth, 0) ** 2, known, truth, truth**2], axis=-1).sum(axis=0))
+        return self._by_video(sums)
 
     def kendall_tau(self) -> np.ndarray:
         """(videos, 2): sum of tau over the pairs that a video asks in, and their number."""

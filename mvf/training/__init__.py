@@ -1,4 +1,4 @@
-"""Training: a run in its folder, new or gone on with; one model, or one model an action."""
+"""Training: starts or resumes a run in its folder, with one model or one model per action."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ OnEpoch = Callable[[Row], None] | None
 
 
 def train(config: Config, run_dir: str | Path = "", on_epoch: OnEpoch = None) -> Run:
-    """Trains a model, or goes on with (or returns) the run that `run_dir` already holds.
+    """Trains a model, or resumes (or returns) the run that `run_dir` already holds.
 
     With `config.per_action` every action gets a run of its own below `run_dir`; the model then is a `ModelPerAction`,
     and the history the mean over actions, which `on_epoch` sees when all are trained.
 
     Args:
-        config: Of the run; a folder that holds a run of another one is refused.
+        config: The configuration; a folder that holds a run of another one is refused.
         run_dir: Folder of the run's files; empty: `runs/<preset>-<seed>` at the repository root.
         on_epoch: Called with every new row of the history.
 

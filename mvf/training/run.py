@@ -1,4 +1,4 @@
-"""The files of a run folder: written whole, read back without running code."""
+"""The files of a run folder: each is complete or absent, and reading them runs no code."""
 
 from __future__ import annotations
 

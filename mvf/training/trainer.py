@@ -1,4 +1,4 @@
-"""The trainer: one model, one objective, any number of devices; stops and goes on at any epoch."""
+"""The trainer: one model, one objective, any number of devices; a run can stop and resume at any epoch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Row = dict[str, float]
 
 
 class TrainingStep(nn.Module):
-    """Clip in, loss out: the one module that is wrapped, so that gradients, autocast and gathering all apply.
+    """Computes the loss of a clip: the one module that is wrapped, so that autocast and gradients cover all of it.
 
     Args:
         model: The model.
@@ -87,7 +87,7 @@ def _read(out: MVFormerOutput, kind: str) -> Tensor:
 
 
 class Trainer:
-    """One run: what it is made of, its state, its epochs."""
+    """Trains one model: builds it with its data and objective, runs the epochs, and stores and loads their state."""
 
     def __init__(self, config: Config, folder: Path, accelerator: Accelerator, start: Path | None = None) -> None:
         self.config, self.folder, self.accelerator = config, folder, accelerator
@@ -111,7 +111,7 @@ class Trainer:
         self.history: list[Row] = []
 
     def fit(self, on_epoch: Callable[[Row], None] | None = None) -> None:
-        """Runs the epochs that are left; of none at all the files are written too."""
+        """Runs the epochs that are left; with `epochs=0` only the files are written."""
         if self.epoch == self.config.epochs:
             if not self.epoch and self.accelerator.is_main_process:
                 write_epoch(self.folder, self.model, self.history, self.state())
@@ -133,7 +133,7 @@ class Trainer:
         self.model.eval()
 
     def state(self) -> dict[str, Any]:
-        """All that resume needs; plain values and tensors, so that it loads with `weights_only=True`."""
+        """Everything that resuming needs, as plain values and tensors that load with `weights_only=True`."""
         scaler = self.accelerator.scaler  # of the loss, in fp16
         return {
             "epoch": self.epoch,

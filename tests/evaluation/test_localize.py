@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mvf.attention import SAMPLED_FRAMES as FRAMES
+from mvf.attention import SAMPLED_FRAMES
 from mvf.data.records import VideoList, VideoRecord
 from mvf.evaluation.localization import localize
 from mvf.evaluation.regions import body_parts, box_region, mask_region
@@ -166,7 +166,7 @@ def test_a_mask_that_cannot_be_used_is_named_and_the_others_count(records, mask,
     assert "localization" not in alone and "wrong: its" in alone["skipped"]["localization"]
 
 
-@pytest.mark.parametrize("frames", [2, FRAMES, FRAMES + 3, 50])
+@pytest.mark.parametrize("frames", [2, SAMPLED_FRAMES, SAMPLED_FRAMES + 3, 50])
 def test_any_length_is_sampled(frames):
     train, val = ([make_record(f"{s}{i}", i, frames=frames) for i in range(2)] for s in "tv")
     assert localization(Model(), train, val)[0]["entity_best"]["auroc"] == 1

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mvf.attention import SAMPLED_FRAMES as FRAMES
-from mvf.attention import sampled
-from mvf.attention import sampled_maps as look
+from mvf.attention import SAMPLED_FRAMES, sampled, sampled_maps
 from mvf.data.records import VideoList, VideoRecord
 from mvf.evaluation.localization import best_map, choose_head, localize
 from tests.evaluation.test_localize import SIZE, Backbone, Model, Source, figure_joints, make_record
@@ -98,8 +96,8 @@ def test_limbs_of_the_region_itself_are_a_share():
 @pytest.mark.parametrize("frames", [*range(1, 70), 100, 1999])
 def test_sampled_frames_are_spread_over_the_whole_video(frames):
     index = sampled(frames)
-    assert len(index) == min(frames, FRAMES) and len(set(index.tolist())) == len(index)
-    middles = np.unique([int((i + 0.5) * frames / FRAMES) for i in range(FRAMES)])
+    assert len(index) == min(frames, SAMPLED_FRAMES) and len(set(index.tolist())) == len(index)
+    middles = np.unique([int((i + 0.5) * frames / SAMPLED_FRAMES) for i in range(SAMPLED_FRAMES)])
     assert abs(index - middles).max() <= (2 if frames >= 32 else 0)
     assert 0 <= index[0] and index[-1] < frames and (frames < 32 or len(set(np.diff(index))) == 1)
 
@@ -111,7 +109,7 @@ def test_frames_and_maps_of_a_look_are_those_of_its_index(frames, later):
     source = Source(np.zeros((frames, SIZE, SIZE), bool))
     pictures = (levels[:, None, None, None] * 255).astype(np.uint8) + np.zeros((1, SIZE, SIZE, 3), np.uint8)
     object.__setattr__(source, "frames", lambda start=0, stop=None, step=1: iter(pictures[start:stop:step]))
-    seen = look(Model(), VideoRecord("v", "squat", source), later=later)
+    seen = sampled_maps(Model(), VideoRecord("v", "squat", source), later=later)
     assert seen.index.tolist() == [i + later for i in sampled(frames) if i + later < frames]
     np.testing.assert_allclose(seen.patches[:, 0, 0], pictures[seen.index, 0, 0, 0] / 255, atol=1e-3)
     np.testing.assert_allclose(seen.named["head_2"][:, 0, 0], seen.patches[:, 0, 0] + 0.01, atol=1e-6)

@@ -93,7 +93,7 @@ def test_windows_share_a_probe_and_are_not_compared_with_each_other():
     once = score_rounds([TRAIN], [VAL], PROTOCOL)
     assert scored.means()["kendall_tau"] == pytest.approx(once.means()["kendall_tau"])
     assert scored.means()["retrieval@5"] == pytest.approx(once.means()["retrieval@5"])
-    assert len(scored.pieces["kendall_tau"]["squat"]) == 4
+    assert len(scored.sums["kendall_tau"]["squat"]) == 4
 
 
 def test_refitted_rounds_are_averaged():
@@ -141,7 +141,7 @@ def test_unlabelled_videos_keep_the_scores_that_need_no_labels():
 
 def test_an_action_without_training_videos_is_named():
     scored = score_rounds([[v for v in TRAIN if v.action == "squat"]], [VAL], PROTOCOL)
-    assert "classification: serve" in scored.skipped() and "squat" in scored.pieces["classification"]
+    assert "classification: serve" in scored.skipped() and "squat" in scored.sums["classification"]
 
 
 def test_alignment_error_equals_the_metric():
