@@ -1,4 +1,7 @@
-"""Shell commands: `python -m mvf train|embed|evaluate|check|batch|report|sizes ...`."""
+"""Shell commands: `mvf train|embed|evaluate|check|batch|report|sizes ...`, also as `python -m mvf ...`.
+
+Building the parser imports no heavy library; each command imports what it runs, so help and mistakes appear at once.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,20 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 
-from mvf.chunks import Chunking
-from mvf.config import load_config
-from mvf.data import check_lines, find_config_videos
-from mvf.device import is_main_process
-from mvf.embedding import embed_to_file
-from mvf.evaluation import read_report, score_embeddings, write_report
+import mvf
+from mvf.config import load_config, nearest
 from mvf.files import atomic
-from mvf.training import train
-from mvf.workbench.notebook.session import embed_splits, open_model, open_session, report_on, summary
-from mvf.workbench.report import write_page
-from mvf.workbench.tables.batch import run_batch
 from mvf.workbench.tables.executors import EXECUTORS, parse_options
-from mvf.workbench.tables.plan import plan, unique_jobs
 from mvf.workbench.tables.sizes import Assumptions, read_rates, sizes_page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; a problem the user can mend is one line on stderr and exit status 1."""
+    """Runs one command; a problem that the user can mend is one line on stderr and exit status 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = _parser().parse_args(arguments)
+    options = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
         options.command(options)
     except (ValueError, OSError, FloatingPointError) as error:
@@ -37,17 +31,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m mvf", description="MV-Former workbench")
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line; a misspelt command ends the process with the nearest one."""
+    parser = argparse.ArgumentParser(prog="mvf", description="MV-Former workbench")
+    parser.add_argument("--version", action="version", version=f"mvf {mvf.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_commands(commands)
+    name = arguments[0] if arguments else "-"
+    if not name.startswith("-") and name not in commands.choices:
+        parser.error(f'unknown command "{name}"; {nearest(name, commands.choices)}')
+    return parser.parse_args(arguments)
 
-    command = commands.add_parser("train", help="train a preset (or go on with its run), then report")
+
+def _add_commands(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("train", help="train a preset, or resume its run, and write the report")
     command.add_argument("preset")
     command.add_argument("--run-dir", default="", help="default: runs/<preset>-<seed>")
     _add_parameters(command)
     command.set_defaults(command=_train)
 
-    command = commands.add_parser("embed", help="per-frame embeddings of videos by a run or an official checkpoint")
+    command = commands.add_parser("embed", help="embed every frame of videos with a run or an official checkpoint")
     command.add_argument("model", help="run folder or checkpoint.pth")
     command.add_argument("videos", help="folder of videos")
     command.add_argument("--out", required=True, help=".npz (one array a video) or .csv (one row a frame)")
@@ -64,33 +67,40 @@ def _parser() -> argparse.ArgumentParser:
     _add_parameters(command)
     command.set_defaults(command=_evaluate)
 
-    command = commands.add_parser("check", help="what would be found of a data set")
+    command = commands.add_parser("check", help="list what is found of a data set, and what is missing")
     command.add_argument("dataset")
     command.add_argument("--data-root", default="")
     _add_parameters(command)
     command.set_defaults(command=_check)
 
     _add_batch(commands)
-
     _add_report(commands)
     _add_sizes(commands)
-    return parser
 
 
 def _add_chunking(command: argparse.ArgumentParser) -> None:
     command.add_argument("--chunk", type=int, default=0, help="frames embedded at once; default: the run's chunk")
     command.add_argument("--overlap", type=int, default=0, help="frames that neighbouring chunks share (default 0)")
-    command.add_argument("--fade", action="store_true", help="pass gradually from chunk to chunk over these frames")
-    command.add_argument("--one-clock", action="store_true", help="positions of the whole video, not of every chunk")
+    command.add_argument(
+        "--fade", action="store_true", help="blend neighbouring chunks over the frames that they share"
+    )
+    command.add_argument(
+        "--one-clock", action="store_true", help="count positions over the whole video, not anew in every chunk"
+    )
 
 
 def _add_batch(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("batch", help="every row and seed of tables of the paper, by papermill")
+    command = commands.add_parser("batch", help="run every row and seed of the paper's tables with papermill")
     command.add_argument("tables", nargs="+", metavar="TABLE", help="table1 ... table6, study, study_synthetic, ...")
     command.add_argument("--trials", type=int, default=3, help="seeds 1 to N (default 3, as the paper)")
-    command.add_argument("--out", default="", help="folder of the run folders; default: runs/<first table>")
-    command.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time")
-    command.add_argument("--executor", choices=EXECUTORS, default="", help="runs as jobs of submitit, here or on Slurm")
+    command.add_argument("--out", default="", help="folder for the run folders; default: runs/<first table>")
+    command.add_argument("--workers", type=int, default=1, metavar="N", help="number of runs at a time")
+    command.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        default="",
+        help="submit the runs as submitit jobs, on this machine or on Slurm",
+    )
     command.add_argument(
         "--slurm", action="append", default=[], metavar="NAME=VALUE,...",
         help="of the jobs: partition, time or timeout (minutes, D-HH:MM:SS), gpus_per_node, cpus_per_task, mem_gb, ...",
@@ -103,37 +113,52 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
 def _add_report(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("report", help="print the report of a run and write it as one HTML page")
     command.add_argument("run")
-    command.add_argument("other", nargs="?", help="another run, judged on the same data, to compare with")
+    command.add_argument("other", nargs="?", help="another run, evaluated on the same data, to compare with")
     command.add_argument(
         "--out",
         default="",
-        help="the page; default: report.html in the run's folder, with two runs report-against-OTHER.html",
+        help="file to write; default: report.html in the run folder, or report-against-OTHER.html for two runs",
     )
     command.set_defaults(command=_report)
 
 
 def _add_sizes(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("sizes", help="what the paper's data sets cost: GPU hours, gigabytes, dollars")
-    command.add_argument("--rates", default="figures/rates.toml", help="measured rates, which bench/rates.py writes")
-    command.add_argument("--out", default="figures/sizes.md", help="the page (default %(default)s)")
-    for field in fields(Assumptions):
-        flag, text = f"--{field.name}", f"assumed, default {field.default:g}"
-        command.add_argument(flag, type=float, default=float(field.default), help=text)
+    command = commands.add_parser(
+        "sizes", help="estimate what training on the paper's data sets costs: GPU hours, gigabytes, dollars"
+    )
+    command.add_argument(
+        "--rates", default="figures/rates.toml", help="file of measured rates, written by bench/rates.py"
+    )
+    command.add_argument("--out", default="figures/sizes.md", help="file to write (default %(default)s)")
+    for name, value in asdict(Assumptions()).items():
+        command.add_argument(f"--{name}", type=float, default=float(value), help=f"assumed, default {value:g}")
     command.set_defaults(command=_sizes)
 
 
 def _add_parameters(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a field")
+    command.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a field of the configuration"
+    )
 
 
 def _train(options: argparse.Namespace) -> None:
-    run = train(load_config(options.preset, **dict(options.p)), options.run_dir)
+    config = load_config(options.preset, **dict(options.p))  # before the imports: a mistake is reported at once
+    from mvf.device import is_main_process
+    from mvf.training import train
+    from mvf.workbench.notebook.session import embed_splits, report_on, summary
+
+    run = train(config, options.run_dir)
     if is_main_process():
         splits = embed_splits(run.model, run.config)
         sys.stdout.write(summary(report_on(run.model, run.config, splits, run.folder / "metrics.json")) + "\n")
 
 
 def _embed(options: argparse.Namespace) -> None:
+    from mvf.chunks import Chunking
+    from mvf.data import find_config_videos
+    from mvf.embedding import embed_to_file
+    from mvf.workbench.notebook.session import open_model
+
     data = {**dict(options.p), "dataset": "folder", "data_root": options.videos}
     model, config = open_model(options.model, **data)
     records = [r for split in ("train", "val") for r in find_config_videos(config, split, allow_empty=True)]
@@ -145,6 +170,9 @@ def _embed(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from mvf.evaluation import score_embeddings, write_report
+    from mvf.workbench.notebook.session import embed_splits, open_session, report_on, summary
+
     source = Path(options.source)
     if source.suffix == ".npz":
         if not options.labels:
@@ -162,10 +190,15 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     config = load_config(options.dataset, data_root=options.data_root, **dict(options.p))
+    from mvf.data import check_lines
+
     sys.stdout.writelines(f"{line}\n" for line in check_lines(config))
 
 
 def _batch(options: argparse.Namespace) -> None:
+    from mvf.workbench.tables.batch import run_batch
+    from mvf.workbench.tables.plan import plan, unique_jobs
+
     out = options.out or f"runs/{options.tables[0]}"
     settings = (options.tables, options.trials, out, dict(options.p))
     if options.dry_run:
@@ -177,19 +210,22 @@ def _batch(options: argparse.Namespace) -> None:
         return
     if options.slurm and not options.executor:
         raise ValueError("--slurm is about jobs: add --executor slurm (or local)")
-    failed = run_batch(
-        *settings,
-        options.workers,
-        lambda line: (sys.stdout.write(line + "\n"), sys.stdout.flush()),
-        options.executor,
-        parse_options(options.slurm),
-    )
+    failed = run_batch(*settings, options.workers, _say, options.executor, parse_options(options.slurm))
     if failed:
         raise ValueError(f"{len(failed)} runs failed: {', '.join(failed)}; the same command tries them again")
     sys.stdout.write(f"tables: papermill figures.ipynb OUT.ipynb -p tables {out} (in notebooks/)\n")
 
 
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def _report(options: argparse.Namespace) -> None:
+    from mvf.evaluation import read_report
+    from mvf.workbench.notebook.session import summary
+    from mvf.workbench.report import write_page
+
     folder = Path(options.run)
     page = write_page(folder, options.other, options.out or None)
     text = summary(read_report(folder / "metrics.json"), sorted(folder.glob("figures/*.png")))
@@ -197,7 +233,7 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _sizes(options: argparse.Namespace) -> None:
-    assumed = Assumptions(**{field.name: getattr(options, field.name) for field in fields(Assumptions)})
+    assumed = Assumptions(**{name: getattr(options, name) for name in asdict(Assumptions())})
     with atomic(options.out) as path:
         path.write_text(sizes_page(read_rates(options.rates), assumed))
     sys.stdout.write(f"page {options.out}\n")

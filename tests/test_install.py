@@ -1,9 +1,11 @@
-"""What is installed: every import is declared, and OpenCV is there once."""
+"""What is installed and imported: every library is declared and waits until it is needed, OpenCV is there once."""
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -38,6 +40,38 @@ def test_every_imported_library_is_declared(folder, extras):
     for name in imported_libraries(ROOT / folder):
         of = {distribution.replace("_", "-").lower() for distribution in distributions.get(name, [name])}
         assert of & declared(*extras), f"{folder} imports {name}, of {of}, which pyproject.toml does not declare"
+
+
+@pytest.mark.parametrize("code", ["import mvf; dir(mvf)", "from mvf.__main__ import main; main(['train'])"])
+def test_nothing_heavy_is_imported_before_it_is_needed(code):
+    heavy = "torch", "torchvision", "timm", "accelerate", "matplotlib", "cv2", "av", "sklearn", "scipy", "pandas"
+    code = f"""
+import sys
+try:
+    {code}
+except SystemExit:
+    pass  # the parser was built and the preset is missing
+assert "mvf" in sys.modules
+assert not [name for name in {heavy} if name in sys.modules]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_shows_its_public_names_and_no_others():
+    assert {name for name in dir(mvf) if not name.startswith("__")} == set(mvf.__all__)
+    assert "__version__" in dir(mvf) and re.match(r"\d|unknown", mvf.__version__)
+    with pytest.raises(AttributeError, match="'mvf' has no attribute 'trian'"):
+        getattr(mvf, "trian")  # noqa: B009
+
+
+def test_a_public_name_is_what_a_type_checker_takes_it_for():
+    checked = next(n for n in ast.parse(Path(mvf.__file__).read_text()).body if isinstance(n, ast.If))
+    imported = [(node.module, alias.name) for node in checked.body for alias in node.names]
+    assert sorted(name for _, name in imported) == sorted(mvf.__all__)
+    for module, name in imported:
+        found = getattr(mvf, name)
+        assert found is (import_module(f"mvf.{name}") if module == "mvf" else getattr(import_module(module), name))
 
 
 def test_two_wheels_of_opencv_are_warned_of(tmp_path, monkeypatch, recwarn):

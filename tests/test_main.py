@@ -6,7 +6,6 @@ import pytest
 
 import mvf
 from mvf import embedding
-from mvf import embedding as exporting
 from mvf.__main__ import main
 from tests.conftest import TINY
 
@@ -86,7 +85,7 @@ def test_embed_goes_on_where_it_was_stopped(run, clips, tmp_path, monkeypatch, c
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(exporting, "write_embeddings", full)
+        patch.setattr(embedding, "write_embeddings", full)
         assert main(command) == 1
     assert len(list((tmp_path / "e.npz.parts").glob("*.npy"))) == 3
     assert main([*command, "--chunk", "2"]) == 1 and "another model or chunking" in capsys.readouterr().err
@@ -130,6 +129,18 @@ def test_mistakes_are_one_clear_line_and_exit_status_1(arguments, message, capsy
         arguments = [*arguments, "--run-dir", str(tmp_path / "run")]
     assert main(arguments) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "status", "message"), [
+    (["trian"], 2, 'unknown command "trian"; did you mean "train"?'),
+    (["--version"], 0, f"mvf {mvf.__version__}"),
+    (["train", "--help"], 0, "usage: mvf train"),
+    ([], 2, "usage: mvf"),
+])  # fmt: skip
+def test_help_and_misspelt_commands_end_at_once(arguments, status, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == status and message in "".join(capsys.readouterr())
 
 
 def test_check_says_what_was_found(clips, capsys):

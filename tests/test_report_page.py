@@ -18,10 +18,8 @@ from mvf.training.run import HISTORY, claim_folder, write_history
 from mvf.workbench import plotting
 from mvf.workbench import report as page
 from mvf.workbench.report import sections, write_page
-from mvf.workbench.report import sections as comparison
-from mvf.workbench.report import sections as media
-from mvf.workbench.report.reading import changed_videos, judge, localization_differences, read_story
-from mvf.workbench.report.sections import Html, gaps_of
+from mvf.workbench.report.reading import changed_videos, localization_differences, read_run, score_verdicts
+from mvf.workbench.report.sections import Chart, gaps_of
 
 SCORES = {"classification": 0.5, "progression": 0.4, "kendall_tau": 0.6, "retrieval@5": 0.3, "retrieval@10": 0.2}
 VIDEOS = [f"squat_{i}" for i in range(6)]
@@ -98,8 +96,7 @@ def compared(tmp_path_factory):
 @pytest.fixture
 def uncharted(monkeypatch):
     """Pages without charts, which take nearly all the time of writing one."""
-    for module in (sections, comparison):
-        monkeypatch.setattr(module, "chart", lambda *_: Html())
+    monkeypatch.setattr(sections, "chart", lambda *_: None)
 
 
 def text_of(*arguments) -> str:
@@ -159,10 +156,10 @@ def test_warnings_come_before_every_number(make, uncharted):
 
 def test_a_score_is_read_against_its_strongest_control_and_the_clock():
     report = report_of(load_config("synthetic"))
-    assert {j.reading for j in judge(report)} == {"▲ above every control"} and len(judge(report)) == 8
+    assert [score.reading for score in score_verdicts(report)] == ["▲ above every control"] * 8
     report["verdicts"]["cropped.kendall_tau"] = verdict(0.5, 0.1, (-0.1, 0.9))
     report["cropped"]["backbone_motion"] = {"classification": 0.5}
-    readings = {(j.place, j.score): j.reading for j in judge(report)}
+    readings = {(score.place, score.name): score.reading for score in score_verdicts(report)}
     assert readings["cropped", "kendall_tau"] == "≈ not distinguishable from the clock"
     assert readings["cropped", "classification"] == "▼ not above backbone motion, 0.500"
 
@@ -273,7 +270,7 @@ def test_localization_is_compared_where_both_have_it(make, uncharted):
 
 
 def test_the_page_shows_differences_attention_and_the_figure_of_localization(make, monkeypatch):
-    monkeypatch.setattr(sections, "chart", lambda figure, label, *_: Html(label))
+    monkeypatch.setattr(sections, "chart", lambda figure, label, *_: Chart("", label, label, 1))
     row = {"mean": 0.1, "interval": [0.05, 0.15], "videos": 9}
     attention = {"videos": 9, "overlap": [[1.0, 0.25], [0.25, 1.0]], "entropy": {"entity_1": 0.5, "entity_2": 0.7}}
     text = text_of(make(localization_differences={"entity_1 - centre": {"auroc": row}}, attention=attention))
@@ -281,7 +278,7 @@ def test_the_page_shows_differences_attention_and_the_figure_of_localization(mak
     assert "Attention without masks: means over 9 videos" in text and "Localization of run" in text
 
 
-def test_runs_judged_on_different_data_are_not_compared(make):
+def test_runs_evaluated_on_different_data_are_not_compared(make):
     first = make()
     with pytest.raises(ValueError, match=r"different data: data_seed \(there 3, here 0\), stride \(there 5, here 2\)"):
         write_page(first, make("b", settings={"data_seed": 3, "stride": 5}))
@@ -341,13 +338,13 @@ def test_pictures_and_movies_go_into_the_page_or_are_named(make, monkeypatch, un
     assert "<b>film</b>" in text and "retrieval" not in text.partition("<figure")[2]  # a message is no picture
     assert "<li>broken.png: cannot be read" in text and "controls.png" not in text
     size = (folder / "attention_1.png").stat().st_size
-    monkeypatch.setattr(media, "BUDGET", 1500)
-    monkeypatch.setattr(media, "LARGEST_MOVIE", 10)
+    monkeypatch.setattr(sections, "BUDGET", 1500)
+    monkeypatch.setattr(sections, "LARGEST_MOVIE", 10)
     small = text_of(folder.parent)
     assert len(text) - len(small) > 0.1 * size and "<li>attention_1.png: the page would be too large" in small
     assert "<li>overlay.mp4: 0.0 MB, a movie may have 0.0 MB" in small and "data:image/png" in small
 
 
 def test_a_run_of_history_alone_is_read_without_its_model(make):
-    story = read_story(make())
-    assert [row["epoch"] for row in story.history] == [1, 2, 3] and story.name == "run"
+    run = read_run(make())
+    assert [row["epoch"] for row in run.history] == [1, 2, 3] and run.name == "run"

@@ -1,1 +1,1 @@
-"""What people look at: notebooks, figures, widgets, tables and pages, all built on the core and never needed by it."""
+"""Notebooks, figures, widgets, tables and pages. They are built on the core, which never imports them."""

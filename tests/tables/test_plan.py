@@ -3,7 +3,8 @@
 import pytest
 
 from mvf.config import BASE_FIELDS, load_config
-from mvf.workbench.tables.plan import finished, plan, unique_jobs
+from mvf.workbench.tables.executors import finished
+from mvf.workbench.tables.plan import plan, unique_jobs
 
 
 def configs(parameters, table="table4"):

@@ -1,4 +1,4 @@
-"""What a report says: each score against its strongest control, two runs against each other."""
+"""What a report says: each score compared with its strongest control, and two runs with each other."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mvf.training.run import read_config, read_history
 from mvf.workbench.plotting.scores import control_name, score_groups
 from mvf.workbench.tables.trials import FEWEST, Difference
 
-PLACES = {"cropped": "cropped windows", "whole": "whole videos"}  # the test that counts comes first
+PLACES = {"cropped": "cropped windows", "whole": "whole videos"}  # the test that counts is first
 UNCLEAR = "not distinguishable"
 
 
 @dataclass(frozen=True)
-class Story:
-    """The files of a run that a page is made of.
+class ReportedRun:
+    """A run folder as the page needs it: without its model.
 
     Attributes:
-        folder: Of the run.
+        folder: The run folder.
         config: Its configuration.
         report: Its `metrics.json` and what lies beside that.
         history: Rows of `history.csv`; empty without that file.
@@ -42,11 +42,11 @@ class Story:
         return self.folder.resolve().name
 
 
-def read_story(folder: str | Path) -> Story:
-    """The files of a run.
+def read_run(folder: str | Path) -> ReportedRun:
+    """Reads configuration, report and history of a run folder.
 
     Raises:
-        ValueError: when there is no run or no report; says what to run.
+        ValueError: when there is no run or no report, with the command that makes one.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -58,24 +58,24 @@ def read_story(folder: str | Path) -> Story:
         history = read_history(folder)
     except FileNotFoundError:
         history = []
-    return Story(folder, config, read_report(folder / "metrics.json"), history)
+    return ReportedRun(folder, config, read_report(folder / "metrics.json"), history)
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoreVerdict:
     """A score of the model beside the strongest of its controls.
 
     Attributes:
         place: `cropped` or `whole`.
-        score: Its name.
+        name: Of the score.
         value: Of the model.
-        rival: Name of the strongest control; empty without one.
+        rival: Name of the strongest control; empty where no control was scored.
         best: Value of that control.
         verdict: The report's sentence.
     """
 
     place: str
-    score: str
+    name: str
     value: float
     rival: str
     best: float
@@ -83,11 +83,12 @@ class Judged:
 
     @property
     def beaten(self) -> bool:
-        """True where the model is above every control and not to be confused with the clock."""
+        """True when the model is above every control and can be told from the clock."""
         return self.value > self.best and UNCLEAR not in self.verdict
 
     @property
     def reading(self) -> str:
+        """The comparison with the controls in words, after a sign."""
         if not self.rival:
             return "– no control was scored"
         if self.value <= self.best:
@@ -95,39 +96,39 @@ class Judged:
         return "▲ above every control" if self.beaten else "≈ not distinguishable from the clock"
 
 
-def judge(report: Mapping) -> list[Judged]:
+def score_verdicts(report: Mapping) -> list[ScoreVerdict]:
     """The four scores of the paper, `cropped` first.
 
     Example:
         >>> report = {"scores": {"kendall_tau": 0.8}, "controls": {"untrained": {"kendall_tau": 0.9}}}
-        >>> [judged.reading for judged in judge(report)]
+        >>> [score.reading for score in score_verdicts(report)]
         ['▼ not above untrained, 0.900']
     """
     groups = score_groups(report)
     found = [(place, score) for place in PLACES for score in KEPT if score in groups.get(place, {}).get("model", {})]
-    return [_judge(groups[place], place, score, report.get("verdicts") or {}) for place, score in found]
+    return [_score_verdict(groups[place], place, score, report.get("verdicts") or {}) for place, score in found]
 
 
-def _judge(members: Mapping[str, Mapping], place: str, score: str, verdicts: Mapping[str, str]) -> Judged:
+def _score_verdict(members: Mapping[str, Mapping], place: str, score: str, verdicts: Mapping[str, str]) -> ScoreVerdict:
     rivals = {name: values[score] for name, values in members.items() if name != "model" and score in values}
-    rival = max(rivals, key=rivals.get, default="")
+    rival = max(rivals, key=rivals.__getitem__, default="")
     verdict = verdicts.get(score if place == "whole" else f"cropped.{score}", "")
     best = rivals.get(rival, -np.inf)
-    return Judged(place, score, members["model"][score], control_name(rival), best, verdict)
+    return ScoreVerdict(place, score, members["model"][score], control_name(rival), best, verdict)
 
 
-def check_same_data(first: Story, second: Story) -> None:
-    """Two runs can be compared only where they were judged on the same data.
+def check_same_data(first: ReportedRun, second: ReportedRun) -> None:
+    """Refuses to compare two runs that were evaluated on different data.
 
-    One folder has many paths. Where `data_root` alone differs, and with it the marks, the folder counts as the same
-    if its path resolves to the same place, the marks agree, or both reports score the same validation videos.
+    One folder has many paths. Where only `data_root` differs, the data count as the same if both paths resolve to one
+    folder, the marks `judged_on` agree, or both reports score the same validation videos.
 
     Raises:
         ValueError: naming the settings that differ.
     """
     here, there = first.config.as_dict(), second.config.as_dict()
     changed = [f"{k} (there {there[k]!r}, here {here[k]!r})" for k in DATA_FIELDS if here[k] != there[k]]
-    marks = [story.report.get("judged_on") for story in (first, second)]
+    marks = [run.report.get("judged_on") for run in (first, second)]
     if [k for k in DATA_FIELDS if here[k] != there[k]] == ["data_root"]:
         roots = [data_folder(settings["data_root"]).resolve() for settings in (here, there)]
         same_videos = _scored_videos(first.report) == _scored_videos(second.report) != set()
@@ -140,17 +141,19 @@ def check_same_data(first: Story, second: Story) -> None:
         f"the settings agree and the marks judged_on do not ({marks[0]}, {marks[1]}), so one report is of other data "
         "or of an older version: python -m mvf evaluate makes it anew"
     )
-    raise ValueError(f"{second.folder} and {first.folder} were judged on different data: {why}. Compare runs on one")
+    raise ValueError(
+        f"{second.folder} and {first.folder} were evaluated on different data: {why}. Compare runs on the same data"
+    )
 
 
 def _scored_videos(report: Mapping) -> set[tuple[str, str]]:
-    """(action, name) of every validation video that a report keeps sums of."""
+    """(action, name) of every validation video whose sums a report keeps."""
     by_score = [score for place in PLACES for score in report.get("videos", {}).get(place, {}).values()]
     return {(action, video) for actions in by_score for action, videos in actions.items() for video in videos}
 
 
 def read_difference(found: Difference) -> str:
-    """What a difference says, in words behind a sign.
+    """A difference in words, after a sign.
 
     Example:
         >>> read_difference(Difference(0.1, None, (0.05, 0.15), (6,))), read_difference(Difference(0.1, None, None))
@@ -168,7 +171,7 @@ def read_difference(found: Difference) -> str:
 def changed_videos(
     first: Mapping, second: Mapping, place: str, score: str, most: int = 10
 ) -> list[tuple[str, str, float, float]]:
-    """(action, video, value in `first`, value in `second`) of the videos whose own score differs most."""
+    """(action, video, value in `first`, value in `second`) of the videos whose scores differ most."""
     sides = [report.get("videos", {}).get(place, {}).get(score, {}) for report in (first, second)]
     rows = []
     for action in sorted(sides[0].keys() & sides[1].keys()):
@@ -180,7 +183,7 @@ def changed_videos(
 
 
 def localization_differences(first: Mapping, second: Mapping) -> list[tuple[str, str, Difference]]:
-    """(map, metric, difference) of what both reports keep video by video."""
+    """(map, metric, difference) of the localization that both reports keep video by video."""
     sides = [report.get("videos", {}).get("localization", {}) for report in (first, second)]
     found = []
     for name in (name for name in sides[0] if name in sides[1]):

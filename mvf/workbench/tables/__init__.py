@@ -1,1 +1,1 @@
-"""The paper's tables: what is printed, what a batch runs for them, and how runs are set beside the print."""
+"""The paper's tables: the printed numbers, the batches that reproduce them, and both side by side."""

@@ -1,4 +1,4 @@
-"""Tables of runs: every row and seed of the paper's tables, each a notebook of its own, started by papermill."""
+"""Batches: papermill runs `train.ipynb` for every row and seed of the paper's tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +47,22 @@ def run_batch(
     executor: str = "",
     options: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Runs what is not done yet, `workers` runs at a time, and goes on when one fails.
+    """Runs everything that is not finished, `workers` runs at a time, and continues when a run fails.
 
-    With `executor="slurm"` it only queues what is neither done nor queued, all at once.
+    With `executor="slurm"` it queues everything that is neither finished nor queued, and returns.
 
     Args:
         tables, trials, out, parameters: See `plan`.
-        workers: Runs at a time, each with one CPU thread where there are several.
-        report: Gets one line a run.
-        executor: `local` or `slurm`: runs are submitit's jobs; empty: processes of this one.
-        options: Of the jobs; see `mvf.workbench.tables.executors`.
+        workers: Number of runs at a time; with more than one, each has a single CPU thread.
+        report: Called with one line a run.
+        executor: `local` or `slurm` submits the runs as submitit jobs; by default they are child processes.
+        options: Options of the jobs; see `mvf.workbench.tables.executors`.
 
     Returns:
-        Names of the runs that failed, as far as they were waited for.
+        Names of the runs that failed; of queued runs nothing is known yet.
 
     Raises:
-        ValueError: for bad settings, a folder that holds a batch of others, or an executor that cannot be had.
+        ValueError: for bad settings, a folder with a batch of other settings, or an executor that is not available.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
@@ -69,7 +70,7 @@ def run_batch(
         raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, or empty; got {executor}")
     jobs = plan(tables, trials, out, parameters or {})
     submitted = Path(out).resolve() / LOGS / "submitit"
-    place = {"local": LocalJobs, "slurm": SlurmJobs}[executor](submitted, options or {}) if executor else None
+    place = _place_of(executor, submitted, options or {})
     write_manifest(Path(out), tables, trials, parameters or {}, jobs)
     unique = unique_jobs(jobs)
     if isinstance(place, SlurmJobs):
@@ -88,20 +89,29 @@ def run_batch(
             before = running.get(f"{job.needs}-{job.config.seed}")
             running[job.name] = pool.submit(_work, job, before, launch, workers > 1)
             line = f"[{number}/{len(unique)}] {job.name}"
-            running[job.name].add_done_callback(
-                lambda done, line=line: done.cancelled() or report(f"{line}: {done.result()[1]}")
-            )
+            running[job.name].add_done_callback(partial(_say, report, line))
         return [name for name, done in running.items() if not done.result()[0]]
 
 
+def _place_of(executor: str, folder: Path, options: Mapping[str, Any]) -> LocalJobs | SlurmJobs | None:
+    if executor == "slurm":
+        return SlurmJobs(folder, options)
+    return LocalJobs(folder, options) if executor else None
+
+
+def _say(report: Callable[[str], None], line: str, done: Future) -> None:
+    if not done.cancelled():
+        report(f"{line}: {done.result()[1]}")
+
+
 def submit_all(jobs: Sequence[Job], place: SlurmJobs, report: Callable[[str], None]) -> None:
-    """Queues what is neither done nor queued; a run that starts from another one waits for it."""
+    """Queues every run that is neither finished nor queued; a run that starts from another one waits for it."""
     logs = jobs[0].folder.parent / LOGS
     logs.mkdir(parents=True, exist_ok=True)
     with locked(logs / "submit.lock"):  # two batches at once must not both find a run unqueued
         queued, numbers = place.queued(), {}
         for number, job in enumerate(jobs, start=1):
-            note = logs / f"{job.name}.job"  # the number of its job
+            note = logs / f"{job.name}.job"  # holds the number of the run's job
             before = note.read_text().strip() if note.exists() else ""
             if job.finished:
                 said = "done before"
@@ -119,7 +129,7 @@ def submit_all(jobs: Sequence[Job], place: SlurmJobs, report: Callable[[str], No
 def write_manifest(
     out: Path, tables: Sequence[str], trials: int, parameters: Mapping[str, Any], jobs: Mapping[str, list[Job]]
 ) -> None:
-    """Notes which run folder belongs to which row and seed; adds to what `out` holds of the same settings."""
+    """Writes which run folder belongs to which row and seed, added to what a manifest with the same settings says."""
     path = out / MANIFEST
     runs = {preset: {str(job.config.seed): job.name for job in seeds} for preset, seeds in jobs.items()}
     shown = _shown(parameters)
@@ -142,7 +152,7 @@ def write_manifest(
 
 
 def _shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as the manifest notes them: in their own type, without those that only say where to run."""
+    """Settings as the manifest stores them: in their own type, without those that only say where to run."""
     default = make_config({})
     shown = {"preset": parameters["preset"]} if parameters.get("preset") else {}
     for name in sorted(parameters.keys() - {*METHOD, *ANYWHERE}):
@@ -150,22 +160,23 @@ def _shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(shown))
 
 
-# one run ------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------------
+# One run
 
 
 def _notebook_run(job: Job, crowded: bool) -> NotebookRun:
-    """The papermill run of a job, its parameters written."""
+    """The papermill run of a job, whose parameters file is written."""
     logs = job.folder.parent / LOGS
     with atomic(logs / f"{job.name}.json") as path:
         path.write_text(json.dumps(notebook_parameters(job)))
     command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(job.folder / "train.ipynb")]
     command += ["-f", str(logs / f"{job.name}.json"), "--no-progress-bar"]
-    threads = {"OMP_NUM_THREADS": "1"} if crowded else {}  # several runs that share cores by threads crawl
+    threads = {"OMP_NUM_THREADS": "1"} if crowded else {}  # runs whose threads compete for the cores are slow
     return NotebookRun(job.folder, command, logs / f"{job.name}.log", threads)
 
 
 def _work(job: Job, before: Future | None, launch: Launch, crowded: bool) -> tuple[bool, str]:
-    """Whether it succeeded, and the line that says so."""
+    """Runs a job; returns whether it succeeded, and the line to report."""
     if before is not None and not before.result()[0]:
         return False, f"FAILED: it starts from {job.needs}-{job.config.seed}, which failed"
     started = time.monotonic()
@@ -178,7 +189,7 @@ def _work(job: Job, before: Future | None, launch: Launch, crowded: bool) -> tup
 
 @contextmanager
 def _pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, set[Callable[[], None]]]]:
-    """Threads that wait for runs, which are stopped when this process is interrupted or told to stop."""
+    """Threads that wait for runs, and what stops the runs when this process is interrupted or terminated."""
     stops: set[Callable[[], None]] = set()
     pool = ThreadPoolExecutor(workers)
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))

@@ -1,4 +1,4 @@
-"""Tables of batches: the paper's beside the runs (numbers, costs, sensitivity to the seed, differences); studies."""
+"""Tables and figures of batches: the paper's numbers beside the runs (scores, differences, costs, seeds); studies."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mvf.workbench.tables.notes import (
     differences,
     heading,
     paper_title,
+    runs_sentence,
     skipped_notes,
-    subject,
     warnings,
 )
 from mvf.workbench.tables.rows import NOT_RERUN, Column, PaperTable, Row, paper_tables, printed, studies
@@ -39,8 +39,9 @@ class DrawnTable:
     """One of the paper's tables beside its runs, or a study.
 
     Attributes:
-        name: Of its files.
-        tables: Scores on whole videos and cropped windows, differences, costs; of the paper's, sensitivity to the seed.
+        name: Name of its files.
+        tables: Scores on whole videos and cropped windows, differences, costs; for the paper's tables also the
+            sensitivity to the seed.
         figure: Every trial of every row.
     """
 
@@ -58,10 +59,10 @@ class DrawnTable:
 def draw_tables(patterns: str) -> list[DrawnTable]:
     """The tables of all batches in the folders that match; see `read_batches`.
 
-    A table that several batches ran is named after its folder too.
+    The name of a table that several batches ran has the folder of its batch.
 
     Raises:
-        ValueError: when there is no batch, or it names a table that there is not.
+        ValueError: when there is no batch, or a batch names an unknown table.
     """
     known = paper_tables() | studies()
     pairs = [(batch, name) for batch in read_batches(patterns) for name in batch.tables]
@@ -72,7 +73,7 @@ def draw_tables(patterns: str) -> list[DrawnTable]:
 
 
 def draw_table(table: PaperTable, batch: Batch, name: str = "") -> DrawnTable:
-    """One table and the runs of one batch."""
+    """One table with the runs of one batch."""
     if table.name in studies():
         return DrawnTable(name or table.name, study_tables(table, batch), study_figure(table, batch))
     made = [scores(table, batch, place) for place in PLACES]
@@ -81,8 +82,10 @@ def draw_table(table: PaperTable, batch: Batch, name: str = "") -> DrawnTable:
 
 
 def scores(table: PaperTable, batch: Batch, place: str) -> plotting.Table:
-    """Scores of the runs; on whole videos below the paper's, which has no scores on cropped windows."""
-    lines, paper, runs = [], {}, {}
+    """Scores of the runs; on whole videos with those of the paper, which has none on cropped windows."""
+    lines: list[tuple[str, ...]] = []
+    paper: dict[int, tuple[float | None, ...]] = {}
+    runs: dict[int, tuple[float | None, ...]] = {}
     for row in table.rows:
         if place == "whole":
             paper[len(lines)] = row.means
@@ -97,14 +100,14 @@ def scores(table: PaperTable, batch: Batch, place: str) -> plotting.Table:
         notes += (*coverage_notes(table, batch), *skipped_notes(table, batch), *table.notes)
     else:
         notes += ("The test that counts: a clock does not know where a window starts. The paper has none.",)
-    caption = f"{heading(table, batch)}, {PLACES[place]}. {paper_title(table, batch)}. {subject(table, batch)}"
+    caption = f"{heading(table, batch)}, {PLACES[place]}. {paper_title(table, batch)}. {runs_sentence(table, batch)}"
     columns = (*table.labels, "numbers", *table.headings, LABELS, "runs")
     marks = ranked(len(table.labels) + 1, paper, runs)
     return plotting.Table(tuple(lines), columns, caption, notes, **marks)
 
 
 def seed_sensitivity(table: PaperTable, batch: Batch) -> plotting.Table:
-    """Standard deviation over the mean, of the paper's numbers and of the runs."""
+    """Standard deviation divided by the mean, of the paper's numbers and of the runs."""
     lines, notes = [], []
     for source in ("paper", "run"):
         rows = {row.labels: _sensitivities(table, row, batch, source) for row in table.reproduced}
@@ -123,7 +126,7 @@ def seed_sensitivity(table: PaperTable, batch: Batch) -> plotting.Table:
 
 
 def costs(table: PaperTable, batch: Batch) -> plotting.Table:
-    """Parameters, operations and time of every row, as it was run."""
+    """Parameters, operations and time of every row as it was run."""
     lines = [
         (*row.labels, preset, *_cost_cells(reports), supervision(reports) or plotting.NOT_RUN)
         for row in table.reproduced
@@ -149,12 +152,12 @@ def trials_figure(table: PaperTable, batch: Batch) -> Figure:
         for place in PLACES
     ]
     title = f"{heading(table, batch)}. {paper_title(table, batch)}"
-    caption = " ".join((f"{subject(table, batch)}.", *_labels_sentence(table, batch), *warnings(table, batch)))
+    caption = " ".join((f"{runs_sentence(table, batch)}.", *_labels_sentence(table, batch), *warnings(table, batch)))
     return plotting.plot_trials(panels, [table.row_name(row) for row in table.reproduced], title, caption)
 
 
 def _file_names(pairs: Sequence[tuple[Batch, str]]) -> list[str]:
-    """Names of tables, with the part of the batch's path that tells it from others of that table."""
+    """Names of tables, with the part of the batch's path that distinguishes batches of the same table."""
     folders: dict[str, list[Path]] = {}
     for batch, name in pairs:
         folders.setdefault(name, []).append(batch.folder.resolve())
@@ -166,7 +169,8 @@ def _file_names(pairs: Sequence[tuple[Batch, str]]) -> list[str]:
     return names
 
 
-# lines ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------------
+# Lines of the tables
 
 
 def _run_line(table: PaperTable, row: Row, batch: Batch, place: str) -> tuple[str, ...]:
@@ -191,7 +195,7 @@ def _clock_line(table: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
 
 
 def _run_means(table: PaperTable, row: Row, batch: Batch, place: str) -> tuple[float | None, ...]:
-    """As printed."""
+    """Means of the runs, rounded as printed."""
     means = []
     for column in table.columns:
         values = column.in_units(trial_values(batch.of(row, column), place, column.score))
@@ -200,13 +204,13 @@ def _run_means(table: PaperTable, row: Row, batch: Batch, place: str) -> tuple[f
 
 
 def _labels_sentence(table: PaperTable, batch: Batch) -> tuple[str, ...]:
-    """Which labels training consumed, by rows that were run."""
+    """Which labels the training of each row used, as a sentence."""
     rows: dict[str, list[str]] = {}
     for row in table.reproduced:
         rows.setdefault(batch.labels_of(row), []).append(table.row_name(row))
     rows.pop(plotting.MISSING, None)
     found = [f"{labels} ({', '.join(dict.fromkeys(names))})" for labels, names in rows.items()]
-    if len(found) == 1:  # every row that was run: no need to name them
+    if len(found) == 1:  # the same for every row that was run: name no row
         found = [*rows]
     return (f"Training labels: {'; '.join(found)}.",) * bool(found)
 

@@ -1,8 +1,9 @@
-"""Where the runs of a batch happen: in processes of this one, or in submitit's jobs, on this machine or a cluster."""
+"""Executors of a batch: child processes, or submitit jobs on this machine or on a Slurm cluster."""
 
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import re
@@ -18,30 +19,41 @@ from types import ModuleType
 from typing import Any
 
 from mvf.files import locked
-from mvf.workbench.tables.plan import finished
 
 logger = logging.getLogger(__name__)
 
 EXECUTORS = ("local", "slurm")
-LOCAL_OPTIONS = ("timeout_min", "gpus_per_node")  # what a machine without a queue can heed
-LIMITS = ("time", "timeout_min")  # of a job's time, as Slurm and as submitit call it
-TIMEOUTS = 100  # that a run may go on after; preemptions are not counted
-MONTH = 30 * 24 * 60  # minutes; submitit's own limit of a local job is two
+LOCAL_OPTIONS = ("timeout_min", "gpus_per_node")  # the options that apply on a machine without a queue
+LIMITS = ("time", "timeout_min")  # names of a job's time limit in Slurm and in submitit
+TIMEOUTS = 100  # how often a run that reached its time limit is requeued; preemptions do not count
+MONTH = 30 * 24 * 60  # minutes; submitit's own default for a local job is two minutes
 GRACE = 5.0  # seconds
-PATIENCE = 30 * 60.0  # seconds, more than clusters leave between telling a job to end and ending it (GraceTime)
+PATIENCE = 30 * 60.0  # seconds; longer than clusters wait between SIGTERM and SIGKILL (GraceTime)
 GPUS = "CUDA_VISIBLE_DEVICES"
+WRONG_JSON = (ValueError, KeyError, TypeError, AttributeError)  # raised by JSON that is damaged or has other fields
+
+
+def finished(folder: Path) -> bool:
+    """True when the notebook of a run folder ran to the end."""
+    try:
+        notebook = json.loads((folder / "train.ipynb").read_text(encoding="utf-8"))
+        ran = notebook["metadata"]["papermill"]
+        ended = bool(ran.get("end_time")) and not ran.get("exception")
+    except (OSError, *WRONG_JSON):  # the notebook is missing or was cut off
+        return False
+    return ended and (folder / "metrics.json").exists()
 
 
 @dataclass(eq=False)
 class NotebookRun:
-    """One run of a batch: a papermill command that writes a run folder; small, because submitit pickles it.
+    """One run of a batch: a papermill command that writes a run folder. It is small because submitit pickles it.
 
     Args:
-        folder: Of the run; nothing is run when it is finished.
+        folder: The run folder; a finished one is not run again.
         command: The command line.
-        log: What the command prints; a lock lies beside it.
-        environment: Variables that differ from this process's; None removes one.
-        patience: Seconds that a run which failed after this process was told to end waits to be ended.
+        log: File for the command's output; its lock lies beside it.
+        environment: Variables that differ from those of this process; None removes one.
+        patience: Seconds to wait for the cluster to end this process when a run fails after SIGTERM.
     """
 
     folder: Path
@@ -52,13 +64,13 @@ class NotebookRun:
     child: subprocess.Popen | None = field(default=None, init=False, repr=False)
 
     def __call__(self) -> bool:
-        """Runs the command to its end; True when it had to.
+        """Runs the command to its end; returns False when the run was finished already.
 
         Raises:
             RuntimeError: with the error's first line when the run fails.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        # the child inherits this lock: whoever starts the run again waits for one that outlived its batch
+        # The child inherits this lock, so a second start of the run waits for a child that outlived its batch.
         with locked(self.log.with_suffix(".lock")) as lock:
             if finished(self.folder):
                 return False
@@ -75,7 +87,7 @@ class NotebookRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, **self.environment}
         told: list[int] = []
-        if self.patience:  # submitit only logs this signal
+        if self.patience:  # submitit would only log this signal
             signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
         with open(self.log, "w") as log:
             self.child = subprocess.Popen(
@@ -83,19 +95,19 @@ class NotebookRun:
                 env={name: value for name, value in environment.items() if value is not None},
                 stdout=log, stderr=log, pass_fds=() if lock is None else (lock,), start_new_session=True,
             )  # fmt: skip
-            while (status := self.child.poll()) is None:  # `wait` keeps a lock that `stop`, in a signal, would need
+            while (status := self.child.poll()) is None:  # `wait` holds a lock that `stop` needs in a signal handler
                 time.sleep(0.05)
         if status and "SUBMITIT_EXECUTOR" in os.environ:
-            # Slurm signals all processes of a preempted job: the child may have died of what this one handles now
+            # Slurm signals all processes of a preempted job; the child may die before this one handles its signal.
             time.sleep(GRACE)
         if status and told:
-            # papermill dies of being told to end; if this job then ended by itself, Slurm would count it as failed
+            # papermill exits on SIGTERM; if this job then exited by itself, Slurm would count it as failed.
             logger.warning("told to end: waiting for Slurm to end this job, or to queue it again")
             time.sleep(self.patience)
         return status
 
     def stop(self) -> None:
-        """Ends the command, which ends its kernel."""
+        """Ends the command and with it the notebook's kernel."""
         if self.child is None or self.child.poll() is not None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -105,24 +117,25 @@ class NotebookRun:
                 return
 
     def checkpoint(self) -> Any:
-        """What submitit queues again when the job is preempted: the same run, which goes on from its `state.pt`."""
+        """What submitit requeues after a preemption: the same run, which resumes from its `state.pt`."""
         self.stop()
         return submitit().helpers.DelayedSubmission(replace(self))
 
 
 def error_line(log: Path) -> str:
-    """The first line of the error that ended a notebook, which it shows above the traceback; else the log's last."""
+    """First line of the error that ended a notebook, as papermill prints it above the traceback; or the last line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     after = [line for before, line in zip(lines, lines[1:]) if before.startswith("Exception encountered")]
     return next((line for line in after if re.match(r"\w+: ", line)), lines[-1] if lines else "it wrote nothing")
 
 
-# submitit -----------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------------
+# submitit
 
 
 def submitit() -> ModuleType:
-    """The library, which only clusters need.
+    """Imports submitit, which only batches with an executor need.
 
     Raises:
         ValueError: with the command that installs it.
@@ -137,19 +150,19 @@ def submitit() -> ModuleType:
 
 
 class LocalJobs:
-    """Runs as submitit's jobs on this machine: apart from this process, and requeued when they are interrupted."""
+    """Submits runs as submitit jobs on this machine: processes apart from this one, requeued when interrupted."""
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
         unknown = [name for name in options if name not in LOCAL_OPTIONS]
         if unknown:
             raise ValueError(f"--executor local heeds {', '.join(LOCAL_OPTIONS)} of --slurm, got {', '.join(unknown)}")
         self._executor = submitit().LocalExecutor(folder, max_num_timeout=TIMEOUTS)
-        self._executor.update_parameters(**options | {"timeout_min": minutes(options.get("timeout_min", MONTH))})
-        # without gpus_per_node submitit would hide all of them
+        self._executor.update_parameters(**{**options, "timeout_min": minutes(options.get("timeout_min", MONTH))})
+        # Without gpus_per_node submitit hides all GPUs.
         self._gpus = {} if "gpus_per_node" in options else {GPUS: os.environ.get(GPUS)}
 
     def run(self, run: NotebookRun, stops: set[Callable[[], None]]) -> bool:
-        """As `run()` itself, in a job."""
+        """Runs `run()` in a job and waits for it; returns False when the run was finished already."""
         if finished(run.folder):
             return False
         job = self._executor.submit(replace(run, environment={**run.environment, **self._gpus}))
@@ -163,15 +176,15 @@ class LocalJobs:
 
 
 class SlurmJobs:
-    """Runs as jobs of a Slurm cluster; whoever submits does not wait for them.
+    """Submits runs as jobs of a Slurm cluster and does not wait for them.
 
     Args:
-        folder: Of submitit's files, on a disk that all nodes see.
+        folder: Folder for submitit's files, on a disk that all nodes see.
         options: Parameters of `submitit.SlurmExecutor` (partition, time, gpus_per_node, cpus_per_task, ...), `mem_gb`,
-            and `timeout_min` for time, which must be given: in minutes, or as sbatch takes it.
+            and `timeout_min` for time. One time limit is required, in minutes or in a form of sbatch.
 
     Raises:
-        ValueError: without Slurm, without a time, or for an option it does not have.
+        ValueError: without Slurm, without a time limit, or for an unknown option.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
@@ -184,7 +197,7 @@ class SlurmJobs:
             raise ValueError("a job on Slurm needs one time limit, after which it is queued again and goes on: --slurm "
                              f"time=MINUTES, or time=D-HH:MM:SS; got {limits or 'none'}")  # fmt: skip
         self._executor = submitit().SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
-        # a run whose start failed is taken out of the queue instead of waiting there for ever
+        # A job whose dependency failed leaves the queue instead of waiting for ever.
         more = {"additional_parameters": {"kill-on-invalid-dep": "yes"}, "time": minutes(*limits.values())}
         if "mem_gb" in options:
             more["mem"] = f"{options['mem_gb']}GB"
@@ -192,15 +205,15 @@ class SlurmJobs:
         self._executor.update_parameters(**named, **more)
 
     def submit(self, run: NotebookRun, after: str = "") -> str:
-        """The number of its new job, which begins when job `after` has ended well.
+        """Queues a run and returns its job number; the job begins when job `after` has succeeded.
 
         Raises:
-            OSError: with sbatch's words when it refuses the job.
+            OSError: with sbatch's message when it refuses the job.
         """
         dependency = f"afterok:{after}" if after else None
         self._executor.update_parameters(job_name=run.folder.name, dependency=dependency)
         try:
-            with redirect_stderr(io.StringIO()):  # submitit prints sbatch's words besides raising them
+            with redirect_stderr(io.StringIO()):  # submitit also prints the message that it raises
                 return str(self._executor.submit(replace(run, patience=PATIENCE)).job_id)
         except RuntimeError as error:
             words = " ".join(str(error).split()) or "it does not say why"
@@ -209,10 +222,10 @@ class SlurmJobs:
 
     @staticmethod
     def queued() -> set[str]:
-        """Numbers of all jobs of this user that wait or run.
+        """Numbers of all waiting and running jobs of this user.
 
         Raises:
-            OSError: when Slurm does not answer: what is not known to have ended must not be started again.
+            OSError: when Slurm does not answer, because a job that may still run must not be queued again.
         """
         listed = subprocess.run(["squeue", "--me", "--noheader", "--format=%A"], capture_output=True, text=True)
         if listed.returncode:
@@ -221,11 +234,11 @@ class SlurmJobs:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Options of jobs, as they are written in a shell.
+# Options of jobs on the command line.
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, Any]:
-    """Options of jobs from `name=value` pairs, several separated by commas; whole numbers become such.
+    """Options of jobs from comma-separated `name=value` pairs; whole numbers become integers.
 
     Example:
         >>> parse_options(["partition=gpu,time=240", "mem_gb=32"])
@@ -245,19 +258,19 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def minutes(limit: int | str) -> int:
-    """Whole minutes of a time limit in one of sbatch's forms: M, M:S, H:M:S, D-H, D-H:M, D-H:M:S; seconds round up.
+    """Whole minutes of a time limit in one of sbatch's forms: M, M:S, H:M:S, D-H, D-H:M, D-H:M:S. Seconds round up.
 
     Example:
         >>> [minutes(limit) for limit in (240, "90:00", "1:30:01", "2-0", "1-0:30", "1-00:00:00")]
         [240, 90, 91, 2880, 1470, 1440]
 
     Raises:
-        ValueError: for another form, or no time at all.
+        ValueError: for any other form, or a limit of zero.
     """
     found = re.fullmatch(r"(?:(\d+)-)?(\d+(?::\d+){0,2})", str(limit))
     days, clock = found.groups() if found else (None, "0")
     numbers = [int(number) for number in clock.split(":")]
-    if days is None and len(numbers) < 3:  # it begins with minutes
+    if days is None and len(numbers) < 3:  # the first number is minutes
         numbers.insert(0, 0)
     hours, whole, seconds = [*numbers, 0, 0][:3]
     total = (int(days or 0) * 24 + hours) * 60 + whole + -(-seconds // 60)

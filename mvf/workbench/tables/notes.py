@@ -1,4 +1,4 @@
-"""What has to stand beside a table of runs: of which data, how much of them, with which weights, and the clock."""
+"""Notes below a table of runs: its data, coverage, backbone weights, the clock, and differences between rows."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ COST_NOTES = (
     "Operations: floating-point; a multiplication and an addition count as two.",
     "Trained parameters include the training-only head. Time: mean over trials.",
 )
-NAMED = 3  # videos left out that a note names
+NAMED = 3  # number of left-out videos that a note names
 TIMM = "timm's supervised ImageNet weights"
 
 
 def heading(table: PaperTable, batch: Batch) -> str:
-    """How titles begin: where the runs are on other data than the paper's, with those."""
+    """The beginning of a title; it names the data where they are not the paper's."""
     if not _elsewhere(table, batch):
         return f"Table {table.number}"
     data = dict.fromkeys(report["dataset"] for _, _, found in _found(table, batch) for report in found)
@@ -34,12 +34,12 @@ def heading(table: PaperTable, batch: Batch) -> str:
 
 
 def paper_title(table: PaperTable, batch: Batch) -> str:
-    """What the table compares, said to be the paper's where the runs are on other data."""
+    """What the table compares; it is called the paper's comparison where the runs are on other data."""
     return f"In the paper: {table.title}" if _elsewhere(table, batch) else table.title
 
 
-def subject(table: PaperTable, batch: Batch) -> str:
-    """On what the rows were run: data, backbones, where their weights came from."""
+def runs_sentence(table: PaperTable, batch: Batch) -> str:
+    """The data of the runs, their backbones, and where the weights came from."""
     reports = [report for _, _, found in _found(table, batch) for report in found]
     if not reports:
         return "No run yet"
@@ -52,7 +52,7 @@ def subject(table: PaperTable, batch: Batch) -> str:
 
 
 def warnings(table: PaperTable, batch: Batch) -> tuple[str, ...]:
-    """Why the runs' numbers are not to be read beside the paper's."""
+    """The reasons why the runs' numbers are not comparable with the paper's."""
     notes = []
     random = [table.row_name(row) for row, _, found in _found(table, batch) if _random(found)]
     if random:
@@ -70,7 +70,7 @@ def warnings(table: PaperTable, batch: Batch) -> tuple[str, ...]:
 
 
 def coverage_notes(table: PaperTable, batch: Batch) -> tuple[str, ...]:
-    """How many of the expected videos were found, and what was left out, by data set."""
+    """How many of the expected videos of each data set were found, and what was left out."""
     notes = []
     for report in (report for _, _, found in _found(table, batch) for report in found):
         parts = (_coverage(split, part) for split, part in report.get("coverage", {}).items())
@@ -92,7 +92,7 @@ def skipped_notes(table: PaperTable, batch: Batch) -> tuple[str, ...]:
 
 
 def clock_of(table: PaperTable, batch: Batch, column: Column, place: str) -> float | None:
-    """What `position_only` scores: beside the reference row, else beside the first row that was run."""
+    """The score of `position_only` in the reference row, else in the first row that was run."""
     for row in (table.reference_row, *table.reproduced):
         values = trial_values(batch.of(row, column), place, column.score, CLOCK)
         if values:
@@ -101,7 +101,7 @@ def clock_of(table: PaperTable, batch: Batch, column: Column, place: str) -> flo
 
 
 def clock_notes(table: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
-    """The rows and scores that a clock reaches without looking at the video."""
+    """The rows and scores that a clock reaches without seeing the video."""
     reached: dict[str, list[str]] = {}
     clocked = False
     for row, column, found in _found(table, batch):
@@ -116,7 +116,7 @@ def clock_notes(table: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
 
 
 def _found(table: PaperTable, batch: Batch) -> Iterator[tuple[Row, Column, Reports]]:
-    """Every cell that has finished runs."""
+    """Every cell that has finished runs, with their reports."""
     for row in table.reproduced:
         for column in table.columns:
             if reports := batch.of(row, column):
@@ -124,13 +124,13 @@ def _found(table: PaperTable, batch: Batch) -> Iterator[tuple[Row, Column, Repor
 
 
 def _elsewhere(table: PaperTable, batch: Batch) -> list[tuple[str, str]]:
-    """Pairs of the paper's data set and the other one that was run in its place."""
+    """Pairs of a data set of the paper and the other data set that was run in its place."""
     pairs = {(column.dataset, report["dataset"]) for _, column, found in _found(table, batch) for report in found}
     return sorted(pair for pair in pairs if pair[0] != pair[1])
 
 
 def _resnet_notes(table: PaperTable, batch: Batch) -> list[str]:
-    """Rows whose ResNet-50 is not the paper's; only a file can hold BYOL weights."""
+    """Notes on rows whose ResNet-50 has other weights than the paper's; only a file can hold BYOL weights."""
     rows: dict[str, list[str]] = {}
     for row, _, found in _found(table, batch):
         for report in found:
@@ -168,18 +168,18 @@ def _random(reports: Reports) -> bool:
     return any(report["backbone_weights"] == "random" for report in reports)
 
 
-def _reason(report: dict, place: str, score: str) -> str:
+def _reason(report: Mapping, place: str, score: str) -> str:
     cropped = (f"cropped.{score}", f"cropped.model.{score}", "cropped")
     names = (*(cropped if place == "cropped" else ()), score)
     return next((report["skipped"][name] for name in names if name in report.get("skipped", {})), "")
 
 
 def _low_end(values: Sequence[float]) -> float:
-    return np.mean(values) - (2 * np.std(values, ddof=1) if len(values) > 1 else 0)
+    return float(np.mean(values) - (2 * np.std(values, ddof=1) if len(values) > 1 else 0))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Every row minus the reference row: against the spread over trials, and over the validation videos.
+# Differences from the reference row, judged by the spread over trials and by intervals over validation videos
 
 NOTES = (
     "‡ exceeds the spread: the means differ by more than the sum of the two rows' two standard deviations.",
@@ -191,7 +191,7 @@ NOTES = (
 
 
 def differences(table: PaperTable, batch: Batch) -> plotting.Table:
-    """The differences of one table, in its units."""
+    """Every row of a table minus the reference row, in the units of the table."""
     reference = table.reference_row
     places = [(row, place) for row in table.reproduced if row is not reference for place in PLACES]
     found = [

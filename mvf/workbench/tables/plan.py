@@ -1,4 +1,4 @@
-"""What a batch runs: rows of tables, the paper's or a study's, times seeds, as configurations with a folder each."""
+"""The plan of a batch: a configuration and a run folder for every row and seed of the paper's tables or a study."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from mvf.config import Config, load_config, nearest, own_settings, presets
+from mvf.workbench.tables.executors import WRONG_JSON, finished
 from mvf.workbench.tables.rows import paper_tables, studies
 
-# what the tables compare: a row keeps its own, wherever it is run
+# what the tables compare: every row keeps its own settings of these
 METHOD = "layers pooling entities readout trainable_blocks per_action init_from".split()
-# a row's own where it names one
+# kept where a row's preset sets them
 NAMED = ("backbone", "objective", "objective_options")
-# what makes a pre-training what it is
+# what defines a pre-training
 PRE_TRAINING = ("objective_options", "overlap")
 ANYWHERE = ("preset", "device", "workers")
-NOT_SUCH = (ValueError, KeyError, TypeError, AttributeError)  # what looking into damaged JSON, or other JSON, raises
-MANIFEST = "batch.json"  # in the folder of a batch: which run belongs to which row and seed
-WEIGHTS = "backbone_weights."  # and a backbone's name: its weights alone
+MANIFEST = "batch.json"  # in the folder of a batch; says which run belongs to which row and seed
+WEIGHTS = "backbone_weights."  # followed by a backbone's name: the weights of that backbone only
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +31,10 @@ class Job:
     """One run of a batch.
 
     Attributes:
-        preset: Of the row.
-        config: Settings, seed included.
-        folder: Its run folder.
-        needs: The preset whose run of the same seed it starts from, or empty.
+        preset: Preset of the row.
+        config: Settings, including the seed.
+        folder: Run folder.
+        needs: Preset whose run of the same seed this run starts from; empty when there is none.
     """
 
     preset: str
@@ -52,19 +52,8 @@ class Job:
         return finished(self.folder)
 
 
-def finished(folder: Path) -> bool:
-    """True when the notebook of a run folder ran to the end."""
-    try:
-        notebook = json.loads((folder / "train.ipynb").read_text(encoding="utf-8"))
-        ran = notebook["metadata"]["papermill"]
-        ended = bool(ran.get("end_time")) and not ran.get("exception")
-    except (OSError, *NOT_SUCH):  # not there, or cut off in the middle
-        return False
-    return ended and (folder / "metrics.json").exists()
-
-
 def read_manifest(path: Path) -> dict[str, Any]:
-    """What `batch.json` says: `tables`, `trials`, `runs` by preset and seed, `parameters` (None where it has none).
+    """Reads `batch.json`: `tables`, `trials`, `runs` by preset and seed, `parameters` (None when it has none).
 
     Raises:
         ValueError: when it is damaged.
@@ -75,26 +64,26 @@ def read_manifest(path: Path) -> dict[str, Any]:
                 for preset, seeds in stored["runs"].items()}  # fmt: skip
         found = {"tables": [str(name) for name in stored["tables"]], "trials": int(stored["trials"]), "runs": runs}
         return found | {"parameters": stored.get("parameters")}
-    except NOT_SUCH as error:
+    except WRONG_JSON as error:
         raise ValueError(f"{path} is no manifest of a batch ({error!r}): delete it, and run python -m mvf batch again "
                          "for each of its tables; runs that are done stay so") from None  # fmt: skip
 
 
 def plan(tables: Sequence[str], trials: int, out: str | Path, parameters: Mapping[str, Any]) -> dict[str, list[Job]]:
-    """The runs of tables, by preset, one a seed.
+    """The runs of tables: for every preset, one run a seed.
 
-    Rows that coincide share their runs. A row that starts from another row brings that row's runs along.
+    Rows with equal settings share their runs. A row that starts from another row adds that row's runs.
 
     Args:
         tables: Names like `table3` or `study`.
-        trials: Number of seeds, from 1 on.
-        out: Folder of the run folders.
-        parameters: Settings for all rows, by name, as `train.ipynb` takes them. `preset` (empty: that of `dataset`) is
-            what the rows are put on: their data, size and schedule; what the tables compare (`METHOD`) stays a row's
-            own, as does what a row names of `NAMED`. `backbone_weights.NAME` are the weights of one backbone only.
+        trials: Number of seeds, counted from 1.
+        out: Folder for the run folders.
+        parameters: Settings for all rows, by name, as `train.ipynb` takes them. `preset` (by default that of `dataset`)
+            replaces the data, size and schedule of the rows; a row keeps its settings of `METHOD`, and those of `NAMED`
+            that its preset sets. `backbone_weights.NAME` sets the weights of one backbone only.
 
     Raises:
-        ValueError: for an unknown table or setting, or none to run.
+        ValueError: for an unknown table or setting, or fewer than one trial.
     """
     known = paper_tables() | studies()
     for name in tables:
@@ -120,20 +109,20 @@ def row_config(preset: str, parameters: Mapping[str, Any], seed: int, follower: 
     """The configuration of one row and seed; see `plan`.
 
     Args:
-        preset: Of the row.
+        preset: Preset of the row.
         parameters: Settings for all rows.
-        seed: Of the run.
-        follower: A row that starts from this one. A pre-training keeps its own data unless the rows that follow it
-            are put on other data than theirs; then it gets other videos of those.
+        seed: Seed of the run.
+        follower: Preset of a row that starts from this one. A pre-training keeps its own data unless the row that
+            starts from it is moved to other data; then it trains on other videos of that data set.
     """
     given = {name: value for name, value in parameters.items() if not name.startswith(WEIGHTS)}
     plain, own = load_config(preset), own_settings(preset)
     base = given.pop("preset", "") or (given["dataset"] if given.get("dataset") in presets() else "")
     if base == load_config(follower or preset).dataset:
-        base = ""  # where the row is at home
+        base = ""  # the row is on its own data set
         given.pop("dataset", None)
     fixed = {name: getattr(plain, name) for name in METHOD} | {name: own[name] for name in NAMED if name in own}
-    if plain.epochs == 0:  # a row that is judged without training
+    if plain.epochs == 0:  # a row that is evaluated without training
         fixed["epochs"] = 0
     if plain.trainable_blocks:  # a bank holds frozen features only
         fixed["features"] = "online"
@@ -163,7 +152,7 @@ def _check_weights(parameters: Mapping[str, Any], backbones: Sequence[str]) -> N
 
 
 def unique_jobs(jobs: Mapping[str, list[Job]]) -> list[Job]:
-    """Every run once, all rows of the first seed first, so that a batch cut short still is a whole table."""
+    """Every run once. The first seed of all rows comes first, so a batch that is cut short still fills a table."""
     unique: dict[Path, Job] = {}
     for seeds in zip(*jobs.values()):
         for job in seeds:
@@ -172,7 +161,7 @@ def unique_jobs(jobs: Mapping[str, list[Job]]) -> list[Job]:
 
 
 def notebook_parameters(job: Job) -> dict[str, Any]:
-    """Parameters of `train.ipynb` that give exactly the job's configuration."""
+    """Parameters of `train.ipynb` that give exactly the configuration of the job."""
     common = {name: getattr(job.config, name) for name in ("dataset", "seed", "device", "workers")}
     plain = load_config(job.preset, **common).as_dict()
     changed = {name: value for name, value in job.config.as_dict().items() if value != plain[name]}
@@ -180,5 +169,5 @@ def notebook_parameters(job: Job) -> dict[str, Any]:
 
 
 def same_run(config: Config) -> str:
-    """What two runs share that are the same, wherever they run and whatever they are called."""
+    """The settings that decide a run's result; two runs with equal text are the same run."""
     return json.dumps({**config.as_dict(), **dict.fromkeys(ANYWHERE)}, sort_keys=True)

@@ -1,4 +1,4 @@
-"""The paper's Tables 1 to 6: its numbers as printed, and the presets that reproduce them."""
+"""The paper's Tables 1 to 6, with its printed numbers and the presets that reproduce them; the study of objectives."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Column:
 
     Attributes:
         group: Heading above several columns, or empty.
-        heading: As the paper prints it.
-        dataset: Name of the data set the scores are of.
+        heading: Heading as the paper prints it.
+        dataset: Name of the data set.
         score: Key of `scores` in `metrics.json`.
-        percent: Printed in percent, else as a fraction.
+        percent: True when printed in percent, else a fraction.
     """
 
     group: str
@@ -37,11 +37,11 @@ class Column:
 
     @property
     def decimals(self) -> int:
-        """As many as the paper prints."""
+        """Number of decimals that the paper prints."""
         return 2 if self.percent else 3
 
     def in_units(self, values: Iterable[float]) -> list[float]:
-        """Fractions in the unit that the paper prints."""
+        """Fractions converted to the unit that the paper prints."""
         return [100 * value if self.percent else value for value in values]
 
 
@@ -50,9 +50,9 @@ class Row:
     """A row of a table.
 
     Attributes:
-        labels: What the row is, a cell for each of the table's labels.
-        presets: By data set, the preset that reproduces the row; empty: reported by the paper, not rerun.
-        paper: Printed cells, one a column; "-" where there is none.
+        labels: The row's labels, one for each of the table's label headings.
+        presets: The preset that reproduces the row on each data set; empty for a row that is not rerun.
+        paper: Printed cells, one a column; "-" where the paper has none.
     """
 
     labels: tuple[str, ...]
@@ -61,7 +61,7 @@ class Row:
 
     @property
     def means(self) -> tuple[float | None, ...]:
-        """The printed means; None where there is none."""
+        """The printed means; None where the paper has none."""
         return tuple(cell and cell[0] for cell in map(printed, self.paper))
 
 
@@ -71,12 +71,12 @@ class PaperTable:
 
     Attributes:
         name: `table1` ... `table6`.
-        title: What it compares.
+        title: What the table compares.
         labels: Headings of the rows' labels.
         columns: Columns of scores.
-        rows: In the paper's order.
-        notes: What its numbers say.
-        reference: Labels of the row that others are compared with.
+        rows: Rows in the paper's order.
+        notes: Remarks on its numbers.
+        reference: Labels of the row that the others are compared with.
     """
 
     name: str
@@ -98,6 +98,7 @@ class PaperTable:
 
     @property
     def number(self) -> str:
+        """The number in the table's name."""
         return self.name.removeprefix("table")
 
     @property
@@ -112,12 +113,12 @@ class PaperTable:
 
     @property
     def headings(self) -> tuple[str, ...]:
-        """Headings of the columns of scores, with the group where there are several."""
+        """Headings of the columns of scores, with the group where there are several groups."""
         several = len({column.group for column in self.columns}) > 1
         return tuple(f"{c.group} {c.heading}" if several else c.heading for c in self.columns)
 
     def row_name(self, row: Row) -> str:
-        """A row's labels in one line; a tick becomes its heading, what is absent is left out.
+        """A row's labels in one line; a tick is replaced by its heading, and absent labels are left out.
 
         Example:
             >>> table = paper_tables()["table2"]
@@ -171,13 +172,13 @@ def _table(
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The study of objectives: every objective on the same two models and the same data, which no paper has.
+# The study of objectives: every objective on the same two models and the same data. No paper has it.
 
-DATASETS = {"synthetic": "study", "folder": "study_pullups"}  # the preset that puts scl on each
-MODELS = {"LSTP + MTF": "", "late fusion": "_late"}  # endings of presets
-REFERENCE = "scl"  # which the base presets train with
+DATASETS = {"synthetic": "study", "folder": "study_pullups"}  # the preset of scl on each data set
+MODELS = {"LSTP + MTF": "", "late fusion": "_late"}  # endings of the presets' names
+REFERENCE = "scl"  # the objective of the base presets
 ALIGNMENT = "alignment_error"
-READINGS = {"lrprop": "lrprop (our reading)"}  # objectives of which no code and no formula could be read
+READINGS = {"lrprop": "lrprop (our reading)"}  # objectives without available code or formula
 MEASURES = {
     "classification": ("class., %", True),
     "progression": ("progression, R²", False),
@@ -189,7 +190,7 @@ MEASURES = {
 
 @cache
 def studies() -> dict[str, PaperTable]:
-    """The study on both data sets, and on each alone, by name: tables of which the paper prints no cell.
+    """The study on both data sets, and on each alone, by name; all cells of the paper are empty.
 
     Example:
         >>> studies()["study"].rows[0].presets
@@ -201,7 +202,7 @@ def studies() -> dict[str, PaperTable]:
 
 
 def objectives() -> dict[str, str]:
-    """Every objective of the study and the labels that it consumes, those that consume the least first."""
+    """Every objective of the study with the labels that it uses, in order of supervision."""
     families = {preset.objective for preset in stored_presets().values() if preset.objective}
     labels = {name: OBJECTIVES[name].labels for name in (REFERENCE, *sorted(families))}
     return dict(sorted(labels.items(), key=lambda item: SUPERVISION.index(item[1])))

@@ -1,10 +1,10 @@
-"""Several runs together: mean and spread over seeds, beside the controls."""
+"""Tables and a figure of several runs: mean and spread over seeds, beside the controls."""
 
 from __future__ import annotations
 
 import glob
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,13 @@ WHOLE = ("model", "position_only", "frame_count", "untrained", "backbone_mean", 
          "shuffled_order", "untrained_shuffled")  # fmt: skip
 CROPPED = ("model", "position_only", "untrained", "backbone_motion")
 REPORT = "metrics.json"
-LOOKS = ("auroc", "lift", "average_precision", "jaccard", "pointing", "mass")
+MEASURES = ("auroc", "lift", "average_precision", "jaccard", "pointing", "mass")
 
 Reports = Mapping[str, dict]
 
 
 def matching_folders(patterns: str | Sequence[str], file: str) -> list[Path]:
-    """Folders that hold `file`, of all that match.
+    """The matching folders that hold `file`.
 
     Args:
         patterns: Folders, separated by commas; * stands for any name.
@@ -36,15 +36,15 @@ def matching_folders(patterns: str | Sequence[str], file: str) -> list[Path]:
     """
     patterns = patterns.split(",") if isinstance(patterns, str) else patterns
     found = sorted(path for pattern in patterns for path in glob.glob(pattern.strip()))
-    folders = {Path(path).resolve(): Path(path) for path in reversed(found)}  # one folder may match by several names
+    folders = {Path(path).resolve(): Path(path) for path in reversed(found)}  # one folder may match under several names
     return [folder for folder in sorted(folders.values()) if (folder / file).exists()]
 
 
 def read_reports(patterns: str | Sequence[str]) -> dict[str, dict]:
-    """Reports by run folder, of all folders that match (`matching_folders`) and hold a `metrics.json`.
+    """Reports by run folder, of all matching folders (`matching_folders`) that hold a `metrics.json`.
 
     Raises:
-        ValueError: when none does.
+        ValueError: when no folder does.
     """
     found = {str(folder): read_report(folder / REPORT) for folder in matching_folders(patterns, REPORT)}
     if not found:
@@ -53,9 +53,9 @@ def read_reports(patterns: str | Sequence[str]) -> dict[str, dict]:
 
 
 def spread(values: Sequence[float], decimals: int = 3) -> str:
-    """Mean ± two standard deviations (ddof 1); a single value alone.
+    """Mean ± two standard deviations (ddof 1) as text; of a single value only the value.
 
-    A spread that would read 0.000 and is not zero gets a fourth decimal, as in the paper.
+    A spread that is not zero but would read 0.000 gets a fourth decimal, as in the paper.
 
     Example:
         >>> spread([0.9, 0.92, 0.94]), spread([0.9]), spread([])
@@ -74,10 +74,11 @@ def spread(values: Sequence[float], decimals: int = 3) -> str:
 
 
 def row_name(report: Mapping) -> str:
-    """What runs of one row share: data, preset, backbone, objective, sampling, backbone weights.
+    """The name of a report's row: data, preset, backbone, objective, sampling, backbone weights.
 
-    Only data and sampling are always named; of the rest what is not the usual: a preset other than the data's own,
-    a backbone other than the preset's, an objective other than scl, weights other than the published ones.
+    Data and sampling are always named. The rest is named where it differs from the default: a preset other than that
+    of the data set, a backbone other than that of the preset, an objective other than scl, weights that are not the
+    published ones.
 
     Example:
         >>> run = {"dataset": "penn", "preset": "penn", "sampling": "published", "backbone_weights": "hub"}
@@ -99,7 +100,7 @@ def row_name(report: Mapping) -> str:
 
 
 def grouped(reports: Reports) -> dict[str, list[dict]]:
-    """Reports by row, in order of seed."""
+    """Reports of every row, in order of seed."""
     rows: dict[str, list[dict]] = {}
     for report in sorted(reports.values(), key=lambda r: r["seed"]):
         rows.setdefault(row_name(report), []).append(report)
@@ -107,7 +108,7 @@ def grouped(reports: Reports) -> dict[str, list[dict]]:
 
 
 def runs_table(reports: Reports) -> plotting.Table:
-    """Every run with its scores."""
+    """A row for every run, with its scores."""
     rows = tuple(
         (Path(folder).name, row_name(r), supervision([r]), str(r["seed"]), *(cell(r["scores"].get(s)) for s in SCORES))
         for folder, r in reports.items()
@@ -116,9 +117,9 @@ def runs_table(reports: Reports) -> plotting.Table:
 
 
 def tables(reports: Reports) -> dict[str, plotting.Table]:
-    """The tables `cropped`, `scores` and `localization`: mean ± two standard deviations over the runs of a row.
+    """Mean ± two standard deviations over the runs of every row: scores, localization and attention.
 
-    `differences` has entity 1 minus what it must beat, video by video, with intervals over videos.
+    `differences` compares entity 1 with the maps that it must beat, video by video, with intervals over videos.
     """
     rows = grouped(reports)
     return {
@@ -126,8 +127,8 @@ def tables(reports: Reports) -> dict[str, plotting.Table]:
             rows, lambda r: r.get("cropped", {}), CROPPED, SCORES, "On cropped windows, the test that counts"
         ),
         "scores": _table(rows, lambda r: {"model": r["scores"], **r["controls"]}, WHOLE, SCORES, "On whole videos"),
-        "localization": _table(rows, lambda r: r.get("localization", {}), PLACES, LOOKS, "Where it looks"),
-        "differences": differences_table(rows, LOOKS[:2]),
+        "localization": _table(rows, lambda r: r.get("localization", {}), MAPS, MEASURES, "Where it looks"),
+        "differences": differences_table(rows, MEASURES[:2]),
         "attention": _table(rows, by_entity, ENTITIES, ATTENDS, "Attention without masks; overlap: with the others"),
     }
 
@@ -144,7 +145,8 @@ def plot_results(reports: Reports) -> Figure:
     with plotting.paper_figure(plotting.PAGE, 0.7 + 0.16 * sum(len(CROPPED) + 1 for _ in rows)) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, score in zip(panels, ("classification", "retrieval@5")):
-            place, ticks = 0, []
+            ticks: list[tuple[int, str]] = []
+            place = 0
             for runs in rows.values():
                 for name in CROPPED:
                     values = [v for r in runs if (v := r.get("cropped", {}).get(name, {}).get(score)) is not None]
@@ -160,26 +162,26 @@ def plot_results(reports: Reports) -> Figure:
                 place += 1
             axes.set(title=f"{score} on cropped windows", xlabel="share")
             axes.set_yticks(*zip(*ticks))
-        place = -0.75
+        height = -0.75
         for row, runs in rows.items():
             panels[0].text(
                 0,
-                place,
+                height,
                 f" {row}, runs: {len(runs)}",
                 transform=panels[0].get_yaxis_transform(),
                 fontsize=6,
                 va="center",
                 fontweight="bold",
             ).set_in_layout(False)  # long names run on over the next panel
-            place += len(CROPPED) + 1
-        panels[0].set_ylim(place, -1.4)
+            height += len(CROPPED) + 1
+        panels[0].set_ylim(height, -1.4)
         panels[0].set_zorder(1)
         panels[0].patch.set_visible(False)
     return figure
 
 
 def copy_figures(folder: str | Path, out: Path) -> list[Path]:
-    """Copies a run's PNG figures and its film.
+    """Copies the PNG figures and the films of a run.
 
     Raises:
         ValueError: when the run has none.
@@ -192,7 +194,11 @@ def copy_figures(folder: str | Path, out: Path) -> list[Path]:
 
 
 def _table(
-    rows: Mapping[str, list[dict]], part, members: Sequence[str], scores: Sequence[str], caption: str
+    rows: Mapping[str, list[dict]],
+    part: Callable[[dict], Mapping[str, Mapping[str, float]]],
+    members: Sequence[str],
+    scores: Sequence[str],
+    caption: str,
 ) -> plotting.Table:
     lines = []
     for row, runs in rows.items():
@@ -207,9 +213,9 @@ def _table(
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What several runs say together of where a model looks.
+# Where the models of several runs look
 
-PLACES = (
+MAPS = (
     "entity_1",
     "entity_best",
     "head_best",
@@ -222,15 +228,21 @@ PLACES = (
     "uniform",
     "backbone_pca",
 )
-RIVALS = PLACES[2:]
+RIVALS = MAPS[2:]
 ENTITIES = tuple(f"entity_{i}" for i in range(1, 7))
 ATTENDS = ("overlap", "steadiness", "entropy", "effective_share")
-TRAINED = ("model", "frozen_frame", "shuffled_order", "entity_best", *ENTITIES)  # what the objective has had a part in
+TRAINED = (
+    "model",
+    "frozen_frame",
+    "shuffled_order",
+    "entity_best",
+    *ENTITIES,
+)  # embeddings and maps that training changes
 LABELS = "training labels"
 
 
 def supervision(runs: Sequence[Mapping], member: str = "model") -> str:
-    """Which labels the training of runs consumed; a dash for what they did not train.
+    """Which labels the training of runs used; a dash for embeddings that are not trained.
 
     Example:
         >>> supervision([{"supervision": "video"}]), supervision([{"supervision": "video"}], "untrained")
@@ -242,7 +254,7 @@ def supervision(runs: Sequence[Mapping], member: str = "model") -> str:
 
 
 def by_entity(report: Mapping) -> dict[str, dict[str, float]]:
-    """What needs no mask, by entity; an entity's overlap is its mean with the others."""
+    """The attention measures that need no mask, by entity; an entity's overlap is its mean overlap with the others."""
     found = report.get("attention") or {}
     overlap = found.get("overlap") or []
     table = {
@@ -254,12 +266,12 @@ def by_entity(report: Mapping) -> dict[str, dict[str, float]]:
 
 
 def differences_table(rows: Mapping[str, list[dict]], measures: Sequence[str]) -> plotting.Table:
-    """Entity 1 minus other maps: mean over the runs for every video, then mean and 95 % interval over videos."""
+    """Entity 1 minus other maps: the mean over runs for every video, then mean and 95 % interval over videos."""
     lines = []
     for row, runs in rows.items():
-        looked = [run.get("videos", {}).get("localization", {}) for run in runs]
+        found = [run.get("videos", {}).get("localization", {}) for run in runs]
         for rival in RIVALS:
-            both = [maps for maps in looked if "entity_1" in maps and rival in maps]
+            both = [maps for maps in found if "entity_1" in maps and rival in maps]
             cells = [_difference(both, rival, measure) for measure in measures]
             if any(cells):
                 shown = (c or plotting.MISSING for c in cells)
@@ -271,12 +283,12 @@ def differences_table(rows: Mapping[str, list[dict]], measures: Sequence[str]) -
 
 
 def _difference(runs: Sequence[Mapping], rival: str, measure: str) -> str:
-    """Of one measure, over the videos that all runs have it for; empty where they are too few."""
+    """The difference in one measure over the videos that all runs have; empty when they are too few."""
     sides = [[{v: s[measure] for v, s in maps[name].items() if measure in s} for name in ("entity_1", rival)]
              for maps in runs]  # fmt: skip
     videos = sorted(set.intersection(*(set(side) for pair in sides for side in pair))) if sides else []
     if len(videos) < FEWEST:
         return ""
     values = np.mean([[own[v] - other[v] for v in videos] for own, other in sides], axis=0)
-    low, high = mean_interval(values)
-    return f"{values.mean():+.3f} [{low:.3f}, {high:.3f}]"
+    interval = mean_interval(values)
+    return "" if interval is None else f"{values.mean():+.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"

@@ -1,4 +1,4 @@
-"""What training on the paper's data sets costs: frames, GPU hours, bank gigabytes, money; and what limits next."""
+"""What training on the paper's data sets costs: frames, GPU hours, gigabytes of the bank, money; and the bottleneck."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvf.config import load_config
-from mvf.cost import model_cost
-from mvf.workbench.plotting import Table
 
-BACKWARD = 3  # forward and backward of what is trained, in forwards: the usual count
-VIEWS = 2  # of the paper's objective
-PCA = 256  # channels kept
-PATCH, WIDTH = 8, 768  # of ViT-B/8, the backbone of all these presets: pixels a side, channels a layer
+BACKWARD = 3  # operations of forward and backward, as a multiple of forward: the usual count
+VIEWS = 2  # the paper's objective has two
+PCA = 256  # channels that are kept
+PATCH, WIDTH = 8, 768  # ViT-B/8, the backbone of all these presets: pixels a side of a patch, channels a layer
 
 
 @dataclass(frozen=True)
@@ -22,11 +20,11 @@ class Data:
     """A training set.
 
     Attributes:
-        name: As people call it.
-        preset: Whose settings are the paper's.
-        videos: For training.
+        name: Common name.
+        preset: Preset with the paper's settings.
+        videos: Number of training videos.
         frames: Mean length of a video.
-        source: Where both numbers are from.
+        source: Where both numbers come from.
     """
 
     name: str
@@ -50,13 +48,13 @@ DATA = (
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What was not measured here.
+    """Values that were not measured.
 
     Attributes:
         teraflops: Peak of one GPU in bfloat16, 10^12 operations a second.
         utilisation: Share of the peak that is reached.
         dollars: Price of an hour of one GPU.
-        cores: Of the machine that feeds it.
+        cores: CPU cores of the machine with the GPU.
     """
 
     teraflops: float = 312.0
@@ -73,7 +71,7 @@ class Assumptions:
 
     @property
     def operations(self) -> float:
-        """A second."""
+        """Operations a second that one GPU reaches."""
         return self.teraflops * 1e12 * self.utilisation
 
 
@@ -82,10 +80,10 @@ class Rate:
     """A measured rate.
 
     Attributes:
-        per_second: How many a second.
-        unit: Of what.
-        machine, versions, date, command: Where, with what, when and by what it was measured.
-        load: Load average of the machine before: above 0.5 it was not alone, and the rate is a lower bound.
+        per_second: Units a second.
+        unit: What is counted.
+        machine, versions, date, command: Where, with what, when and how it was measured.
+        load: Load average before the measurement; above 0.5 other processes ran, and the rate is a lower bound.
     """
 
     per_second: float
@@ -101,7 +99,7 @@ def read_rates(path: str | Path) -> dict[str, Rate]:
     """The measured rates of a TOML file, by name.
 
     Raises:
-        ValueError: for a file that is none, or a rate that lacks something.
+        ValueError: for a file that is not TOML, or a rate with missing or unknown fields.
     """
     try:
         return {name: Rate(**values) for name, values in tomllib.loads(Path(path).read_text()).items()}
@@ -115,13 +113,13 @@ class Size:
 
     Attributes:
         data: The data set.
-        trained_frames: Frames that pass the model in all epochs, two views of T frames a video and epoch.
+        trained_frames: Frames that pass the model in all epochs: two views of T frames a video and epoch.
         bank_frames: Frames of the bank: every frame of every video in `bank_views` views.
-        frame_operations: Of the backbone, a frame.
-        trained_operations: Of what is trained, forward and backward, a frame.
-        frame_numbers: That a bank stores a frame.
-        channels: Of the bank.
-        epochs: Over the data.
+        frame_operations: Operations of the backbone for one frame.
+        trained_operations: Operations of the trained parts for one frame, forward and backward.
+        frame_numbers: Numbers that a bank stores for one frame.
+        channels: Channels of the bank.
+        epochs: Epochs of training.
     """
 
     data: Data
@@ -134,25 +132,27 @@ class Size:
     epochs: int
 
     def seconds_online(self, operations: float) -> float:
-        """At so many operations a second, the backbone recomputed for every clip."""
+        """Seconds of training at a rate in operations a second, when the backbone runs for every clip."""
         return self.trained_frames * (self.frame_operations + self.trained_operations) / operations
 
     def seconds_banked(self, operations: float) -> float:
-        """The same with a bank, its making included."""
+        """Seconds of training with a bank, including the time to make it."""
         return (self.bank_frames * self.frame_operations + self.trained_frames * self.trained_operations) / operations
 
     def gigabytes(self, bytes_a_number: float = 2, channels: int = 0) -> float:
-        """Of the whole bank; `channels` kept of each patch, 0 for all."""
+        """Size of the whole bank with `channels` kept of each patch; 0 keeps all."""
         kept = self.frame_numbers * (channels / self.channels if channels else 1)
         return self.bank_frames * kept * bytes_a_number / 1e9
 
     def seconds_read(self, megabytes: float, bytes_a_number: float = 2, channels: int = 0) -> float:
-        """At so many megabytes a second, to read the frames of all clips of all epochs, none from memory."""
+        """Seconds to read the frames of all clips of all epochs from disk, at a rate in megabytes a second."""
         return self.gigabytes(bytes_a_number, channels) / self.bank_frames * self.trained_frames * 1000 / megabytes
 
 
 def size(data: Data) -> Size:
     """What a data set costs at its preset's settings."""
+    from mvf.cost import model_cost  # here: the shell's parser reads `Assumptions` and must not wait for torch
+
     config = load_config(data.preset)
     cost = model_cost(config)
     channels = WIDTH * len(config.layers)
@@ -209,6 +209,8 @@ _LIMITS = ["data", "frames/s the GPU takes online", "decoding cores wanted onlin
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    from mvf.workbench.plotting import Table
+
     return str(Table(tuple(map(tuple, rows)), tuple(columns)))
 
 
@@ -227,7 +229,7 @@ def _bank(one: Size) -> list[str]:
 
 
 def _limits(one: Size, rates: Mapping[str, Rate], assumed: Assumptions) -> list[str]:
-    """What a GPU at the assumed rate asks of decoder and disk, and which of them falls short."""
+    """The decoding and reading that a GPU at the assumed rate needs, and which of them is the bottleneck."""
     online = one.trained_frames / one.seconds_online(assumed.operations)
     decoded = one.epochs * one.data.videos * one.data.frames / one.seconds_online(assumed.operations)
     wanted = assumed.operations / one.trained_operations * one.frame_numbers * 2 / 1e6

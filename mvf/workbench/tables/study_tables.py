@@ -11,13 +11,12 @@ from matplotlib.figure import Figure
 
 from mvf.losses.objective import SUPERVISION
 from mvf.workbench import plotting
-from mvf.workbench.tables.notes import NOTES, coverage_notes, difference_cell, video_notes
-from mvf.workbench.tables.notes import subject as runs_of
+from mvf.workbench.tables.notes import NOTES, coverage_notes, difference_cell, runs_sentence, video_notes
 from mvf.workbench.tables.rows import ALIGNMENT, READINGS, REFERENCE, Column, PaperTable, Row
 from mvf.workbench.tables.runs import spread
 from mvf.workbench.tables.trials import PLACES, Batch, Reports, compare, ranked, scores_of
 
-CONTROLS = {  # that are the same for both models
+CONTROLS = {  # the same for both models
     "cropped": {"position_only": "clock alone", "backbone_motion": "backbone motion"},
     "whole": {
         "position_only": "clock alone",
@@ -26,7 +25,7 @@ CONTROLS = {  # that are the same for both models
         "backbone_motion": "backbone motion",
     },
 }
-DRAWN = {"classification": "accuracy, %", "retrieval@5": "AP@5, %"}  # scores of the figure, with the unit of the axis
+DRAWN = {"classification": "accuracy, %", "retrieval@5": "AP@5, %"}  # scores in the figure, with the label of the axis
 
 
 def study_tables(study: PaperTable, batch: Batch) -> tuple[plotting.Table, ...]:
@@ -42,7 +41,9 @@ def study_tables(study: PaperTable, batch: Batch) -> tuple[plotting.Table, ...]:
 
 def study_scores(study: PaperTable, batch: Batch, place: str) -> plotting.Table:
     """Every objective on each model, and below them the controls."""
-    columns, lines, groups = fields(study, place), [], []
+    columns = fields(study, place)
+    lines: list[tuple[str, ...]] = []
+    groups: list[dict[int, list[float | None]]] = []
     for rows in _by_model(study).values():
         groups.append({})
         for row in rows:
@@ -56,7 +57,7 @@ def study_scores(study: PaperTable, batch: Batch, place: str) -> plotting.Table:
     lines += _control_lines(study, batch, place, columns)
     gains = gain_notes(study, batch) if place == "cropped" else ()
     notes = (*warnings(study, batch), *gains, *score_notes(study, batch, place))
-    caption = f"Study of objectives, {PLACES[place]}. {study.title}. {subject(study, batch)}"
+    caption = f"Study of objectives, {PLACES[place]}. {study.title}. {study_sentence(study, batch)}"
     headings = (*study.labels, *(field.heading for field in columns), "runs")
     return plotting.Table(tuple(lines), headings, caption, notes, **ranked(len(study.labels), *groups))
 
@@ -93,7 +94,7 @@ def study_costs(study: PaperTable, batch: Batch) -> plotting.Table:
         lines.append((*_labels(row, batch), *cells, batch.progress_of(row)))
     timed = (f"{dataset} seconds an epoch" for dataset in datasets)
     columns = (*study.labels, *timed, "trained, 10⁶", "ms a frame", "runs")
-    caption = f"Study of objectives. Time and size, as run. {subject(study, batch)}"
+    caption = f"Study of objectives. Time and size, as run. {study_sentence(study, batch)}"
     return plotting.Table(tuple(lines), columns, caption, COST_NOTES)
 
 
@@ -117,14 +118,15 @@ def study_figure(study: PaperTable, batch: Batch) -> Figure:
     }
     caption = " ".join(
         (
-            f"{study.title}. On cropped windows; by labels that training consumed. {subject(study, batch)}.",
+            f"{study.title}. On cropped windows; by labels that training consumed. {study_sentence(study, batch)}.",
             *warnings(study, batch),
         )
     )
     return plotting.plot_study(panels, groups, caption)
 
 
-# lines ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------------
+# Lines of the tables
 
 
 def _by_model(study: PaperTable) -> dict[str, list[Row]]:
@@ -135,14 +137,16 @@ def _by_model(study: PaperTable) -> dict[str, list[Row]]:
 
 
 def _labels(row: Row, batch: Batch) -> tuple[str, ...]:
-    """A row's labels, training labels as reports have them; what the objective declares where it was not run."""
+    """A row's labels, with the training labels from its reports, or those that the objective declares when not run."""
     found = batch.labels_of(row)
     return row.labels if found == plotting.MISSING else (*row.labels[:-1], found)
 
 
 def _control_lines(study: PaperTable, batch: Batch, place: str, columns: Sequence[Field]) -> list[tuple[str, ...]]:
     models = _by_model(study)
-    wanted = [(model, "untrained", "untrained", rows) for model, rows in models.items()]
+    wanted: list[tuple[str, str, str, Sequence[Row]]] = [
+        (model, "untrained", "untrained", rows) for model, rows in models.items()
+    ]
     wanted += [("any", key, name, study.rows) for key, name in CONTROLS[place].items()]
     return [
         (
@@ -161,7 +165,7 @@ def _differences(
     study: PaperTable, batch: Batch, pairs: Sequence[tuple[Row, Row, tuple[str, ...]]],
     labels: tuple[str, ...], title: str,
 ) -> plotting.Table:  # fmt: skip
-    # the bootstrap needs the pieces of every video, which an alignment error has not
+    # The bootstrap needs sums for every video, which an alignment error does not have.
     columns = [field.column for field in fields(study, "cropped") if field.ranked and field.column.score != ALIGNMENT]
     found = [[compare(batch.of(a, c), batch.of(b, c), "cropped", c.score) for c in columns] for a, b, _ in pairs]
     lines = [(*named, *map(difference_cell, columns, compared)) for (*_, named), compared in zip(pairs, found)]
@@ -171,7 +175,7 @@ def _differences(
 
 
 def _cost_cell(reports: Reports, name: str, decimals: int, unit: float = 1.0) -> str:
-    """Mean ± over runs; a count that is the same for all stands alone."""
+    """Mean ± two standard deviations over runs; a single number when all runs have the same."""
     if not reports:
         return plotting.NOT_RUN
     found = [report["cost"][name] / unit for report in reports if name in report.get("cost", {})]
@@ -179,9 +183,9 @@ def _cost_cell(reports: Reports, name: str, decimals: int, unit: float = 1.0) ->
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What the columns of the study's tables hold: scores, what training adds to them, what counting scores.
+# Columns of the study's tables
 
-SHOWN = {  # scores of each place, in the order of the columns
+SHOWN = {  # scores on each place, in the order of the columns
     "cropped": ("classification", "retrieval@5", "kendall_tau", ALIGNMENT),
     "whole": ("classification", "progression", "kendall_tau", "retrieval@5", ALIGNMENT),
 }
@@ -189,13 +193,13 @@ SHOWN = {  # scores of each place, in the order of the columns
 
 @dataclass(frozen=True)
 class Field:
-    """What a column of numbers holds.
+    """The numbers of a column.
 
     Attributes:
-        column: The score, of which data set.
+        column: Score and data set.
         place: `whole` or `cropped`.
-        member: Of which embedding.
-        minus: The embedding of the same run whose score is subtracted; empty: none.
+        member: Embedding that is scored.
+        minus: Embedding of the same run whose score is subtracted; empty for none.
     """
 
     column: Column
@@ -216,16 +220,16 @@ class Field:
 
     def of(self, report: Mapping, member: str = "") -> float | None:
         """The value of one run, in the column's unit; None where it has none."""
-        members = filter(None, (member or self.member, self.minus))
-        found = [_score(report, self.place, self.column.score, each) for each in members]
-        return None if None in found else self.column.in_units([found[0] - sum(found[1:])])[0]
+        value = _score(report, self.place, self.column.score, member or self.member)
+        less = _score(report, self.place, self.column.score, self.minus) if self.minus else 0.0
+        return None if value is None or less is None else self.column.in_units([value - less])[0]
 
     def values(self, reports: Reports) -> list[float]:
-        """One a run that has it."""
+        """The values of the runs that have one."""
         return [value for report in reports if (value := self.of(report)) is not None]
 
     def control(self, control: str, rows: Sequence[Row], batch: Batch) -> list[float]:
-        """Of a control, one a seed: the mean over the rows' runs of that seed."""
+        """The values of a control, one a seed: the mean over the rows' runs of that seed."""
         seeds: dict[int, list[float]] = {}
         for report in (report for row in rows for report in batch.of(row, self.column)):
             value = self.of(report, control)
@@ -234,12 +238,12 @@ class Field:
         return [float(np.mean(values)) for values in seeds.values()]
 
     def cell(self, values: Sequence[float]) -> str:
-        """Mean ± two standard deviations; of a difference with its sign."""
+        """Mean ± two standard deviations; a difference has its sign."""
         text = spread(values, self.column.decimals)
         return f"+{text}" if self.minus and values and not text.startswith("-") else text
 
     def rank(self, values: Sequence[float]) -> float | None:
-        """The mean as printed, such that the highest is the best; None where nothing is ranked."""
+        """The printed mean, negated where lower is better; None when the column is not ranked."""
         if not values or not self.ranked:
             return None
         mean = round(float(np.mean(values)), self.column.decimals)
@@ -247,7 +251,7 @@ class Field:
 
 
 def fields(study: PaperTable, place: str) -> list[Field]:
-    """By data set, the scores of a place, and at the end what training adds, or what counting scores."""
+    """The columns of each data set: its scores, then what training adds (cropped) or what counting scores (whole)."""
     last = {"minus": "untrained"} if place == "cropped" else {"member": "frozen_frame"}
     found = []
     for dataset in dict.fromkeys(column.dataset for column in study.columns):
@@ -265,7 +269,7 @@ def _score(report: Mapping, place: str, score: str, member: str) -> float | None
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What has to stand beside the study's tables: of which data and weights, what training did not improve, what lacks.
+# Notes below the study's tables
 
 PLACE_NOTES = {
     "cropped": "The test that counts: a clock does not know where a window starts.",
@@ -287,14 +291,14 @@ COST_NOTES = (
 )
 
 
-def subject(study: PaperTable, batch: Batch) -> str:
-    """On what the rows were run, the folder of videos by its name."""
+def study_sentence(study: PaperTable, batch: Batch) -> str:
+    """The data and backbones of the runs, and the name of the folder of videos."""
     root = batch.parameters.get("data_root")
-    return runs_of(study, batch) + (f"; videos of {Path(str(root)).name}" if root else "")
+    return runs_sentence(study, batch) + (f"; videos of {Path(str(root)).name}" if root else "")
 
 
 def warnings(study: PaperTable, batch: Batch) -> tuple[str, ...]:
-    """Why the numbers are not those of the study."""
+    """The reasons why the numbers are not those of the study."""
     found = [
         (column.dataset, report) for row in study.rows for column in study.columns for report in batch.of(row, column)
     ]
@@ -311,12 +315,12 @@ def warnings(study: PaperTable, batch: Batch) -> tuple[str, ...]:
 
 
 def score_notes(study: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
-    """How the numbers of a place are to be read, and why some lack."""
+    """How to read the numbers of a place, and why some are missing."""
     return (PLACE_NOTES[place], *STUDY_NOTES, *_skipped_notes(study, batch, place), *coverage_notes(study, batch))
 
 
 def gain_notes(study: PaperTable, batch: Batch) -> tuple[str, ...]:
-    """The objectives that training did not make better than the untrained model, or not by more than the spread."""
+    """The objectives whose training did not improve on the untrained model, or by no more than the spread."""
     worse, within, run = [], [], False
     for gain in (field for field in fields(study, "cropped") if field.minus):
         for row in study.rows:
@@ -336,7 +340,7 @@ def gain_notes(study: PaperTable, batch: Batch) -> tuple[str, ...]:
 
 
 def _skipped_notes(study: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
-    """Scores that finished runs lack, by data set, with the reason; not row by row, which mostly lack the same."""
+    """Scores that finished runs lack, with the reason; by data set, because most rows lack the same scores."""
     notes = []
     for field in (field for field in fields(study, place) if field.ranked):
         found = [report for row in study.rows for report in batch.of(row, field.column)]

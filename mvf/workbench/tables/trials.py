@@ -1,10 +1,11 @@
-"""Batches of runs: the trials of every row, and what they say of each other."""
+"""The trials of every row of a batch, and the differences between rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -15,10 +16,13 @@ from mvf.workbench.tables.plan import MANIFEST, read_manifest
 from mvf.workbench.tables.rows import Column, Row
 from mvf.workbench.tables.runs import REPORT, matching_folders, supervision
 
-PLACES = {"whole": "whole videos", "cropped": "cropped windows"}  # of scores, as reports and as tables call them
+PLACES = {
+    "whole": "whole videos",
+    "cropped": "cropped windows",
+}  # where scores are computed: key in reports, words in tables
 
 Reports = Sequence[Mapping]  # of the finished trials of one row, in order of seed
-Pieces = Mapping[str, Mapping[str, np.ndarray]]  # by action and video
+Sums = Mapping[str, Mapping[str, np.ndarray]]  # by action and video
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,11 @@ class Batch:
     """What `python -m mvf batch` has written so far.
 
     Attributes:
-        folder: Where.
-        tables: Names of the tables that it runs.
-        trials: Seeds a row.
+        folder: Folder of the batch.
+        tables: Names of its tables.
+        trials: Number of seeds a row.
         parameters: Settings changed for all rows.
-        reports: By preset, the reports of its finished runs, in order of seed.
+        reports: Reports of the finished runs of each preset, in order of seed.
     """
 
     folder: Path
@@ -40,17 +44,17 @@ class Batch:
     reports: Mapping[str, Reports]
 
     def of(self, row: Row, column: Column) -> Reports:
-        """Reports of the trials that give a cell; empty where it was not run."""
+        """Reports of the trials behind a cell; empty when it was not run."""
         return self.reports.get(row.presets.get(column.dataset, ""), ())
 
     def progress_of(self, row: Row) -> str:
-        """How many trials of a row have ended; by data set where that differs."""
+        """How many trials of a row are finished, by data set where the numbers differ."""
         counts = {dataset: len(self.reports.get(preset, ())) for dataset, preset in row.presets.items()}
         words = {name: f"{n} of {self.trials} trials" if n else plotting.NOT_RUN for name, n in counts.items()}
         return _by_dataset(words)
 
     def labels_of(self, row: Row) -> str:
-        """Which labels the training of a row consumed, by data set where that differs; a dash for what was not run."""
+        """Which labels the training of a row used, by data set where they differ; a dash for what was not run."""
         found = {dataset: self.reports.get(preset, ()) for dataset, preset in row.presets.items()}
         return _by_dataset({dataset: supervision(r) for dataset, r in found.items() if r}, "; ") or plotting.MISSING
 
@@ -62,7 +66,7 @@ class Difference:
     Attributes:
         mean: Difference of the means over trials.
         spread: Sum of the two rows' two standard deviations; None when one has a single trial.
-        interval: 95 % of a paired bootstrap over the videos that both rows share, trials pooled; None without.
+        interval: 95 % of a paired bootstrap over the videos that both rows share, trials pooled; None without any.
         videos: Number of those videos in each action.
     """
 
@@ -73,23 +77,25 @@ class Difference:
 
     @property
     def exceeds_spread(self) -> bool:
+        """True when the means differ by more than the spread."""
         return self.spread is not None and abs(self.mean) > self.spread
 
     @property
     def holds(self) -> bool:
-        """False, too, where an action has fewer than `FEWEST` videos."""
-        enough = self.interval is not None and min(self.videos, default=0) >= FEWEST
-        return enough and not self.interval[0] <= 0 <= self.interval[1]
+        """True when the interval excludes 0 and every action has at least `FEWEST` videos."""
+        if self.interval is None or min(self.videos, default=0) < FEWEST:
+            return False
+        return not self.interval[0] <= 0 <= self.interval[1]
 
 
 def read_batches(patterns: str | Sequence[str]) -> list[Batch]:
-    """The batches in all folders that match.
+    """Reads the batches in all folders that match.
 
     Args:
         patterns: Folders given to `python -m mvf batch --out`, separated by commas; * stands for any name.
 
     Raises:
-        ValueError: when there is none, or a manifest is damaged.
+        ValueError: when no folder holds a batch, or a manifest is damaged.
     """
     folders = matching_folders(patterns, MANIFEST)
     if not folders:
@@ -98,20 +104,20 @@ def read_batches(patterns: str | Sequence[str]) -> list[Batch]:
 
 
 def scores_of(report: Mapping, place: str, embedding: str = "model") -> Mapping[str, float]:
-    """Scores of an embedding, the model or a control, on whole videos or cropped windows."""
+    """Scores of the model or of a control, on whole videos or cropped windows."""
     if place == "cropped":
         return report.get("cropped", {}).get(embedding, {})
     return report["scores"] if embedding == "model" else report.get("controls", {}).get(embedding, {})
 
 
 def trial_values(reports: Reports, place: str, score: str, embedding: str = "model") -> list[float]:
-    """One value a trial that has the score."""
+    """The score of every trial that has it."""
     found = (scores_of(report, place, embedding) for report in reports)
     return [scores[score] for scores in found if score in scores]
 
 
 def sensitivity(values: Sequence[float]) -> float | None:
-    """Standard deviation over trials (ddof 1) over the size of the mean; None for a single trial or a mean of zero.
+    """Standard deviation over trials (ddof 1) divided by |mean|; None for a single trial or a mean of zero.
 
     Example:
         >>> round(sensitivity([0.9, 1.0, 1.1]), 3)
@@ -128,26 +134,34 @@ def compare(first: Reports, second: Reports, place: str, score: str) -> Differen
     if not all(sides):
         return None
     spreads = [2 * np.std(values, ddof=1) for values in sides if len(values) > 1]
-    pieces = [_pooled_pieces(reports, place, score) for reports in (first, second)]
-    shared = _shared_videos(*pieces)
+    own, others = (_pooled_sums(reports, place, score) for reports in (first, second))
+    shared = _shared_videos(own, others)
     return Difference(
         mean=float(np.mean(sides[0]) - np.mean(sides[1])),
         spread=float(sum(spreads)) if len(spreads) == 2 else None,
-        interval=_interval(*pieces, shared),
+        interval=_interval(own, others, shared),
         videos=tuple(map(len, shared.values())),
     )
 
 
-def ranked(start: int, *groups: Mapping[int, Sequence[float | None]]) -> dict[str, tuple[tuple[int, int], ...]]:
-    """Cells of the best and of the second score of each group of lines, columns from `start`; equals share a place."""
-    marks: dict[str, list[tuple[int, int]]] = {"best": [], "second": []}
+class Ranks(TypedDict):
+    """(row, column) of the cells that a table sets in bold and underlines."""
+
+    best: tuple[tuple[int, int], ...]
+    second: tuple[tuple[int, int], ...]
+
+
+def ranked(start: int, *groups: Mapping[int, Sequence[float | None]]) -> Ranks:
+    """Cells of the best and second-best score of each group of lines, in columns from `start`; equal scores tie."""
+    best: list[tuple[int, int]] = []
+    second: list[tuple[int, int]] = []
     for group in groups:
         for column, values in enumerate(zip(*group.values()), start=start):
             known = {line: value for line, value in zip(group, values) if value is not None}
-            for mark, value in zip(marks, sorted(set(known.values()), reverse=True)):
-                cells = [(line, column) for line, mean in known.items() if mean == value]
-                marks[mark] += cells if len(known) > 1 else []
-    return {mark: tuple(cells) for mark, cells in marks.items()}
+            for cells, value in zip((best, second), sorted(set(known.values()), reverse=True)):
+                if len(known) > 1:
+                    cells += [(line, column) for line, mean in known.items() if mean == value]
+    return {"best": tuple(best), "second": tuple(second)}
 
 
 def _read_batch(folder: Path) -> Batch:
@@ -168,8 +182,8 @@ def _by_dataset(words: Mapping[str, str], mark: str = ", ") -> str:
     return next(iter(words.values()), "")
 
 
-def _pooled_pieces(reports: Reports, place: str, score: str) -> Pieces:
-    """By action and video, the sum over trials of the pieces that scores are made of (see `verdicts.combine`).
+def _pooled_sums(reports: Reports, place: str, score: str) -> Sums:
+    """By action and video, the sums that scores are made of (`mvf.evaluation.bootstrap.combine`), added over trials.
 
     Every score is a quotient of sums, so sums over trials weigh each trial alike.
     """
@@ -184,15 +198,15 @@ def _pooled_pieces(reports: Reports, place: str, score: str) -> Pieces:
     }
 
 
-def _shared_videos(first: Pieces, second: Pieces) -> dict[str, list[str]]:
-    """By action of either side."""
+def _shared_videos(first: Sums, second: Sums) -> dict[str, list[str]]:
+    """The videos that both sides have, for every action of either side."""
     actions = sorted(first.keys() | second.keys())
     return {action: sorted(first.get(action, {}).keys() & second.get(action, {}).keys()) for action in actions}
 
 
-def _interval(first: Pieces, second: Pieces, shared: Mapping[str, Sequence[str]]) -> tuple[float, float] | None:
+def _interval(first: Sums, second: Sums, shared: Mapping[str, Sequence[str]]) -> tuple[float, float] | None:
     shared = {action: videos for action, videos in shared.items() if videos}
     if not shared:
         return None
-    sides = ({a: np.stack([side[a][v] for v in shared[a]]) for a in shared} for side in (first, second))
-    return paired_interval(*sides)
+    own, others = ({a: np.stack([side[a][v] for v in shared[a]]) for a in shared} for side in (first, second))
+    return paired_interval(own, others)

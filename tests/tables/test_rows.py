@@ -1,4 +1,4 @@
-"""The paper's numbers are the paper's, and what the notes say of them is so."""
+"""The tables hold the numbers that the paper prints, and the notes on them are true."""
 
 import re
 from collections import Counter
