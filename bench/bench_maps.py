@@ -22,7 +22,7 @@ import torch
 import mvf
 from mvf.bank import FRAMES_AT_ONCE
 from mvf.data.augment import evaluation_view
-from mvf.data.records import VideoRecord, in_pieces
+from mvf.data.records import VideoRecord, frame_batches
 from mvf.models.mvformer import MVFormer
 
 FRAMES, REPEATS = 100, 3
@@ -51,7 +51,7 @@ def make() -> tuple[MVFormer, VideoRecord]:
 @torch.inference_mode()
 def run_backbone(model: MVFormer, record: VideoRecord) -> None:
     """Features of all frames, as `mvf.embed` computes them, thrown away."""
-    for frames in in_pieces(record.frames(), FRAMES_AT_ONCE):
+    for frames in frame_batches(record.frames(), FRAMES_AT_ONCE):
         model.backbone(evaluation_view(frames, model.backbone.image_size))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from mvf.bank import FRAMES_AT_ONCE, FeatureBank
 from mvf.chunks import chunk_bounds
 from mvf.data.augment import evaluation_view
-from mvf.data.records import VideoRecord, in_pieces
+from mvf.data.records import VideoRecord, frame_batches
 from mvf.embedding import backbone_of, evaluating, pool_video
 from mvf.models.mvformer import FrameEmbedder, MVFormer
 
@@ -169,7 +169,7 @@ class _MapRequest:
     def batches(self, record: VideoRecord, step: int = 1) -> Iterator[tuple[list[np.ndarray], _Maps]]:
         """Pictures (H, W, 3) and their maps, at most `FRAMES_AT_ONCE` at a time."""
         batch = None
-        for batch in in_pieces(record.frames(step=step), FRAMES_AT_ONCE):
+        for batch in frame_batches(record.frames(step=step), FRAMES_AT_ONCE):
             maps = frame_maps(self.model, batch, self.layers, self.size)
             if maps.entities is None and maps.heads is None:
                 raise ValueError(

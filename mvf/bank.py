@@ -40,7 +40,7 @@ from mvf.config import Config
 from mvf.data.augment import Augmentation, build_augmentation, derive_seed, evaluation_view
 from mvf.data.dataset import wanted_frames
 from mvf.data.loading import read_ahead
-from mvf.data.records import VideoRecord, in_pieces
+from mvf.data.records import VideoRecord, frame_batches
 from mvf.device import autocast, resolve_device, resolve_precision
 from mvf.files import atomic, cache_folder, locked
 from mvf.models.backbone import Backbone
@@ -215,7 +215,10 @@ class FeatureBank:
         if not missing:
             return
         paths = {(view, name): self._view_path(record, view, name) for view in missing for name in missing[view]}
-        with growing(paths.values()) as write, closing(read_ahead(in_pieces(record.frames(), FRAMES_AT_ONCE))) as parts:
+        with (
+            growing(paths.values()) as write,
+            closing(read_ahead(frame_batches(record.frames(), FRAMES_AT_ONCE))) as parts,
+        ):
             for frames in parts:
                 for view, names in missing.items():
                     rows = self.maker.rows(self.maker.pixels(record, view, frames), names, self.basis)

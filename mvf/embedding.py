@@ -29,7 +29,7 @@ from mvf.chunks import (
     write_boundaries,
 )
 from mvf.data.augment import evaluation_view
-from mvf.data.records import VideoRecord, in_pieces, joined
+from mvf.data.records import VideoRecord, frame_batches, joined
 from mvf.device import autocast, resolve_precision
 from mvf.files import allow_open_files, atomic, hidden_beside
 from mvf.models.backbone import Backbone
@@ -244,7 +244,7 @@ def _feature_chunks(
     device = next(backbone.parameters()).device
     # map, unlike a loop, lets go of large frames before the next are decoded
     resize = partial(evaluation_view, image_size=backbone.image_size)
-    for pixels in joined(map(resize, in_pieces(record.frames(first), FRAMES_AT_ONCE)), FRAMES_AT_ONCE):
+    for pixels in joined(map(resize, frame_batches(record.frames(first), FRAMES_AT_ONCE)), FRAMES_AT_ONCE):
         with torch.inference_mode(), evaluating(backbone), autocast(precision, device):
             patches, cls = backbone(pixels.to(device))
         yield patches, cls

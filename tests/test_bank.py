@@ -11,7 +11,7 @@ from mvf.bank import BankStore, FeatureBank, build_bank
 from mvf.bank_files import decode, encode
 from mvf.data import find_config_videos
 from mvf.data.augment import build_augmentation
-from mvf.data.records import VideoRecord, in_pieces
+from mvf.data.records import VideoRecord, frame_batches
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import pool_reduced
 from mvf.workbench import notebook
@@ -57,7 +57,7 @@ def whole_view(bank, record, view):
 def test_views_differ_and_one_draw_serves_all_chunks_of_a_video(records, tiny, tmp_path):
     bank = make(tmp_path, augmentation=build_augmentation(tiny()))
     whole = whole_view(bank, records[0], 0)
-    chunks = [bank.maker.pixels(records[0], 0, frames) for frames in in_pieces(records[0].frames(), 3)]
+    chunks = [bank.maker.pixels(records[0], 0, frames) for frames in frame_batches(records[0].frames(), 3)]
     torch.testing.assert_close(torch.cat(chunks), whole)
     assert not torch.equal(whole_view(bank, records[0], 1), whole)
 

@@ -170,7 +170,7 @@ class Large(Noise):
 
 @pytest.mark.parametrize("use", ["embed", "bank"])
 def test_pixels_in_memory_are_bounded_however_large_the_frames(tiny, tmp_path, monkeypatch, use):
-    monkeypatch.setattr(records, "PIECE_BYTES", 13 * 10**6)  # 4 frames
+    monkeypatch.setattr(records, "BATCH_BYTES", 13 * 10**6)  # 4 frames
     model, record = mvf.build_model(tiny(), backbone()), VideoRecord("large", "none", Large(70))
     tracemalloc.start()
     try:
@@ -186,11 +186,11 @@ def test_pixels_in_memory_are_bounded_however_large_the_frames(tiny, tmp_path, m
 
 
 def test_pieces_have_32_frames_up_to_full_hd_and_fewer_beyond_that_meet_at_multiples_of_32(monkeypatch):
-    monkeypatch.setattr(records, "PIECE_BYTES", records.PIECE_BYTES // 100)  # and sides a tenth as long
+    monkeypatch.setattr(records, "BATCH_BYTES", records.BATCH_BYTES // 100)  # and sides a tenth as long
 
     def lengths(height, width, count, start=0):
         frames = (np.empty((height // 10, width // 10, 3), np.uint8) for _ in range(count))
-        found = records.in_pieces(islice(frames, start, None), bank_module.FRAMES_AT_ONCE)
+        found = records.frame_batches(islice(frames, start, None), bank_module.FRAMES_AT_ONCE)
         return [len(piece) for piece in found]
 
     assert lengths(1080, 1920, 66, 32) == [32, 2]
@@ -204,7 +204,7 @@ def test_embeddings_of_large_frames_are_those_of_32_at_a_time_and_go_on_to_the_s
     model, record = mvf.build_model(tiny(), backbone()), VideoRecord("noise", "none", Noise(70))
     chunking = Chunking(50, 0, False)
     whole = [piece.embeddings for piece in embed_chunks(model, record, chunking, precision="fp32")]
-    monkeypatch.setattr(records, "PIECE_BYTES", 4 * 36 * 40 * 3)
+    monkeypatch.setattr(records, "BATCH_BYTES", 4 * 36 * 40 * 3)
     small = [piece.embeddings for piece in embed_chunks(model, record, chunking, precision="fp32")]
     rest = [piece.embeddings for piece in embed_chunks(model, record, chunking, precision="fp32", start=50)]
     assert all(np.array_equal(a, b) for a, b in zip(small, whole, strict=True))

@@ -35,8 +35,8 @@ def derive_seed(*parts: int | str) -> int:
 class Augmentation:
     """Random resized crop, flip, color jitter and blur, drawn once for all frames of a call.
 
-    The draw is a function of the frames' height and width and the seed alone: calls on consecutive pieces of a video
-    with one seed treat it as one clip. Global random state is neither read nor changed.
+    The draw is a function of the frames' height and width and the seed alone: calls on consecutive parts of a video
+    with one seed augment it as one clip. Global random state is neither read nor changed.
 
     Attributes:
         image_size: S, side of the square result in pixels.
@@ -63,7 +63,7 @@ class Augmentation:
             values = tuple(map(float, getattr(self, name)))
             if len(values) != count:
                 raise ValueError(f"{name} must be {count} numbers, got {values}")
-            object.__setattr__(self, name, values)  # one spelling, so that equal settings have one identity
+            object.__setattr__(self, name, values)  # one form, so that equal settings have one identity
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
             raise ValueError(f"crop_area must be two shares with 0 < low <= high <= 1, got {self.crop_area}")
         if min(self.jitter) < 0 or self.jitter[3] > 0.5:

@@ -1,4 +1,4 @@
-"""The videos of any data set, found by its name; and what would be found of it, in words."""
+"""Finds the videos of any data set by its name, and describes in words what is found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from mvf.config import Config, nearest
 from mvf.data.datasets import DATASETS, SPLITS, Dataset
-from mvf.data.index import named
+from mvf.data.index import reason_lines
 from mvf.data.records import Coverage, VideoList
 from mvf.files import data_folder
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_videos(name: str, split: str = "val", root: str | Path | None = None, **options: Any) -> VideoList:
-    """The videos of one split of a dataset, with their labels; nothing is decoded yet but what checking needs.
+    """The videos of one split of a data set, with their labels; only what checking needs is decoded.
 
     Args:
         name: A dataset, like `synthetic` or `folder`.
@@ -65,7 +65,7 @@ def layout(name: str) -> tuple[str, str]:
 
 
 def splits(name: str) -> tuple[str, ...]:
-    """The splits that a dataset has: all of them, but for one that serves only for training.
+    """The splits that a data set has; one that serves only for training has no `val`.
 
     Example:
         >>> splits("penn"), splits("kinetics400")
@@ -75,7 +75,7 @@ def splits(name: str) -> tuple[str, ...]:
 
 
 def _of_action(videos: VideoList, action: str, split: str) -> VideoList:
-    """Videos of one action; which actions unreadable videos show is not known, so all of them stay named."""
+    """The videos of one action. The actions of unreadable videos are unknown, so all of these stay in the coverage."""
     actions = sorted({record.action for record in videos})
     if split == "train" and action not in actions:
         raise ValueError(f'no training video shows action "{action}"; {nearest(action, actions)}')
@@ -98,10 +98,10 @@ def _find(name: str, split: str, root: str | Path | None, options: dict[str, Any
 
 
 def _usable(videos: VideoList, name: str, split: str) -> VideoList:
-    """Refuses to train on nothing; a validation split of which nothing is left is empty, and its coverage says why."""
+    """Raises when no training video can be used; a validation split may be empty, and its coverage says why."""
     reasons = videos.coverage.unreadable
     if reasons and not videos and split == "train":
-        lines = "".join(f"\n  {line}" for line in named(reasons))
+        lines = "".join(f"\n  {line}" for line in reason_lines(reasons))
         raise ValueError(f"none of the {len(reasons)} {name} {split} videos can be used:{lines}")
     return videos
 
@@ -117,7 +117,7 @@ def _options(find: Callable[..., VideoList]) -> tuple[str, ...]:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What would be found of a data set, in words: nothing is trained.
+# What is found of a data set, in words.
 
 
 def check_lines(config: Config) -> Iterator[str]:
@@ -138,7 +138,7 @@ def check_lines(config: Config) -> Iterator[str]:
             videos = find_config_videos(config, split, allow_empty=True)
         yield f"{split}: {_found(videos)}"
         yield from (f"  {line}" for line in (*_actions(videos), *_resampled(videos)))
-        yield from (f"  left out {line}" for line in named(videos.coverage.unreadable))
+        yield from (f"  left out {line}" for line in reason_lines(videos.coverage.unreadable))
     if accepted:
         yield accepted.format(root=root)
     if source:
@@ -153,7 +153,7 @@ def _found(videos: VideoList) -> str:
 
 
 def _actions(videos: VideoList) -> list[str]:
-    """Number of videos of each action, where there are several actions; of many actions only the range."""
+    """Number of videos of each action where there are several; only the range where there are many."""
     actions = Counter(record.action for record in videos)
     if len(actions) > SHOWN_ACTIONS:
         return [f"{len(actions)} actions of {min(actions.values())} to {max(actions.values())} videos"]

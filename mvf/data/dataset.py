@@ -1,4 +1,4 @@
-"""The one dataset: any list of records, any feeding of the frozen backbone, as single-video clips."""
+"""The data set of training: clips of one video each, as pixels or as stored features of the backbone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.utils.data import Dataset
 from mvf.clip import Clip
 from mvf.config import Config
 from mvf.data.augment import build_augmentation, derive_seed
-from mvf.data.records import VideoRecord, in_pieces
+from mvf.data.records import VideoRecord, frame_batches
 from mvf.data.sampling import Drawn, Sampler, Settings, find_sampler
 from mvf.data.video import VideoError
 
-CHUNK = 16  # source frames in memory at once
+CHUNK = 16  # decoded frames in memory at once
 Augment = Callable[[Tensor, int], Tensor]  # of uint8 frames (T, 3, H, W) and a seed, to float (T, 3, S, S)
-DRAWS = 100  # of frames, until enough of every view are valid
+DRAWS = 100  # of a clip, until every view has enough valid frames
 
 
 def collate(clips: Sequence[Clip | RawClip]) -> Clip | RawClip:
@@ -38,7 +38,7 @@ class FeatureStore(Protocol):
 
 
 class Needs(Protocol):
-    """What an objective asks of its clips."""
+    """What an objective needs of its clips; see `mvf.losses.objective.Objective`."""
 
     views: int
     sampler: str
@@ -49,8 +49,8 @@ class Needs(Protocol):
 class VideoDataset(Dataset["Clip | RawClip"]):
     """Clips of one video in V views, each a pure function of (seed, epoch, video, view).
 
-    Items are asked for by `(epoch, index)`, so that any process, worker or resumed run draws the same clip. Without
-    a store, frames are decoded and every view augmented on its own; with one, every view reads another stored view.
+    Items are indexed by `(epoch, index)`, so that any process, worker or resumed run draws the same clip. Without a
+    store, frames are decoded and every view is augmented on its own; with one, every view reads another stored view.
 
     Args:
         records: The videos.
@@ -61,7 +61,7 @@ class VideoDataset(Dataset["Clip | RawClip"]):
         seed: Of the run.
         augmentation: Function of (uint8 frames (T, 3, H, W), seed) -> float (T, 3, S, S); needed without a store.
         store: Stored features, in the order of `records`.
-        raw_pixels: Frames of up to so many are left to the device to augment: items are `RawClip`s; 0: none are.
+        raw_pixels: Frames of at most this many pixels are augmented on the device, and items are `RawClip`s; 0: none.
         **sampling: Further fields of `mvf.data.sampling.Settings`.
 
     Attributes:
@@ -124,7 +124,7 @@ class VideoDataset(Dataset["Clip | RawClip"]):
     def _video(
         self, record: VideoRecord, frame_index: Tensor, seeds: tuple[int, ...], augmentation: Augment
     ) -> RawVideo | AugmentedVideo:
-        """Small frames as they are; large ones augmented batch by batch, so that they are never all in memory."""
+        """Small frames as they are, or large ones augmented batch by batch, so that they are never all in memory."""
         distinct, slots = frame_index.unique(return_inverse=True)
         small: list[Tensor] = []
         augmented: list[list[Tensor]] = [[] for _ in seeds]
@@ -158,9 +158,9 @@ def build_dataset(
     store: FeatureStore | None = None,
     raw: bool = False,
 ) -> VideoDataset:
-    """The training clips of a configuration, as the objective `needs` them; pixels, or features from a store.
+    """The training clips of a configuration, as the objective `needs` them: pixels, or features from a store.
 
-    With `raw` frames are left to the device as long as they take no more bytes than the float frames made of them.
+    With `raw`, frames that take no more bytes than the float frames made of them are augmented on the device.
     """
     return VideoDataset(
         records,
@@ -182,7 +182,7 @@ def build_dataset(
 def draw_clip(
     sampler: Sampler, record: VideoRecord, length: int, generator: torch.Generator, settings: Settings, fewest: int
 ) -> Drawn:
-    """Frames of a clip of which every view has `fewest` valid ones: it is drawn again, with the same generator, if not.
+    """Draws the frames of a clip, again and again until every view has `fewest` valid frames.
 
     Raises:
         ValueError: naming the video that can give no such clip.
@@ -208,20 +208,20 @@ def _phase(record: VideoRecord, frame_index: Tensor, valid: Tensor) -> Tensor:
 
 
 def wanted_frames(record: VideoRecord, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pieces of the frames at sorted distinct positions: positions (n,), uint8 frames (n, 3, H, W); n <= CHUNK."""
+    """Batches of the frames at sorted distinct positions: positions (n,), uint8 frames (n, 3, H, W); n <= CHUNK."""
     found = 0
-    for piece in in_pieces(record.frames_at(wanted.tolist()), CHUNK):
-        yield wanted[found : found + len(piece)], piece
-        found += len(piece)
+    for batch in frame_batches(record.frames_at(wanted.tolist()), CHUNK):
+        yield wanted[found : found + len(batch)], batch
+        found += len(batch)
     if found < len(wanted):
         raise VideoError(f"{record.name} gave {found} of {len(wanted)} wanted frames up to frame {int(wanted[-1])}")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Clips augmented where they are trained on: small uint8 frames travel, no frame twice.
+# Clips that are augmented on the device: it is sent uint8 frames, each of them once.
 #
-# A frame of S x S pixels takes a quarter of the bytes of the float frame made of it, one of 4 S x S pixels as many.
-# Videos of larger frames are augmented beforehand, so that a batch never takes more than one of float frames does.
+# A uint8 frame of S x S pixels takes a quarter of the bytes of the float frame made of it. Videos of more than 4 S x S
+# pixels are augmented before they are sent, so that a batch never takes more bytes than its float frames.
 
 
 @dataclass(frozen=True)
@@ -248,13 +248,13 @@ class RawVideo:
         return torch.stack(shown)
 
     def pin_memory(self) -> RawVideo:
-        """In memory from which a GPU copies by itself."""
+        """A copy in pinned memory, which a GPU reads while the CPU goes on."""
         return replace(self, frames=self.frames.pin_memory())
 
 
 @dataclass(frozen=True)
 class AugmentedVideo:
-    """The views of one video whose frames are too large to travel.
+    """The augmented views of one video whose frames are too large to be sent as they are.
 
     Attributes:
         pixels: (V, T, 3, S, S) float.
@@ -267,13 +267,13 @@ class AugmentedVideo:
         return self.pixels.to(device, non_blocking=True)
 
     def pin_memory(self) -> AugmentedVideo:
-        """In memory from which a GPU copies by itself."""
+        """A copy in pinned memory, which a GPU reads while the CPU goes on."""
         return AugmentedVideo(self.pixels.pin_memory())
 
 
 @dataclass(frozen=True)
 class RawClip:
-    """A batch of clips without their pixels, and the videos they are to be made from."""
+    """A batch of clips without their pixels, and the videos from which these are made."""
 
     clip: Clip
     videos: tuple[RawVideo | AugmentedVideo, ...]
@@ -285,12 +285,12 @@ class RawClip:
         return self.clip.valid
 
     def to(self, device: torch.device | str) -> Clip:
-        """Moves the frames to `device` and augments there what is not yet."""
+        """Moves the frames to `device` and augments those that are not augmented yet."""
         frames = torch.stack([video.views(self.augmentation, device) for video in self.videos])
         return replace(self.clip.to(device), frames=frames)
 
     def pin_memory(self) -> RawClip:
-        """In memory from which a GPU copies by itself."""
+        """A copy in pinned memory, which a GPU reads while the CPU goes on."""
         videos = tuple(video.pin_memory() for video in self.videos)
         return replace(self, clip=self.clip.pin_memory(), videos=videos)
 

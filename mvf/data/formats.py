@@ -1,7 +1,7 @@
-"""Pickled indexes, read without running code from the file.
+"""Readers of two file formats: pickled indexes, without running code from the file, and TFRecord shards.
 
-Everything that a pickle calls is a stand-in of this module. The functions of numpy and torch would believe what a file
-says about the memory of an array, which is enough to take over the process.
+Whatever a pickle calls is replaced by a function of this module. The functions of numpy and torch would believe what a
+file says about the memory of an array, which is enough to take over the process.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_pickle(path: str | Path) -> Any:
     """
     try:
         data = Path(path).read_bytes()
-        _check_lengths(data)
+        _check_memo(data)
         return _Unpickler(io.BytesIO(data)).load()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
@@ -52,15 +52,15 @@ def read_pickle(path: str | Path) -> Any:
         raise ValueError(f"cannot read {path}: {_reason(error)}") from None
 
 
-def _check_lengths(data: bytes) -> None:
-    """Refuses what would make the unpickler take more memory than the file has: lengths, and places in its memo."""
+def _check_memo(data: bytes) -> None:
+    """Refuses indices of the memo that would make the unpickler allocate more memory than the file has bytes."""
     for operation, argument, _ in pickletools.genops(data):
         if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument not in range(len(data) + 1):
-            raise ValueError(f"it stores a value at place {argument}")
+            raise ValueError(f"it stores a value at index {argument} of its memo")
 
 
 class _Refused(pickle.UnpicklingError):
-    """The pickle would call what is not allowed; the message is its name."""
+    """The pickle would call a function that is not allowed; the message is its name."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -70,7 +70,7 @@ class _Unpickler(pickle.Unpickler):
             full = f"{newer}{full.removeprefix(older)}" if full.startswith(f"{older}.") else full
         if full not in STAND_INS:
             raise _Refused(f"{module}.{name}")
-        return partial(STAND_INS[full])  # a new one every time, because a pickle can set attributes of what it calls
+        return partial(STAND_INS[full])  # a new one every time: a pickle can set attributes of it
 
 
 def _reason(error: Exception) -> str:
@@ -83,7 +83,7 @@ def _reason(error: Exception) -> str:
 
 
 def _encode(text: str = "", encoding: str = "latin1") -> bytes:
-    """How protocols before 3 write bytes."""
+    """Bytes as protocols before 3 write them."""
     if encoding not in ("latin1", "latin-1"):
         raise ValueError(f"bytes are written as latin1, found {encoding}")
     return text.encode("latin1")
@@ -93,7 +93,7 @@ def _encode(text: str = "", encoding: str = "latin1") -> bytes:
 
 
 class _Kind:
-    """Stands in for a dtype; of its stored state only the byte order is taken."""
+    """Stands in for a dtype; only the byte order is taken from its stored state."""
 
     def __init__(self, code: str, *_: Any) -> None:
         self._dtype = np.dtype(str(code))
@@ -103,7 +103,7 @@ class _Kind:
 
     @property
     def dtype(self) -> np.dtype:
-        """Looked at when an array is filled, so that objects inside it that would run code are named first."""
+        """The dtype, checked only when an array is filled, so that code inside the array is refused by name first."""
         if self._dtype.kind not in ARRAYS:
             raise ValueError(f"a numpy array of {self._dtype}, wanted numbers or text")
         return self._dtype
@@ -154,7 +154,7 @@ def _tensor(storage: torch.TypedStorage, offset: int, size: Sequence[int], strid
     return values
 
 
-# what plain containers, arrays and tensors are made of in every protocol, and what is called instead
+# The functions that pickles of plain containers, arrays and tensors call, and those called in their place.
 STAND_INS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "builtins.set": set,
@@ -277,9 +277,9 @@ class RecordFrames:
 
     def _read(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
         size = None
-        images = self._images()
+        features = self._features()
         for position in positions:
-            picture = decode_image(images[position])
+            picture = decode_image(features[position].bytes_list.value[0])
             where = f"image {position} of the record at byte {self.record.start}"
             if picture is None:
                 raise VideoError(f"cannot read {self.path}: {where} is no image, or a damaged one")
@@ -288,10 +288,10 @@ class RecordFrames:
                 raise VideoError(f"cannot use {self.path}: {where} is {picture.shape}, not {size}")
             yield picture
 
-    def _images(self) -> list[bytes]:
+    def _features(self) -> Sequence[Any]:
         try:
-            return _images(_feature_lists(_parse(_read_bytes(self.path, self.record)))["video"])
-        except (DecodeError, KeyError, IndexError, OSError) as error:
+            return _video(_feature_lists(_parse(_read_bytes(self.path, self.record))))
+        except (DecodeError, ValueError, OSError) as error:
             raise VideoError(f"cannot read {self.path}: it changed while it was in use ({error})") from None
 
 
@@ -326,11 +326,12 @@ def _example(path: Path, number: int, record: Record) -> SequenceExample:
         example = _parse(data)
         name = _name(example.context) or where
         lists = _feature_lists(example)
-        images, labels = _images(lists["video"]), _labels(lists.get("frame_labels", ()))
+        images, labels = _video(lists), _labels(lists.get("frame_labels", ()))
     except (ValueError, KeyError, IndexError, DecodeError) as error:
         return SequenceExample(name, problem=f"{where} is no SequenceExample with name and video: {error!r}")
-    first = [record.start + data.index(image) for image in images[:1]]
-    spans = [(start, start + len(image)) for start, image in zip(first, images)]
+    first = [feature.bytes_list.value[0] for feature in images[:1]]
+    starts = [record.start + data.index(image) for image in first]
+    spans = [(start, start + len(image)) for start, image in zip(starts, first)]
     return SequenceExample(name, labels, RecordFrames(path, record, len(images), spans))
 
 
@@ -396,8 +397,11 @@ def _feature_lists(example: Any) -> dict[str, Any]:
     return {entry.key: entry.value.feature for entry in example.feature_lists.feature_list}
 
 
-def _images(features: Iterable[Any]) -> list[bytes]:
-    return [feature.bytes_list.value[0] for feature in features]
+def _video(lists: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
+    """The features of the list `video`; the bytes of an image are copied only when it is asked for."""
+    if "video" not in lists or not all(feature.bytes_list.value for feature in lists["video"]):
+        raise ValueError("video must be a list with one image a frame")
+    return lists["video"]
 
 
 def _labels(features: Iterable[Any]) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""From the videos that an index lists to those that can be used: every one is opened, and what cannot be is named."""
+"""Opens the videos that an index lists, and names those that cannot be used, with the reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mvf.data.augment import derive_seed
 from mvf.data.records import Coverage, FrameSource, VideoList, VideoRecord
 from mvf.data.video import VideoError
 
-SHOWN = 10  # videos named at most; `Coverage.unreadable` has all
+SHOWN = 10  # most videos named in a message; `Coverage.unreadable` has all of them
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ Named = TypeVar("Named", bound=_HasName)
 
 
 @dataclass(frozen=True)
-class Listed:
+class IndexEntry:
     """A video that an index lists; whether it can be used is not known yet.
 
     Attributes:
@@ -46,8 +46,8 @@ class Listed:
     record: Callable[[FrameSource], VideoRecord]
 
     @classmethod
-    def left_out(cls, name: str, reason: str) -> Listed:
-        """A video that the index lists and that cannot be used, whatever its file holds."""
+    def left_out(cls, name: str, reason: str) -> IndexEntry:
+        """A video that the index lists and that cannot be used, for this reason."""
 
         def refuse() -> FrameSource:
             raise VideoError(reason)
@@ -55,7 +55,7 @@ class Listed:
         return cls(name, refuse, lambda source: VideoRecord(name, "", source))
 
 
-def collect(listed: Sequence[Listed]) -> VideoList:
+def collect(entries: Sequence[IndexEntry]) -> VideoList:
     """The records of all videos that can be used; the coverage names the others, with the reason.
 
     Every video is decoded once, several at a time; `$MVF_CACHE` remembers its number of frames. Of videos with the
@@ -63,8 +63,8 @@ def collect(listed: Sequence[Listed]) -> VideoList:
     """
     records: dict[str, VideoRecord] = {}
     unreadable: dict[str, str] = {}
-    times = Counter(video.name for video in listed)
-    for video, source in zip(listed, _open_all(listed)):
+    times = Counter(video.name for video in entries)
+    for video, source in zip(entries, _open_all(entries)):
         try:
             if video.name in records:
                 raise VideoError(f"listed {times[video.name]} times; the first is used")
@@ -73,19 +73,19 @@ def collect(listed: Sequence[Listed]) -> VideoList:
             records[video.name] = video.record(source)
         except VideoError as error:
             unreadable[video.name] = str(error)
-    for line in named(unreadable):
+    for line in reason_lines(unreadable):
         logger.warning("left out %s", line)
     fitted = [record for record in records.values() if record.note]
     if fitted:
         logger.info("labels and frames of %d videos differ in number, the longer were resampled", len(fitted))
-    return VideoList(records.values(), Coverage(len(records), len(listed), unreadable))
+    return VideoList(records.values(), Coverage(len(records), len(entries), unreadable))
 
 
-def named(reasons: Mapping[str, str]) -> list[str]:
+def reason_lines(reasons: Mapping[str, str]) -> list[str]:
     """A line for each of the first videos that are left out, and how many more there are.
 
     Example:
-        >>> named({"a": "it is absent"}), named(dict.fromkeys(map(str, range(99)), "damaged"))[8:]
+        >>> reason_lines({"a": "it is absent"}), reason_lines(dict.fromkeys(map(str, range(99)), "damaged"))[8:]
         (['a: it is absent'], ['8: damaged', '9: damaged', '89 more'])
     """
     lines = [f"{name}: {reason}" for name, reason in list(reasons.items())[:SHOWN]]
@@ -93,11 +93,11 @@ def named(reasons: Mapping[str, str]) -> list[str]:
 
 
 def dev_part(train: Sequence[Named]) -> list[Named]:
-    """The fixed fifth of the training videos, at least one, that settings are chosen on.
+    """The fixed fifth of the training videos, at least one, on which settings are chosen.
 
     Args:
-        train: All listed training videos, anything with a `.name`; those that turn out unreadable count too, so that
-            the choice does not hang on them.
+        train: All training videos of an index, or anything else with a `.name`. Unreadable videos count too, so that
+            the choice does not depend on them.
     """
     shuffled = sorted(train, key=lambda video: derive_seed("dev", video.name))
     chosen = {video.name for video in shuffled[: max(1, len(train) // 5)]}
@@ -134,12 +134,12 @@ def find_form(
     )
 
 
-def _open_all(listed: Sequence[Listed]) -> list[FrameSource | VideoError]:
+def _open_all(entries: Sequence[IndexEntry]) -> list[FrameSource | VideoError]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(tqdm(pool.map(_open, listed), "checking videos", len(listed), leave=False, delay=2))
+        return list(tqdm(pool.map(_open, entries), "checking videos", len(entries), leave=False, delay=2))
 
 
-def _open(video: Listed) -> FrameSource | VideoError:
+def _open(video: IndexEntry) -> FrameSource | VideoError:
     try:
         source = video.open()
         if source.count() < 2:

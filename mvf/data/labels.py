@@ -1,8 +1,8 @@
-"""Labels, checked against the frames of their video.
+"""Labels of videos, read and checked against the frames.
 
-Labels of your own videos are given for every frame of the file. Where the video is resampled, so are they. What does
-not fit is the user's input and an error, unlike a damaged video, which is left out. Published labels may differ in
-number from the frames (`mvf.data.labels`); where they are no labels at all the video is left out.
+Labels of your own videos are given for every frame of the file, and are resampled with the video. A label that does not
+fit is an error, because the user wrote it, while a damaged video is left out. Published labels may differ in number
+from the frames, and then the longer of the two is resampled. A video whose published labels are damaged is left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Source = VideoFile | ImageFolder
 TABLES = (".csv", ".npy")
-LARGEST = 2**31  # no phase or class is numbered so high
+LARGEST = 2**31  # numbers of phases and classes are smaller
 
 
 def read_phases(name: str, text: str, folder: Path, source: Source) -> np.ndarray:
@@ -72,7 +72,7 @@ def parse_starts(name: str, text: str) -> list[int]:
 
 
 def phases_from_starts(name: str, starts: Sequence[int], num_frames: int) -> np.ndarray:
-    """(num_frames,) phases from the growing first frames of all phases; frames before the first are unlabelled.
+    """(num_frames,) phases from the first frame of every phase, in order; frames before the first are unlabelled.
 
     Example:
         >>> phases_from_starts("squat", [1, 3], 5).tolist()
@@ -85,7 +85,7 @@ def phases_from_starts(name: str, starts: Sequence[int], num_frames: int) -> np.
 
 
 def fit_length(values: np.ndarray, length: int) -> np.ndarray:
-    """(length, ...) of the L1 values: new j is old floor(j * L1 / length).
+    """(length, ...) resampled from L1 values: new value j is old value floor(j * L1 / length).
 
     Example:
         >>> fit_length(np.array([0, 0, 1, 1, 2, 2]), 3).tolist(), fit_length(np.array([0, 1]), 5).tolist()
@@ -103,7 +103,7 @@ def check_phases(name: str, values: Any, num_phases: int = 0) -> np.ndarray:
         num_phases: Phases that the action has; 0: any number.
 
     Raises:
-        VideoError: when these are no phases, naming the video and the value.
+        VideoError: when the values are not phases, naming the video and the value.
     """
     try:
         values = np.asarray(values)
@@ -133,7 +133,7 @@ def read_boxes(name: str, path: Path, source: Source) -> np.ndarray:
 
 def mask_files(name: str, folder: Path, source: Source) -> tuple[list[Path], tuple[int, int]]:
     """The mask image of every frame, and the (H, W) they must have; their number and the first one are checked."""
-    files = image_files(folder) if os.path.isdir(folder) else []  # false too of a name that no disk takes
+    files = image_files(folder) if os.path.isdir(folder) else []  # false, too, for a name that the file system refuses
     if len(files) != source.num_source_frames:
         raise ValueError(
             f"{name}: {len(files)} numbered masks in {folder}, wanted a folder of {source.num_source_frames} images"
@@ -144,7 +144,7 @@ def mask_files(name: str, folder: Path, source: Source) -> tuple[list[Path], tup
 
 
 def read_masks(name: str, files: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
-    """(T, H, W) True where a mask image is not black; `size` is the (H, W) that every image must have."""
+    """(T, H, W) True where a mask image is not black; every image must have the (H, W) `size`."""
     try:
         masks = [read_image(path, cv2.IMREAD_GRAYSCALE) > 0 for path in files]
     except VideoError as error:
@@ -232,7 +232,7 @@ def _is_header(lines: list[str]) -> bool:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Labels and frames of published data, which can differ in number: the longer of the two is resampled.
+# Published labels, which may differ in number from the frames.
 
 
 class ThinnedSource:
@@ -267,8 +267,8 @@ def labelled_record(
 ) -> VideoRecord:
     """A record with the labels that a dataset holds for it, if any.
 
-    Of more labels than frames as many are used as there are frames, of more frames than labels as many as there are
-    labels: number j of the L2 is number floor(j * L1 / L2) of the L1. `note` of the record then says so.
+    Where labels and frames differ in number, the longer of the two (L1) is resampled to the length of the shorter
+    (L2): item j of the result is item floor(j * L1 / L2) of the longer one. `note` of the record then says so.
 
     Args:
         name: The video.
@@ -279,7 +279,7 @@ def labelled_record(
         **others: Further annotations of (n, ...) rows, brought to the frames that are used.
 
     Raises:
-        VideoError: when the labels are none.
+        VideoError: when the labels are not phases.
     """
     annotations, note = {}, ""
     if labels is not None:

@@ -1,4 +1,4 @@
-"""Batches of clips: which videos, in what order, and made ahead of the step that takes them."""
+"""Batches of clips: which videos they show, in what order, and how they are made ahead of training steps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
 Item = TypeVar("Item")
 FROM_WORKER = "in DataLoader worker process"  # torch's words above the traceback of a worker
-PATIENCE = 5.0  # seconds until a worker whose pipe is torn has surely ended
+PATIENCE = 5.0  # seconds after which a worker with a broken pipe has certainly ended
 
 
 def epoch_batches(
@@ -44,12 +44,12 @@ def load_batches(
 ) -> Generator[tuple[Plan, Clip | RawClip], None, None]:
     """The batches of `plans`, made ahead: by worker processes, or without any by a thread of this process.
 
-    A plan is asked for when its batch is about to be made, without workers in that thread. Close it (or run it to its
-    end) to stop the thread. For a GPU the batches lie in pinned memory.
+    A plan is taken when its batch is about to be made; without workers the thread takes it. Close the iterator, or
+    exhaust it, to stop the thread. For a GPU the batches lie in pinned memory.
     """
     on_gpu = device.type == "cuda"
     if workers:
-        own = torch.Generator()  # else the loader would draw from the generator of dropout
+        own = torch.Generator()  # otherwise the loader would draw from the generator that dropout uses
         plans, sent = tee(plans)
         loader = DataLoader(
             dataset,
@@ -75,21 +75,23 @@ def _from_workers(batches: Iterable[Item]) -> Iterator[Item]:
             reason = str(error).rpartition("\n  ")[2].partition("\n")[2].strip()  # behind the lines of its traceback
             raise ChildProcessError(f"a worker that reads data failed: {reason}") from error
         if isinstance(error, ConnectionError | EOFError):
-            time.sleep(PATIENCE)  # a worker is dying: the signal of its death raises here and says more
+            time.sleep(
+                PATIENCE
+            )  # a worker is dying, and torch's signal handler will raise an error here that says more
             raise RuntimeError(f"DataLoader worker (pid unknown) hung up: {error!r}") from error
         raise
 
 
 def read_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
-    """The items, each made in a thread while the one before it is used; so two are in memory at once, never more.
+    """The items, each made in a thread while the one before it is used, so at most two are in memory at once.
 
-    What making an item raises is raised where it is asked for. In the thread torch computes with one thread: with more,
-    two sets of threads would wait for each other on the same cores.
+    An error in the thread is raised when the item is requested. Torch uses one thread there, because otherwise two sets
+    of threads would wait for each other on the same cores.
     """
     source, threads = iter(items), torch.get_num_threads()
     with ThreadPoolExecutor(1, "read_ahead", initializer=_use_one_thread) as pool:
         pool.submit(int).result()
-        torch.set_num_threads(threads)  # what the pool's thread asked for would be that of threads to come
+        torch.set_num_threads(threads)  # or threads started later would inherit the setting of the pool's thread
         ahead = pool.submit(list, islice(source, 1))
         while made := ahead.result():
             ahead = pool.submit(list, islice(source, 1))
@@ -98,7 +100,7 @@ def read_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
 
 def _use_one_thread() -> None:
     torch.set_num_threads(1)
-    torch.get_num_threads()  # torch sets a thread up at its first use: now, or it would take the number restored later
+    torch.get_num_threads()  # applies the setting to this thread now, before the old number is restored
 
 
 def check_supervision(loss: Needs, records: VideoList, config: Config) -> None:
@@ -111,7 +113,7 @@ def check_supervision(loss: Needs, records: VideoList, config: Config) -> None:
                 f"training videos of {config.dataset} have no labelled phase of 3 frames or more ({without[0]}, ...): "
                 'add phases, leave these videos out, or choose an objective without labels such as "scl"'
             )
-    batches = epoch_batches(config, records, 1, loss.sampler, world_size())  # an action without a pair is named now
+    batches = epoch_batches(config, records, 1, loss.sampler, world_size())  # raises now if an action has no pair
     left_out = len(records) - len(set().union(*batches))
     if left_out and is_main_process():
         logger.warning(
@@ -123,4 +125,4 @@ def check_supervision(loss: Needs, records: VideoList, config: Config) -> None:
     settings = Settings(loss.views, config.sampling, config.block_rule, config.region, config.overlap)
     draw_clip(
         find_sampler(loss.sampler), shortest, config.num_frames, torch.Generator(), settings, loss.fewest
-    )  # a clip that cannot be drawn is named now
+    )  # raises now if no clip can be drawn

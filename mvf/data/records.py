@@ -16,7 +16,8 @@ from torch import Tensor
 class FrameSource(Protocol):
     """Where the pixels of one video come from: a file, a folder of images, a renderer.
 
-    One that can read some frames for less than all between them has `frames_at(positions)` too; see `pick_frames`.
+    A source that reads single frames faster than all frames between them also has `frames_at(positions)`; see
+    `pick_frames`.
     """
 
     @property
@@ -31,7 +32,7 @@ class FrameSource(Protocol):
 
 
 def pick_frames(source: FrameSource, positions: Sequence[int]) -> Iterator[np.ndarray]:
-    """The frames at ascending distinct positions: by `source.frames_at`, or where it has none out of all between."""
+    """The frames at ascending distinct positions, from `source.frames_at` where it exists, else out of all frames."""
     if hasattr(source, "frames_at"):
         return source.frames_at(positions)
     if not len(positions):
@@ -58,7 +59,7 @@ class VideoRecord:
             `object_mask`, `actor_box`, `joints` exist.
         phase_names: Words for the phases 0, 1, ... of this action; empty where there are none.
         phase_kinds: For each phase `pose` or `direction` (synthetic); empty where unknown.
-        note: How labels and frames were made to fit each other; empty where they did.
+        note: How labels and frames differed in number, where one of them was resampled; else empty.
     """
 
     name: str
@@ -85,7 +86,7 @@ class VideoRecord:
         return self.source.frames(start, stop, step)
 
     def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
-        """Iterates the frames at ascending distinct positions; others are neither converted nor, as images, read."""
+        """Iterates the frames at ascending distinct positions; others are not converted, or, as images, not read."""
         return pick_frames(self.source, positions)
 
     def load(self) -> np.ndarray:
@@ -147,40 +148,40 @@ class VideoList(list[VideoRecord]):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Frames of a video piece by piece, in memory that neither its length nor its size decides.
+# Frames of a video in batches, whose memory depends neither on the video's length nor on the size of its frames.
 
-PIECE_BYTES = 192 * 2**20  # of pixels in memory: 32 frames of 1920 x 1080, 8 of 3840 x 2160, 2 of 7680 x 4320
+BATCH_BYTES = 192 * 2**20  # of pixels in memory: 32 frames of 1920 x 1080, 8 of 3840 x 2160, 2 of 7680 x 4320
 
 
-def in_pieces(frames: Iterable[np.ndarray], size: int) -> Iterator[Tensor]:
-    """uint8 (n, 3, H, W) of a video's (H, W, 3) frames, `size` at a time; of large ones half as many, and so on.
+def frame_batches(frames: Iterable[np.ndarray], size: int) -> Iterator[Tensor]:
+    """uint8 (n, 3, H, W) batches of (H, W, 3) frames, `size` at a time; `size` is halved until a batch is small enough.
 
-    So a piece takes `PIECE_BYTES` at most (or is one frame), and where `size` is a power of two, pieces meet at its
-    multiples. It is a (n, H, W, 3) array seen otherwise: the layout that resizes fastest.
+    A batch takes at most `BATCH_BYTES`, or is one frame. Where `size` is a power of two, batches never cross its
+    multiples. A batch is a view of a (n, H, W, 3) array, the layout that resizes fastest.
     """
     frames = iter(frames)
     for first in frames:
-        while size > 1 and size * first.nbytes > PIECE_BYTES:
+        while size > 1 and size * first.nbytes > BATCH_BYTES:
             size //= 2
-        piece = np.empty((size, *first.shape), first.dtype)
+        batch = np.empty((size, *first.shape), first.dtype)
         filled = 0
         for filled, frame in enumerate(chain([first], islice(frames, size - 1)), 1):
-            piece[filled - 1] = frame
-        del first, frame  # while the piece is used there is nothing beside it
-        yield torch.from_numpy(piece[:filled]).permute(0, 3, 1, 2)
-        del piece
+            batch[filled - 1] = frame
+        del first, frame  # while the batch is used, no other frame is in memory
+        yield torch.from_numpy(batch[:filled]).permute(0, 3, 1, 2)
+        del batch
 
 
-def joined(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """The rows of `parts`, `size` at a time: parts that end at a multiple of it, or at the end.
+def joined(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Joins smaller batches to batches of `size` rows; they end at multiples of `size`, or at the end.
 
     Example:
         >>> [len(rows) for rows in joined(torch.zeros(7, 2).split(2), 4)]
         [4, 3]
     """
     held: list[Tensor] = []
-    for part in parts:
-        held.append(part)
+    for batch in batches:
+        held.append(batch)
         if sum(map(len, held)) >= size:
             yield torch.cat(held)
             held.clear()

@@ -156,7 +156,7 @@ def check_lengths(**values: float) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# How an objective's clips and batches are drawn: one sampler a name, all pure functions of a generator.
+# Samplers: how the clips and batches of an objective are drawn.
 
 FARTHEST_POSITIVE = 5  # frames before its anchor
 
@@ -165,7 +165,7 @@ Drawn = tuple[Tensor, Tensor]  # frame_index (V, T) long, valid (V, T) bool
 
 @dataclass(frozen=True)
 class Settings:
-    """What of a configuration bears on the frames drawn; see `sample_views`."""
+    """The fields of a configuration that decide which frames are drawn; see `sample_views`."""
 
     views: int = 2
     sampling: str = "published"
@@ -329,8 +329,8 @@ def random_batches(videos: int, size: int, generator: torch.Generator, world: in
 def action_batches(actions: Sequence[str], size: int, generator: torch.Generator, world: int = 1) -> list[list[int]]:
     """Every video once, in batches of `size` of one action each, actions in random order.
 
-    The last batch of an action may be smaller; where it is no pair, or no multiple of `world`, it is filled with
-    other videos of its action, or cut where there are none.
+    The last batch of an action may be smaller. Where it has a single video or is no multiple of `world`, it is filled
+    with other videos of its action, or cut where there are too few.
 
     Raises:
         ValueError: for a size below 2 or one that cannot be shared among processes, or an action with too few videos.
@@ -353,7 +353,7 @@ def action_batches(actions: Sequence[str], size: int, generator: torch.Generator
         missing = max(least - len(parts[-1]), -len(parts[-1]) % world)
         if missing <= len(order) - len(parts[-1]):
             parts[-1] += order[:missing]
-        else:  # no others are left to fill it with: none comes twice
+        else:  # too few others to fill it, and no video comes twice
             parts[-1] = parts[-1][: len(parts[-1]) // world * world]
         batches += parts
     return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
@@ -365,7 +365,7 @@ def _check_shares(size: int, world: int) -> None:
 
 
 def _span(num_frames: int, length: int, sampling: str, generator: torch.Generator) -> tuple[int, int]:
-    """Start and size of what of a video is shown."""
+    """Start and size of the part of a video from which frames are drawn."""
     check_lengths(num_frames=num_frames, length=length)
     if sampling == "content":
         return content_windows(num_frames, 1, generator)[0]

@@ -235,7 +235,7 @@ def file_identity(path: Path) -> str:
 
 
 def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """`compute()`, kept on disk under `identity`; a cache that cannot be used costs time, not the result."""
+    """The result of `compute()`, cached on disk under `identity`; a cache that cannot be used only costs time."""
     path = cache_folder() / "frame_counts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
     try:
         return read_npy(path)
@@ -250,10 +250,10 @@ def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Reading a video file from a frame far inside it, without decoding all that lies before.
+# Seeking: reading a video file from a frame far inside it.
 
-FAR = 300  # frames: what lies nearer is decoded from the start, about as fast as seeking
-RUN_UP = 1.0  # seconds before the frame to seek to: seeks land late where frames are reordered
+FAR = 300  # frames: nearer ones are decoded from the start, which is about as fast as seeking
+RUN_UP = 1.0  # seconds that a seek aims before the frame, because it lands late where frames are reordered
 
 # a frame, the width of its pixels over their height, and when it is shown: seconds from the start of its file or NaN
 DecodedFrame = tuple[av.VideoFrame, float, float]
@@ -267,14 +267,14 @@ def numbered(
 ) -> Iterator[tuple[int, DecodedFrame]]:
     """Decoded frames with their numbers, in order and without gaps, beginning at frame `first` or before it.
 
-    A frame found by seeking is known by its time, and from a key frame on only, where decoding is exact. Where the
-    file cannot be sought in, or what is found is not what counting found, all is decoded from the start.
+    After a seek, frames are identified by their times, and only from a key frame on, where decoding is exact. Where
+    seeking fails, or finds other frames than counting did, the file is decoded from the start.
 
     Args:
-        decode: All frames from the start.
-        decode_from: Frames from about so many seconds on.
+        decode: Function that decodes all frames from the start.
+        decode_from: Function that decodes frames from about the given second on.
         times: (N,) of all frames, in seconds; NaN where there are none.
-        first: Frame that is wanted first.
+        first: The first frame that is needed.
     """
     done = -1
     if first >= FAR and np.isfinite(times).all() and (np.diff(times) > 0).all():
@@ -307,7 +307,7 @@ def _sought(frames: Iterator[DecodedFrame], times: np.ndarray) -> Iterator[tuple
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Single images, and the error that every unreadable video raises.
+# Single images, and the error for unreadable videos.
 
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .tif .tiff".split())
 
@@ -357,10 +357,10 @@ def decode_image(data: bytes, flag: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray | 
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# A range of time of a longer video file, read as if it were a video of its own.
+# Excerpts of longer video files.
 
-SLACK = 1.0  # seconds that a range may reach beyond the end of its file: annotated times are rounded
-ROUNDING = 1e-6  # seconds: a frame shown at `start` belongs to the range however its time was rounded
+SLACK = 1.0  # seconds that an excerpt may reach beyond the end of its file, because annotated times are rounded
+ROUNDING = 1e-6  # seconds: a frame shown at `start` belongs to the excerpt however its time was rounded
 
 
 class Excerpt(VideoFile):

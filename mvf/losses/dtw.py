@@ -52,7 +52,7 @@ def accumulate(cost: Tensor, combine: Combine) -> Tensor:
     column = torch.arange(rows + columns - 1, device=cost.device)[:, None] - row  # of diagonal k at row i
     inside = (column >= 0) & (column < columns)
     skewed = cost[:, row, column.clamp(0, columns - 1)]  # (P, K, N): a diagonal a row
-    skewed = torch.where(inside, skewed, 0).unbind(1)
+    on_diagonal = torch.where(inside, skewed, 0).unbind(1)
     border = cost.new_full((pairs, 1), OUTSIDE)
     far = cost.new_full((pairs, rows), OUTSIDE)
     before, latest = far, far
@@ -61,7 +61,7 @@ def accumulate(cost: Tensor, combine: Combine) -> Tensor:
         start = border if k else torch.zeros_like(border)  # the path starts before (0, 0)
         diagonal = torch.cat([start, before[:, :-1]], dim=1)
         up = torch.cat([border, latest[:, :-1]], dim=1)
-        now = skewed[k] + combine(torch.stack([latest, diagonal, up], dim=-1))
+        now = on_diagonal[k] + combine(torch.stack([latest, diagonal, up], dim=-1))
         now = torch.where(inside[k], now, OUTSIDE)
         diagonals.append(now)
         before, latest = latest, now
@@ -132,7 +132,7 @@ def dtw_path(cost: Tensor, rows: Tensor | None = None, columns: Tensor | None = 
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Entropic optimal transport between uniform marginals, in log space and batched over pairs.
+# Entropic optimal transport
 
 
 def sinkhorn(log_kernel: Tensor, real: Tensor, rounds: int = 21) -> Tensor:
@@ -146,7 +146,7 @@ def sinkhorn(log_kernel: Tensor, real: Tensor, rounds: int = 21) -> Tensor:
     Args:
         log_kernel: (P, N, M) log K, finite in real cells.
         real: (P, N, M) True in n whole rows by m whole columns of each pair.
-        rounds: Scalings of columns and rows.
+        rounds: Scalings of columns and rows, in log space.
 
     Example:
         >>> sinkhorn(torch.tensor([[[2.0, 0.0], [0.0, 2.0]]]), torch.ones(1, 2, 2, dtype=torch.bool))

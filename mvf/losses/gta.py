@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -110,7 +112,7 @@ class GlobalTemporalAlignmentLoss(PairObjective):
     def total(self, **terms: Tensor) -> Tensor:
         """Sum of the terms, which become `parts`."""
         self.parts = {name: term.detach() for name, term in terms.items()}
-        return sum(terms.values())
+        return reduce(operator.add, terms.values())
 
 
 def contrastive_cost(x: Tensor, y: Tensor, gamma: float, valid: Tensor | None = None) -> Tensor:

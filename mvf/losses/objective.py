@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
@@ -48,8 +50,8 @@ class Objective(nn.Module):
         Args:
             embeddings: (B, V, T, E).
             clip: Of the same frames; padding changes nothing, but for the leaks that `reference` variants keep.
-            generator: Of whatever the objective draws; without one torch's own.
-            **given: What an objective may be given instead of drawing it.
+            generator: Source of whatever the objective draws; by default torch's own.
+            **given: What an objective accepts instead of drawing it, like `bridges`.
 
         Raises:
             ValueError: for shapes, labels or numbers of frames that the objective cannot use.
@@ -59,7 +61,7 @@ class Objective(nn.Module):
             z = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
             return self.compute(self.masked(z, clip.valid), clip, generator, **given)
 
-    def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None, **given: Any) -> Tensor:
+    def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None) -> Tensor:
         """The value of checked embeddings (B, V, T, E)."""
         raise NotImplementedError
 
@@ -71,7 +73,7 @@ class Objective(nn.Module):
         """Called after every step of training; for objectives that change with time."""
 
     def check(self, embeddings: Tensor, clip: Clip) -> None:
-        """Refuses what the objective cannot use, naming it."""
+        """Raises ValueError for input that the objective cannot use."""
         views = "V" if self.any_views else self.views
         several = "two views of every video" if self.views == 2 else "one view of every video"
         if embeddings.ndim != 4 or not (self.any_views or embeddings.shape[1] == self.views):
@@ -92,10 +94,22 @@ class Objective(nn.Module):
             ("action", self.labels in ("video", "frame")),
             ("phase", self.labels in ("phase", "frame")),
         ):
-            if needed and getattr(clip, name) is None:
-                raise ValueError(
-                    f"clip.{name} is None, and this objective needs {name} labels: add them, or use one without labels"
-                )
+            if needed:
+                labels_of(clip, name)
+
+
+def labels_of(clip: Clip, name: str) -> Tensor:
+    """The labels `action` (B,) or `phase` (B, V, T) of a clip.
+
+    Raises:
+        ValueError: when it has none.
+    """
+    labels = getattr(clip, name)
+    if labels is None:
+        raise ValueError(
+            f"clip.{name} is None, and this objective needs {name} labels: add them, or use one without labels"
+        )
+    return labels
 
 
 @dataclass(frozen=True)
@@ -132,7 +146,7 @@ class PairObjective(Objective):
     any_views = True
     pairs: ClassVar[str] = "once"
 
-    def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None, **given: Any) -> Tensor:
+    def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None) -> Tensor:
         """The value of the pairs of a batch."""
         first, second = video_pairs(clip, self.pairs)
         return self.compute_pairs(take(z, clip, first), take(z, clip, second))
@@ -156,7 +170,8 @@ def video_pairs(clip: Clip, pairs: str = "once") -> tuple[Tensor, Tensor]:
     """
     views = clip.valid.shape[1]
     video = torch.arange(len(clip.valid), device=clip.valid.device).repeat_interleave(views)
-    action = clip.action.repeat_interleave(views)
+    actions = labels_of(clip, "action")
+    action = actions.repeat_interleave(views)
     fits = (action[:, None] == action) & (video[:, None] != video)
     if pairs != "all":
         fits &= video[:, None] < video
@@ -166,14 +181,14 @@ def video_pairs(clip: Clip, pairs: str = "once") -> tuple[Tensor, Tensor]:
     first, second = fits.nonzero(as_tuple=True)
     if not len(first):
         raise ValueError(
-            f"pairs of videos of one action are needed, the batch has actions {clip.action.tolist()} and no pair: "
+            f"pairs of videos of one action are needed, the batch has actions {actions.tolist()} and no pair: "
             "use a batch_size of 2 or more, and actions with several videos"
         )
     return first, second
 
 
 def take(z: Tensor, clip: Clip, items: Tensor) -> Side:
-    """Clips `items` (P,) of the B * V ones, valid frames moved to the front."""
+    """Selects clips `items` (P,) of all B * V, with their valid frames moved to the front."""
     valid, views = clip.valid.flatten(0, 1)[items], clip.valid.shape[1]
     order = valid_first(valid)
     return Side(
@@ -206,7 +221,7 @@ def masked_mean(values: Tensor, valid: Tensor, dim: int = -1) -> Tensor:
 
 
 def require_positive(or_zero: bool = False, **values: float) -> None:
-    """Refuses arguments that are not numbers above 0, or from 0 up, by name."""
+    """Raises ValueError for an argument that is not a number above 0, or from 0 up."""
     wanted = "of at least 0" if or_zero else "above 0"
     for name, value in values.items():
         number = isinstance(value, int | float) and math.isfinite(value)
@@ -215,14 +230,14 @@ def require_positive(or_zero: bool = False, **values: float) -> None:
 
 
 def require_whole(**values: int) -> None:
-    """Refuses arguments that are not whole numbers from 1 up, by name."""
+    """Raises ValueError for an argument that is not a whole number from 1 up."""
     for name, value in values.items():
         if not (isinstance(value, int) and value >= 1):
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def require_share(or_one: bool = False, **values: float) -> None:
-    """Refuses arguments that are not numbers from 0 to 1, by name; 1 itself is refused unless `or_one`."""
+    """Raises ValueError for an argument that is not a number from 0 to 1; 1 itself is allowed only with `or_one`."""
     wanted = "between 0 and 1" if or_one else "at least 0 and below 1"
     for name, value in values.items():
         if not (isinstance(value, int | float) and 0 <= value <= 1) or (value == 1 and not or_one):
@@ -230,13 +245,13 @@ def require_share(or_one: bool = False, **values: float) -> None:
 
 
 def require_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Refuses a value that is not among `allowed`."""
+    """Raises ValueError for a value that is not in `allowed`."""
     if value not in allowed:
         raise ValueError(f'unknown {name} "{value}"; known: {", ".join(map(str, allowed))}')
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Sums of objectives on one model: `scl+0.1*lav`.
+# Sums of objectives
 
 SUPERVISION = ("none", "video", "phase", "frame")  # from least to most
 LAYOUTS = ("views", "segments", "frames")  # of frames that serve each other's objectives, the most special first
@@ -272,6 +287,7 @@ class CombinedObjective(nn.Module):
     def __init__(self, members: Mapping[str, Objective], weights: Mapping[str, float]) -> None:
         super().__init__()
         self.members, self.weights = nn.ModuleDict(members), dict(weights)
+        self._by_name = dict(members)
         self.reads = "+".join(dict.fromkeys(member.reads for member in members.values()))
         self.views = max(member.views for member in members.values())
         self.fewest = max(member.fewest for member in members.values())
@@ -284,15 +300,15 @@ class CombinedObjective(nn.Module):
     ) -> Tensor:
         """The weighted sum; `parts` holds every member's own value."""
         terms = {}
-        for name, member in self.members.items():
+        for name, member in self._by_name.items():
             z = embeddings if isinstance(embeddings, Tensor) else embeddings[member.reads]
             terms[name] = self._value(member, z, clip, generator)
         self.parts = {name: term.detach() for name, term in terms.items()}
-        return sum(self.weights[name] * term for name, term in terms.items())
+        return reduce(operator.add, (self.weights[name] * term for name, term in terms.items()))
 
     def advance(self) -> None:
         """Called after every step of training."""
-        for member in self.members.values():
+        for member in self._by_name.values():
             member.advance()
 
     def _value(self, member: Objective, z: Tensor, clip: Clip, generator: torch.Generator | None) -> Tensor:
@@ -358,7 +374,7 @@ def shared_sampler(samplers: Mapping[str, str]) -> str:
 
 
 def joint_labels(labels: list[str]) -> str:
-    """What training consumes in all; frame labels hold the others.
+    """All labels that training uses; frame labels include the others.
 
     Example:
         >>> joint_labels(["none", "phase", "video"]), joint_labels(["frame", "video"])

@@ -89,7 +89,7 @@ class ShuffleAndLearnLoss(Objective):
 
     def classify(self, frames: Tensor) -> Tensor:
         """Logits (N, 2), ordered and shuffled, of embeddings (N, 3, E), in the wider type of both."""
-        dtype = torch.promote_types(frames.dtype, self.classifier[0].weight.dtype)
+        dtype = torch.promote_types(frames.dtype, next(self.classifier.parameters()).dtype)
         parameters = {name: value.to(dtype) for name, value in self.classifier.named_parameters()}
         return torch.func.functional_call(self.classifier, parameters, (frames.flatten(1).to(dtype),))
 

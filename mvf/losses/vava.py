@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -39,6 +40,16 @@ class TemporalTransport:
     cost: Tensor
     total: Tensor
     vava: Tensor
+
+
+class PriorOptions(TypedDict, total=False):
+    """Arguments of `temporal_priors` that are no tensors."""
+
+    step: int
+    lambda1: float
+    neighbourhood: float
+    variance: float
+    variant: str
 
 
 def mixing(step: int) -> float:
@@ -91,7 +102,7 @@ def temporal_transport(
     valid_y: Tensor,
     lambda2: float = 0.1,
     virtual_cost: float = 0.5,
-    **priors: float | str,
+    **priors: Unpack[PriorOptions],
 ) -> TemporalTransport:
     """Optimal transport between the frames of two videos, under the priors.
 
@@ -117,9 +128,11 @@ def temporal_transport(
     scale = lambda2 / 4 * (valid_x.sum(1) * valid_y.sum(1)).to(cost)[:, None, None]
     log_kernel = (log_prior + (smoothness - cost) / scale).clamp(FLOOR, CEILING)
     plan = sinkhorn(log_kernel, real)
-    tables = [torch.where(real, table, 0) for table in (log_kernel.exp(), log_prior.exp(), smoothness, cost)]
-    total = (plan * tables[-1]).sum((1, 2))
-    return TemporalTransport(plan, *tables, total, total / real.sum((1, 2)))
+    kernel, prior, smoothness, cost = (
+        torch.where(real, table, 0) for table in (log_kernel.exp(), log_prior.exp(), smoothness, cost)
+    )
+    total = (plan * cost).sum((1, 2))
+    return TemporalTransport(plan, kernel, prior, smoothness, cost, total, total / real.sum((1, 2)))
 
 
 def position_contrast(z: Tensor, valid: Tensor) -> Tensor:
@@ -148,7 +161,8 @@ def partner_contrast(score: Tensor, distance: Tensor, real: Tensor) -> Tensor:
     def nearness(choose: Callable[..., Tensor], shut: float) -> Tensor:
         scored = score.detach().masked_fill(~real, shut)
         chosen = ((dim, distance.gather(dim, choose(scored, dim, keepdim=True)).squeeze(dim)) for dim in (1, 2))
-        return sum(masked_mean(found, real.any(dim)) for dim, found in chosen)
+        rows, columns = (masked_mean(found, real.any(dim)) for dim, found in chosen)
+        return rows + columns
 
     best, worst = nearness(torch.argmax, -math.inf), nearness(torch.argmin, math.inf)
     return softplus((best - worst) / PARTNERS_TEMPERATURE)
@@ -209,7 +223,7 @@ class VideoAlignmentByOptimalTransportLoss(PairObjective):
         super().__init__()
         options = {"lambda1": lambda1, "lambda2": lambda2, "virtual_cost": virtual_cost}
         self.transport_options = options | {"neighbourhood": neighbourhood, "variance": variance}
-        require_positive(**self.transport_options)
+        require_positive(or_zero=False, **self.transport_options)
         require_positive(or_zero=True, transport_weight=transport_weight)
         require_choice("variant", variant, VARIANTS)
         self.transport_weight, self.variant, self.step = transport_weight, variant, 0

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mvf.clip import SHORTEST_RUN as SHORTEST
-from mvf.clip import Clip
-from mvf.clip import phase_runs as runs_of_phases
+from mvf.clip import SHORTEST_RUN, Clip, phase_runs
 from mvf.losses.dtw import squared_distances
 from mvf.losses.objective import (
     VARIANTS,
     Objective,
+    labels_of,
     pick,
     require_choice,
     require_positive,
@@ -150,7 +149,7 @@ def log_density(z: Tensor, ends: Tensor, positions: Tensor, power: float = 1.0) 
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# VSP-P: the process contrast with bridges over phases.
+# VSP-P
 
 
 class PhaseProcessContrastiveLoss(ProcessContrastiveLoss):
@@ -209,7 +208,7 @@ class PhaseProcessContrastiveLoss(ProcessContrastiveLoss):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# VSP-F: the process contrast over phases, and a supervised contrast of the points.
+# VSP-F
 
 
 class FrameProcessContrastiveLoss(PhaseProcessContrastiveLoss):
@@ -274,11 +273,11 @@ class FrameProcessContrastiveLoss(PhaseProcessContrastiveLoss):
 
 def point_classes(bridges: Bridges, clip: Clip) -> Tensor:
     """Classes (N, 2) of the points of bridges: action and phase."""
-    phase = pick(clip.phase, clip.valid, bridges.video, bridges.positions)[:, 1]
+    phase = pick(labels_of(clip, "phase"), clip.valid, bridges.video, bridges.positions)[:, 1]
     if (phase < 0).any():
         video = int(bridges.video[(phase < 0).nonzero()[0, 0]])
         raise ValueError(f"a point of video {video} has no phase (-1): give bridges whose points are labelled")
-    return torch.stack([clip.action[bridges.video], phase], dim=-1)
+    return torch.stack([labels_of(clip, "action")[bridges.video], phase], dim=-1)
 
 
 def same_class(classes: Tensor) -> Tensor:
@@ -344,7 +343,7 @@ def released_diagonal(points: Tensor) -> Tensor:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Where the bridges of VSP lie: heads, points and tails among the valid frames of videos, drawn from a generator.
+# Drawing of bridges
 
 Positions = tuple[int, int, int]
 
@@ -386,8 +385,8 @@ def segment_bridges(
         >>> segment_bridges(7, segments=3, generator=torch.Generator().manual_seed(0))
         [(0, 1, 2), (2, 3, 4), (4, 5, 6)]
     """
-    if frames < SHORTEST:
-        raise ValueError(f"a bridge needs {SHORTEST} frames, got {frames}")
+    if frames < SHORTEST_RUN:
+        raise ValueError(f"a bridge needs {SHORTEST_RUN} frames, got {frames}")
     segments = min(segments, (frames - 1) // 2)
     part = frames // segments
     reach = math.floor(part * overlap / (2 - overlap) + 1e-9)  # the rounding of a whole quotient must not lose one
@@ -396,19 +395,9 @@ def segment_bridges(
         before, after = uniform(0, reach, generator), uniform(0, reach, generator)
         head = before if k == 0 else k * part - before
         tail = frames - 1 - after if k == segments - 1 else (k + 1) * part + after
-        head = min(head, frames - SHORTEST)  # wide overlaps may leave no frame between the ends
+        head = min(head, frames - SHORTEST_RUN)  # wide overlaps may leave no frame between the ends
         bridges.append(with_point(head, min(max(tail, head + 2), frames - 1), generator))
     return bridges
-
-
-def phase_runs(phases: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last positions of the runs of one phase, without those below 3 frames and the unlabelled (-1).
-
-    Example:
-        >>> phase_runs([0, 0, 0, 1, 1, -1, -1, -1, 1, 1, 1, 1])
-        [(0, 2), (8, 11)]
-    """
-    return [(first, stop - 1) for first, stop in runs_of_phases(phases)]
 
 
 def phase_bridges(
@@ -422,7 +411,7 @@ def phase_bridges(
     """
     runs = phase_runs(phases)
     first = uniform(0, max(len(runs) - segments, 0), generator)
-    return [with_point(head, tail, generator) for head, tail in runs[first : first + segments]]
+    return [with_point(head, stop - 1, generator) for head, stop in runs[first : first + segments]]
 
 
 def with_point(head: int, tail: int, generator: torch.Generator | None) -> Positions:
@@ -467,4 +456,5 @@ def given_bridges(bridges: Tensor, counts: Tensor) -> Bridges:
 
 def valid_phases(clip: Clip) -> list[list[int]]:
     """Phases of the valid frames of every video of a clip of one view."""
-    return [phase[valid].tolist() for phase, valid in zip(clip.phase[:, 0].cpu(), clip.valid[:, 0].cpu(), strict=True)]
+    phases, valid = labels_of(clip, "phase")[:, 0].cpu(), clip.valid[:, 0].cpu()
+    return [phase[real].tolist() for phase, real in zip(phases, valid, strict=True)]

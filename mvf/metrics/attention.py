@@ -1,6 +1,9 @@
-"""What attention maps say by themselves, without any mask: how they overlap, how steady and how wide they are.
+"""Scores of attention maps: how they overlap, how steady and how wide they are, and how much lies on the actor.
 
-Maps are (..., h, w), non-negative of any scale; every map is divided by its sum first.
+Maps are (..., h, w), non-negative of any scale; every map is divided by its sum first. Scores of localization take
+`attention` (T, h, w) and `region` (T, h, w) in [0, 1], the share of each patch that the actor covers. A patch is "on
+the actor" where region >= 0.5; frames without such a patch are left out, except by `attention_mass`, which needs no
+threshold.
 """
 
 from __future__ import annotations
@@ -128,7 +131,7 @@ def density_share(attention: np.ndarray, region: np.ndarray, reference: np.ndarr
     if any(part.shape != shares.shape for part in regions):
         found = ", ".join(str(np.shape(part)) for part in (attention, region, reference))
         raise ValueError(f"attention and both regions must be alike (T, h, w), got {found}")
-    both = np.logical_and(*(part.any(axis=1) for part in regions))
+    both = regions[0].any(axis=1) & regions[1].any(axis=1)
     if not both.any():
         raise ValueError("no frame shows both regions")
     first, second = ((shares * part)[both].sum(1) / part[both].sum(1) for part in regions)
@@ -145,10 +148,6 @@ def _entropies(shares: np.ndarray) -> np.ndarray:
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Localization: how much of an attention map lies on the actor?
-#
-# All functions take `attention` (T, h, w), non-negative of any scale, and `region` (T, h, w) in [0, 1], the share of
-# each patch that the actor covers. A patch is "on the actor" where region >= 0.5; frames without such a patch are left
-# out, except by `attention_mass`, which asks for no threshold.
 
 
 def attention_mass(attention: np.ndarray, region: np.ndarray) -> float:

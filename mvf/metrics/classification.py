@@ -87,8 +87,9 @@ def predict_phases(
     if len(classes) < 2:
         raise ValueError(f"a classifier needs 2 phases, the labelled training frames show only phase {classes[0]}")
     if probe == "sgd":
-        shown = [(video, np.searchsorted(classes, label)) for video, label in zip(videos, labels) if len(label)]
-        logits = fit_softmax_sgd(*zip(*shown), len(classes), seed)
+        shown = [video for video in videos if len(video)]
+        indices = [np.searchsorted(classes, label) for label in labels if len(label)]
+        logits = fit_softmax_sgd(shown, indices, len(classes), seed)
         return [classes[logits(video).argmax(1)] for video in targets]
     with one_thread():
         model = LogisticRegression(max_iter=100_000).fit(np.concatenate(videos), np.concatenate(labels))

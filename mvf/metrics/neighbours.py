@@ -48,7 +48,7 @@ class DistanceKeys:
         references = self.centred(self._references[columns])
         return np.column_stack([-2 * references, np.square(references).sum(1)]).T / self.grid
 
-    def distances(self, rows: slice, factors: np.ndarray) -> np.ndarray:
+    def distances(self, rows: slice | np.ndarray, factors: np.ndarray) -> np.ndarray:
         """Distances of the queries in `rows` on the grid, but for a constant a row, (rows, columns)."""
         queries = self.centred(self._queries[rows])
         queries = np.column_stack([queries, np.ones(len(queries))])
@@ -56,7 +56,7 @@ class DistanceKeys:
             distances = queries @ factors
         return np.rint(distances, out=distances)
 
-    def keys(self, rows: slice, columns: slice = slice(None)) -> np.ndarray:
+    def keys(self, rows: slice | np.ndarray, columns: slice = slice(None)) -> np.ndarray:
         """Distances and positions in one number, (rows, columns): all different, so that partial sorts are exact."""
         keys = self.distances(rows, self.factors(columns))
         keys *= self.base
@@ -136,7 +136,7 @@ def _fill_nearest(nearest: np.ndarray, search: DistanceKeys, first: int, bounds:
                     nearest[rows, index] = distances[:, own].argmin(1)
 
 
-def _groups(lengths: Sequence[int], size: int) -> Iterator[slice]:
+def _groups(lengths: Sequence[int] | np.ndarray, size: int) -> Iterator[slice]:
     """Runs of neighbouring videos that hold `size` frames or fewer together, or a single longer one.
 
     Example:
@@ -164,7 +164,7 @@ def split_videos(frames: np.ndarray, videos: Sequence[np.ndarray]) -> list[np.nd
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The nearest frames of other videos, exactly, among millions of frames: bounded memory, float32 where it is enough.
+# Nearest frames of other videos
 
 _QUERIES = 512  # with so many references, 8 MiB of distances a block
 _SMALL = 2**16  # references: products with fewer are not worth a second thread
@@ -272,7 +272,7 @@ def _hide(values: np.ndarray, columns: slice, own: tuple[np.ndarray, np.ndarray]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# One thread for linear algebra too small for more.
+# Single-threaded linear algebra
 
 
 def one_thread() -> AbstractContextManager:
@@ -295,7 +295,7 @@ def _controller() -> ThreadpoolController:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What all tasks share: lists of per-video arrays are checked, and unlabelled frames dropped.
+# Checks of lists of videos
 
 
 def check_embeddings(embeddings: Sequence[np.ndarray], name: str = "embeddings") -> list[np.ndarray]:

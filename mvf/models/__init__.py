@@ -6,13 +6,13 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from mvf.config import Config
-from mvf.models import stored as pretrained
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import Architecture, MVFormer, MVFormerOutput
 from mvf.models.official import load_official_checkpoint
+from mvf.models.stored import BACKBONE, describe_backbone, read_model, stored_settings
 from mvf.models.weights import resolve_name
 
-# settings that no tensor's shape tells
+# settings that no tensor's shape reveals
 READING = ("pooling", "readout", "positions", "entity_id", "entity_competition")
 FEATURES = ("backbone", "backbone weights", "layers")
 
@@ -39,19 +39,19 @@ def build_model(config: Config, backbone: Backbone | None = None, project: bool 
 
 
 def load_weights(model: MVFormer, source: str | Path) -> None:
-    """Starts the trained parts of `model` from a model folder, a run folder or an official checkpoint.
+    """Initialises the trained parts of `model` from a model folder, a run folder or an official checkpoint.
 
-    Blocks of the backbone that `model` trains and `source` did not start from the pretrained network.
+    Backbone blocks that `model` trains and `source` did not train keep their pretrained weights.
 
     Raises:
         FileNotFoundError: when `source` does not exist.
         ValueError: when its tensors do not fit the model, are of backbone blocks that the model keeps frozen, or were
             trained on other features or with another way of reading them.
     """
-    own = {name: t for name, t in model.trained_state().items() if name.startswith(pretrained.BACKBONE)}
+    own = {name: t for name, t in model.trained_state().items() if name.startswith(BACKBONE)}
     if Path(source).is_dir():
-        stored = pretrained.read(source)
-        architecture = asdict(pretrained.settings(Architecture, stored.architecture, source))
+        stored = read_model(source)
+        architecture = asdict(stored_settings(Architecture, stored.architecture, source))
         given, theirs = stored.trained, architecture | _features_of(stored.backbone)
     else:
         other = load_official_checkpoint(source)
@@ -60,21 +60,21 @@ def load_weights(model: MVFormer, source: str | Path) -> None:
                 f"{source} holds a backbone that was trained too, which is frozen here: set trainable_blocks"
             )
         state, theirs = other.state_dict(), asdict(other.architecture)
-        given = {name: t for name, t in state.items() if name in own or not name.startswith(pretrained.BACKBONE)}
+        given = {name: t for name, t in state.items() if name in own or not name.startswith(BACKBONE)}
     ours = asdict(model.architecture)
     if model.backbone is not None:
-        ours |= _features_of(pretrained.describe(model.backbone))
+        ours |= _features_of(describe_backbone(model.backbone))
     for name in (*READING, *FEATURES):
         if name in theirs and name in ours and theirs[name] != ours[name]:
             raise ValueError(f"{source} has {name} {theirs[name]!r}, this model {ours[name]!r}: they must be the same")
-    trained = [name for name in given if name.startswith(pretrained.BACKBONE) and name not in own]
+    trained = [name for name in given if name.startswith(BACKBONE) and name not in own]
     if trained and model.backbone is not None:
         raise ValueError(f"{source} trained {trained[0]}, which is frozen here: set trainable_blocks as it did")
     model.load_trained_state(own | {name: tensor for name, tensor in given.items() if name not in trained})
 
 
 def _features_of(backbone: dict | None) -> dict:
-    """What the trained parts were trained to read: network, its weights, its layers."""
+    """What fixes the features that the trained parts read: the network, its weights, its layers."""
     if not backbone:
         return {}
     published = backbone["source"] in ("hub", "index")  # the same weights in two files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-from mvf.models.weights import check_image_size, is_vit, load_backbone, patch_size
+from mvf.models.weights import TimmNetwork, check_image_size, is_vit, load_backbone, patch_size
 
 PIXELS_AT_ONCE = 16 * 112**2  # on a CPU: beyond, activations fall out of its caches (ViT-S/14: 22 ms a frame, not 15)
 
@@ -34,7 +34,7 @@ class Backbone(nn.Module):
         trainable_blocks: Number of blocks (ResNets: stages) that are trained, up to the deepest of `layers`.
 
     Attributes:
-        weights, timm_name, weights_source, weights_sha256: As asked for, and as found; see `LoadedBackbone`.
+        weights, timm_name, weights_source, weights_sha256: As requested, and as found; see `LoadedBackbone`.
         layers: The same, all positive.
         channels: C, summed over the layers.
         cls_channels: C0, width of the class token; None where the network has none.
@@ -56,6 +56,9 @@ class Backbone(nn.Module):
         >>> patches.shape, cls.shape, backbone.layers
         (torch.Size([2, 4, 384]), torch.Size([2, 192]), (4, 12))
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -97,11 +100,12 @@ class Backbone(nn.Module):
         return self
 
     def compile_network(self) -> None:
-        """Has torch compile what computes features; they then differ in rounding, and the first calls take long."""
-        self._selected, self.compiled = torch.compile(self._selected), True
+        """Compiles the computation of features; they then differ in rounding, and the first calls are slow."""
+        self._selected = torch.compile(self._selected)  # type: ignore[method-assign]  # only this instance compiles
+        self.compiled = True
 
     def before_training(self) -> Backbone:
-        """The pretrained network, all frozen: itself where nothing is trained, else loaded again."""
+        """The pretrained network, all frozen: this one when nothing of it is trained, else loaded again."""
         if not self.trained_parts:
             return self
         return Backbone(self.name, self.weights, self.image_size, self.layers).to(self.mean.device)
@@ -206,13 +210,13 @@ def _select(
     return patches, features[max(layers)][1]
 
 
-def _num_layers(model: nn.Module) -> int:
+def _num_layers(model: TimmNetwork) -> int:
     if is_vit(model):
         return len(model.blocks)
     return len(model.feature_info) - isinstance(model, timm.models.ResNet)
 
 
-def _check_one_grid(model: nn.Module, name: str, layers: Sequence[int]) -> None:
+def _check_one_grid(model: TimmNetwork, name: str, layers: Sequence[int]) -> None:
     """Refuses layers with different numbers of patches, such as two stages of a ResNet."""
     first = 0 if isinstance(model, timm.models.ResNet) else 1
     found = {layer: model.feature_info[layer - first]["reduction"] for layer in layers}
@@ -220,7 +224,7 @@ def _check_one_grid(model: nn.Module, name: str, layers: Sequence[int]) -> None:
         raise ValueError(f"layers {tuple(layers)} of {name} have patches of {found} pixels a side; choose one layer")
 
 
-def _trained_parts(model: nn.Module, name: str, deepest: int, count: int) -> tuple[str, ...]:
+def _trained_parts(model: TimmNetwork, name: str, deepest: int, count: int) -> tuple[str, ...]:
     """Names of the last `count` blocks or stages of those that run for layer `deepest`."""
     if not 0 <= count <= deepest:
         raise ValueError(f"trainable_blocks must be 0 to {deepest}, the last layer of {name} that is read; got {count}")
@@ -230,22 +234,22 @@ def _trained_parts(model: nn.Module, name: str, deepest: int, count: int) -> tup
     return tuple(f"model.blocks.{i - 1}" if is_vit(model) else f"model.layer{i}" for i in numbers)
 
 
-def _num_heads(model: nn.Module) -> int:
+def _num_heads(model: TimmNetwork) -> int:
     return next(module.num_heads for module in model.blocks[0].modules() if hasattr(module, "num_heads"))
 
 
-def _width(model: nn.Module, layer: int) -> int:
+def _width(model: TimmNetwork, layer: int) -> int:
     if is_vit(model):
         return model.embed_dim
     return model.feature_info[layer - 1 + isinstance(model, timm.models.ResNet)]["num_chs"]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What the class token of a vision transformer attends to, read while the network runs.
+# Class-token attention of a vision transformer, recorded while the network runs
 
 
 class ClassTokenAttention(TorchFunctionMode):
-    """Notes the class token's attention while a network runs.
+    """Records the class token's attention while a network runs.
 
     Every vision transformer of timm hands its final queries and keys, with biases, norms and rotary
     positions applied, to one function. Reading them there is exact for all of them, and costs one row.
@@ -253,13 +257,20 @@ class ClassTokenAttention(TorchFunctionMode):
 
     def __init__(self, layers: Sequence[int]) -> None:
         super().__init__()
-        self.rows: dict[int, Tensor] = dict.fromkeys(layers)
+        self.layers = frozenset(layers)
+        self.rows: dict[int, Tensor] = {}
         self.calls = 0
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         if function is scaled_dot_product_attention:
             self.calls += 1
-            if self.calls in self.rows:
+            if self.calls in self.layers:
                 query, key = args[0][:, :, :1].float(), args[1].float()  # (M, heads, 1, d), (M, heads, L, d)
                 scores = query @ key.transpose(-2, -1) / key.shape[-1] ** 0.5
                 bias = (kwargs or {}).get("attn_mask")  # BEiT's relative positions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -92,7 +93,7 @@ class FusionBlock(nn.Module):
 
 
 class MultiEntityTemporalFusion(nn.Module):
-    """Lets every entity of every frame look at every entity of every frame.
+    """Lets every entity of every frame attend to every entity of every frame.
 
     The position table is over frames: entities of one frame share it, and are told apart by their id (paper,
     section 3.4). A sequence of another length than in training is stretched onto the table, so the first and the
@@ -180,17 +181,17 @@ class MultiEntityTemporalFusion(nn.Module):
         frames: Tensor | None = None,
         asking: int = 1,
     ) -> Tensor:
-        """How much frames look at every entity of every frame in one block.
+        """How much frames attend to every entity of every frame in one block.
 
         Only the rows asked for are computed, `ROWS` frames at a time, so memory grows with T, not with T squared;
-        blocks below run as in `forward`. Merged tokens look as one, and what they are given is divided among them.
+        blocks below run as in `forward`. Merged tokens act as one query, and the weight they get is divided among them.
 
         Args:
             tokens: (B, T, N, width), as for `forward`.
             valid: (B, T) True where a frame is real.
             block: 1-based, negative from the end.
-            frames: (F,) frames that look; all by default.
-            asking: How many entities of a frame look, from the first; their weights are averaged.
+            frames: (F,) query frames; all by default.
+            asking: How many entities of a frame are queries, from the first; their weights are averaged.
 
         Returns:
             (B, F, T, N) weights, mean over heads; they sum to 1 over (T, N), and are 0 from and to padded frames.
@@ -203,12 +204,13 @@ class MultiEntityTemporalFusion(nn.Module):
         mixed = mixed if groups is None else groups.merge(mixed)
         for below in self.blocks[:chosen]:
             mixed = below(mixed, keys)
-        mixed = self.blocks[chosen].attention_norm(mixed)
+        asked = cast(FusionBlock, self.blocks[chosen])  # a ModuleList does not say what it holds
+        mixed = asked.attention_norm(mixed)
         frames = torch.arange(tokens.shape[1], device=tokens.device) if frames is None else frames
         each = mixed if groups is None else groups.restore(mixed)
         looking = each.unflatten(1, tokens.shape[1:3])[:, frames, :asking]  # (B, F, asking, width)
         rows = [
-            self.blocks[chosen].attention.weights(part.flatten(1, 2), mixed, keys).unflatten(1, part.shape[1:3]).mean(2)
+            asked.attention.weights(part.flatten(1, 2), mixed, keys).unflatten(1, part.shape[1:3]).mean(2)
             for part in looking.split(ROWS, dim=1)
         ]
         weights = torch.cat(rows, dim=1) if groups is None else groups.spread(torch.cat(rows, dim=1))
@@ -252,7 +254,7 @@ def key_mask(valid: Tensor) -> Tensor:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Tokens merged along time: groups of like tokens of neighbouring frames, their means, and the way back to frames.
+# Merging of similar tokens along time
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mvf.models import stored as pretrained
 from mvf.models.backbone import Backbone
 from mvf.models.fusion import MultiEntityTemporalFusion, token_mlp
 from mvf.models.lstp import LearnableSpatialTokenPooling
 from mvf.models.pooling import make_pooling
-from mvf.models.stored import check_shapes
+from mvf.models.stored import (
+    BACKBONE,
+    check_shapes,
+    check_state,
+    is_trained,
+    read_model,
+    rebuild_backbone,
+    save_model,
+    stored_settings,
+)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The numbers that fix the trained parts; the defaults are the paper's for Penn Action (DINO ViT-B/8)."""
+    """Hyperparameters of the trained parts; the defaults are the paper's for Penn Action (DINO ViT-B/8)."""
 
     channels: int = 2304  # C: channels of a patch, all layers together
     cls_channels: int | None = 768  # C0: channels of the class token; None without one
@@ -47,7 +55,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class MVFormerOutput:
-    """What one forward gives.
+    """The result of one forward pass.
 
     Attributes:
         raw_embeddings: (B, T, E) one embedding a frame.
@@ -77,7 +85,7 @@ class FrameEmbedder(Protocol):
 
     @property
     def architecture(self) -> Architecture:
-        """The numbers that fix the trained parts."""
+        """Hyperparameters of the trained parts."""
 
     @property
     def backbone(self) -> Backbone | None:
@@ -90,7 +98,7 @@ class FrameEmbedder(Protocol):
         """(length, width) position table as the model adds it to a clip of `length` frames."""
 
     def trained_state(self) -> dict[str, Tensor]:
-        """The state without what is frozen of the backbone."""
+        """The state dict without the frozen part of the backbone."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """As of `torch.nn.Module`."""
@@ -111,7 +119,7 @@ class MVFormer(nn.Module):
     Reference: Walmer et al., https://arxiv.org/abs/2311.10873, section 3 and Figure 2.
 
     Args:
-        architecture: Numbers of the trained parts.
+        architecture: Hyperparameters of the trained parts.
         backbone: Network `(M, 3, S, S) -> (patches (M, P, C), cls (M, C0) or None)`, frozen but for its
             `trained_parts`, if it has any; without one only `fuse` works, which starts from its features.
 
@@ -185,8 +193,8 @@ class MVFormer(nn.Module):
     ) -> MVFormerOutput:
         """Everything after the pooling: tokens (B, T, N, D) -> embeddings of all frames.
 
-        In training, batch norm takes its statistics over all tokens, padded frames included, as published. `place` is
-        of tokens that are a part of a video: its first frame, and the frames of the video that positions are of.
+        In training, batch norm takes its statistics over all tokens, padded frames included, as published. When
+        the tokens are a part of a longer video, `place` is the number of their first frame and the video's length.
         """
         tokens = self.fusion(*self._map_tokens(tokens, valid), place)
         raw = self.embedding(self._read_out(tokens))  # (B, T, E)
@@ -197,15 +205,15 @@ class MVFormer(nn.Module):
     def temporal_attention(
         self, tokens: Tensor, valid: Tensor | None = None, block: int = -1, frames: Tensor | None = None
     ) -> Tensor:
-        """How much the readout of each frame looks at every entity of every frame, in one block of the fusion.
+        """How much the readout of each frame attends to every entity of every frame, in one block of the fusion.
 
-        Of readout "mean" the entities of a frame look together: their weights are averaged.
+        With readout "mean" the weights of a frame's entities are averaged.
 
         Args:
             tokens: (B, T, N, D) of `pool`.
             valid: (B, T) True where a frame is real.
             block: 1-based, negative from the end.
-            frames: (F,) frames that look; all by default.
+            frames: (F,) query frames; all by default.
 
         Returns:
             (B, F, T, N), mean over heads; sums to 1 over (T, N), and is 0 from and to padded frames.
@@ -241,24 +249,24 @@ class MVFormer(nn.Module):
     # files --------------------------------------------------------------------------------------------------------
 
     def trained_state(self) -> dict[str, Tensor]:
-        """The state without what is frozen of the backbone."""
-        return {name: t for name, t in self.state_dict().items() if pretrained.is_trained(name, self.backbone)}
+        """The state dict without the frozen part of the backbone."""
+        return {name: t for name, t in self.state_dict().items() if is_trained(name, self.backbone)}
 
     def load_trained_state(self, state: dict[str, Tensor]) -> None:
-        """Loads what `trained_state` gave.
+        """Loads what `trained_state` returned.
 
         Raises:
             ValueError: naming the tensors that are missing, left over, or of another shape.
         """
-        pretrained.check_state(self.trained_state(), state)
+        check_state(self.trained_state(), state)
         self.load_state_dict(state, strict=False)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes `model.safetensors` and `model_config.json`.
 
-        A frozen backbone that can be had again is stored by name and sha256, trained parts in full.
+        A frozen backbone that can be fetched again is stored by name and sha256, trained parts in full.
         """
-        pretrained.save(folder, asdict(self.architecture), self.trained_state(), self.backbone)
+        save_model(folder, asdict(self.architecture), self.trained_state(), self.backbone)
 
     @classmethod
     def from_pretrained(
@@ -269,20 +277,20 @@ class MVFormer(nn.Module):
         Args:
             folder: Holds `model.safetensors` and `model_config.json`.
             backbone: False leaves the backbone out: only `fuse` works then, and no backbone weights are needed.
-            backbone_weights: Where the backbone's weights lie, if they have moved since.
+            backbone_weights: Where the backbone's weights are, if they have moved since.
 
         Raises:
             FileNotFoundError: when there is no such folder, or it holds no model.
-            ValueError: when the folder holds no readable model, or the backbone had again is another one.
+            ValueError: when the folder holds no readable model, or the backbone found now is a different one.
         """
-        stored = pretrained.read(folder)
-        architecture = pretrained.settings(Architecture, stored.architecture, folder)
-        check_shapes(lambda: cls(architecture), stored.trained_parts, pretrained.check_state, folder)
+        stored = read_model(folder)
+        architecture = stored_settings(Architecture, stored.architecture, folder)
+        check_shapes(lambda: cls(architecture), stored.trained_parts, check_state, folder)
         network = None
         if backbone and stored.backbone:
-            network = pretrained.rebuild_backbone(stored, folder, backbone_weights)
+            network = rebuild_backbone(stored, folder, backbone_weights)
         model = cls(architecture, network)
-        kept = (name for name in stored.trained if network is not None or not name.startswith(pretrained.BACKBONE))
+        kept = (name for name in stored.trained if network is not None or not name.startswith(BACKBONE))
         model.load_trained_state({name: stored.trained[name] for name in kept})
         return model.eval()
 
@@ -301,7 +309,7 @@ def _unit(x: Tensor) -> Tensor:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# One model an action: the starred rows of the paper's Table 4, behind the surface of one model.
+# One model per action: the starred rows of the paper's Table 4
 
 
 class ModelPerAction(nn.Module):
@@ -369,11 +377,11 @@ def _same_frozen(one: Backbone | None, other: Backbone | None) -> bool:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Pooling of patches of which a bank kept only some directions.
+# Pooling of reduced patches from a bank
 
 
 def pool_reduced(model: MVFormer, reduced: Tensor, basis: Tensor, cls: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """What `model.pool` gives of `reduced @ basis`, to rounding; for LSTP without ever making it.
+    """Computes `model.pool` of `reduced @ basis`, up to rounding; for LSTP without ever forming the product.
 
     LSTP is linear in patches, so the basis moves into its two maps: of `reduced` they are (W_key basis') and
     (W_value basis'), made once a call. Other poolings get the reconstruction.

@@ -7,17 +7,16 @@ import io
 import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mvf.models import stored
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import Architecture, MVFormer
-from mvf.models.stored import LARGEST, check_shapes, checked
+from mvf.models.stored import LARGEST, check_shapes, check_state, checked, with_checkpoint_weights
 from mvf.models.weight_files import in_short
 
 # official name -> ours; \1 is what stands between
@@ -48,13 +47,13 @@ def load_official_checkpoint(path: str | Path, backbone_weights: str | Path | No
 
     Args:
         path: The `.pth` file.
-        backbone_weights: Where the frozen backbone comes from when the checkpoint does not hold it, as in
+        backbone_weights: Where the frozen backbone comes from when it is not in the checkpoint, as in
             `mvf.models.backbone.Backbone` (empty: the model hub). None: the model gets no backbone, and only
             `fuse` works.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is not such a checkpoint, would run code, or is of a model that this one cannot be.
+        ValueError: when it is not such a checkpoint, would run code, or is of a model that is not supported here.
     """
     checkpoint = read_checkpoint(path)
     try:
@@ -72,14 +71,14 @@ def _build(
     frozen = {name: tensor for name, tensor in state.items() if re.match(r"backbone\.|res_finetune\.", name)}
     trained = {name: tensor for name, tensor in state.items() if name not in frozen}
     architecture, renamed = read_architecture(cfg, trained), rename(trained)
-    check_shapes(lambda: MVFormer(architecture), renamed, stored.check_state, "model_state")
+    check_shapes(lambda: MVFormer(architecture), renamed, check_state, "model_state")
     model = MVFormer(architecture)
     model.load_trained_state(renamed)
-    if frozen or backbone_weights is not None:
-        shape = {"image_size": image_size(cfg), "layers": chosen_layers(cfg)}
-        network = Backbone(network_name(cfg), "random" if frozen else backbone_weights, **shape)
+    weights = "random" if frozen else backbone_weights
+    if weights is not None:
+        network = Backbone(network_name(cfg), weights, image_size(cfg), chosen_layers(cfg))
         if frozen:
-            network = stored.with_checkpoint_weights(network, rename_backbone(frozen), _sha256(path))
+            network = with_checkpoint_weights(network, rename_backbone(frozen), _sha256(path))
         model.backbone = network
     return model
 
@@ -98,7 +97,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     torch's restricted unpickler calls only what is on its list. To that list come EasyDict, read as a plain
     dict, and a safe stand-in for the reader of plainly pickled tensors, whose original runs a full, unsafe load.
     """
-    safe = [(OrderedDict, "easydict.EasyDict"), (_load_from_bytes, "torch.storage._load_from_bytes")]
+    safe: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+        (OrderedDict, "easydict.EasyDict"),
+        (_load_from_bytes, "torch.storage._load_from_bytes"),
+    ]
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}: give the path of a .pth file")
     try:
@@ -138,9 +140,10 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The trained tensors under our names; unknown ones keep theirs, for the message that refuses them."""
     renamed = {_new_name(name): t for name, t in state.items() if name not in (QUERY, QUERY_BIAS, KEY_BIAS)}
     if QUERY in state:
-        found = [tuple(state[name].shape) if name in state else None for name in (QUERY, QUERY_BIAS)]
-        if len(found[0]) != 3 or found != [(1, *found[0][1:]), found[0][2:]]:
-            raise ValueError(f"{QUERY} and {QUERY_BIAS} must be (1, N, D) and (D,), got {found}")
+        query = tuple(state[QUERY].shape)
+        bias = tuple(state[QUERY_BIAS].shape) if QUERY_BIAS in state else None
+        if len(query) != 3 or query[0] != 1 or bias != query[2:]:
+            raise ValueError(f"{QUERY} and {QUERY_BIAS} must be (1, N, D) and (D,), got {[query, bias]}")
         renamed["pooling.query"] = state[QUERY][0] + state[QUERY_BIAS]
     return renamed
 
@@ -168,7 +171,7 @@ def _new_name(name: str) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The settings of an official checkpoint, in our words; what this model cannot be is refused by name.
+# Settings of an official checkpoint
 
 REFUSED = ("VAL_PASS", "SMART_DYNAMIC_TOKENS", "SMART_DISJOINT", "SMART_LN_KEYS", "CLS_RES", "FUSION_CLS")
 FINAL = {"one": "cls", "avg": "mean"}

@@ -71,14 +71,19 @@ class FramePooling(nn.Module):
         """Pools one frame at a time."""
         if self.kind == "cls":
             return _wide(_needed(cls, "cls")).unsqueeze(-2), None
+        if patches is None:
+            raise ValueError(f'pooling "{self.kind}" reads patches: pass patches (..., P, C)')
         if self.kind == "max":
             return _wide(patches.amax(-2, keepdim=True)), None
         return patches.mean(-2, keepdim=True, dtype=_wide(patches[:0]).dtype), None
 
 
+Pooling = LearnableSpatialTokenPooling | FixedWidthPooling | FramePooling
+
+
 def make_pooling(
     name: str, channels: int, cls_channels: int | None, width: int, entities: int, competition: bool = False
-) -> nn.Module:
+) -> Pooling:
     """The pooling called `name`: a module `(patches, cls) -> (tokens (..., N, D), attention (..., N, P) or None)`.
 
     Args:
@@ -95,16 +100,16 @@ def make_pooling(
     """
     if competition and name in POOLINGS and name != "lstp":
         raise ValueError(f'pooling "{name}" has no attention that entities could compete for: use lstp')
-    if name in ("fixed_width", "cls") and cls_channels is None:
-        raise ValueError(
-            f'pooling "{name}" reads the class token, which this backbone does not have: use lstp, max or mean'
-        )
     if name == "lstp":
         return LearnableSpatialTokenPooling(channels, width, entities, competition)
-    if name == "fixed_width":
-        return FixedWidthPooling(cls_channels, width, entities)
-    if name in POOLINGS:
-        return FramePooling(name, cls_channels if name == "cls" else channels)
+    if name in ("max", "mean"):
+        return FramePooling(name, channels)
+    if name in ("fixed_width", "cls"):
+        if cls_channels is None:
+            raise ValueError(
+                f'pooling "{name}" reads the class token, which this backbone does not have: use lstp, max or mean'
+            )
+        return FramePooling(name, cls_channels) if name == "cls" else FixedWidthPooling(cls_channels, width, entities)
     raise ValueError(f'unknown pooling "{name}"; known: {", ".join(POOLINGS)}')
 
 
@@ -120,7 +125,7 @@ def _needed(cls: Tensor | None, pooling: str) -> Tensor:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# How much the maps of a frame's entities lie on the same patches: what the overlap penalty adds to an objective.
+# The overlap penalty: how much the maps of a frame's entities lie on the same patches
 
 
 def entity_overlap(attention: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A model's two files, `model.safetensors` and `model_config.json`: written whole or not at all, read with care."""
+"""Reads and writes the two files of a model, `model.safetensors` and `model_config.json`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mvf.models.weight_files import in_short
 logger = logging.getLogger(__name__)
 
 TENSORS, SETTINGS = "model.safetensors", "model_config.json"
-# One key of the file's metadata, since the library writes several in random order: sha256 of the tensors, of the text
-# of the settings; files of before hold none, or the tensors' alone.
+# Two checksums share one metadata key, because safetensors writes several keys in random order: the sha256 of the
+# tensors, then that of the settings' text. Older files have none, or only the first.
 CHECKSUMS = "tensors_sha256"
 BACKBONE = "backbone."  # prefix of its tensors
 CHECKPOINT = "checkpoint"  # weights source of a backbone that came inside a checkpoint: its tensors are stored too
@@ -38,7 +38,7 @@ class StoredModel:
         backbone: Name, weights, source, sha256, image size, layers and number of trained blocks of the backbone;
             None without one.
         trained: Tensors of the trained parts, the backbone's trained blocks among them, by name.
-        frozen: Tensors of the backbone, where they cannot be had by name.
+        frozen: Tensors of the frozen backbone when its weights cannot be fetched by name.
     """
 
     architecture: dict[str, Any]
@@ -52,19 +52,22 @@ class StoredModel:
         return {name: tensor for name, tensor in self.trained.items() if not name.startswith(BACKBONE)}
 
 
-def save(
+def save_model(
     folder: str | Path, architecture: Mapping[str, Any], trained: Mapping[str, Tensor], backbone: Backbone | None
 ) -> None:
     """Writes both files of a model."""
     tensors = dict(trained)
     if backbone is not None and backbone.weights_source == CHECKPOINT:
         tensors |= {BACKBONE + name: tensor for name, tensor in backbone.state_dict().items()}
-    described = {"architecture": dict(architecture), "backbone": None if backbone is None else describe(backbone)}
+    described = {
+        "architecture": dict(architecture),
+        "backbone": None if backbone is None else describe_backbone(backbone),
+    }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = (json.dumps(described, indent=1) + "\n").encode()
     with atomic(Path(folder) / TENSORS) as path:
         path.write_bytes(safetensors.torch.save(tensors, {CHECKSUMS: f"{checksum(tensors)} {_sha256(text)}"}))
-    with atomic(Path(folder) / SETTINGS) as path:  # a run's do not change: killed before this it still has a pair
+    with atomic(Path(folder) / SETTINGS) as path:  # a run's settings never change: killed here, it has a pair
         path.write_bytes(text)
 
 
@@ -73,7 +76,7 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -81,8 +84,8 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def describe(backbone: Backbone) -> dict[str, Any]:
-    """All that is needed to get a backbone as before training again, and to see that it is the same."""
+def describe_backbone(backbone: Backbone) -> dict[str, Any]:
+    """What is needed to rebuild a backbone as it was before training, and to verify it."""
     return {
         "name": backbone.name,
         "weights": str(Path(backbone.weights).resolve()) if backbone.weights_source == "file" else backbone.weights,
@@ -95,12 +98,12 @@ def describe(backbone: Backbone) -> dict[str, Any]:
 
 
 def is_trained(name: str, backbone: nn.Module | None) -> bool:
-    """Whether the tensor `name` of a model is trained: all are, but those of the backbone's frozen blocks."""
+    """Whether tensor `name` of a model is trained: every one is, except those of the backbone's frozen blocks."""
     parts = tuple(f"{BACKBONE}{part}." for part in getattr(backbone, "trained_parts", ()))
     return not name.startswith(BACKBONE) or name.startswith(parts)
 
 
-def read(folder: str | Path) -> StoredModel:
+def read_model(folder: str | Path) -> StoredModel:
     """Reads both files of a model.
 
     Raises:
@@ -123,7 +126,7 @@ def read(folder: str | Path) -> StoredModel:
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """The tensors, and the sha256 of the settings that were saved with them; None in files of before."""
+    """Reads the tensors and the sha256 of the settings saved with them (None in older files)."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
@@ -138,7 +141,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 
 def damaged(path: Path, reason: object) -> str:
-    """What to say of a model file that cannot be used."""
+    """The error message for a damaged model file."""
     return (
         f"{path.parent} holds no readable model, {path} is damaged ({reason}): in a run folder the same training "
         "command writes it anew from state.pt; elsewhere copy or save it again"
@@ -146,7 +149,7 @@ def damaged(path: Path, reason: object) -> str:
 
 
 def _read_settings(path: Path, noted: str | None) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """What stands for architecture and backbone, where the text has the sha256 `noted`."""
+    """Reads architecture and backbone after checking the text against the sha256 `noted`."""
     text = path.read_bytes()
     found = _sha256(text)
     if noted not in (None, found):
@@ -163,25 +166,26 @@ def _read_settings(path: Path, noted: str | None) -> tuple[dict[str, Any], dict[
     return architecture, None if backbone is None else asdict(checked(StoredBackbone, backbone, path))
 
 
-def settings(kind: type[Settings], values: Mapping[str, Any], folder: str | Path) -> Settings:
-    """A settings dataclass from stored values; unknown names and values that no model has are refused."""
+def stored_settings(kind: type[Settings], values: Mapping[str, Any], folder: str | Path) -> Settings:
+    """Builds a settings dataclass from stored values; see `checked`."""
     return checked(kind, values, Path(folder) / SETTINGS)
 
 
 def rebuild_backbone(stored: StoredModel, folder: str | Path, weights: str | Path | None = None) -> Backbone:
-    """The network that a stored model was trained on, as it was before training.
+    """Rebuilds the backbone that a stored model was trained on, as it was before training.
 
     Args:
-        stored: Of `read`.
-        folder: For messages.
-        weights: Where its weights lie now, if elsewhere: a path, or as in `mvf.models.backbone.Backbone`.
+        stored: Result of `read_model`.
+        folder: Folder that messages name.
+        weights: Where the weights are now, if they have moved; as in `mvf.models.backbone.Backbone`.
 
     Raises:
-        ValueError: when the weights are not those that the model was trained on, or settings make no backbone.
+        ValueError: when the weights are not those that the model was trained on, or the settings describe no backbone.
     """
     wanted = stored.backbone
-    shape = {"image_size": wanted["image_size"], "layers": tuple(wanted["layers"])}
-    shape |= {"trainable_blocks": wanted["trainable_blocks"]}
+    if wanted is None:
+        raise ValueError(f"{folder} holds a model without a backbone: there is none to build")
+    shape = {name: wanted[name] for name in ("image_size", "layers", "trainable_blocks")}
     within = wanted["source"] == CHECKPOINT
     given = "random" if within else wanted["weights"] if weights is None else weights
     try:
@@ -204,7 +208,7 @@ def rebuild_backbone(stored: StoredModel, folder: str | Path, weights: str | Pat
 
 
 def with_checkpoint_weights(backbone: Backbone, tensors: Mapping[str, Tensor], sha256: str) -> Backbone:
-    """Loads tensors that came inside a checkpoint into a backbone, and notes where they came from."""
+    """Loads tensors that came inside a checkpoint into a backbone, and records where they came from."""
     own = backbone.state_dict()
     check_state(own, {name: tensor for name, tensor in tensors.items() if name in own})
     backbone.load_state_dict(tensors, strict=False)
@@ -227,18 +231,18 @@ def check_state(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Settings that came with stored tensors, checked before anything is built from them.
+# Checks of stored settings
 
-LARGEST = {"fusion_blocks": 1000, "image_size": 8192}  # what else would take minutes or all memory
-LARGEST_ELSE = 2**20
-MAY_BE_0 = ("projection_width", "trainable_blocks", "dropout", "token_merge")
+LARGEST = {"fusion_blocks": 1000, "image_size": 8192}  # beyond these a model takes minutes or all memory
+LARGEST_OTHER = 2**20
+ZERO_ALLOWED = ("projection_width", "trainable_blocks", "dropout", "token_merge")
 
 Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
 class StoredBackbone:
-    """What a model folder says of its backbone."""
+    """The backbone entry of `model_config.json`."""
 
     name: str
     weights: str
@@ -250,15 +254,15 @@ class StoredBackbone:
 
 
 def checked(kind: type[Settings], values: Any, where: str | Path) -> Settings:
-    """A settings dataclass from stored values.
+    """Builds a settings dataclass from stored values, checking their types and ranges.
 
     Args:
         kind: The dataclass.
-        values: By name of the field.
-        where: The file, for messages.
+        values: Values by name of the field.
+        where: File that messages name.
 
     Raises:
-        ValueError: for an unknown or missing name, a value of another kind, or a number that no model has.
+        ValueError: for an unknown or missing name, a value of the wrong type, or a number out of range.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{where}: wanted settings by name, got {type(values).__name__}")
@@ -279,16 +283,16 @@ def checked(kind: type[Settings], values: Any, where: str | Path) -> Settings:
 def check_shapes(
     build: Callable[[], nn.Module], given: Mapping[str, Tensor], check: Callable, where: str | Path
 ) -> None:
-    """Compares tensors with those of the model that `build` makes, before memory is taken for it.
+    """Compares tensors with those of the model that `build` makes, without allocating the model.
 
     Args:
-        build: Makes the model, here without its numbers.
+        build: Makes the model; it is called on the meta device.
         given: The stored tensors.
         check: Compares `(own, given)`, both by name.
-        where: The file, for messages.
+        where: File that messages name.
 
     Raises:
-        ValueError: when they differ, or no such model can be.
+        ValueError: when they differ, or when no such model can be built.
     """
     try:
         with torch.device("meta"):
@@ -301,6 +305,6 @@ def _check(name: str, value: Any, kind: Any, where: str | Path) -> None:
     wanted = int | float if kind is float else kind
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{where}: {name} must be {getattr(kind, '__name__', kind)}, got {value!r}")
-    low, high = 0 if name in MAY_BE_0 else 1, LARGEST.get(name, LARGEST_ELSE)
+    low, high = 0 if name in ZERO_ALLOWED else 1, LARGEST.get(name, LARGEST_OTHER)
     if isinstance(value, int | float) and not isinstance(value, bool) and not low <= value <= high:
         raise ValueError(f"{where}: {name} must be from {low} to {high}, got {value!r}")

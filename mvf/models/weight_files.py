@@ -1,4 +1,4 @@
-"""Files of network weights: read without running code, freed from the wrappers of training codes."""
+"""Reads files of network weights without running code, and strips the wrappers of training codes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ PREFIXES = ("module.", "backbone.")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The network's tensors in a weights file, freed from the wrappers and prefixes of training codes.
+    """Reads the network's tensors from a weights file, without the wrappers and prefixes of training codes.
 
     Raises:
-        ValueError: for a file that is not one of weights, or that would run code.
+        ValueError: for a file that holds no weights, or that would run code.
     """
     try:
         if path.suffix == ".safetensors":
@@ -48,7 +48,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_plain(path: Path) -> Any:
-    """What `torch.save` stored: tensors, numbers, text and containers of them.
+    """Loads what `torch.save` stored: tensors, numbers, text and containers of them.
 
     Raises:
         ValueError: naming the file, when it is damaged or would run code.
@@ -62,7 +62,7 @@ def load_plain(path: Path) -> Any:
 
 
 def _unwrap(content: Any) -> dict[str, Tensor]:
-    """The tensors by name, from under the keys of `WRAPPERS`; empty where there are none."""
+    """Returns the tensors by name from below the keys `WRAPPERS`; empty when there are none."""
     if not isinstance(content, Mapping):
         return {}
     for key in WRAPPERS:
@@ -72,7 +72,7 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
 
 
 def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without `PREFIXES`; where some names have one, those without belong to another part and go."""
+    """Strips `PREFIXES` from names; tensors without a prefix that others have belong to another module and go."""
     for prefix in PREFIXES:
         if any(name.startswith(prefix) for name in state):
             return _strip({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
@@ -80,17 +80,18 @@ def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def in_order(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names of `own` where a file has other names in the same order, as BYOL's ResNet-50 has.
+    """Renames tensors by their order when a file uses other names, as that of BYOL's ResNet-50 does.
 
-    Unchanged where all names are there or the shapes do not agree in order. A classifier's two tensors at the end
-    are left out. Only networks with batch norms are read so, since a wrong order shows in their statistics.
+    The state is returned unchanged when it has all names, or when the shapes do not agree in order. A classifier's two
+    tensors at the end are dropped. Only networks with batch norm are read this way, because their statistics reveal a
+    wrong order.
 
     Args:
         state: Tensors of a file.
         own: Those of the network.
 
     Raises:
-        ValueError: where shapes agree, but names or a negative variance tell that the order is another.
+        ValueError: when the shapes agree, but names or a negative variance show that the order is wrong.
     """
     names, shapes = list(state)[: len(own)], [tensor.shape for tensor in own.values()]
     normed = any(_end(name) == "running_var" for name in own)
@@ -118,18 +119,18 @@ def in_short(error: Exception, length: int = 300) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Weights from the model hub, without waiting for a hub that does not answer.
+# Weights from the model hub
 
 HUB_SECONDS = 5.0  # the hub's own client retries an unreachable host for about 25 s, and longer behind some firewalls
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class WeightsUnavailableError(OSError, RuntimeError):
-    """Weights could not be fetched from where they were looked for."""
+    """Weights could not be fetched."""
 
 
 def hub_weights(timm_name: str) -> Path:
-    """The weights file in the hub's cache, downloaded where the hub answers within `HUB_SECONDS`."""
+    """The weights file in the hub's cache, downloaded if the hub answers within `HUB_SECONDS`."""
     repository = getattr(get_pretrained_cfg(timm_name), "hf_hub_id", None)
     if not repository:
         raise WeightsUnavailableError(f"timm knows no hub repository of {timm_name}")
@@ -153,7 +154,7 @@ def _download(repository: str, file: str) -> Path:
 
 
 def _hub_has(repository: str, file: str) -> bool:
-    """Whether the hub has a file; bounded in time, name look-up included, which no client's timeout covers."""
+    """Whether the hub has a file. The wait is bounded, DNS look-up included, which no client's timeout covers."""
     answer: list[Any] = []
 
     def ask() -> None:

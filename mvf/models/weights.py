@@ -1,4 +1,4 @@
-"""Where the weights of a frozen backbone come from: the model hub, a local file, or the package index."""
+"""Loads backbones with weights from the model hub, a local file, or the package index."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import timm
 import torch
-from timm.models import get_pretrained_cfg, is_model_in_modules, is_model_pretrained
+from timm.models import PretrainedCfg, get_pretrained_cfg, is_model_in_modules, is_model_pretrained
 from torch import Tensor, nn
 
 from mvf.models import weight_files, wheel_weights
@@ -29,6 +29,7 @@ ALIASES = {
     "resnet50": "resnet50.a1_in1k",
 }
 RANDOM = "random"
+TimmNetwork: TypeAlias = Any  # an nn.Module; timm has no class for its blocks, feature_info, forward_intermediates
 RANDOM_SEED = 0
 
 logger = logging.getLogger(__name__)
@@ -42,10 +43,10 @@ class LoadedBackbone:
         model: timm module in eval mode, without gradients.
         timm_name: Architecture and tag, like `vit_base_patch8_224.dino`.
         source: `hub`, `file`, `index` or `random`.
-        sha256: Of the weights file; of names and values of the tensors where the weights are random.
+        sha256: Of the weights file, or of tensor names and values when the weights are random.
     """
 
-    model: nn.Module
+    model: TimmNetwork
     timm_name: str
     source: str
     sha256: str
@@ -54,7 +55,7 @@ class LoadedBackbone:
 def load_backbone(name: str, weights: str | Path = "", image_size: int = 224) -> LoadedBackbone:
     """Builds a timm network and loads its weights, with positions for images of `image_size`.
 
-    The caller's random numbers are left alone.
+    The caller's random state is left unchanged.
 
     Vision transformers keep the positions of their weights and resample them in `forward`, so that one
     network reads images of any size that its patches divide.
@@ -78,7 +79,7 @@ def load_backbone(name: str, weights: str | Path = "", image_size: int = 224) ->
     timm_name = resolve_name(name)
     with torch.device("meta"):
         check_image_size(_create(timm_name, image_size), timm_name, image_size)
-    # timm draws initial weights also where a file's replace them
+    # timm draws initial weights even when those of a file replace them
     with torch.random.fork_rng(devices=[]):
         # not torch.manual_seed, which would also reseed accelerators, outside of this fork
         torch.default_generator.manual_seed(RANDOM_SEED)
@@ -105,15 +106,15 @@ def resolve_name(name: str) -> str:
     timm_name = ALIASES.get(name, name)
     architecture, _, tag = timm_name.partition(".")
     if timm.is_model(architecture) and (not tag or is_model_pretrained(timm_name)):
-        tag = get_pretrained_cfg(timm_name).tag
-        return f"{architecture}.{tag}" if tag else architecture
+        published = _published(timm_name).tag
+        return f"{architecture}.{published}" if published else architecture
     known = [*ALIASES, *timm.list_models(), *timm.list_models(pretrained=True)]
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(ALIASES)}, and all names of timm"
     raise ValueError(f'unknown backbone "{name}"; {hint}')
 
 
-def patch_size(model: nn.Module) -> int:
+def patch_size(model: TimmNetwork) -> int:
     """Side of one cell of the deepest feature map, in pixels: the patch, or a convolutional network's total stride."""
     if is_vit(model):
         return model.patch_embed.patch_size[0]
@@ -165,23 +166,28 @@ def index_weights(timm_name: str) -> Path:
     return wheel_weights.package_index_weights()
 
 
-def _create(timm_name: str, image_size: int, **options: Any) -> nn.Module:
+def _published(timm_name: str) -> PretrainedCfg:
+    """What timm knows of a network's published weights; empty where there are none."""
+    return get_pretrained_cfg(timm_name) or PretrainedCfg()
+
+
+def _create(timm_name: str, image_size: int, **options: Any) -> TimmNetwork:
     """A timm network without classifier."""
     if is_model_in_modules(timm_name, ("vision_transformer", "eva")):
         options["dynamic_img_size"] = True
-    elif get_pretrained_cfg(timm_name).fixed_input_size:
+    elif _published(timm_name).fixed_input_size:
         options["img_size"] = image_size
     return timm.create_model(timm_name, num_classes=0, **options)
 
 
-def _load(timm_name: str, image_size: int, path: Path) -> nn.Module:
+def _load(timm_name: str, image_size: int, path: Path) -> TimmNetwork:
     """Loads through timm, which renames tensors of original releases and resizes positions.
 
     The file's classifier is dropped here, and the overlay says that it has none: only then does timm
     refuse missing and unexpected tensors.
     """
     state = read_state(path)
-    classifier = get_pretrained_cfg(timm_name).classifier or ()
+    classifier = _published(timm_name).classifier or ()
     for layer in (classifier,) if isinstance(classifier, str) else classifier:
         for end in ("weight", "bias"):
             state.pop(f"{layer}.{end}", None)
@@ -196,7 +202,7 @@ def _load(timm_name: str, image_size: int, path: Path) -> nn.Module:
     return model
 
 
-def _freeze(model: nn.Module) -> nn.Module:
+def _freeze(model: nn.Module) -> TimmNetwork:
     return model.eval().requires_grad_(False)
 
 

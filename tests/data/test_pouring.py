@@ -23,7 +23,7 @@ from .penn_disk import (
     write_pouring_tfrecords,
     write_tfrecord,
 )
-from .test_pickles import Payload
+from .test_formats import Payload
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from mvf.losses.dtw import (
     dtw_path,
     hardest,
     read_corner,
+    sinkhorn,
     soft_dtw,
     soft_dtw_alignment,
     softest,
@@ -201,3 +202,67 @@ def test_far_apart_and_repeated_frames_stay_finite():
             z = frames.clone().requires_grad_()
             value = read_corner(accumulate(squared_distances(z, frames), combine))
             assert value.isfinite().all() and torch.autograd.grad(value.sum(), z)[0].isfinite().all()
+
+
+# Sinkhorn in log space
+
+
+def log_kernels(rows=(3, 5), columns=(4, 2), size=(5, 4)):
+    """Log kernels of two pairs, and their real cells."""
+    log_kernel = 3 * torch.randn(2, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    real = torch.zeros(2, *size, dtype=torch.bool)
+    for pair, (n, m) in enumerate(zip(rows, columns)):
+        real[pair, :n, :m] = True
+    return log_kernel, real
+
+
+def naive_sinkhorn(kernel, rounds=21):
+    """The scalings of one pair, outside log space."""
+    n, m = kernel.shape
+    u = torch.full((n,), 1 / n, dtype=kernel.dtype)
+    for _ in range(rounds):
+        v = (1 / m) / (kernel.T @ u)
+        u = (1 / n) / (kernel @ v)
+    return torch.diag(u) @ kernel @ torch.diag(v)
+
+
+def test_sinkhorn_equals_naive_scalings_of_each_pair():
+    log_kernel, real = log_kernels()
+    for rounds in (1, 21):
+        plan = sinkhorn(log_kernel, real, rounds)
+        for pair, (n, m) in enumerate(((3, 4), (5, 2))):
+            wanted = naive_sinkhorn(log_kernel[pair, :n, :m].exp(), rounds)
+            torch.testing.assert_close(plan[pair, :n, :m], wanted, rtol=1e-10, atol=0)
+
+
+def test_rows_of_a_plan_sum_exactly_and_columns_nearly():
+    log_kernel, real = log_kernels()
+    plan = sinkhorn(log_kernel, real)
+    rows, columns = real.any(2), real.any(1)
+    torch.testing.assert_close(plan.sum(2), rows / rows.sum(1, keepdim=True).double(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(plan.sum(1), columns / columns.sum(1, keepdim=True).double(), rtol=0, atol=1e-2)
+
+
+def test_padding_of_a_kernel_gets_nothing_and_changes_nothing():
+    log_kernel, real = log_kernels()
+    junk = torch.where(real, log_kernel, torch.inf).requires_grad_()
+    plan = sinkhorn(junk, real)
+    assert torch.equal(plan, sinkhorn(log_kernel, real)) and (plan[~real] == 0).all()
+    (gradient,) = torch.autograd.grad(plan.square().sum(), junk)
+    assert (gradient[~real] == 0).all() and gradient.isfinite().all()
+
+
+def test_scaling_rows_of_the_kernel_changes_nothing_in_the_end():
+    log_kernel, real = log_kernels((5, 5), (4, 4))
+    shift = torch.randn(2, 5, 1, dtype=torch.float64)
+    torch.testing.assert_close(sinkhorn(log_kernel + shift, real, 500), sinkhorn(log_kernel, real, 500))
+
+
+def test_sinkhorn_survives_kernels_that_overflow():
+    log_kernel, real = log_kernels()
+    assert sinkhorn(200 * log_kernel.float(), real).isfinite().all()
+
+
+def test_gradient_of_sinkhorn_equals_finite_differences():
+    log_kernel, real = log_kernels()
+    assert torch.autograd.gradcheck(lambda k: sinkhorn(k, real, 3), log_kernel.requires_grad_())

@@ -155,15 +155,6 @@ def test_wider_embeddings_are_not_narrowed():
     torch.testing.assert_close(loss(z, clip, seeded()).float(), loss(z.float(), clip, seeded()), rtol=1e-5, atol=0)
 
 
-def test_computes_in_float32_under_autocast():
-    z, clip = random_batch()
-    loss = build().float()
-    value = loss(z.float(), clip, seeded())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert loss(z.float(), clip, seeded()) == value
-        assert loss(z.bfloat16(), clip, seeded()).dtype == torch.float32
-
-
 def test_every_argument_changes_the_value():
     z, clip = random_batch()
     value = build()(z, clip, seeded())
@@ -185,26 +176,13 @@ def test_declares_its_contract():
     assert all(p.requires_grad for p in loss.parameters())
 
 
-def test_bad_input_is_refused_by_name():
+def test_bad_triplets_and_sizes_are_refused_by_name():
     z, clip = random_batch()
-    loss = build()
     with pytest.raises(ValueError, match="embedding_size is None: pass"):
         ShuffleAndLearnLoss()
-    with pytest.raises(ValueError, match=r"one view .*\(2, 2, 9, 4\)"):
-        loss(torch.randn(2, 2, 9, 4), example_clip(2, 2, 9))
-    with pytest.raises(ValueError, match="4 valid frames, at least 5"):
-        loss(z[:, :, :4], example_clip(3, 1, 4))
-    empty = torch.ones(3, 1, 9, dtype=torch.bool)
-    empty[2] = False
-    with pytest.raises(ValueError, match="video 2, view 0 has 0 valid frames"):
-        loss(z, replace(clip, valid=empty))
     with pytest.raises(ValueError, match="embedding_size = 7 channels, got 4"):
         build(embedding_size=7)(z, clip)
     with pytest.raises(ValueError, match="position 9 of a triplet"):
-        loss(z, clip, triplets=(torch.tensor([0]), torch.tensor([[0, 1, 9]]), torch.tensor([1])))
+        build()(z, clip, triplets=(torch.tensor([0]), torch.tensor([[0, 1, 9]]), torch.tensor([1])))
     with pytest.raises(ValueError, match=r"5 valid frames, got videos of \[9, 4\]"):
         draw_triplets(torch.tensor([9, 4]))
-    bad = [{"triplets": 0}, {"triplets": 1.5}, {"shuffled_share": 1.1}, {"shuffled_share": -0.1}, {"hidden": (8, -1)}]
-    for change in bad:
-        with pytest.raises(ValueError, match=next(iter(change))):
-            build(**change)

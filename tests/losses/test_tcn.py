@@ -146,39 +146,16 @@ def test_parts_add_up():
     torch.testing.assert_close(loss.parts["contrast"], TimeContrastiveLoss(0)(z, clip))
 
 
-def test_computes_in_float32_under_autocast():
-    z, clip = random_batch()
-    loss = TimeContrastiveLoss()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = loss(z.float(), clip)
-        half = loss(z.bfloat16(), clip)
-    assert value.dtype == half.dtype == torch.float32
-    torch.testing.assert_close(value.double(), loss(z, clip), rtol=1e-5, atol=0)
-
-
 def test_declares_its_contract():
     loss = TimeContrastiveLoss()
     assert (loss.reads, loss.views, loss.sampler, loss.labels) == ("raw", 1, "anchors", "none")
     assert loss.fewest == 2 and not list(loss.parameters())
 
 
-def test_bad_input_is_refused_by_name():
+def test_frames_that_make_no_pairs_are_refused():
     loss, z, clip = TimeContrastiveLoss(), torch.randn(2, 1, 6, 4), example_clip(2, 1, 6)
     with pytest.raises(ValueError, match="T = 5"):
         loss(z[:, :, :5], example_clip(2, 1, 5))
-    with pytest.raises(ValueError, match=r"one view.*\(2, 2, 6, 4\)"):
-        loss(z.expand(-1, 2, -1, -1), example_clip(2, 2, 6))
-    with pytest.raises(ValueError, match="1 valid frames, at least 2"):
-        loss(z[:, :, :1], example_clip(2, 1, 1))
     clip.valid[1] = torch.tensor([False, True, True, False, True, False])
     with pytest.raises(ValueError, match="video 1 has 0 pairs"):
         loss(z, clip)
-    clip.valid[1] = False
-    with pytest.raises(ValueError, match="video 1, view 0 has 0 valid frames"):
-        loss(z, clip)
-
-
-@pytest.mark.parametrize("option,value", [("regularization", -0.1), ("regularization", math.inf), ("variant", "port")])
-def test_bad_arguments_are_refused_by_name(option, value):
-    with pytest.raises(ValueError, match=rf"{option}.*{value}"):
-        TimeContrastiveLoss(**{option: value})

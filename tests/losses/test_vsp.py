@@ -209,16 +209,6 @@ def test_every_argument_changes_the_value():
     assert ProcessContrastiveLoss(temperature=1.0)(z, clip, seeded()) == value  # as documented: vsp_f alone uses it
 
 
-def test_computes_in_float32_under_autocast():
-    z, clip = random_batch()
-    loss = ProcessContrastiveLoss()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = loss(z.float(), clip, bridges=BRIDGES)
-        half = loss(z.bfloat16(), clip, bridges=BRIDGES)
-    assert value.dtype == half.dtype == torch.float32
-    torch.testing.assert_close(value.double(), loss(z, clip, bridges=BRIDGES), rtol=1e-5, atol=0)
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_extremes_stay_finite(variant):
     for videos, frames in ((1, 3), (2, 3), (4, 12)):
@@ -234,23 +224,66 @@ def test_declares_its_contract():
     assert not list(loss.parameters())
 
 
-def test_bad_input_is_refused_by_name():
-    z, clip = random_batch()
-    loss = ProcessContrastiveLoss()
+def test_bridges_of_fewer_videos_are_refused():
     with pytest.raises(ValueError, match=r"bridges must be \(3, K, 3\)"):
-        loss(z, clip, bridges=BRIDGES[:2])
-    with pytest.raises(ValueError, match=r"one view .*\(2, 2, 9, 4\)"):
-        loss(torch.randn(2, 2, 9, 4), example_clip(2, 2, 9))
-    with pytest.raises(ValueError, match="2 valid frames, at least 3"):
-        loss(z[:, :, :2], example_clip(3, 1, 2))
-    empty = torch.ones(3, 1, 9, dtype=torch.bool)
-    empty[1] = False
-    with pytest.raises(ValueError, match="video 1, view 0 has 0 valid frames"):
-        loss(z, replace(clip, valid=empty))
-    for change in ({"variance_power": -1}, {"segments": 0}, {"segments": 1.5}, {"overlap": 1}, {"overlap": -0.1}):
-        with pytest.raises(ValueError, match=next(iter(change))):
-            ProcessContrastiveLoss(**change)
-    with pytest.raises(ValueError, match="temperature must be a number above 0, got -0.1"):
-        ProcessContrastiveLoss(temperature=-0.1)
-    with pytest.raises(ValueError, match='unknown variant "mended"; known: reference, corrected'):
-        ProcessContrastiveLoss(variant="mended")
+        ProcessContrastiveLoss()(*random_batch(), bridges=BRIDGES[:2])
+
+
+# where bridges lie
+
+
+@pytest.mark.parametrize("frames", [3, 4, 5, 7, 12, 80])
+@pytest.mark.parametrize("segments", [1, 2, 3, 5])
+@pytest.mark.parametrize("overlap", [0.0, 0.2, 0.9])
+def test_bridges_lie_in_their_segments(frames, segments, overlap):
+    fitting = min(segments, (frames - 1) // 2)  # fewer where the video is short, one at least
+    part = frames // fitting
+    reach = math.floor(part * overlap / (2 - overlap) + 1e-9)
+    for seed in range(6):
+        bridges = segment_bridges(frames, segments, overlap, seeded(seed))
+        assert len(bridges) == fitting >= 1
+        assert all(0 <= head < point < tail < frames for head, point, tail in bridges)
+        if overlap == 0.9:
+            continue  # such ends may have to be clamped
+        assert 0 <= bridges[0][0] <= reach and frames - 1 - reach <= bridges[-1][2]
+        for k, ((_, _, tail), (head, _, _)) in enumerate(zip(bridges, bridges[1:]), start=1):
+            assert k * part - reach <= head <= k * part <= tail <= k * part + reach
+
+
+def test_every_allowed_bridge_is_drawn():
+    generator = seeded()
+    drawn = {segment_bridges(12, 1, 0.2, generator)[0] for _ in range(800)}  # floor(12 / 9) = 1 at either end
+    assert drawn == {(h, t, e) for h in (0, 1) for e in (10, 11) for t in range(h + 1, e)}
+    middle = {segment_bridges(36, 3, 0.2, generator)[1] for _ in range(500)}  # 1 frame of either neighbour
+    assert {bridge[::2] for bridge in middle} == {(h, e) for h in (11, 12) for e in (24, 25)}
+    assert {bridge[1] for bridge in middle} == set(range(12, 25))
+
+
+@pytest.mark.parametrize(("part", "overlap", "reach"), [(9, 0.2, 1), (18, 0.2, 2), (37, 0.15, 3), (37, 0.0, 0)])
+def test_whole_reaches_lose_nothing_by_rounding(part, overlap, reach):  # 37 * 0.15 / 1.85 is 2.9999999999999996
+    generator = seeded()
+    assert max(segment_bridges(part, 1, overlap, generator)[0][0] for _ in range(60)) == reach
+
+
+def test_one_generator_gives_one_drawing():
+    assert segment_bridges(80, 5, 0.2, seeded(1)) == segment_bridges(80, 5, 0.2, seeded(1))
+    assert segment_bridges(80, 5, 0.2, seeded(1)) != segment_bridges(80, 5, 0.2, seeded(2))
+
+
+def test_given_bridges_equal_joined_ones():
+    lists = [[(0, 1, 2), (1, 3, 4)], [(0, 2, 4), (2, 3, 4)]]
+    joined, given = join_bridges(lists), given_bridges(torch.tensor(lists).double(), torch.tensor([5, 5]))
+    assert joined.video.equal(given.video) and joined.positions.equal(given.positions)
+
+
+def test_bad_bridges_are_refused_by_name():
+    counts = torch.tensor([9, 9])
+    for bad in ([0, 0, 3], [0, 3, 3], [-1, 2, 3], [0, 2, 9], [0, 1.5, 3]):
+        bridges = torch.tensor([[[0, 1, 2]], [bad]], dtype=torch.float64)
+        with pytest.raises(ValueError, match="video 1 .*head < point < tail among its 9"):
+            given_bridges(bridges, counts)
+    for shape in ((3, 1, 3), (2, 3), (2, 1, 2), (2, 0, 3)):
+        with pytest.raises(ValueError, match=r"bridges must be \(2, K, 3\)"):
+            given_bridges(torch.zeros(shape), counts)
+    with pytest.raises(ValueError, match="a bridge needs 3 frames, got 2"):
+        segment_bridges(2)

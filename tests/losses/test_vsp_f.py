@@ -199,13 +199,9 @@ def test_declares_its_contract():
     assert FrameProcessContrastiveLoss(segments=2).sampler == "frames"
 
 
-def test_bad_input_is_refused_by_name():
+def test_points_without_phase_and_ragged_bridges_are_refused():
     z, clip = random_batch()
     loss = FrameProcessContrastiveLoss()
-    with pytest.raises(ValueError, match="clip.action is None"):
-        loss(z, replace(clip, action=None))
-    with pytest.raises(ValueError, match="clip.phase is None"):
-        loss(z, replace(clip, phase=None))
     unlabelled = replace(clip, phase=torch.full_like(clip.phase, -1))
     with pytest.raises(ValueError, match="point of video 0 has no phase"):
         loss(z, unlabelled, bridges=torch.tensor([[[0, 1, 2]]] * 4))
@@ -215,5 +211,3 @@ def test_bad_input_is_refused_by_name():
     with pytest.raises(ValueError, match=r"as many bridges in every video, got \[1, 2, 2, 2\]"):
         FrameProcessContrastiveLoss(segments=2, variant="reference")(z, ragged)
     assert FrameProcessContrastiveLoss(segments=2)(z, ragged).isfinite()
-    with pytest.raises(ValueError, match="temperature must be a number above 0, got -1"):
-        FrameProcessContrastiveLoss(temperature=-1)

@@ -1,11 +1,10 @@
-"""Learnable Spatial Token Pooling in its cheap form, and the poolings beside it."""
+"""Learnable Spatial Token Pooling in its cheap form."""
 
 import pytest
 import torch
 from torch import nn
 
 from mvf.models.lstp import LearnableSpatialTokenPooling
-from mvf.models.pooling import FixedWidthPooling, FramePooling, make_pooling
 
 
 class PlainPooling(nn.Module):
@@ -96,36 +95,9 @@ def test_initialisation_is_the_design_s():
     assert pooling.value.weight.abs().max() <= 64**-0.5
 
 
-def test_fixed_width_reads_numbers_channel_major():
-    pooling = FixedWidthPooling(cls_channels=6, width=2, entities=3)
-    nn.init.eye_(pooling.expand.weight)
-    nn.init.zeros_(pooling.expand.bias)
-    tokens, attention = pooling(None, torch.arange(6.0).expand(1, 1, 6))
-    assert tokens[0, 0].tolist() == [[0, 3], [1, 4], [2, 5]] and attention is None
-
-
-def test_frame_poolings_make_one_token():
-    patches, cls = torch.randn(2, 5, 7, 8), torch.randn(2, 5, 4)
-    wanted = {"max": patches.max(2, keepdim=True).values, "mean": patches.mean(2, keepdim=True), "cls": cls[:, :, None]}
-    for kind, tokens in wanted.items():
-        pooling = make_pooling(kind, channels=8, cls_channels=4, width=16, entities=3)
-        found, attention = pooling(patches, cls)
-        torch.testing.assert_close(found, tokens)
-        assert attention is None and pooling.width == tokens.shape[-1] and not list(pooling.parameters())
-
-
-def test_bad_input_is_refused_by_name():
+def test_no_entity_is_refused():
     with pytest.raises(ValueError, match="entities must be at least 1, got 0"):
         LearnableSpatialTokenPooling(channels=8, entities=0)
-    with pytest.raises(ValueError, match="entities must be at least 1, got 0"):
-        FixedWidthPooling(cls_channels=8, entities=0)
-    for name in ("cls", "fixed_width"):
-        with pytest.raises(ValueError, match=f'"{name}" reads the class token, which this backbone does not have'):
-            make_pooling(name, channels=8, cls_channels=None, width=4, entities=3)
-    with pytest.raises(ValueError, match="pass cls"):
-        FramePooling("cls", 4)(torch.randn(1, 1, 2, 4))
-    with pytest.raises(ValueError, match='unknown pooling "lsdp"'):
-        make_pooling("lsdp", channels=8, cls_channels=None, width=4, entities=3)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
@@ -194,9 +166,3 @@ def test_patches_left_out_get_no_weight_and_the_others_share_it(competition):
     torch.testing.assert_close(attention, whole / whole.sum(-1, keepdim=True))
     other = torch.where(keep[..., None], patches, 50.0)
     torch.testing.assert_close(pooling(other, keep=keep)[0], entities)
-
-
-def test_competition_without_attention_is_refused():
-    for name in ("fixed_width", "max", "mean", "cls"):
-        with pytest.raises(ValueError, match=f'pooling "{name}" has no attention that entities could compete for'):
-            make_pooling(name, channels=8, cls_channels=4, width=4, entities=3, competition=True)

@@ -87,10 +87,10 @@ def test_numbers_of_blocks_that_cannot_be_trained_are_refused(name, layers, coun
 
 
 @KINDS
-def test_trained_blocks_are_stored_and_the_frozen_ones_had_again(tiny, tmp_path, kind, settings):
+def test_trained_blocks_are_stored_and_the_frozen_ones_rebuilt(tiny, tmp_path, kind, settings):
     model = changed_backbone(build_model(tiny(**settings))).eval()
     model.save_pretrained(tmp_path)
-    stored = mvf.models.stored.read(tmp_path)
+    stored = mvf.models.stored.read_model(tmp_path)
     inside = [name.removeprefix("backbone.") for name in stored.trained if name.startswith("backbone.")]
     assert inside and all(name.startswith(TRAINED[kind]) for name in inside) and not stored.frozen
     found = MVFormer.from_pretrained(tmp_path)
@@ -103,7 +103,7 @@ def test_trained_blocks_are_stored_and_the_frozen_ones_had_again(tiny, tmp_path,
     assert MVFormer.from_pretrained(tmp_path, backbone=False).backbone is None
 
 
-def test_folders_of_before_are_read_as_frozen(tiny, tmp_path):
+def test_older_folders_are_read_as_frozen(tiny, tmp_path):
     build_model(tiny()).save_pretrained(tmp_path)
     forget_checksums(tmp_path)
     described = json.loads((tmp_path / "model_config.json").read_text())

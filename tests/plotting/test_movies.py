@@ -6,10 +6,7 @@ import pytest
 from PIL import Image
 
 from mvf.workbench import plotting
-
-
-def frames(count=6, height=20, width=30):
-    return np.random.default_rng(0).integers(0, 255, (count, height, width, 3), dtype=np.uint8)
+from tests.plotting.examples import frames
 
 
 def walk(count=60, height=128, width=144):

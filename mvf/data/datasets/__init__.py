@@ -22,7 +22,7 @@ class Dataset:
         find_videos: Function of (split, root, *, options...) -> VideoList; its keywords are the data set's options.
         layout: The accepted layouts of its files, with `{root}` for its folder; empty where there are none.
         source: Where its data are published.
-        splits: The splits that it has: all of them, but for one that serves only for training.
+        splits: The splits that it has; a data set that serves only for training has no `val`.
     """
 
     find_videos: Callable[..., VideoList]

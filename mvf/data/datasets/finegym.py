@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from mvf.config import nearest
-from mvf.data.datasets.prepared import read_listed
-from mvf.data.index import Listed, collect, dev_part, find_form
+from mvf.data.datasets.prepared import read_index
+from mvf.data.index import IndexEntry, collect, dev_part, find_form
 from mvf.data.records import VideoList, VideoRecord
 from mvf.data.video import ROUNDING, VIDEO_SUFFIXES, Excerpt, VideoError, natural_key
 from mvf.files import data_folder
@@ -56,13 +56,13 @@ def find_events(
     extra = _newest(folder, "additional*.pkl") if additional and split == "train" else None
     if form == "prepared":
         index = _newest(folder, f"{edition}_{part}*.pkl") or folder / f"{edition}_{part}.pkl"
-        listed = read_listed(index, _describe)
-        unlabelled = read_listed(extra, _describe) if extra else []
+        entries = read_index(index, _describe)
+        unlabelled = read_index(extra, _describe) if extra else []
     else:
         source = RawEvents.read(folder, stage)
-        listed = source.listed(_newest(folder, f"{edition}_{part}_element*.txt"), f"{edition}_{part}_element.txt")
-        unlabelled = [source.unlabelled(video) for video in read_listed(extra, _describe)] if extra else []
-    return collect(dev_part(listed) if split == "dev" else [*listed, *unlabelled])
+        entries = source.labelled(_newest(folder, f"{edition}_{part}_element*.txt"), f"{edition}_{part}_element.txt")
+        unlabelled = [source.unlabelled(video) for video in read_index(extra, _describe)] if extra else []
+    return collect(dev_part(entries) if split == "dev" else [*entries, *unlabelled])
 
 
 @dataclass(frozen=True)
@@ -98,21 +98,21 @@ class RawEvents:
             raise ValueError(f"{times} must map video ids to their events, found {type(videos).__name__}")
         return cls(times, videos, files, stage)
 
-    def listed(self, index: Path | None, name: str) -> list[Listed]:
+    def labelled(self, index: Path | None, name: str) -> list[IndexEntry]:
         """The events whose elements `index` lists."""
         if index is None:
-            return [Listed.left_out(name, f"{name} does not exist beside {self.times}")]
+            return [IndexEntry.left_out(name, f"{name} does not exist beside {self.times}")]
         return [self._event(event, elements) for event, elements in _read_elements(index).items()]
 
-    def unlabelled(self, video: Listed) -> Listed:
-        """An entry of the list of further events: cut from its source video where that is there, else as it is."""
+    def unlabelled(self, video: IndexEntry) -> IndexEntry:
+        """An unlabelled event, cut from its source video where that exists, else the file that the list names."""
         event = EVENT.fullmatch(video.name)
         return self._event(video.name, None) if event and event[1] in self.files else video
 
-    def _event(self, name: str, elements: Elements | None) -> Listed:
+    def _event(self, name: str, elements: Elements | None) -> IndexEntry:
         video, _, span = name.rpartition("_E_")
         if video not in self.files:
-            return Listed.left_out(name, f"no source video {video}.mp4 is there")
+            return IndexEntry.left_out(name, f"no source video {video}.mp4 is there")
         try:
             described = self.videos[video][f"E_{span}"]
             start, stop = _seconds(described["timestamps"], "all")
@@ -122,13 +122,15 @@ class RawEvents:
             ]
             action = EVENTS.get(described.get("event"), f"event {described.get('event')}")
         except KeyError as error:
-            return Listed.left_out(name, f"{self.times} has no {error.args[0]} of {name}")
+            return IndexEntry.left_out(name, f"{self.times} has no {error.args[0]} of {name}")
         except (TypeError, ValueError, IndexError, OverflowError) as error:
-            return Listed.left_out(name, f"{self.times} is damaged at {name}: {error}")
+            return IndexEntry.left_out(name, f"{self.times} is damaged at {name}: {error}")
         if len({segment for segment, _ in elements or ()}) < len(elements or ()):
-            return Listed.left_out(name, f"an element of it is listed with several classes: {sorted(elements or ())}")
+            return IndexEntry.left_out(
+                name, f"an element of it is listed with several classes: {sorted(elements or ())}"
+            )
         record = partial(_record, name, action, None if elements is None else segments)
-        return Listed(name, partial(_cut, self.files[video], start, stop), record)
+        return IndexEntry(name, partial(_cut, self.files[video], start, stop), record)
 
 
 def _find(edition: str, root: Path, form: str) -> tuple[str, Path]:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from mvf.config import nearest
-from mvf.data.index import Listed, collect, dev_part
+from mvf.data.index import IndexEntry, collect, dev_part
 from mvf.data.labels import mask_files, read_boxes, read_csv, read_masks, read_phases
 from mvf.data.records import VideoList, VideoRecord
 from mvf.data.video import VIDEO_SUFFIXES, ImageFolder, VideoFile, image_files, open_source
@@ -68,7 +68,7 @@ def find_videos(split: str = "val", root: str | Path | None = None, *, fps: floa
     wanted = [row for row in rows if row.split == ("train" if split == "dev" else split)]
     if split == "dev":
         wanted = dev_part(wanted)
-    found = collect([_listed(folder, row, fps) for row in wanted])
+    found = collect([_entry(folder, row, fps) for row in wanted])
     if not wanted:
         logger.warning("%s has no %s videos: all %d belong to the other split", folder, split, len(rows))
     found.action_assumed = not any(row.action for row in rows)
@@ -96,9 +96,9 @@ def _read_table(path: Path) -> list[TableRow]:
     if "path" not in columns:
         raise ValueError(f"{path} has no column path; its columns are {', '.join(columns) or 'missing'}")
     rows = [_read_row(f"{path}, line {line}", cells) for line, cells in lines]
-    for listed, times in Counter(row.path for row in rows).items():
+    for video, times in Counter(row.path for row in rows).items():
         if times > 1:
-            raise ValueError(f"{path} lists {listed} {times} times; list each video once")
+            raise ValueError(f"{path} lists {video} {times} times; list each video once")
     return rows
 
 
@@ -143,8 +143,8 @@ def _with_splits(rows: Sequence[TableRow]) -> list[TableRow]:
     return [row if row.split else replace(row, split="val" if row.name in val else "train") for row in rows]
 
 
-def _listed(folder: Path, row: TableRow, fps: float) -> Listed:
-    return Listed(row.name, partial(open_source, folder / row.path, fps), partial(_record, folder, row))
+def _entry(folder: Path, row: TableRow, fps: float) -> IndexEntry:
+    return IndexEntry(row.name, partial(open_source, folder / row.path, fps), partial(_record, folder, row))
 
 
 def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> VideoRecord:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from mvf.data.augment import derive_seed
-from mvf.data.index import Listed, collect, dev_part, find_form
+from mvf.data.index import IndexEntry, collect, dev_part, find_form
 from mvf.data.labels import read_csv
 from mvf.data.records import Coverage, VideoList, VideoRecord
 from mvf.data.video import VIDEO_SUFFIXES, VideoFile
@@ -48,7 +48,7 @@ def find_videos(
 ) -> VideoList:
     """The training clips of Kinetics-400, with their class as action and without phases.
 
-    They serve to train on, not to judge with: `val` is always empty, with a coverage of 0 of 0.
+    They serve only for training: `val` is always empty, with a coverage of 0 of 0.
 
     Args:
         split: `train`, `val` (empty), or `dev`: a fixed fifth of the clips found for `train`.
@@ -73,8 +73,11 @@ def find_videos(
     found, unreadable = _usable(clips, max_videos, root)
     if split == "dev":
         found, unreadable = dev_part(found), {}
-    listed = [Listed(c.name, partial(VideoFile, c.path, fps), partial(VideoRecord, c.name, c.action)) for c in found]
-    videos = collect(listed) if decode else VideoList(video.record(video.open()) for video in listed)
+    entries = [
+        IndexEntry(clip.name, partial(VideoFile, clip.path, fps), partial(VideoRecord, clip.name, clip.action))
+        for clip in found
+    ]
+    videos = collect(entries) if decode else VideoList(entry.record(entry.open()) for entry in entries)
     damaged = videos.coverage.unreadable
     return VideoList(videos, Coverage(len(videos), len(found) + len(unreadable), unreadable | damaged))
 
@@ -90,15 +93,15 @@ def _clips(root: Path) -> list[ClipFile]:
         tables = sorted(folder.glob("*train*.csv"))
         home = folder.parent if folder.name == "annotations" else folder
         paths = {path.stem: str(path) for path in _video_files(home)}
-        listed = [ClipFile(name, label, paths.get(name, "")) for table in tables for name, label in _read_table(table)]
+        clips = [ClipFile(name, label, paths.get(name, "")) for table in tables for name, label in _read_table(table)]
     else:
         files = [path for path in _video_files(folder / "train") if path.parent.parent == folder / "train"]
-        listed = [
+        clips = [
             ClipFile(f"{path.parent.name}/{path.stem}", path.parent.name.replace("_", " "), str(path)) for path in files
         ]
-    if not listed:
+    if not clips:
         raise ValueError(f"the {form} in {folder} list no training clip\n{LAYOUT.format(root=root)}")
-    return listed
+    return clips
 
 
 def _video_files(folder: Path) -> Iterator[Path]:
@@ -135,11 +138,11 @@ def _clip_name(row: dict[str, str], where: str) -> str:
     return f"{row['youtube_id']}_{start:06d}_{end:06d}"
 
 
-def _usable(listed: Sequence[ClipFile], wanted: int, root: Path) -> tuple[list[ClipFile], dict[str, str]]:
-    """The clips whose files are there, at most `wanted` (0: all), and why the others gone through are not used."""
+def _usable(clips: Sequence[ClipFile], wanted: int, root: Path) -> tuple[list[ClipFile], dict[str, str]]:
+    """The first `wanted` clips (0: all) whose files exist, and the reason for every clip skipped on the way."""
     found: dict[str, ClipFile] = {}
     unreadable: dict[str, str] = {}
-    for clip in listed:
+    for clip in clips:
         if wanted and len(found) == wanted:
             break
         if clip.name in found:

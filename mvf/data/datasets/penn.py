@@ -17,8 +17,8 @@ import numpy as np
 from scipy.io import loadmat
 
 from mvf.config import nearest
-from mvf.data.datasets.prepared import read_listed
-from mvf.data.index import Listed, collect, dev_part, find_form
+from mvf.data.datasets.prepared import read_index
+from mvf.data.index import IndexEntry, collect, dev_part, find_form
 from mvf.data.labels import fit_length, labelled_record, read_table
 from mvf.data.records import FrameSource, VideoList, VideoRecord
 from mvf.data.video import ImageFolder, VideoError
@@ -45,8 +45,8 @@ def find_videos(split: str = "val", root: str | Path | None = None, *, form: str
 
     The raw form adds boxes and joints. Its split is that of the folder with the phase labels, else the `train` field
     of the label file. jump_rope and strum_guitar have no phases and do not count. Where phases and frames differ in
-    number the longer are resampled (`mvf.data.labels`). Videos with damaged labels or a gap between their frames are
-    left out.
+    number the longer of the two is resampled (`mvf.data.labels`). Videos with damaged labels or a gap between their
+    frames are left out.
 
     Args:
         split: `train`, `val`, or `dev`: a fixed fifth of `train`.
@@ -69,10 +69,10 @@ def find_videos(split: str = "val", root: str | Path | None = None, *, form: str
     form, folder = find_form(form, places, root, LAYOUT, SOURCE)
     part = "val" if split == "val" else "train"
     if form == "prepared":
-        listed = read_listed(folder / f"{part}.pkl", _describe)
+        entries = read_index(folder / f"{part}.pkl", _describe)
     else:
-        listed = read_raw(folder, phase_files, part)
-    return collect(dev_part(listed) if split == "dev" else listed)
+        entries = read_raw(folder, phase_files, part)
+    return collect(dev_part(entries) if split == "dev" else entries)
 
 
 def _describe(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
@@ -81,7 +81,7 @@ def _describe(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Penn Action as published: a folder of frames and a .mat file a video, and phase labels from elsewhere.
+# The raw form: a folder of frames and a .mat file for each video, and phase labels from elsewhere.
 
 PHASE_FOLDER = "penn_action_labels"
 FIELDS = ("action", "x", "y", "visibility", "bbox", "train")
@@ -120,16 +120,16 @@ def find_phase_files(root: Path) -> dict[str, list[Path]]:
     return dict(found)
 
 
-def read_raw(folder: Path, phase_files: Mapping[str, Sequence[Path]], part: str) -> list[Listed]:
-    """The videos of one part; those of which neither labels nor split are known are listed, as left out, in both."""
+def read_raw(folder: Path, phase_files: Mapping[str, Sequence[Path]], part: str) -> list[IndexEntry]:
+    """The videos of one part. A video whose labels and split are unknown is named as left out in both parts."""
     named = [*(folder / "frames").iterdir(), *(folder / "labels").glob("*.mat")]
     numbers = {path.stem for path in named if path.stem.isdecimal()} | phase_files.keys()
     videos = [_read_video(folder, number, phase_files.get(number, ())) for number in sorted(numbers)]
-    return [listed for split, listed in videos if listed is not None and split in (part, "")]
+    return [entry for split, entry in videos if entry is not None and split in (part, "")]
 
 
-def _read_video(folder: Path, number: str, phase_files: Sequence[Path]) -> tuple[str, Listed | None]:
-    """The split of a video, empty where it is not known, and what is listed: nothing for an action without phases."""
+def _read_video(folder: Path, number: str, phase_files: Sequence[Path]) -> tuple[str, IndexEntry | None]:
+    """The split of a video, empty where it is not known, and its entry, None for an action without phases."""
     splits = {path.parts[-3] for path in phase_files}
     split = splits.pop() if len(splits) == 1 else ""
     name, mat = number, folder / "labels" / f"{number}.mat"
@@ -147,11 +147,11 @@ def _read_video(folder: Path, number: str, phase_files: Sequence[Path]) -> tuple
         if any(find_action(path.parent.name) != action for path in phase_files):
             raise VideoError(f"{mat} says {spelled}, but its phases are {phase_files[0]}")
     except VideoError as error:
-        return split, Listed.left_out(name, str(error))
+        return split, IndexEntry.left_out(name, str(error))
     if action in WITHOUT_PHASES:
         return split, None
     record = partial(_record, name, action, label, phase_files[0] if phase_files else None)
-    return split, Listed(name, partial(_open_frames, folder / "frames" / number), record)
+    return split, IndexEntry(name, partial(_open_frames, folder / "frames" / number), record)
 
 
 def _open_frames(folder: Path) -> ImageFolder:
@@ -219,7 +219,7 @@ def _is_train(path: str | Path, values: np.ndarray) -> bool:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Words for Penn Action's phases: the key events of its 13 actions that have phases.
+# Names of the phases, from the key events of the 13 actions that have phases.
 
 # Dwibedi et al., CVPR 2019, https://arxiv.org/abs/1904.07846, table 2
 KEY_EVENTS = MappingProxyType(

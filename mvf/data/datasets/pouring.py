@@ -6,9 +6,9 @@ import re
 from functools import partial
 from pathlib import Path
 
-from mvf.data.datasets.prepared import read_listed
+from mvf.data.datasets.prepared import read_index
 from mvf.data.formats import SequenceExample, read_examples
-from mvf.data.index import Listed, collect, dev_part, find_form
+from mvf.data.index import IndexEntry, collect, dev_part, find_form
 from mvf.data.labels import labelled_record
 from mvf.data.records import VideoList
 from mvf.files import data_folder
@@ -31,8 +31,8 @@ LAYOUT = """accepted layouts (the folder pouring/ may also be given itself):
 def find_videos(split: str = "val", root: str | Path | None = None, *, form: str = "auto") -> VideoList:
     """The videos of Pouring, all of the action `pouring`, with phases where there are labels.
 
-    Where labels and frames differ in number the longer are resampled (`mvf.data.labels`). Of a TFRecord shard that is
-    cut short the whole videos are used.
+    Where labels and frames differ in number the longer of the two is resampled (`mvf.data.labels`). The complete
+    videos of a TFRecord shard that is cut short are used.
 
     Args:
         split: `train`, `val`, or `dev`: a fixed fifth of `train`.
@@ -49,27 +49,27 @@ def find_videos(split: str = "val", root: str | Path | None = None, *, form: str
     form, folder = find_form(form, places, root, LAYOUT, SOURCE)
     part = "val" if split == "val" else "train"
     if form == "prepared":
-        listed = read_listed(folder / f"{part}.pkl", lambda entry: (ACTION, PHASE_NAMES))
+        entries = read_index(folder / f"{part}.pkl", lambda entry: (ACTION, PHASE_NAMES))
     else:
-        listed = _read_shards(folder, part)
-    return collect(dev_part(listed) if split == "dev" else listed)
+        entries = _read_shards(folder, part)
+    return collect(dev_part(entries) if split == "dev" else entries)
 
 
-def _read_shards(folder: Path, part: str) -> list[Listed]:
-    """The videos of all shards of a split; a shard that its neighbours' names call for is listed as left out."""
+def _read_shards(folder: Path, part: str) -> list[IndexEntry]:
+    """The videos of all shards of a split. A shard that is missing beside the others is named as left out."""
     found = [re.fullmatch(rf"pouring_{part}-(\d+)-of-(\d+)\.tfrecord", path.name) for path in sorted(folder.iterdir())]
     shards = {int(match[1]): match[0] for match in found if match}
     total = max((int(match[2]) for match in found if match), default=1)
-    listed = [_listed(example) for shard in shards.values() for example in read_examples(folder / shard)]
+    entries = [_entry(example) for shard in shards.values() for example in read_examples(folder / shard)]
     for number in sorted(set(range(total)) - set(shards)):
         name = f"pouring_{part}, shard {number} of {total}"
-        listed.append(Listed.left_out(name, f"it is not in {folder}; its videos are missing"))
-    return listed
+        entries.append(IndexEntry.left_out(name, f"it is not in {folder}; its videos are missing"))
+    return entries
 
 
-def _listed(example: SequenceExample) -> Listed:
+def _entry(example: SequenceExample) -> IndexEntry:
     frames = example.frames
     if frames is None:
-        return Listed.left_out(example.name, example.problem)
+        return IndexEntry.left_out(example.name, example.problem)
     record = partial(labelled_record, example.name, ACTION, PHASE_NAMES, example.labels)
-    return Listed(example.name, lambda: frames, record)
+    return IndexEntry(example.name, lambda: frames, record)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mvf.data.formats import read_pickle
-from mvf.data.index import Listed
+from mvf.data.index import IndexEntry
 from mvf.data.labels import labelled_record
 from mvf.data.records import FrameSource
 from mvf.data.video import VideoError, open_source
@@ -18,7 +18,7 @@ from mvf.data.video import VideoError, open_source
 Describe = Callable[[Mapping[str, Any]], tuple[str, tuple[str, ...]] | None]
 
 
-def read_listed(index: Path, describe: Describe) -> list[Listed]:
+def read_index(index: Path, describe: Describe) -> list[IndexEntry]:
     """The videos that a prepared index lists, in its order.
 
     An entry is a dict with `name`, `video_file` and, optionally, `frame_label` (an integer a frame, -1 unlabelled; an
@@ -34,28 +34,28 @@ def read_listed(index: Path, describe: Describe) -> list[Listed]:
         ValueError: naming the file, when it is damaged, would run code, or is no such list.
     """
     if not index.exists():
-        return [Listed.left_out(index.name, f"{index} does not exist")]
+        return [IndexEntry.left_out(index.name, f"{index} does not exist")]
     contents = read_pickle(index)
     entries = contents[0] if isinstance(contents, tuple) and contents else contents
     if not isinstance(entries, list):
         raise ValueError(f"{index} must hold a list of videos, found {type(entries).__name__}")
-    listed = [_listed(index, number, entry, describe) for number, entry in enumerate(entries)]
-    return [video for video in listed if video is not None]
+    videos = [_entry(index, number, entry, describe) for number, entry in enumerate(entries)]
+    return [video for video in videos if video is not None]
 
 
-def _listed(index: Path, number: int, entry: Any, describe: Describe) -> Listed | None:
+def _entry(index: Path, number: int, entry: Any, describe: Describe) -> IndexEntry | None:
     missing = [key for key in ("name", "video_file") if not isinstance(entry, Mapping) or key not in entry]
     if missing:
-        return Listed.left_out(f"entry {number}", f"entry {number} of {index} has no {' and no '.join(missing)}")
+        return IndexEntry.left_out(f"entry {number}", f"entry {number} of {index} has no {' and no '.join(missing)}")
     name = str(entry["name"])
     try:
         described = describe(entry)
     except VideoError as error:
-        return Listed.left_out(name, str(error))
+        return IndexEntry.left_out(name, str(error))
     if described is None:
         return None
     record = partial(labelled_record, name, *described, entry.get("frame_label"))
-    return Listed(name, partial(_open, index.parent, str(entry["video_file"])), record)
+    return IndexEntry(name, partial(_open, index.parent, str(entry["video_file"])), record)
 
 
 def _open(folder: Path, stored: str) -> FrameSource:

@@ -1,11 +1,11 @@
-"""What the notebooks call: their parameters, a session, and what each of them shows; one file a notebook."""
+"""What the notebooks call: their parameters, a session, and the figures and widgets of each."""
 
 from mvf.workbench.notebook.align import alignment_figure, check_alignment, transfer_figure, transfer_table
 from mvf.workbench.notebook.attention import (
     attention_figure,
     attention_grid,
-    check_look,
-    look_at,
+    attention_videos,
+    check_attention,
     teaser,
     temporal_figure,
     write_movie,
@@ -20,7 +20,7 @@ from mvf.workbench.notebook.browsers import (
 )
 from mvf.workbench.notebook.parameters import read_parameters, run_config
 from mvf.workbench.notebook.probe import (
-    choose,
+    choose_probe,
     confusion_figure,
     embedding_figure,
     probe_actions,
@@ -48,10 +48,11 @@ __all__ = [
     "attention_browser",
     "attention_figure",
     "attention_grid",
+    "attention_videos",
     "bank_table",
     "check_alignment",
-    "check_look",
-    "choose",
+    "check_attention",
+    "choose_probe",
     "confusion_figure",
     "copy_figures",
     "coverage_table",
@@ -59,7 +60,6 @@ __all__ = [
     "embed_splits",
     "embedding_explorer",
     "embedding_figure",
-    "look_at",
     "model_table",
     "open_session",
     "phase_labeler",

@@ -1,4 +1,4 @@
-"""What `align.ipynb` shows: two videos on one clock, and phases carried from one clip to the others."""
+"""Figures of `align.ipynb`: two aligned videos, and phases transferred from one clip to the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METHODS = MappingProxyType({"dtw": "Dynamic time warping, open ends", "nearest":
 
 
 def check_alignment(method: str, stored: int, table: str = "") -> None:
-    """Refuses parameters of `align.ipynb` before the long work begins."""
+    """Checks the parameters of `align.ipynb` before the long work begins."""
     if method not in METHODS:
         raise ValueError(f'unknown method "{method}" of alignment; {nearest(method, METHODS)}')
     if stored < 1:
@@ -31,32 +31,35 @@ def check_alignment(method: str, stored: int, table: str = "") -> None:
 
 
 def alignment_figure(splits: Splits, action: str = "", method: str = "dtw") -> Figure:
-    """The first two validation videos of one action: the path, and frames of one over their partners."""
+    """Draws the alignment of the first two validation videos of one action: its path, and pairs of frames."""
     known, videos = splits.shown
     pair = probe.first_pair(of_action(videos, action))
     if pair is None:
         return plotting.plot_message("no action has two videos")
     records = {record.name: record for record in known}
-    frames = [records[video.name].load() for video in pair]
-    similarity = pair[0].embeddings @ pair[1].embeddings.T
+    a, b = pair
     return plotting.plot_alignment(
-        *frames, align(*pair, method), similarity, names=[video.name for video in pair], caption=f"{METHODS[method]}."
-    )
+        records[a.name].load(), records[b.name].load(), align(a, b, method), a.embeddings @ b.embeddings.T,
+        names=[a.name, b.name], caption=f"{METHODS[method]}.",
+    )  # fmt: skip
 
 
-def carried(
+def transfer(
     splits: Splits, labelled: str = "", action: str = "", method: str = "dtw"
 ) -> tuple[EmbeddedVideo, list[EmbeddedVideo], list[np.ndarray]] | str:
-    """The labelled clip, the other videos of its action, and the phases that it gives them; or why there are none.
+    """Transfers the phases of a labelled clip to the other videos of its action.
 
     Args:
         splits: The videos.
         labelled: Name of the labelled clip; empty: the first training video of `action` that has labels.
-        action: Which, where no clip is named; empty: the one with the most phases.
+        action: Name of the action, where no clip is named; empty: the one with the most phases.
         method: `dtw` or `nearest`.
 
+    Returns:
+        The clip, the other videos, and their phases; or a sentence that says why there are none.
+
     Raises:
-        ValueError: when the clip that was named is not there, or has no labels.
+        ValueError: when the clip that was named does not exist or has no labels.
     """
     both = [*splits.train, *splits.val]
     clips = probe.labelled(both if labelled else of_action(both, action))
@@ -71,8 +74,8 @@ def carried(
 
 
 def transfer_figure(splits: Splits, labelled: str = "", action: str = "", method: str = "dtw") -> Figure:
-    """Phases of one labelled clip carried to the other videos of its action, against the true ones."""
-    found = carried(splits, labelled, action, method)
+    """Draws the phases transferred from one labelled clip to the other videos of its action beside the true ones."""
+    found = transfer(splits, labelled, action, method)
     if isinstance(found, str):
         return plotting.plot_message(found)
     clip, others, phases = found
@@ -88,9 +91,9 @@ def transfer_figure(splits: Splits, labelled: str = "", action: str = "", method
 def transfer_table(
     session: Session, splits: Splits, labelled: str = "", action: str = "", method: str = "dtw"
 ) -> plotting.Table:
-    """Share of labelled frames that get their right phase, beside the model's clock."""
+    """Accuracy of the transferred phases over labelled frames, for the model and for its position table alone."""
     columns = ("embedding", "accuracy")
-    found = carried(splits, labelled, action, method)
+    found = transfer(splits, labelled, action, method)
     if isinstance(found, str):
         return plotting.Table((), columns, found)
     clip, others, phases = found
@@ -101,5 +104,7 @@ def transfer_table(
     rows.append(
         ("position only (clock)", plotting.transferred_accuracy(transfer_phases(timed[0], timed[1:], method), true))
     )
-    caption = f"Phases of {clip.name} carried to {len(others)} other videos of {clip.action} ({method}), whole videos"
+    caption = (
+        f"Phases of {clip.name} transferred to {len(others)} other videos of {clip.action} ({method}), whole videos"
+    )
     return plotting.Table(tuple((name, plotting.cell(value)) for name, value in rows), columns, caption)

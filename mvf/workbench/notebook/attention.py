@@ -1,10 +1,11 @@
-"""What `attention.ipynb` shows: maps in the layouts of the paper's figures, films, and attention over time."""
+"""Attention maps for `attention.ipynb`: figures in the paper's layouts, a film, and attention over time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,83 +16,92 @@ from mvf.evaluation.localization import best_map, choose_head
 from mvf.evaluation.regions import is_annotated, read_regions
 from mvf.metrics import attention_overlap
 from mvf.workbench import plotting
-from mvf.workbench.notebook.session import Session, clean_bank
+from mvf.workbench.notebook.session import Session, backbone_of, clean_bank
 
-MOST_LOOKING = 400  # frames in a figure of attention over time
+MOST_QUERIES = 400  # query frames in a figure of attention over time
 
 
-def attention_figure(video: LookedVideo, look: Mapping) -> Figure:
-    """One video: rows are frames; columns the input, every entity, the chosen head."""
+def attention_figure(video: AttentionVideo, settings: Mapping) -> Figure:
+    """Draws one video: a row is a frame; the columns are the input, every entity and the chosen head."""
     return plotting.plot_attention_grid(
-        [_block(video, look["rows"])], normalise=look["normalise"], layer=video.caption, contour_mass=0.6
+        [_block(video, settings["rows"])], normalise=settings["normalise"], layer=video.caption, contour_mass=0.6
     )
 
 
-def attention_grid(videos: Sequence[LookedVideo], look: Mapping, report: Mapping) -> Figure:
-    """The paper's Figure 3: two videos side by side; the input, entity 1, the background's, and the chosen head.
+def attention_grid(videos: Sequence[AttentionVideo], settings: Mapping, report: Mapping) -> Figure:
+    """Draws the paper's Figure 3: two videos side by side, each with two entities and the chosen head.
 
-    The background's entity is the one that `report` names on training videos; without masks the second, as there.
+    The entities are the first and the one of the background, which `report` chose on training videos; without masks
+    it is the second, as in the paper.
     """
-    chosen = _some(videos)[:2]
+    chosen = _at_least_one(videos)[:2]
     entities = chosen[0].entities
     background = ((report.get("localization") or {}).get("background") or {}).get("index", 2)
     shown = None if entities is None else sorted({1, min(background, entities.shape[1])})
     return plotting.plot_attention_grid(
-        [_block(video, look["rows"]) for video in chosen], shown=shown, normalise=look["normalise"], **_words(chosen)
+        [_block(video, settings["rows"]) for video in chosen],
+        shown=shown,
+        normalise=settings["normalise"],
+        **_caption_parts(chosen),
     )
 
 
-def teaser(videos: Sequence[LookedVideo], look: Mapping) -> Figure:
-    """The paper's Figure 1: one frame of several videos; the input, entity 1 and the chosen head below each other."""
-    blocks = [_block(video, 1) for video in _some(videos)[:6]]
+def teaser(videos: Sequence[AttentionVideo], settings: Mapping) -> Figure:
+    """Draws the paper's Figure 1: one frame of several videos, with entity 1 and the chosen head below it."""
+    blocks = [_block(video, 1) for video in _at_least_one(videos)[:6]]
     if videos[0].entities is None:
-        return plotting.plot_attention_grid(blocks, transposed=True, normalise=look["normalise"], **_words(videos))
-    return plotting.plot_teaser(blocks, normalise=look["normalise"], **_words(videos))
+        return plotting.plot_attention_grid(
+            blocks, transposed=True, normalise=settings["normalise"], **_caption_parts(videos)
+        )
+    return plotting.plot_teaser(blocks, normalise=settings["normalise"], **_caption_parts(videos))
 
 
-def write_movie(video: LookedVideo, path: Path, frames_per_second: float = 12) -> list[Path]:
-    """A film of one video beside its maps, as GIF and as MP4; `path` has no suffix."""
+def write_movie(video: AttentionVideo, path: Path, frames_per_second: float = 12) -> list[Path]:
+    """Writes a film of one video beside its maps, as GIF and as MP4; `path` has no suffix."""
     film = plotting.attention_movie(
-        video.frames, video.entities, video.head_maps, _head_name(video), numbers=video.numbers, title=video.name
-    )
+        video.frames, video.entities, video.head_maps, _head_name(video), numbers=video.numbers.tolist(),
+        title=video.name,
+    )  # fmt: skip
     return [plotting.save_animation(film, path.with_suffix(kind), frames_per_second) for kind in (".gif", ".mp4")]
 
 
-def temporal_figure(session: Session, video: LookedVideo, block: int = -1) -> Figure:
-    """Which frames and entities the frames of one video look at in the fusion."""
+def temporal_figure(session: Session, video: AttentionVideo, block: int = -1) -> Figure:
+    """Draws which frames and entities each frame of one video attends to in the fusion."""
     records = (r for split in ("val", "train") for r in find_config_videos(session.config, split, allow_empty=True))
     record = next(record for record in records if record.name == video.name)
     bank = clean_bank(session.model, session.config)
-    looking = np.unique(np.linspace(0, record.num_frames - 1, MOST_LOOKING).round().astype(int))
-    seen = temporal_attention(session.model, record, block, looking, chunk=session.config.chunk, cache=bank)
-    words = f"Fusion block {seen.block} of {seen.blocks}, readout tokens, mean over heads."
-    names = None if seen.weights.shape[2] > 1 else ["the frame's token"]
+    queries = np.unique(np.linspace(0, record.num_frames - 1, MOST_QUERIES).round().astype(int)).tolist()
+    found = temporal_attention(session.model, record, block, queries, chunk=session.config.chunk, cache=bank)
+    caption = f"Fusion block {found.block} of {found.blocks}, readout tokens, mean over heads."
+    names = None if found.weights.shape[2] > 1 else ["the frame's token"]
     return plotting.plot_temporal_attention(
-        seen.weights, names, seen.frames, title=video.name, caption=words, bounds=seen.bounds
+        found.weights, names, found.frames, title=video.name, caption=caption, bounds=found.bounds
     )
 
 
-def _block(video: LookedVideo, rows: int) -> plotting.AttentionBlock:
-    """Evenly spaced frames of a video, the first and the last left out."""
+def _block(video: AttentionVideo, rows: int) -> plotting.AttentionBlock:
+    """Takes evenly spaced frames of a video, without the first and the last."""
     if rows < 1:
         raise ValueError(f"rows must be at least 1 frame a figure, got {rows}")
     index = np.unique(np.linspace(0, len(video.frames) - 1, rows + 2).round().astype(int)[1:-1])
-    maps = (None if part is None else part[index] for part in (video.entities, video.head_maps))
-    return plotting.AttentionBlock(video.frames[index], *maps, _head_name(video), video.numbers[index], video.name)
+    entities, heads = (None if maps is None else maps[index] for maps in (video.entities, video.head_maps))
+    return plotting.AttentionBlock(
+        video.frames[index], entities, heads, _head_name(video), video.numbers[index].tolist(), video.name
+    )
 
 
-def _some(videos: Sequence[LookedVideo]) -> Sequence[LookedVideo]:
+def _at_least_one(videos: Sequence[AttentionVideo]) -> Sequence[AttentionVideo]:
     if not videos:
-        raise ValueError("there is no video to draw: look at one at least (mvf.workbench.notebook.attention.look_at)")
+        raise ValueError("there is no video to draw: give at least one of `attention_videos`")
     return videos
 
 
-def _head_name(video: LookedVideo) -> tuple[str, ...]:
+def _head_name(video: AttentionVideo) -> tuple[str, ...]:
     return (f"CLS head {video.head + 1}",)
 
 
-def _words(videos: Sequence[LookedVideo]) -> dict[str, str]:
-    """Layers and rules for a caption of several videos."""
+def _caption_parts(videos: Sequence[AttentionVideo]) -> dict[str, Any]:
+    """The layers, and the rules that chose the heads, for the caption of a figure of several videos."""
     first = videos[0]
     layers = f"entities: layers {', '.join(map(str, first.entity_layers))}"
     heads = f"head: layer {first.layer}" if first.layers else first.head_name
@@ -100,16 +110,16 @@ def _words(videos: Sequence[LookedVideo]) -> dict[str, str]:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Validation videos with their attention maps, frame by frame, and the head that a figure shows.
+# Videos with their attention maps, and the head that a figure shows.
 
 MOST_ROWS = 12  # of a figure a page tall
 RULES = ("training", "oracle", "entity")
-STORED_SIDE = 640  # pixels: a film of a telephone is not kept at full size
+STORED_SIDE = 640  # pixels: larger frames are stored smaller
 
 
 @dataclass(frozen=True)
-class LookedVideo:
-    """A video with its maps, frame by frame, from one decoding pass.
+class AttentionVideo:
+    """A video with its attention maps, frame by frame, from one decoding pass.
 
     Attributes:
         name: Of the video.
@@ -118,14 +128,14 @@ class LookedVideo:
         num_frames: Of the whole video.
         entities: (T, N, h, w), or None.
         heads: (layers, T, K, h, w), or None.
-        layers: Numbers of those blocks, ascending; empty where `heads` is None.
+        layers: Numbers of the backbone blocks of `heads`, ascending; empty where `heads` is None.
         layer: The block whose head is shown; 0 where `heads` is None.
-        head: Which of its heads is shown, from 0.
-        head_rule: How it was chosen.
-        entity_layers: Blocks that the entities read.
+        head: Which head of that block is shown, from 0.
+        head_rule: How the head was chosen.
+        entity_layers: Backbone blocks from which the entities are pooled.
         image_size: Side in pixels at which the model saw the frames.
-        backbone: Its name.
-        training: It is a training video: there are no validation videos.
+        backbone: Name of the backbone.
+        training: Whether it is a training video, because there are no validation videos.
     """
 
     name: str
@@ -145,7 +155,7 @@ class LookedVideo:
 
     @property
     def head_maps(self) -> np.ndarray | None:
-        """(T, h, w) of the head that is shown."""
+        """(T, h, w) maps of the head that is shown."""
         return None if self.heads is None else self.heads[self.layers.index(self.layer), :, self.head]
 
     @property
@@ -164,7 +174,7 @@ class LookedVideo:
 
     @property
     def caption(self) -> str:
-        """Layers, head and its rule, size and frames: what a figure has to say."""
+        """What the caption of a figure must state: layers, head and its rule, image size and frames."""
         entities = f"entities of layers {', '.join(map(str, self.entity_layers))}"
         step = int(self.numbers[1] - self.numbers[0]) if len(self.numbers) > 1 else 1
         shown = f"{len(self.numbers)} of {self.num_frames} frames" if step > 1 else f"{self.num_frames} frames"
@@ -174,37 +184,43 @@ class LookedVideo:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """How heads are chosen: a name in `RULES` or "number", words for a caption, and the head from 1 if one for all."""
+class HeadRule:
+    """How the head of a video is chosen.
+
+    Attributes:
+        name: One of `RULES`, or "number"; empty for a backbone without heads.
+        words: The rule in a caption.
+        number: The head, from 1, where the rule gives all videos the same one; else 0.
+    """
 
     name: str
     words: str
     number: int = 0
 
 
-def check_look(session: Session, look: Mapping) -> None:
-    """Refuses what `look_at` and the figures cannot show, before any long work.
+def check_attention(session: Session, settings: Mapping) -> None:
+    """Checks the settings of `attention.ipynb` before any long work.
 
     Args:
         session: Model and data.
-        look: As in `look_at`; also `rows` (frames a figure) and `normalise`, where given.
+        settings: As in `attention_videos`; also `rows` (frames a figure) and `normalise`, where given.
 
     Raises:
-        ValueError: for a number below 1, a layer, head, image size or normalisation that there is not.
+        ValueError: for a number below 1, or a layer, head, image size or normalisation that does not exist.
     """
     for name in ("videos", "stored_frames", "rows"):
-        if look.get(name, 1) < 1:
-            raise ValueError(f"{name} must be at least 1, got {look[name]}")
-    if look.get("rows", 1) > MOST_ROWS:
-        raise ValueError(f"rows must be at most {MOST_ROWS} frames a figure, got {look['rows']}: a page holds no more")
-    if look.get("normalise", "frame") not in ("frame", "video"):
-        raise ValueError(f'normalise must be "frame" or "video", got "{look["normalise"]}"')
-    backbone = session.model.backbone
-    if backbone is None:
-        raise ValueError("attention maps need a model with a backbone; this one starts from patch features")
-    backbone.resolve_layers((look["layer"],))
-    backbone.grid_of(look["image_size"] or backbone.image_size)
-    asked, heads = str(look.get("head") or ""), backbone.num_heads
+        if settings.get(name, 1) < 1:
+            raise ValueError(f"{name} must be at least 1, got {settings[name]}")
+    if settings.get("rows", 1) > MOST_ROWS:
+        raise ValueError(
+            f"rows must be at most {MOST_ROWS} frames a figure, got {settings['rows']}: a page holds no more"
+        )
+    if settings.get("normalise", "frame") not in ("frame", "video"):
+        raise ValueError(f'normalise must be "frame" or "video", got "{settings["normalise"]}"')
+    backbone = backbone_of(session.model)
+    backbone.resolve_layers((settings["layer"],))
+    backbone.grid_of(settings["image_size"] or backbone.image_size)
+    asked, heads = str(settings.get("head") or ""), backbone.num_heads or 0
     if asked and not heads:
         raise ValueError(f'head="{asked}": {backbone.name} has no class token, so no heads; leave head empty')
     if asked.isdigit() and not 1 <= int(asked) <= heads:
@@ -213,43 +229,47 @@ def check_look(session: Session, look: Mapping) -> None:
         raise ValueError(f'unknown head "{asked}"; choose {", ".join(RULES)}, or a number from 1')
 
 
-def look_at(session: Session, report: Mapping, look: Mapping) -> list[LookedVideo]:
-    """Maps of validation videos (of training videos where there are none), of different actions as far as there are.
+def attention_videos(session: Session, report: Mapping, settings: Mapping) -> list[AttentionVideo]:
+    """Computes the attention maps of validation videos, or of training videos where there are none.
+
+    The videos are of as many different actions as possible.
 
     Args:
         session: Model and data.
-        report: Of `mvf.evaluate`; the head that it chose is taken where it fits.
-        look: `videos`, their number; `layer`, the block whose head is shown; `layers`, all blocks whose heads are
-            kept (absent or empty: those that the entities read, and `layer`); `image_size` or None; `stored_frames`,
-            at most, a video; `head`, "training" (best AUROC on training videos), "oracle" (best on the very video),
-            "entity" (closest to entity 1) or a number from 1; absent or empty: "training" where training videos have
-            masks or boxes that tell, else "entity".
+        report: Of `mvf.evaluate`; the head that it chose is used where `layer` is the last block.
+        settings: `videos`, their number; `layer`, the block whose head is shown; `layers`, all blocks whose heads are
+            kept (absent or empty: those from which the entities are pooled, and `layer`); `image_size` or None;
+            `stored_frames`, the most frames of a video; `head`, which is "training" (best AUROC on training videos),
+            "oracle" (best on each video itself), "entity" (closest to entity 1) or a number from 1. Without `head` it
+            is "training" where training videos have masks or boxes that define AUROC, else "entity".
 
     Raises:
-        ValueError: for a layer, head, rule or image size that there is not, a rule that needs masks without any, and
-            a number of videos or frames below 1.
+        ValueError: for a layer, head, rule or image size that does not exist, a rule that needs masks where there are
+            none, and a number of videos or frames below 1.
     """
-    check_look(session, look)
-    backbone = session.model.backbone
-    (layer,) = backbone.resolve_layers((look["layer"],))
-    asked = look.get("layers") or (backbone.layers if backbone.has_cls else ())
+    check_attention(session, settings)
+    backbone = backbone_of(session.model)
+    (layer,) = backbone.resolve_layers((settings["layer"],))
+    asked = settings.get("layers") or (backbone.layers if backbone.has_cls else ())
     layers = tuple(sorted({layer, *backbone.resolve_layers(asked)} if asked else {layer}))
-    rule = _rule(session, report, str(look.get("head") or ""), layer)
+    rule = _rule(session, report, str(settings.get("head") or ""), layer)
     found = find_config_videos(session.config, "val")
     training = not found
-    shown = _one_an_action(found or find_config_videos(session.config, "train"), look["videos"])
-    return [replace(_look(session, record, layers, layer, look, rule), training=training) for record in shown]
+    shown = _one_an_action(found or find_config_videos(session.config, "train"), settings["videos"])
+    return [
+        replace(_attention_video(session, record, layers, layer, settings, rule), training=training) for record in shown
+    ]
 
 
-def _look(
-    session: Session, record: VideoRecord, layers: tuple[int, ...], layer: int, look: Mapping, rule: Rule
-) -> LookedVideo:
-    backbone = session.model.of(record.action).backbone
-    step = max(1, -(-record.num_frames // look["stored_frames"]))
-    seen = map_frames(session.model, record, layers, look["image_size"], step, STORED_SIDE)
+def _attention_video(
+    session: Session, record: VideoRecord, layers: tuple[int, ...], layer: int, settings: Mapping, rule: HeadRule
+) -> AttentionVideo:
+    backbone = backbone_of(session.model.of(record.action))
+    step = max(1, -(-record.num_frames // settings["stored_frames"]))
+    seen = map_frames(session.model, record, layers, settings["image_size"], step, STORED_SIDE)
     heads = None if seen.maps.heads is None else seen.maps.heads[layers.index(layer)]
     head, words = (0, "") if heads is None else _choose(record, seen, heads, rule)
-    return LookedVideo(
+    return AttentionVideo(
         name=record.name,
         frames=seen.frames,
         numbers=seen.numbers,
@@ -261,22 +281,22 @@ def _look(
         head=head,
         head_rule=words,
         entity_layers=tuple(backbone.layers),
-        image_size=look["image_size"] or backbone.image_size,
+        image_size=settings["image_size"] or backbone.image_size,
         backbone=backbone.name,
     )
 
 
-def _rule(session: Session, report: Mapping, asked: str, layer: int) -> Rule:
-    backbone = session.model.backbone
+def _rule(session: Session, report: Mapping, asked: str, layer: int) -> HeadRule:
+    backbone = backbone_of(session.model)
     if not backbone.has_cls:
-        return Rule("", "")
+        return HeadRule("", "")
     if asked.isdigit():
-        return Rule("number", "asked for", int(asked))
+        return HeadRule("number", "asked for", int(asked))
     if asked == "oracle":
-        return Rule(asked, "oracle: best on this very video")
+        return HeadRule(asked, "oracle: best on this very video")
     records = find_config_videos(session.config, "train")
     if asked == "entity" or not (asked or any(map(is_annotated, records))):
-        return Rule("entity", "closest to entity 1" + ("" if asked else ": no masks"))
+        return HeadRule("entity", "closest to entity 1" + ("" if asked else ": no masks"))
     chosen = ((report.get("localization") or {}).get("head_best") or {}).get("index")
     if chosen is None or layer != backbone.num_blocks:  # the report's is of the last block
         try:
@@ -284,12 +304,12 @@ def _rule(session: Session, report: Mapping, asked: str, layer: int) -> Rule:
         except ValueError:
             if asked:
                 raise
-            return Rule("entity", "closest to entity 1: training videos do not tell")
-    return Rule("training", "chosen by AUROC on training videos", chosen)
+            return HeadRule("entity", "closest to entity 1: training videos do not tell")
+    return HeadRule("training", "chosen by AUROC on training videos", chosen)
 
 
-def _choose(record: VideoRecord, seen: MappedFrames, heads: np.ndarray, rule: Rule) -> tuple[int, str]:
-    """The head, from 0, among `heads` (T, K, h, w), and how it was chosen."""
+def _choose(record: VideoRecord, seen: MappedFrames, heads: np.ndarray, rule: HeadRule) -> tuple[int, str]:
+    """Chooses one of `heads` (T, K, h, w): its index, and how it was chosen."""
     if rule.number:
         return rule.number - 1, rule.words
     if rule.name == "oracle":
@@ -308,8 +328,10 @@ def _choose(record: VideoRecord, seen: MappedFrames, heads: np.ndarray, rule: Ru
 
 
 def _one_an_action(records: VideoList, count: int) -> list[VideoRecord]:
-    """`count` records, going round the actions; of one action they are spread over its list, where neighbours are
-    often takes of one person."""
+    """Takes `count` records, one action after the other.
+
+    Those of one action are spread over its list, because neighbours there often show the same person.
+    """
     actions: dict[str, list[VideoRecord]] = {}
     for record in records:
         actions.setdefault(record.action, []).append(record)

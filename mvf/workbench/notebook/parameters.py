@@ -1,4 +1,4 @@
-"""Parameters of a notebook: checked and cast, since papermill only warns and passes text."""
+"""Parameters of a notebook. They are checked and cast here, because papermill only warns and passes text."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from mvf.config import Config, cast, load_config, nearest
 
 
 def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """The notebook's parameters, cast to their declared types; from now on errors show their message first.
+    """Reads the notebook's parameters, cast to their declared types.
+
+    From this call on, the output of an error begins with its message.
 
     Args:
-        namespace: `globals()` of a notebook whose parameters cell declares `name: type = value` once a line.
+        namespace: `globals()` of a notebook whose parameters cell declares one `name: type = value` a line.
 
     Raises:
         ValueError: for a name that papermill passed and the notebook does not declare (the nearest is named), or a
@@ -39,17 +41,19 @@ def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_config(parameters: Mapping[str, Any], **more: Any) -> Config:
-    """The configuration of a run from notebook parameters.
+    """Makes the configuration of a run from notebook parameters.
 
-    Order of authority: preset, data keys of the dataset, parameters, `overrides`. Parameters that are empty or None
-    leave the preset's value. An empty preset is the dataset's own.
+    Each of these overrides the one before: the preset, the data keys of the dataset, the parameters, `overrides`.
+    Parameters that are empty or None keep the preset's value. An empty preset means the dataset's own.
     """
     given = {**parameters, **more}
     overrides = given.pop("overrides", {}) or {}
     if not isinstance(overrides, Mapping) or not all(isinstance(name, str) for name in overrides):
         raise ValueError(f'overrides must be settings by name, like {{"learning_rate": 1e-4}}, got {overrides!r}')
     preset = given.pop("preset", "") or given.get("dataset") or "synthetic"
-    return load_config(preset, **{name: value for name, value in given.items() if value not in ("", None)} | overrides)
+    return load_config(
+        preset, **{name: value for name, value in given.items() if value not in ("", None)} | dict(overrides)
+    )
 
 
 def _show_messages_first() -> None:
@@ -68,4 +72,5 @@ def _show_messages_first() -> None:
 def _passed_names(cells: list[str]) -> list[str]:
     """Names that papermill's injected cell assigns."""
     injected = [ast.parse(cell) for cell in cells if cell.startswith("# Parameters\n")]
-    return [node.targets[0].id for tree in injected for node in tree.body if isinstance(node, ast.Assign)]
+    targets = [node.targets[0] for tree in injected for node in tree.body if isinstance(node, ast.Assign)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]

@@ -1,4 +1,4 @@
-"""What `probe.ipynb` shows: embedded videos, assembled into the figures of `plotting`."""
+"""Figures of `probe.ipynb`, drawn from embedded videos."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mvf.workbench.notebook.session import Splits
 
 
 def confusion_figure(probe: Probe | None) -> Figure:
-    """Confusion matrix of one action."""
+    """Draws the confusion matrix of one action."""
     if probe is None:
         return plotting.plot_message("no action has labels of two phases in both splits")
     return plotting.plot_confusion(probe.confusion, probe.names, title=f"{probe.action}: frames of validation videos")
 
 
 def progression_figure(probe: Probe | None) -> Figure:
-    """Progression of the first validation video of one action."""
+    """Draws the progression of the first validation video of one action."""
     if probe is None:
         return plotting.plot_message("no action has labels of two phases in both splits")
     predicted, true = (part[0] for part in probe.progression)
@@ -34,19 +34,19 @@ def progression_figure(probe: Probe | None) -> Figure:
 
 
 def similarity_figure(splits: Splits, action: str = "") -> Figure:
-    """Two validation videos of one action, frame by frame."""
+    """Draws the similarity of two validation videos of one action, frame by frame."""
     pair = first_pair(of_action(splits.val, action))
     if pair is None:
         return plotting.plot_message("no action has two validation videos")
-    similarity = pair[0].embeddings @ pair[1].embeddings.T
-    names, path = [v.name for v in pair], alignment_path(*pair)
+    a, b = pair
     return plotting.plot_similarity(
-        similarity, path, *(v.phases for v in pair), names, phase_words(splits, pair[0].action)
-    )
+        a.embeddings @ b.embeddings.T, alignment_path(a, b), a.phases, b.phases, [a.name, b.name],
+        phase_words(splits, a.action),
+    )  # fmt: skip
 
 
 def retrieval_figure(splits: Splits, action: str = "") -> Figure:
-    """Frames of one validation video, each with the five nearest frames of other videos."""
+    """Draws frames of one validation video, each with the five nearest frames of other videos."""
     videos = of_action(splits.val, action)
     if len(videos) < 2:
         return plotting.plot_message("retrieval needs two validation videos of one action")
@@ -65,7 +65,7 @@ def retrieval_figure(splits: Splits, action: str = "") -> Figure:
 
 
 def embedding_figure(splits: Splits, action: str = "", most: int = 8) -> Figure:
-    """Validation videos of one action in two dimensions."""
+    """Draws the embeddings of validation videos of one action in two dimensions."""
     videos = of_action(splits.val, action)[:most]
     if not videos:
         return plotting.plot_message("there are no validation videos")
@@ -84,7 +84,7 @@ def of_action(videos: Sequence[EmbeddedVideo], action: str) -> list[EmbeddedVide
             phases[video.action] = max(phases[video.action], int(video.phases.max(initial=-1)) + 1)
     if action and action not in phases:
         raise ValueError(f'no video of action "{action}"; there are {", ".join(phases)}')
-    wanted = action or max(phases, key=phases.get, default="")
+    wanted = action or max(phases, key=lambda name: phases[name], default="")
     return [video for video in videos if video.action == wanted]
 
 
@@ -109,18 +109,18 @@ def _caption(video: EmbeddedVideo, frame: int, words: Sequence[str] | None) -> s
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What the probe notebook looks at, as arrays: predictions, one video over time, pairs, neighbours, a map.
+# The arrays behind these figures.
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Probes of one action, fitted on its training videos and read on its validation videos.
+    """Predictions for the validation videos of one action, by probes fitted on its training videos.
 
     Attributes:
-        action: Which.
+        action: Its name.
         videos: The labelled validation videos.
         num_phases: Number of phases.
-        names: Words for the phases.
+        names: Names of the phases.
         predicted: (T,) predicted phases of every validation video.
         confusion: (num_phases, num_phases) frames, rows true.
         progression: (T, num_phases - 1) predicted and true time since each boundary, of every validation video.
@@ -152,10 +152,8 @@ def probe_actions(
 
 
 def _probe(train: list[EmbeddedVideo], val: list[EmbeddedVideo], names: tuple[str, ...]) -> Probe | None:
-    embeddings, phases = (
-        [[v.embeddings for v in part] for part in (train, val)],
-        [[v.phases for v in part] for part in (train, val)],
-    )
+    embeddings = [[v.embeddings for v in part] for part in (train, val)]
+    phases = [[v.phases for v in part if v.phases is not None] for part in (train, val)]
     count = 1 + max(int(p.max()) for part in phases for p in part)
     if count < 2 or len(np.unique(np.concatenate(phases[0]))) < 2:
         return None
@@ -166,8 +164,8 @@ def _probe(train: list[EmbeddedVideo], val: list[EmbeddedVideo], names: tuple[st
     return Probe(val[0].action, val, count, words, predicted, confusion, progression)
 
 
-def choose(probes: Sequence[Probe], action: str = "") -> Probe | None:
-    """The probe of `action`, or the one with the most phases (the first by name among equals): never the best score."""
+def choose_probe(probes: Sequence[Probe], action: str = "") -> Probe | None:
+    """The probe of `action`, else the one with the most phases, the first by name among equals; scores do not count."""
     if action:
         return next((probe for probe in probes if probe.action == action), None)
     return max(probes, key=lambda probe: probe.num_phases, default=None)
@@ -193,7 +191,7 @@ def nearest_frames(videos: Sequence[EmbeddedVideo], query: int, frame: int, k: i
 
 
 def query_frames(video: EmbeddedVideo, count: int = 4) -> list[int]:
-    """Frames to ask for: evenly spaced over the labelled part of a video, or over all of it."""
+    """Chooses query frames: evenly spaced over the labelled frames of a video, or over all where it has no labels."""
     frames = np.arange(len(video.embeddings))
     if video.phases is not None and (video.phases >= 0).any():
         frames = frames[video.phases >= 0]

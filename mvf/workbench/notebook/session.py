@@ -1,4 +1,4 @@
-"""The steps that notebooks and shell commands share: open a model, embed a data set, report."""
+"""The steps that notebooks and shell commands share: open a model, embed a data set, report on it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mvf.evaluation import evaluate, read_report, write_report
 from mvf.evaluation.knockouts import knock_outs
 from mvf.files import atomic
 from mvf.models import load_official_checkpoint
+from mvf.models.backbone import Backbone
 from mvf.models.mvformer import FrameEmbedder
 from mvf.training.run import default_folder, load_run, read_config, read_history
 
@@ -39,12 +40,12 @@ class Splits:
 
     @property
     def shown(self) -> tuple[VideoList, list[EmbeddedVideo]]:
-        """What is looked at: validation videos, or training videos where there are none."""
+        """The videos that figures show: those of validation, or of training where there are none."""
         return (self.val_records, self.val) if self.val else (self.train_records, self.train)
 
 
 def open_model(source: str | Path, **data: Any) -> tuple[FrameEmbedder, Config]:
-    """A model from a run folder or a checkpoint of the official code, and what to judge it on.
+    """Opens a model from a run folder or a checkpoint of the official code, with the configuration of its data.
 
     Args:
         source: Run folder, or file `.pth`.
@@ -63,7 +64,7 @@ def open_model(source: str | Path, **data: Any) -> tuple[FrameEmbedder, Config]:
         own = asdict(model.architecture)
         own = {f.name: own[f.name] for f in fields(Config) if f.name in own}
         own |= {name: getattr(model.backbone, name) for name in ("layers", "image_size")}
-        config = replace(config, **own, backbone=model.backbone.name, backbone_weights=weights)
+        config = replace(config, **own, backbone=backbone_of(model).name, backbone_weights=weights)
     else:
         run = load_run(source)
         model, config = run.model, with_data(run.config, **data)
@@ -84,7 +85,7 @@ def with_data(config: Config, **data: Any) -> Config:
 
 @dataclass(frozen=True)
 class Session:
-    """A model to look at: where it came from, its data, and where figures go."""
+    """An opened model: where it came from, its data, and the folder of its figures."""
 
     source: Path
     model: FrameEmbedder
@@ -93,13 +94,13 @@ class Session:
 
     @property
     def report(self) -> Path:
-        """`metrics.json` of the run itself on its own data; beside the figures on any other."""
+        """Path of `metrics.json`: in the run folder for the run's own data, beside the figures for other data."""
         own = self.source.is_dir() and read_config(self.source) == self.config
         return (self.source if own else self.figures) / "metrics.json"
 
 
 def open_session(source: str | Path = "", out: str | Path = "", **data: Any) -> Session:
-    """A run or checkpoint, as the notebooks take it; see `open_model`.
+    """Opens a run or checkpoint for a notebook; see `open_model`.
 
     Args:
         source: Run folder or checkpoint; empty: the first seed of the default preset.
@@ -115,18 +116,29 @@ def open_session(source: str | Path = "", out: str | Path = "", **data: Any) -> 
     return Session(source, model, config, Path(out) if out else figures)
 
 
+def backbone_of(model: FrameEmbedder) -> Backbone:
+    """The backbone of a model.
+
+    Raises:
+        ValueError: when it has none.
+    """
+    if model.backbone is None:
+        raise ValueError("this needs a model with a backbone, but the model starts from patch features")
+    return model.backbone
+
+
 def clean_bank(model: FrameEmbedder, config: Config) -> FeatureBank | None:
-    """The stored features of the clean view, in banked mode."""
-    return FeatureBank(model.backbone, None, config.precision) if config.features == "banked" else None
+    """The bank of the clean view's features where a run stores features; else None."""
+    return FeatureBank(backbone_of(model), None, config.precision) if config.features == "banked" else None
 
 
 def embed_splits(model: FrameEmbedder, config: Config, one_is_enough: bool = False) -> Splits:
-    """Embeds the training and validation videos of the configured data set; neither where one has no videos.
+    """Embeds the training and validation videos of the configured data set; neither when one split has no videos.
 
     Args:
-        model: Of a run, or an official checkpoint.
-        config: Which videos.
-        one_is_enough: Embed one split where the other has no videos: to align or label needs no validation.
+        model: A run's or an official checkpoint's.
+        config: Says which videos.
+        one_is_enough: Embed one split even when the other has no videos: aligning and labelling need no validation.
     """
     cache = clean_bank(model, config)
     records = {split: _with_model(find_config_videos(config, split), model) for split in ("train", "val")}
@@ -139,7 +151,7 @@ def embed_splits(model: FrameEmbedder, config: Config, one_is_enough: bool = Fal
 
 
 def _with_model(videos: VideoList, model: FrameEmbedder) -> VideoList:
-    """The videos that a model can embed; the coverage names those of actions that were not trained on."""
+    """Keeps the videos that a model can embed; the coverage names those of actions without a model."""
     if not model.actions:
         return videos
     known, found = [v for v in videos if v.action in model.actions], videos.coverage
@@ -148,7 +160,7 @@ def _with_model(videos: VideoList, model: FrameEmbedder) -> VideoList:
 
 
 def report_on(model: FrameEmbedder, config: Config, splits: Splits, path: str | Path | None = None) -> dict:
-    """The report of a model on embedded splits; written to `path` when given."""
+    """Evaluates a model on embedded splits, and writes the report to `path` when one is given."""
     report = evaluate(
         splits.train, splits.val, config, model, splits.train_records, splits.val_records, cache=splits.cache
     )
@@ -160,7 +172,7 @@ def report_on(model: FrameEmbedder, config: Config, splits: Splits, path: str | 
 
 
 def stored_or_new_report(session: Session, splits: Splits | None = None) -> dict:
-    """The stored report when it is of exactly this model and data; else a new one, which is then stored."""
+    """Reads the stored report when it is of exactly this model and data; else makes a new one and stores it."""
     if session.report.exists():
         report = read_report(session.report)
         if _marks(session.model, session.config).items() <= report.items():
@@ -170,7 +182,7 @@ def stored_or_new_report(session: Session, splits: Splits | None = None) -> dict
 
 
 def stored_or_new_knock_outs(session: Session) -> dict:
-    """Scores with parts of what the model sees removed (`mvf.evaluation.knockouts`), kept in `knockouts.json`."""
+    """Scores with parts of the input removed (`mvf.evaluation.knockouts`), stored in `knockouts.json`."""
     path, marks = session.figures / "knockouts.json", _marks(session.model, session.config)
     if path.exists():
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -185,20 +197,20 @@ def stored_or_new_knock_outs(session: Session) -> dict:
 
 
 def _cost(model: FrameEmbedder, config: Config) -> dict[str, float]:
-    """Size and speed, timed on this machine as it is busy now."""
+    """Size and speed of a model; the time is measured here and now, so other load on the machine slows it."""
     one = model.of(model.actions[0] if model.actions else "")
     timed = {} if one.backbone is None else {"ms_per_frame": milliseconds_per_frame(one, config)}
     return asdict(model_cost(config)) | timed
 
 
 def _epoch_cost(folder: Path) -> dict[str, float]:
-    """Median seconds of the epochs that a run folder's history has."""
+    """Median seconds per epoch in the history of a run folder; empty without one."""
     rows = read_history(folder) if (folder / "history.csv").exists() else []
     return {"seconds_per_epoch": median(row["seconds"] for row in rows)} if rows else {}
 
 
 def _marks(model: FrameEmbedder, config: Config) -> dict[str, str]:
-    """What a stored report must carry to be shown for this model on these data."""
+    """The entries by which a stored report is recognised as this model's on this data."""
     return {"model_sha256": fingerprint(model), "judged_on": _data_mark(config), "protocol": PROTOCOL}
 
 
@@ -208,7 +220,7 @@ def _data_mark(config: Config) -> str:
 
 
 def summary(report: dict, figures: Sequence[Path] = ()) -> str:
-    """The report as text: scores with verdicts, cropped first, and where the figures are."""
+    """The report as text: scores with verdicts, cropped windows first, and the paths of the figures."""
     weights = f"{report['backbone']} ({report['backbone_weights']} weights)"
     labels = f"labels used in training: {report['supervision']}"
     lines = [f"{report['preset']} on {report['dataset']}, seed {report['seed']}, {weights}, {labels}"]

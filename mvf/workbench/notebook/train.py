@@ -1,4 +1,4 @@
-"""What `train.ipynb` shows of the data and the model."""
+"""Tables of `train.ipynb`: the videos, the model, the feature bank."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from mvf.data.index import SHOWN
 from mvf.models.mvformer import MVFormer
 from mvf.training.run import action_config
 from mvf.workbench import plotting
+from mvf.workbench.notebook.session import backbone_of
 
 
 def coverage_table(records: VideoList) -> plotting.Table:
-    """Videos by action, and what was left out with its reason."""
+    """Counts the videos of each action, and says which were left out and why."""
     actions = sorted({record.action for record in records})
     chosen = [[r for r in records if r.action == action] for action in actions]
     rows = tuple(
@@ -40,7 +41,7 @@ def coverage_table(records: VideoList) -> plotting.Table:
 
 @torch.no_grad()
 def model_table(model: MVFormer, frames: Tensor) -> plotting.Table:
-    """Shapes on the way through a model, and the parameters of its parts; frames (B, T, 3, S, S)."""
+    """The shapes of what goes through a model for frames (B, T, 3, S, S), and the parameters of its modules."""
     out = model(frames[:, :2])  # all of them would take minutes on a CPU
     tensors = {
         "frames (B, T, 3, H, W)": frames,
@@ -50,20 +51,21 @@ def model_table(model: MVFormer, frames: Tensor) -> plotting.Table:
         "projections (B, T, E)": out.projections,
     }
     shapes = {name: None if t is None else (t.shape[0], frames.shape[1], *t.shape[2:]) for name, t in tensors.items()}
-    return plotting.shapes_table(shapes, _part_sizes(model))
+    return plotting.shapes_table(shapes, _parameter_counts(model))
 
 
 def bank_table(config: Config, model: MVFormer, records: VideoList) -> plotting.Table:
-    """What the features of the augmented views take on the disk, before any is made."""
+    """How much disk space the features of the augmented views will take, before any is computed."""
     if config.features != "banked":
         return plotting.Table((("online: nothing is stored", ""),), ("feature bank", "GB"))
-    banks = [(build_bank(own, model.backbone, part), part) for own, part in _runs(config, records)]
+    backbone = backbone_of(model)
+    banks = [(build_bank(own, backbone, part), part) for own, part in _runs(config, records)]
     whole, missing = (
         sum(bank.predicted_bytes(part, config.bank_views, whole=whole) for bank, part in banks) / 1e9
         for whole in (True, False)
     )
     folders = dict.fromkeys(bank.folder for bank, _ in banks)
-    kept = f"{config.bank_channels} of {model.backbone.channels}" if config.bank_channels else model.backbone.channels
+    kept = f"{config.bank_channels} of {backbone.channels}" if config.bank_channels else backbone.channels
     rows = (
         (f"{config.bank_views} views, {config.bank_dtype}, {kept} channels", f"{whole:.3f}"),
         ("of it still to be written", f"{missing:.3f}"),
@@ -73,7 +75,7 @@ def bank_table(config: Config, model: MVFormer, records: VideoList) -> plotting.
 
 
 def _runs(config: Config, records: VideoList) -> Iterator[tuple[Config, list[VideoRecord]]]:
-    """The runs that training consists of, with their videos: one, or one an action."""
+    """The runs that training consists of, with their videos: one run, or one for each action."""
     if not config.per_action:
         yield config, records
         return
@@ -81,11 +83,11 @@ def _runs(config: Config, records: VideoList) -> Iterator[tuple[Config, list[Vid
         yield action_config(config, action), [record for record in records if record.action == action]
 
 
-def _part_sizes(model: MVFormer) -> dict[str, int]:
-    """Numbers of every part, of the backbone frozen and trained ones apart."""
+def _parameter_counts(model: MVFormer) -> dict[str, int]:
+    """Parameters of each module; frozen and trained ones of the backbone are counted apart."""
     sizes: dict[str, int] = {}
-    for name, part in model.named_children():
-        for p in part.parameters():
+    for name, module in model.named_children():
+        for p in module.parameters():
             frozen = " (frozen)" if name == "backbone" and not p.requires_grad else ""
             sizes[name + frozen] = sizes.get(name + frozen, 0) + p.numel()
     return sizes

@@ -1,4 +1,4 @@
-"""Figures of alignment: which frame goes with which, and phases carried from video to video."""
+"""Figures of alignment: which frames correspond, and phases transferred from video to video."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def plot_alignment(
     title: str = "",
     caption: str = "",
 ) -> Figure:
-    """How video A runs through video B, and frames of A over the frames of B they are aligned with.
+    """Draws the path of video A through video B, and frames of A above the frames of B aligned with them.
 
     Time runs to the right in all parts, and every picture of A stands below its own time.
 
@@ -89,7 +89,7 @@ def plot_transfer(
     title: str = "",
     caption: str = "",
 ) -> Figure:
-    """Phases carried to many videos: of each video the true ribbon over the transferred one, and its accuracy.
+    """Draws phases transferred to many videos: the true ribbon of each above the transferred one, and the accuracy.
 
     Args:
         transferred: One (T,) array of phases a video, -1 = unlabelled.
@@ -99,20 +99,21 @@ def plot_transfer(
         title: Printed above, with the accuracy over all labelled frames.
         caption: Printed below: the labelled clip, method, model.
     """
-    transferred = [np.asarray(phases) for phases in transferred]
-    if not transferred:
+    given = [np.asarray(phases) for phases in transferred]
+    if not given:
         raise ValueError("transferred must hold the phases of at least one video, got none")
-    truths = [None] * len(transferred) if true is None else [np.asarray(phases) for phases in true]
-    names = [f"video {i + 1}" for i in range(len(transferred))] if names is None else list(names)
-    if len(truths) != len(transferred) or len(names) != len(transferred):
-        raise ValueError(f"{len(transferred)} videos are transferred, but true has {len(truths)}, names {len(names)}")
-    for name, got, phases in zip(names, transferred, truths):
+    truths = [None] * len(given) if true is None else [np.asarray(phases) for phases in true]
+    names = [f"video {i + 1}" for i in range(len(given))] if names is None else list(names)
+    if len(truths) != len(given) or len(names) != len(given):
+        raise ValueError(f"{len(given)} videos are transferred, but true has {len(truths)}, names {len(names)}")
+    for name, got, phases in zip(names, given, truths):
         if got.ndim != 1 or phases is not None and phases.shape != got.shape:
-            raise ValueError(f"{name}: phases must be (T,), got {got.shape} and true {np.shape(phases)}")
-    labels = phase_names(phase_labels, *transferred, *truths)
+            shape = None if phases is None else phases.shape
+            raise ValueError(f"{name}: phases must be (T,), got {got.shape} and true {shape}")
+    labels = phase_names(phase_labels, *given, *truths)
     columns = -(-len(names) // ROWS)
     rows = -(-len(names) // columns)
-    accuracy = transferred_accuracy(transferred, truths)
+    accuracy = transferred_accuracy(given, truths)
     above = "" if accuracy is None else f"accuracy {accuracy:.3f} over labelled frames"
     below = "" if true is None else "Upper half of a ribbon: true; lower: transferred; at its end the accuracy."
     with paper_figure(PAGE, rows * ROW + 1.25) as figure:
@@ -120,9 +121,9 @@ def plot_transfer(
         grid = figure.subplots(1, columns, squeeze=False, sharex=True)[0]
         for k, axes in enumerate(grid):
             part = slice(k * rows, (k + 1) * rows)
-            _draw_ribbons(axes, transferred[part], truths[part], names[part], labels, rows)
+            _draw_ribbons(axes, given[part], truths[part], names[part], labels, rows)
         words = " ".join(filter(None, (below, caption)))
-        phase_legend(figure, labels, has_unlabelled(*transferred, *truths), caption=words)
+        phase_legend(figure, labels, has_unlabelled(*given, *truths), caption=words)
     return figure
 
 
@@ -158,9 +159,9 @@ def _draw_path(
     names: Sequence[str],
     chosen: NDArray,
 ) -> None:
-    """The path, with time of A to the right and of B upwards."""
+    """Draws the path, with the time of A to the right and that of B upwards."""
     dark = similarity is not None
-    if dark:
+    if similarity is not None:
         image = axes.imshow(similarity.T, aspect="auto", origin="lower", cmap="viridis")
         axes.figure.colorbar(image, ax=axes, label="similarity", pad=0.01)
     outline = [effects.Stroke(linewidth=2.6, foreground="black"), effects.Normal()] if dark else []
@@ -179,7 +180,7 @@ def _draw_path(
 
 
 def transferred_accuracy(transferred: Sequence[NDArray], true: Sequence[NDArray | None]) -> float | None:
-    """Share of the labelled frames of all videos that got their phase; None where there are none."""
+    """Share of the labelled frames of all videos that got their true phase; None without labelled frames."""
     pairs = [(got[phases >= 0], phases[phases >= 0]) for got, phases in zip(transferred, true) if phases is not None]
     right = [got == phases for got, phases in pairs if len(phases)]
     return float(np.concatenate(right).mean()) if right else None
@@ -193,7 +194,7 @@ def _draw_ribbons(
     labels: Sequence[str],
     rows: int,
 ) -> None:
-    """One picture of all ribbons of a column: of each video two lines true, two transferred, one empty."""
+    """Draws all ribbons of a column as one picture: for each video two true rows, two transferred ones, one empty."""
     colours = (*phase_colours(len(labels)), UNLABELLED)  # the last serves -1, as indexing from the end reads it
     table = np.array([mpl.colors.to_rgb(colour) for colour in colours])
     cells = np.ones((5 * rows, max(map(len, transferred)), 3))

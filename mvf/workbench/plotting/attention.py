@@ -1,14 +1,15 @@
-"""Attention over frames: the layouts of the paper's Figures 1 and 3 for any videos, all entities on one picture."""
+"""Figures of attention: the layouts of the paper's Figures 1 and 3, all entities on one picture, temporal attention."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
@@ -62,9 +63,9 @@ def plot_attention(
     *,
     frame_numbers: Sequence[int] | None = None,
     title: str = "",
-    **options,
+    **options: Any,
 ) -> Figure:
-    """One video: entity maps beside the backbone's head maps, a row a frame.
+    """Draws the entity maps of one video beside the backbone's head maps, one row a frame.
 
     Args:
         frames: As in `AttentionBlock`; so are `entities`, `heads`, `head_names`, `frame_numbers` and `title`.
@@ -93,7 +94,7 @@ def plot_attention_grid(
     contour_mass: float | None = None,
     width: float | None = None,
 ) -> Figure:
-    """The layout of the paper's Figure 3: rows are frames; columns the input, entities and heads.
+    """Draws videos in the layout of the paper's Figure 3: rows are frames; columns are the input, entities and heads.
 
     Args:
         videos: Side by side, or `stacked` one below the other.
@@ -129,16 +130,16 @@ def plot_attention_grid(
     )
 
 
-def plot_teaser(videos: Sequence[AttentionBlock], entity: int = 1, **options) -> Figure:
-    """The layout of the paper's Figure 1: several videos side by side; input, one entity and the heads below.
+def plot_teaser(videos: Sequence[AttentionBlock], entity: int = 1, **options: Any) -> Figure:
+    """Draws videos side by side as in the paper's Figure 1: the input, and below it one entity and the heads.
 
     Args:
         videos: With one or a few frames each.
         entity: Number of the entity drawn, from 1.
         options: Of `plot_attention_grid`.
     """
-    # A column of one frame needs no made-up number.
-    bare = [replace(v, numbers=()) if v.numbers is None and len(v.frames) == 1 else v for v in videos]
+    # A single frame without a number is not labelled "frame 0".
+    bare = [replace(v, numbers=()) if v.numbers is None and len(as_images(v.frames)) == 1 else v for v in videos]
     return plot_attention_grid(bare, shown=[entity], transposed=True, **options)
 
 
@@ -151,7 +152,7 @@ def plot_entities(
     layer: str = "",
     width: float | None = None,
 ) -> Figure:
-    """All entities of a frame on one picture, each outlined in its own colour; a row a video.
+    """Draws all entities of a frame on one picture, each outlined in its own colour; one row a video.
 
     Args:
         videos: Their heads are not drawn.
@@ -161,7 +162,8 @@ def plot_entities(
         layer: Which layers the entities come from, for the caption.
         width: `COLUMN` or `PAGE`; by default a column where the pictures are large enough in it.
     """
-    blocks, names = [], {}
+    blocks: list[PictureBlock] = []
+    names: dict[str, None] = {}
     for video in videos:
         frames = as_images(video.frames)
         maps = named_maps(len(frames), video.entities, shown=shown)
@@ -206,7 +208,7 @@ def _sentence(text: str) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Pages of pictures: blocks of rows and columns, placed to the point so that no gap is left to a layout engine.
+# Pages of pictures: matplotlib does not choose a height for a figure, so it is computed from the pictures and words.
 
 # Inches: between pictures, between blocks, the words left of a row, the bar or legend below.
 GAP, BLOCK_GAP, SIDE, FOOT = 0.03, 0.1, 0.16, 0.24
@@ -242,7 +244,7 @@ class PictureBlock:
 
     @property
     def beside(self) -> float:
-        """Inches of a row that its pictures do not take."""
+        """Inches of a row beside its pictures: the word on the left, and the gaps."""
         return SIDE * any(self.rows) + GAP * (self.shape[1] - 1)
 
     def transposed(self) -> PictureBlock:
@@ -268,7 +270,7 @@ class _Placed:
 
     @property
     def lines(self) -> tuple[int, int]:
-        """Lines of the name and of the headings."""
+        """Numbers of text lines of the name and of the headings."""
         return _lines(self.name), max(map(_lines, self.columns))
 
 
@@ -280,7 +282,7 @@ def picture_grid(
     bar: tuple[str, str] | None = None,
     handles: Sequence[Artist] = (),
 ) -> PaperFigure:
-    """Blocks of pictures side by side or one below the other, as large as a paper's page lets them be.
+    """Draws blocks of pictures side by side or one below the other, as large as a paper's page allows.
 
     Words that repeat the block before are left out: headings of stacked blocks, words left of blocks side by side.
 
@@ -321,9 +323,11 @@ def picture_grid(
 def _without_repeats(blocks: Sequence[PictureBlock], down: bool) -> list[PictureBlock]:
     kept = [blocks[0]]
     for before, block in zip(blocks, blocks[1:]):
-        word = "columns" if down else "rows"
-        repeats = getattr(before, word) == getattr(block, word)
-        kept.append(replace(block, **{word: [""] * len(getattr(block, word))}) if repeats else block)
+        if down and before.columns == block.columns:
+            block = replace(block, columns=[""] * len(block.columns))
+        if not down and before.rows == block.rows:
+            block = replace(block, rows=[""] * len(block.rows))
+        kept.append(block)
     return kept
 
 
@@ -361,14 +365,17 @@ def _draw(figure: PaperFigure, placed: _Placed, above: tuple[int, int], x: float
     """Draws a block with its upper left corner at (x, y) inches."""
     width, height = figure.get_size_inches()
     (cell_width, cell_height), block = placed.cell, placed.block
-    left = x + SIDE * any(block.rows)
-    middle = left + (x + placed.wide - left) / 2
+    left, right = x + SIDE * any(block.rows), x + placed.wide
+    top = y - sum(above) * LINE
+    middle = (left + right) / 2
     figure.text(middle / width, y / height, placed.name, ha="center", va="top", fontsize=7, fontweight="bold")
+    grid = figure.add_gridspec(
+        *block.shape, left=left / width, right=right / width, bottom=(top - placed.rows_tall) / height,
+        top=top / height, wspace=GAP / cell_width, hspace=GAP / cell_height,
+    )  # fmt: skip
     for r, (pictures, word) in enumerate(zip(block.pictures, block.rows, strict=True)):
-        bottom = y - sum(above) * LINE - r * (cell_height + GAP) - cell_height
         for c, (picture, heading) in enumerate(zip(pictures, placed.columns, strict=True)):
-            corner = (left + c * (cell_width + GAP)) / width, bottom / height
-            axes = figure.add_axes((*corner, cell_width / width, cell_height / height))
+            axes = figure.add_subplot(grid[r, c])
             show_image(axes, picture, heading if r == 0 else "")
             if c == 0:
                 room = cell_height / LETTER / max(len(word), 1)
@@ -379,8 +386,8 @@ def _draw_foot(figure: PaperFigure, y: float, bar: tuple[str, str] | None, handl
     """A colour bar, its unit beside it, or a legend, at a height of y inches."""
     width, height = figure.get_size_inches()
     if handles:
-        where = {"loc": "center", "bbox_to_anchor": (0.5, y / height), "borderpad": 0}
-        figure.legend(handles=handles, ncols=len(handles), **where)
+        place = (0.5, y / height)
+        figure.legend(handles=handles, ncols=len(handles), loc="center", bbox_to_anchor=place, borderpad=0)
     if bar:
         colormap, unit = bar
         length = 0.7
@@ -388,14 +395,14 @@ def _draw_foot(figure: PaperFigure, y: float, bar: tuple[str, str] | None, handl
         axes = figure.add_axes((start / width, (y - 0.04) / height, length / width, 0.08 / height))
         mappable = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colormap)
         figure.colorbar(mappable, cax=axes, orientation="horizontal", ticks=()).outline.set_linewidth(0.4)
-        for place, text, side in ((-0.04, "0", "right"), (1.04, "1", "left")):
-            axes.text(place, 0.4, text, transform=axes.transAxes, ha=side, va="center", fontsize=7)
+        for x, text, side in ((-0.04, "0", "right"), (1.04, "1", "left")):
+            axes.text(x, 0.4, text, transform=axes.transAxes, ha=side, va="center", fontsize=7)
         axes.set_xlabel(unit, fontsize=7, ha="left", va="center")
         axes.xaxis.set_label_coords(1.04 + 0.12 / length, 0.4)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Figure of temporal attention: which frames and entities a frame looks at.
+# Figure of temporal attention: which frames and entities a frame attends to.
 
 BRIGHTEST = 99.5  # percentile that gets the brightest colour: single frames would darken the rest
 
@@ -403,13 +410,13 @@ BRIGHTEST = 99.5  # percentile that gets the brightest colour: single frames wou
 def attention_by_distance(
     weights: ArrayLike, frames: ArrayLike | None = None, bounds: ArrayLike | None = None
 ) -> tuple[NDArray, NDArray]:
-    """Mean weight of each entity by the distance in time from the frame that looks.
+    """Averages the weight of each entity by its distance in time from the query frame.
 
     Args:
         weights: (F, T, N); rows of zeros, of padded frames, are left out.
-        frames: (F,) positions of the frames that look; by default 0, 1, ...
-        bounds: (F, 2) first frame, and the one after the last, that each can look at; by default all. Pairs beyond
-            are left out.
+        frames: (F,) positions of the query frames; by default 0, 1, ...
+        bounds: (F, 2) first frame, and the one after the last, that each can attend to; by default all. Pairs
+            outside are left out.
 
     Returns:
         (D,) distances in frames, negative in the past; (D, N) mean weights over all pairs at that distance.
@@ -419,10 +426,10 @@ def attention_by_distance(
         >>> distance.tolist(), mean[:, 0].round(1).tolist()
         ([-1, 0, 1], [0.4, 0.7, 0.2])
     """
-    weights, looking, bounds = _checked(weights, frames, bounds)
+    weights, queries, bounds = _checked(weights, frames, bounds)
     time = np.arange(weights.shape[1])
-    distance = time - looking[:, None]  # (F, T)
-    real = weights.any(axis=(1, 2))[:, None] & (time >= bounds[:, :1]) & (time < bounds[:, 1:])
+    distance = time - queries[:, None]  # (F, T)
+    real = (weights.sum(axis=(1, 2)) > 0)[:, None] & (time >= bounds[:, :1]) & (time < bounds[:, 1:])
     found, place = np.unique(distance[real], return_inverse=True)
     sums = np.stack([np.bincount(place, entity[real], len(found)) for entity in np.moveaxis(weights, -1, 0)], axis=1)
     return found, sums / np.bincount(place)[:, None]
@@ -436,36 +443,36 @@ def plot_temporal_attention(
     caption: str = "",
     bounds: ArrayLike | None = None,
 ) -> Figure:
-    """How much each frame looks at every entity of every frame: maps, share of each entity, distance in time.
+    """Draws how much each frame attends to every entity of every frame: maps, shares of entities, distances in time.
 
     Args:
         weights: (F, T, N), each row summing to 1 over (T, N) (`mvf.attention.temporal_attention`).
         names: N names of the entities; by default "entity 1", ...
-        frames: (F,) evenly spaced positions of the frames that look; by default 0, 1, ...
+        frames: (F,) evenly spaced positions of the query frames; by default 0, 1, ...
         title: Name of the video.
         caption: Which block the weights are of, such as "Block 3 of 3, mean over 8 heads."
-        bounds: (F, 2) first frame, and the one after the last, of the chunk that each frame can look at; by default
+        bounds: (F, 2) first frame, and the one after the last, of the chunk that each frame can attend to; by default
             the whole video. Uniform attention is uniform over the chunk.
 
     Raises:
         ValueError: for weights of another shape, negative ones, or names, frames or bounds that do not fit them.
     """
-    weights, looking, bounds = _checked(weights, frames, bounds)
+    weights, queries, bounds = _checked(weights, frames, bounds)
     entities = weights.shape[2]
     names = [f"entity {i + 1}" for i in range(entities)] if names is None else list(names)
     if len(names) != entities:
         raise ValueError(f"names must have {entities} entries, one an entity, got {len(names)}: {names}")
     reach = np.diff(bounds) * entities
-    relative = weights * reach[:, None]  # 1: as if all that the frame can look at were looked at alike
+    relative = weights * reach[:, None]  # 1: uniform over all that the frame can attend to
     panel = min((PAGE - 1.1) / entities, 2.2)
     with paper_figure(PAGE, panel + 2.7) as figure:
         figure.suptitle(title)
-        upper, lower = figure.subfigures(2, 1, height_ratios=(panel + 0.6, 2.0))
-        _draw_maps(upper, relative, looking, names)
+        upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(panel + 0.6, 2.0))[:, 0]
+        _draw_maps(upper, relative, queries, names)
         shares, near = lower.subplots(1, 2)
-        distance, mean = attention_by_distance(relative, looking, bounds)
+        distance, mean = attention_by_distance(relative, queries, bounds)
         for i, (name, colour) in enumerate(zip(names, _colours(entities))):
-            shares.plot(looking, weights[..., i].sum(axis=1), color=colour, label=name)
+            shares.plot(queries, weights[..., i].sum(axis=1), color=colour, label=name)
             near.plot(distance, mean[:, i], color=colour)
         shares.set(xlabel="frame that looks", ylabel="share of its attention", ylim=(0, 1))
         near.set(xlabel="distance in time (frames)", ylabel="attention / uniform", ylim=(0, None))
@@ -479,7 +486,7 @@ def plot_temporal_attention(
     return figure
 
 
-def _draw_maps(figure: Figure, relative: NDArray, frames: NDArray, names: Sequence[str]) -> None:
+def _draw_maps(figure: SubFigure, relative: NDArray, frames: NDArray, names: Sequence[str]) -> None:
     """One map an entity, all with one colour scale."""
     grid = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     top = max(float(np.percentile(relative, BRIGHTEST)), 1e-12)

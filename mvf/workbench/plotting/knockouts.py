@@ -1,4 +1,4 @@
-"""What is lost when parts of what the model sees are removed: the table and figure of `knock_outs`."""
+"""Table and figure of `knock_outs`: how scores change when parts of the input are removed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def knock_out_name(name: str) -> str:
 
 
 def knockouts_table(result: Mapping, group: str = "cropped") -> Table:
-    """Scores by what was removed, each with its difference from nothing removed and the 95 % interval of that.
+    """Tabulates scores by what was removed, each with its change and the 95 % interval of that.
 
     Args:
         result: What `mvf.evaluation.knockouts.knock_outs` returns.
@@ -62,7 +62,7 @@ def knockouts_table(result: Mapping, group: str = "cropped") -> Table:
         rows.append((knock_out_name(name), *mass, *(_cell(values.get(s), changes.get(s)) for s in scores)))
     notes = [_amount(result, name) for name in result.get("removed") or {}]
     changes = (by_group.get(group, {}) for by_group in (result.get("differences") or {}).values())
-    if any(not _is_judged(change) for by_score in changes for change in by_score.values()):
+    if any(not _is_tested(change) for by_score in changes for change in by_score.values()):
         notes.append(f"?: {TOO_FEW}")
     notes += [f"{name} skipped: {reason}" for name, reason in (result.get("skipped") or {}).items()]
     columns = ("removed", *(["% of attention, by entity"] if masses else []), *(SCORES[score] for score in scores))
@@ -73,25 +73,25 @@ def _cell(value: float | None, change: Mapping | None) -> str:
     if value is None or change is None:
         return cell(value)
     interval = "" if change["interval"] is None else " [{:+.3f}, {:+.3f}]".format(*change["interval"])
-    return f"{value:.3f} ({change['mean']:+.3f}{interval}{'' if _is_judged(change) else ' ?'})"
+    return f"{value:.3f} ({change['mean']:+.3f}{interval}{'' if _is_tested(change) else ' ?'})"
 
 
-def _is_judged(change: Mapping) -> bool:
-    """Whether enough videos stand behind the interval to say that it leaves out 0."""
+def _is_tested(change: Mapping) -> bool:
+    """Whether the interval rests on enough videos to say that it excludes 0."""
     return change["interval"] is not None and not change.get("too_few", False)
 
 
 def _amount(result: Mapping, name: str) -> str:
-    """How much a removal of patches took."""
-    share, lost, reached = ((result.get(key) or {}).get(name) for key in ("removed", "blank", "reached"))
-    text = f"{knock_out_name(name)}: {100 * share:.1f} % of the patches"
+    """Says how many patches were removed."""
+    lost, reached = ((result.get(key) or {}).get(name) for key in ("blank", "reached"))
+    text = f"{knock_out_name(name)}: {100 * result['removed'][name]:.1f} % of the patches"
     if reached is not None and name != "without_actor":
         text += f", which hold {100 * reached:.0f} % of the attention that the actor's hold"
     return text + (f", {100 * lost:.1f} % of the frames left without any" if lost else "")
 
 
 def plot_knockouts(result: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -> Figure:
-    """How much every score changes when something is removed, with paired 95 % intervals.
+    """Draws how much every score changes when something is removed, with paired 95 % intervals.
 
     Args:
         result: What `mvf.evaluation.knockouts.knock_outs` returns.
@@ -118,7 +118,7 @@ def plot_knockouts(result: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -
             axes.set_xlabel({"progression": "Δ R²", "kendall_tau": "Δ tau"}.get(score, "Δ share"), labelpad=1)
         drawn = [by_group.get(g, {}).get(s) for by_group in changes.values() for g in groups for s in scores]
         words = f" A triangle points to changes beyond ±{-LOWEST:g}." if any(map(_is_cut, drawn)) else ""
-        words += f" Hollow: {TOO_FEW}." if any(change and not _is_judged(change) for change in drawn) else ""
+        words += f" Hollow: {TOO_FEW}." if any(change and not _is_tested(change) for change in drawn) else ""
         set_caption(
             figure,
             "Score with this removed minus score with nothing removed, which is above each panel; bars: paired 95 % "
@@ -137,11 +137,11 @@ def _draw(axes: Axes, changes: Sequence[Mapping | None]) -> None:
         if change is None:
             continue
         low, high = change["interval"] or (change["mean"], change["mean"])
-        judged = _is_judged(change)
-        colour = OKABE_ITO[5] if judged and high < 0 else OKABE_ITO[0] if judged and low > 0 else "#7F7F7F"
+        tested = _is_tested(change)
+        colour = OKABE_ITO[5] if tested and high < 0 else OKABE_ITO[0] if tested and low > 0 else "#7F7F7F"
         marker = ("<" if change["mean"] < 0 else ">") if _is_cut(change) else "o"
         axes.plot([_shown(low), _shown(high)], [y, y], color=colour, linewidth=1)
-        face = colour if judged else "white"
+        face = colour if tested else "white"
         axes.plot(_shown(change["mean"]), y, marker, color=colour, markersize=3.5, markerfacecolor=face)
 
 

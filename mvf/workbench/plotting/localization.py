@@ -1,4 +1,4 @@
-"""Where the attention lies, in numbers: entities and heads beside the answers that look at no image."""
+"""Tables and figure of localization: entities and heads beside baselines, some of which see no image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mvf.workbench.plotting.scores import control_name, plot_message, present
 from mvf.workbench.plotting.style import PAGE, paper_figure, set_caption
 from mvf.workbench.plotting.table import MISSING, Table, cell
 
-# Entities, then what a model must beat, then the answers that look at no image.
+# Entities, then the baselines that a model must beat, then those that see no image.
 MAPS = (
     "entity_best", "head_best", "head_oracle", "head_best_any_layer", "head_oracle_any_layer", "untrained_entity_best",
     "backbone_pca", "mean_training_mask", "centre", "uniform", "actor_mask",
@@ -37,7 +37,7 @@ WITH_ENDS = (*TITLES, "limbs")
 
 
 def localization_table(report: Mapping) -> Table:
-    """Where the attention lies: entities and heads beside the answers that look at no image.
+    """Tabulates where the attention lies: entities and heads beside baselines, some of which see no image.
 
     The measures are means over videos: `auroc` 0.5 and `lift` 1 are chance; lift is the mass on the region over the
     region's share of the frame; `jaccard size` is the share of the patches that hold 60 % of the mass; `limbs` is
@@ -65,7 +65,7 @@ def localization_table(report: Mapping) -> Table:
 
 
 def localization_differences_table(report: Mapping) -> Table:
-    """Entity 1, and the entity chosen on training videos, minus the others: paired over videos, with 95 % intervals.
+    """Tabulates entity 1, and the entity chosen on training videos, minus the others, paired over videos.
 
     Example:
         >>> row = {"mean": 0.1, "interval": [0.05, 0.15], "videos": 9}
@@ -88,11 +88,11 @@ def localization_differences_table(report: Mapping) -> Table:
 
 
 def attention_table(report: Mapping) -> Table:
-    """What entities and the head chosen on training videos do, without any mask; means over videos with 95 % intervals.
+    """Tabulates measures that need no mask, of entities and of the head chosen on training videos.
 
-    `overlap` is the attention that two entities share, 1 for equal maps; `steadiness` what stays where it was a frame
-    before; `entropy` that of the map over that of a uniform one; `effective share` the share of the patches that a
-    uniform map of the same entropy would cover.
+    All are means over videos with 95 % intervals. `overlap` is the attention that two entities share, 1 for equal
+    maps; `steadiness` is the attention that stays where it was one frame before; `entropy` is the map's entropy over
+    that of a uniform map; `effective share` is the share of the patches that a uniform map of the same entropy covers.
 
     Example:
         >>> found = {"overlap": [[1.0, 0.25], [0.25, 1.0]], "entropy": {"entity_1": 0.5, "entity_2": 0.75}}
@@ -158,7 +158,7 @@ def map_name(name: str, values: Mapping = MappingProxyType({}), short: bool = Fa
 
 
 def _cell(row: Mapping, measure: str) -> str:
-    """The mean, with its interval where it is one of those that decide."""
+    """The mean, with its interval for the measures of `WITH_ENDS`."""
     return _with_ends(row.get(measure), (row.get("interval") or {}).get(measure) if measure in WITH_ENDS else None)
 
 
@@ -175,30 +175,32 @@ def _signed(row: Mapping | None) -> str:
 
 
 def _ends(interval: Sequence[float]) -> str:
-    """Example:
-    >>> _ends([-0.0104, 0.99]), _ends([6.1, 7.05])
-    ('[-.010, .990]', '[6.10, 7.05]')
+    """The ends of an interval, without zeros before the point.
+
+    Example:
+        >>> _ends([-0.0104, 0.99]), _ends([6.1, 7.05])
+        ('[-.010, .990]', '[6.10, 7.05]')
     """
     text = [f"{end:.3f}".replace("0.", ".", 1) if abs(end) < 0.9995 else f"{end:.2f}" for end in interval]
     return f"[{', '.join(text)}]"
 
 
 def _notes(report: Mapping) -> tuple[str, ...]:
-    """Why there is nothing; else what the differences say."""
+    """Why localization was skipped, and the verdicts on the differences."""
     reason = (report.get("skipped") or {}).get("localization")
     notes = [f"localization skipped: {reason}"] if reason else []
     rows = [
         (pair, m, row) for pair, by in (report.get("localization_differences") or {}).items() for m, row in by.items()
     ]
     said = [row["verdict"] for _, _, row in rows if "verdict" in row]
-    # reports of before there were verdicts
+    # older reports hold no verdicts
     plain = [f"{pair}, {m}: {r['mean']:+.3f} [{r['interval'][0]:.3f}, {r['interval'][1]:.3f}]"
              for pair, m, r in rows if r.get("interval") and not r.get("too_few")]  # fmt: skip
     return (*notes, *(said or plain))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Where the attention lies, in a figure: entities and heads beside the answers that look at no image.
+# The same in a figure.
 
 CHANCE: Mapping[str, float] = MappingProxyType({"auroc": 0.5, "lift": 1.0})
 GROUPS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -211,7 +213,7 @@ GROUPS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 def plot_localization(report: Mapping) -> Figure:
-    """AUROC and lift of every map, and entity 1 minus the others: dots are means over videos, lines 95 % intervals.
+    """Draws AUROC and lift of every map, and entity 1 minus the others, with 95 % intervals over videos.
 
     A good model has its entities to the right of all heads and of the mean training mask, and all differences to
     the right of zero. Reports without masks give a figure that says so.
@@ -284,8 +286,8 @@ def _caption(report: Mapping, differences: Sequence[Mapping]) -> str:
     videos = np.max([row["videos"] for by in differences for row in by.values() if "videos" in row], initial=0)
     counted = f" {videos:.0f} validation videos." if videos else ""
     covered = f" The actor covers {100 * area:.1f} % of the frame." if area is not None else ""
-    few = any(row.get("too_few") for by in differences for row in by.values())
-    few = " Too few videos to say: no intervals of differences." if few else ""
+    too_few = any(row.get("too_few") for by in differences for row in by.values())
+    few = " Too few videos to say: no intervals of differences." if too_few else ""
     return (
         "Means over videos with 95 % bootstrap intervals. Entity best, head best and untrained entity best are chosen "
         f"by AUROC on training videos; head oracles are the best head of each video by AUROC on its own mask. In "

@@ -1,4 +1,4 @@
-"""Films of attention: panels side by side with their words, and the GIF and MP4 files that pages show."""
+"""Films of attention, and the GIF and MP4 files that hold them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mvf.files import atomic
 from mvf.workbench.plotting.overlays import map_limits, named_maps, overlay, resized
 from mvf.workbench.plotting.style import as_images
 
-BAND, EDGE = 18, 2  # pixels: height of a band of words, gap between panels
-UNSEEN = 6  # levels of 255: a smaller change of a pixel is no movement, and costs a GIF most of its size
+BAND, EDGE = 18, 2  # pixels: height of a band of text, gap between panels
+UNSEEN = 6  # levels of 255: smaller changes of a pixel are noise, and would make up most of a GIF
 
 
 def attention_movie(
@@ -36,7 +36,7 @@ def attention_movie(
     colormap: str = "magma",
     contour_mass: float | None = None,
 ) -> NDArray[np.uint8]:
-    """A film of a video beside its maps: input, entities, heads, with a band of words above and below.
+    """Makes a film of a video beside its maps: input, entities, heads, with a band of text above and below.
 
     Args:
         frames: (T, H, W, 3) uint8 or float in [0, 1].
@@ -82,21 +82,21 @@ def attention_movie(
 
 
 def _with_bands(panels: Sequence[NDArray[np.uint8]], headings: Sequence[str], below: str) -> NDArray[np.uint8]:
-    """Panels side by side on white, a heading above each, a line of words below all."""
+    """Puts panels side by side on white, with a heading above each and one line of text below."""
     height, width = panels[0].shape[:2]
     total = len(panels) * (width + EDGE) - EDGE
     page = np.full((height + 2 * BAND, total, 3), 255, dtype=np.uint8)
     for i, (panel, heading) in enumerate(zip(panels, headings, strict=True)):
         left = i * (width + EDGE)
         page[BAND:-BAND, left : left + width] = panel
-        page[:BAND, left : left + width] = _words(heading, width)
-    page[-BAND:] = _words(below, total)
+        page[:BAND, left : left + width] = _text_band(heading, width)
+    page[-BAND:] = _text_band(below, total)
     return page
 
 
 @lru_cache(maxsize=512)
-def _words(text: str, width: int) -> NDArray[np.uint8]:
-    """A band of dark words on white, as large as it has room for."""
+def _text_band(text: str, width: int) -> NDArray[np.uint8]:
+    """Renders dark text on a white band, as large as fits."""
     file = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     for size in range(12, 6, -1):
         font = ImageFont.truetype(file, size)
@@ -131,27 +131,18 @@ def save_animation(frames: ArrayLike, path: str | Path, fps: float = 12) -> Path
 
 
 def _write_gif(frames: NDArray[np.uint8], path: Path, fps: float) -> None:
-    # One palette and no dithering: what stands still stays equal, and equal pixels are stored as runs.
-    palette = _palette(frames)
+    # With one palette and no dithering, pixels that stand still keep one colour, which the file stores as runs. The
+    # octree keeps rare bright colours, which median cut loses; the 256th index is left for Pillow's unchanged pixels.
+    sampled = np.concatenate(frames[:: max(1, len(frames) // 16)])
+    palette = Image.fromarray(sampled).quantize(255, Image.Quantize.FASTOCTREE)
     pictures = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in _steadied(frames)]
     ends = np.round(np.arange(len(frames) + 1) * 100 / fps)  # so that rounding does not add up
     durations = (10 * np.diff(ends)).astype(int).tolist()
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)
 
 
-def _palette(frames: NDArray[np.uint8]) -> Image.Image:
-    """255 colours for all frames; a colour counts by the root of its pixels, so that few bright ones keep theirs."""
-    pixels = frames.reshape(-1, 3)
-    coarse = pixels[:: max(1, len(pixels) // 1_000_000)].astype(np.int32) // 4
-    counts = np.bincount(coarse @ (4096, 64, 1))
-    codes = np.flatnonzero(counts)
-    colours = np.stack([codes // 4096, codes // 64 % 64, codes % 64], axis=1).astype(np.uint8) * 4 + 2
-    chosen = np.repeat(colours, np.ceil(np.sqrt(counts[codes])).astype(int), axis=0)
-    return Image.fromarray(chosen[None]).quantize(255, kmeans=1)
-
-
 def _steadied(frames: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """The frames with every pixel that hardly changes kept from the frame before."""
+    """Copies every pixel that hardly changes from the frame before."""
     kept = [frames[0]]
     for frame in frames[1:]:
         still = np.abs(frame.astype(np.int16) - kept[-1]).max(axis=2, keepdims=True) <= UNSEEN

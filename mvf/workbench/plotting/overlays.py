@@ -1,4 +1,4 @@
-"""Pictures of attention: a map over a frame, the outlines of several entities, the maps that a figure or film shows."""
+"""Pictures of attention: a map over a frame, and the outlines of several entities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mvf.workbench.plotting.style import entity_colours
 
 @lru_cache(maxsize=8)
 def _lookup(colormap: str) -> NDArray[np.uint8]:
-    """The 256 colours of a map, (256, 3) uint8."""
+    """The colours of a colour map, (256, 3) uint8."""
     return (mpl.colormaps[colormap](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
@@ -73,7 +73,7 @@ def overlay(
     scale = 255 / max(attention.max() if maximum is None else maximum, 1e-12)
     level = cv2.resize(attention * np.float32(scale), (width, height), interpolation=cv2.INTER_LINEAR)
     colours = _lookup(colormap)[np.clip(np.rint(level), 0, 255).astype(np.uint8)]
-    blended = cv2.addWeighted(colours, opacity, frame, 1 - opacity, 0)
+    blended = _blend(colours, frame, opacity)
     return blended if contour_mass is None else _outline(blended, strongest_patches(attention, contour_mass))
 
 
@@ -109,15 +109,19 @@ def entity_contours(
     if len(colours) != len(entities):
         raise ValueError(f"colours must be {len(entities)}, one an entity, got {len(colours)}")
     chosen = [
-        (strongest_patches(attention, mass), tuple(round(255 * c) for c in mpl.colors.to_rgb(colour)))
-        for attention, colour in zip(entities, colours)
+        (strongest_patches(attention, mass), (round(255 * red), round(255 * green), round(255 * blue)))
+        for attention, (red, green, blue) in zip(entities, map(mpl.colors.to_rgb, colours))
     ]
     for patches, colour in chosen:
         inside = _enlarged(patches, picture)[..., None].astype(bool)
-        picture = np.where(inside, cv2.addWeighted(np.full_like(picture, colour), tint, picture, 1 - tint, 0), picture)
+        picture = np.where(inside, _blend(np.full_like(picture, colour), picture, tint), picture)
     for i, (patches, colour) in enumerate(chosen):
         picture = _outline(picture, patches, colour, inset=i)
     return picture
+
+
+def _blend(colours: NDArray[np.uint8], frame: NDArray[np.uint8], opacity: float) -> NDArray[np.uint8]:
+    return np.asarray(cv2.addWeighted(colours, opacity, frame, 1 - opacity, 0), np.uint8)
 
 
 def _outline(
@@ -134,16 +138,17 @@ def _outline(
     thin = max(1, round(min(image.shape[:2]) / 200))
     if inset:
         kernel = np.ones((2 * inset * (thin + 1) + 1,) * 2, np.uint8)
-        mask = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        mask = np.asarray(cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0), np.uint8)
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     for shade, thickness in (((0, 0, 0), thin + 2), (colour, thin)):
-        image = cv2.drawContours(image, contours, -1, shade, thickness)
+        cv2.drawContours(image, contours, -1, shade, thickness)
     return image
 
 
 def _enlarged(patches: NDArray[np.bool_], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Chosen patches as a mask of the picture's size."""
-    return cv2.resize(patches.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    height, width = image.shape[:2]
+    return np.asarray(cv2.resize(patches.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def _as_frame(frame: ArrayLike) -> NDArray[np.uint8]:
@@ -154,7 +159,7 @@ def _as_frame(frame: ArrayLike) -> NDArray[np.uint8]:
 
 
 def resized(frame: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
-    """An (H, W, 3) picture at another height, its aspect kept; new small pictures are means, not samples, of the old.
+    """Resizes an (H, W, 3) picture to another height and keeps its aspect; shrinking averages pixels.
 
     Example:
         >>> resized(np.zeros((20, 30, 3), np.uint8), 10).shape
@@ -162,7 +167,7 @@ def resized(frame: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
     """
     width = max(1, round(frame.shape[1] * height / frame.shape[0]))
     method = cv2.INTER_AREA if height < frame.shape[0] else cv2.INTER_CUBIC
-    return cv2.resize(frame, (width, height), interpolation=method)
+    return np.asarray(cv2.resize(frame, (width, height), interpolation=method), np.uint8)
 
 
 def named_maps(
@@ -172,7 +177,7 @@ def named_maps(
     head_names: Sequence[str] = ("CLS head",),
     shown: Sequence[int] | None = None,
 ) -> Mapping[str, NDArray]:
-    """Heading -> (T, h, w) for every entity and head of a video, after checking the shapes.
+    """Checks the maps of a video and names them: heading -> (T, h, w) for every entity and head.
 
     Args:
         num_frames: T.
@@ -210,10 +215,10 @@ def named_maps(
 
 
 def map_limits(maps: NDArray, normalise: str) -> NDArray:
-    """What gets the brightest colour in each of T maps (T, h, w): (T,) maxima of the "frame" or of the "video".
+    """The values that get the brightest colour in T maps (T, h, w): (T,) maxima of the "frame" or of the "video".
 
     Raises:
-        ValueError: for another word.
+        ValueError: if `normalise` is neither.
 
     Example:
         >>> map_limits(np.array([[[1.0]], [[3.0]]]), "video")

@@ -1,10 +1,11 @@
-"""Figures of embeddings: progression, similarity with an alignment path, trajectories."""
+"""Figures of embeddings: progression, similarity, trajectories, phases over time, views, retrieval."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import matplotlib.patheffects as effects
 import numpy as np
@@ -36,7 +37,7 @@ from mvf.workbench.plotting.style import (
     show_image,
 )
 
-ENDS: Mapping[str, Mapping[str, object]] = MappingProxyType(
+ENDS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "start": {"marker": "o", "markersize": 5, "markerfacecolor": "white", "markeredgecolor": "black"},
         "end": {"marker": "s", "markersize": 4, "markerfacecolor": "black", "markeredgecolor": "white"},
@@ -47,7 +48,7 @@ ENDS: Mapping[str, Mapping[str, object]] = MappingProxyType(
 def plot_progression(
     predicted: ArrayLike, true: ArrayLike, names: Sequence[str] | None = None, title: str = ""
 ) -> Figure:
-    """Progression of one video over time: time since the end of each phase, predicted against true.
+    """Draws the progression of one video: time since the end of each phase, predicted against true.
 
     Args:
         predicted: (T, K) in video lengths, one column a phase boundary.
@@ -92,7 +93,7 @@ def plot_similarity(
     phase_labels: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """Cosine similarity of every frame of video A (rows) to every frame of video B, with an alignment path.
+    """Draws the cosine similarity of every frame of video A (rows) to every frame of video B, with an alignment path.
 
     Args:
         similarity: (Ta, Tb).
@@ -108,7 +109,7 @@ def plot_similarity(
     ratio = np.clip(similarity.shape[0] / similarity.shape[1], 0.4, 1.6)
     labels = phase_names(phase_labels, phases_a, phases_b)
     outline = [effects.Stroke(linewidth=2.4, foreground="black"), effects.Normal()]
-    line = {"color": "white", "linewidth": 1.2, "path_effects": outline}
+    line: dict[str, Any] = {"color": "white", "linewidth": 1.2, "path_effects": outline}
     with paper_figure(COLUMN, 2.1 * ratio + 0.9 + 0.15 * bool(labels)) as figure:
         axes = figure.subplots()
         image = axes.imshow(similarity, aspect="auto", cmap="viridis")
@@ -146,7 +147,7 @@ def plot_embeddings(
     caption: str = "",
     lines: int = 3,
 ) -> Figure:
-    """Frames in two dimensions, coloured by phase, the first videos joined by their trajectories.
+    """Draws frames as points of two dimensions, coloured by phase, with the trajectories of the first videos.
 
     Args:
         points: One (T, 2) array a video.
@@ -156,24 +157,24 @@ def plot_embeddings(
         caption: How the two dimensions were made, such as "first two principal components".
         lines: Trajectories drawn, of the first videos: more than a few hide one another.
     """
-    points = [np.asarray(p) for p in points]
-    phases = list(phases) if phases is not None else [None] * len(points)
-    for i, (p, phase) in enumerate(zip(points, phases, strict=True)):
+    given = [np.asarray(p) for p in points]
+    phases = list(phases) if phases is not None else [None] * len(given)
+    for i, (p, phase) in enumerate(zip(given, phases, strict=True)):
         if p.ndim != 2 or p.shape[1] != 2 or not p.size or (phase is not None and np.shape(phase) != p.shape[:1]):
             shape = None if phase is None else np.shape(phase)
             raise ValueError(
                 f"video {i}: points must be (T, 2), T at least 1, and phases (T,), got {p.shape} and {shape}"
             )
     labels = phase_names(names, *phases)
-    lines = min(lines, len(points))
+    lines = min(lines, len(given))
     with paper_figure(COLUMN, 3.7) as figure:
         axes = figure.subplots()
-        for i, (p, phase) in enumerate(zip(points, phases)):
+        for i, (p, phase) in enumerate(zip(given, phases)):
             index = np.full(len(p), -1) if phase is None else np.asarray(phase)
             _draw_trajectory(axes, p, index, (*phase_colours(len(labels)), UNLABELLED), i < lines)
         axes.set(xlabel="dimension 1", ylabel="dimension 2", title=title, xticks=[], yticks=[])
         axes.set_aspect("equal", adjustable="datalim")
-        drawn = f"Lines: {'all' if lines == len(points) else f'{lines} of the'} {len(points)} videos."
+        drawn = f"Lines: {'all' if lines == len(given) else f'{lines} of the'} {len(given)} videos."
         marks = [Line2D([], [], linestyle="none", label=label, **style) for label, style in ENDS.items()]
         unlabelled = has_unlabelled(*phases) or any(phase is None for phase in phases)
         phase_legend(figure, labels, unlabelled, marks if lines else (), f"{drawn} {caption}".strip())
@@ -181,10 +182,11 @@ def plot_embeddings(
 
 
 def _draw_trajectory(axes: Axes, points: NDArray, index: NDArray, colours: Sequence[str], line: bool) -> None:
-    """Points by phase, unlabelled ones smaller; where wanted joined by a line from a ring to a square."""
+    """Draws points by phase, unlabelled ones smaller; `line` joins them from a ring to a square."""
     size, order = np.where(index < 0, 3, 8), np.argsort(index >= 0, kind="stable")  # labelled ones on top
     shades = [colours[i if i >= 0 else -1] for i in index[order]]
-    axes.scatter(*points[order].T, s=size[order], c=shades, linewidths=0, zorder=2)
+    x, y = points[order].T
+    axes.scatter(x, y, s=size[order], c=shades, linewidths=0, zorder=2)
     if line:
         axes.plot(*points.T, color="#606060", linewidth=0.5, zorder=1)
         for end, style in zip((points[0], points[-1]), ENDS.values()):
@@ -192,7 +194,7 @@ def _draw_trajectory(axes: Axes, points: NDArray, index: NDArray, colours: Seque
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Phases over time: ribbons of predicted against true phases, and the legend that every figure of phases has.
+# Ribbons of phases over time, and the legend of all figures of phases.
 
 # Inches: a ribbon, a pair with its name and the gap below, the frame numbers and the legend of two rows at the foot.
 RIBBON, PAIR, BELOW = 0.14, 0.5, 0.78
@@ -200,13 +202,13 @@ MOST = int((TALLEST - BELOW - 1.5 * LINE) / PAIR)
 
 
 def plot_phase_ribbons(
-    predicted: ArrayLike | Sequence[ArrayLike],
-    true: ArrayLike | Sequence[ArrayLike],
+    predicted: Sequence[ArrayLike] | NDArray,
+    true: Sequence[ArrayLike] | NDArray,
     names: Sequence[str] | None = None,
     title: str = "",
     videos: Sequence[str] | None = None,
 ) -> Figure:
-    """Predicted and true phase of every frame, one ribbon above the other, on one clock for all videos.
+    """Draws the predicted and the true phase of every frame as two ribbons; all videos share one time axis.
 
     Args:
         predicted: (T,) phases of a video, or one such array a video.
@@ -219,8 +221,9 @@ def plot_phase_ribbons(
         ValueError: for lengths that do not fit; no video; more than fit a page.
     """
     if len(predicted) and np.ndim(predicted[0]) == 0:
-        predicted, true, videos, title = [predicted], [true], [title], ""
-    pairs = [(np.asarray(p), np.asarray(t)) for p, t in zip(predicted, true, strict=True)]
+        pairs, videos, title = [(np.asarray(predicted), np.asarray(true))], [title], ""
+    else:
+        pairs = [(np.asarray(p), np.asarray(t)) for p, t in zip(predicted, true, strict=True)]
     for p, t in pairs:
         if p.ndim != 1 or p.shape != t.shape or not p.size:
             raise ValueError(f"predicted and true must both be (T,), T at least 1, got {p.shape} and {t.shape}")
@@ -256,7 +259,7 @@ def _draw_pair(axes: Sequence[Axes], predicted: NDArray, true: NDArray, colours:
 
 
 def number_frames(axis: Axis) -> None:
-    """Whole, round frame numbers along an axis."""
+    """Puts whole, round frame numbers along an axis."""
     axis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
 
 
@@ -268,14 +271,14 @@ def has_unlabelled(*phases: ArrayLike | None) -> bool:
 def phase_legend(
     figure: Figure, names: Sequence[str], unlabelled: bool, marks: Sequence[Artist] = (), caption: str = ""
 ) -> None:
-    """One legend below: a caption, phases, grey for unlabelled frames, other marks, in as few rows as fit."""
-    handles = [Patch(color=colour, label=name) for name, colour in zip(names, phase_colours(len(names)))]
+    """Adds a legend below, in as few rows as fit: a caption, phases, grey for unlabelled frames, other marks."""
+    handles: list[Artist] = [Patch(color=c, label=name) for name, c in zip(names, phase_colours(len(names)))]
     if unlabelled:
         handles.append(Patch(color=UNLABELLED, label="unlabelled"))
     handles.extend(marks)
     width = figure.get_size_inches()[0]
     if handles:
-        columns = _legend_columns([h.get_label() for h in handles], width)
+        columns = _legend_columns([str(handle.get_label()) for handle in handles], width)
         figure.legend(
             handles=handles,
             loc="outside lower center",
@@ -297,7 +300,7 @@ def _legend_columns(labels: Sequence[str], width: float) -> int:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Figures made of frames: two views of a clip, what a query retrieves.
+# Figures made of frames: views of a clip, retrieval.
 
 
 def plot_views(
@@ -307,7 +310,7 @@ def plot_views(
     shown: int = 8,
     title: str = "",
 ) -> Figure:
-    """Augmented views of a clip as strips with frame numbers, and where in the video each was sampled.
+    """Draws augmented views of a clip as strips with frame numbers, and where in the video each was sampled.
 
     Args:
         views: (T, H, W, 3) uint8 or float in [0, 1], one a view.
@@ -316,22 +319,23 @@ def plot_views(
         shown: Pictures a strip, evenly spaced over the view.
         title: Name of the video.
     """
-    views = [(as_images(f, f"views[{n}]"), np.asarray(i)) for n, (f, i) in enumerate(zip(views, indices, strict=True))]
-    for n, (frames, index) in enumerate(views):
+    pairs = enumerate(zip(views, indices, strict=True))
+    strips = [(as_images(frames, f"views[{n}]"), np.asarray(index)) for n, (frames, index) in pairs]
+    for n, (frames, index) in enumerate(strips):
         if index.shape != frames.shape[:1]:
             raise ValueError(f"indices[{n}] must be ({len(frames)},), one a frame, got {index.shape}")
-    shown = min(shown, *(len(index) for _, index in views))
-    height = PAGE / (shown + 0.5) * max(f.shape[1] / f.shape[2] for f, _ in views)
-    with paper_figure(PAGE, len(views) * height + 1.2) as figure:
+    shown = min(shown, *(len(index) for _, index in strips))
+    height = PAGE / (shown + 0.5) * max(f.shape[1] / f.shape[2] for f, _ in strips)
+    with paper_figure(PAGE, len(strips) * height + 1.2) as figure:
         figure.suptitle(title)
-        grid = figure.add_gridspec(len(views) + 1, shown, height_ratios=(*[height] * len(views), 0.35))
-        for row, (frames, index) in enumerate(views):
+        grid = figure.add_gridspec(len(strips) + 1, shown, height_ratios=(*[height] * len(strips), 0.35))
+        for row, (frames, index) in enumerate(strips):
             for column, t in enumerate(np.linspace(0, len(index) - 1, shown).round().astype(int)):
                 axes = figure.add_subplot(grid[row, column])
                 show_image(axes, frames[t], f"{index[t]}")
                 if column == 0:
                     axes.set_ylabel(f"view {row + 1}")
-        _draw_positions(figure.add_subplot(grid[-1, :]), [index for _, index in views], num_frames)
+        _draw_positions(figure.add_subplot(grid[-1, :]), [index for _, index in strips], num_frames)
     return figure
 
 
@@ -350,7 +354,7 @@ def _draw_positions(axes: Axes, indices: Sequence[NDArray], num_frames: int | No
 
 @dataclass(frozen=True)
 class RetrievalRow:
-    """A query frame and what was found for it, nearest first.
+    """A query frame and the frames that were retrieved for it, nearest first.
 
     Attributes:
         query: (H, W, 3) uint8 picture; `query_caption` its video and phase.
@@ -371,7 +375,7 @@ MARKS = MappingProxyType({True: (RIGHT, " ✓"), False: (WRONG, " ✗"), None: (
 
 
 def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
-    """Query frames and their nearest frames of other videos; a tick and green is right, a cross and red is wrong.
+    """Draws query frames and their nearest frames of other videos; right ones are green with a tick, wrong ones red.
 
     Raises:
         ValueError: without a query, or for more rows than fit a page.
@@ -379,7 +383,7 @@ def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
     if not rows:
         raise ValueError("rows must have at least one query, got none")
     found = max(len(row.frames) for row in rows)
-    # A picture of more than a quarter of the page says no more; of portraits more columns, left empty, make small ones.
+    # Pictures are at most a quarter of the page wide; where rows are too tall, empty columns make them smaller.
     for columns in range(max(4, 1 + found), 20):
         words = [_captions(row, PAGE / columns - 0.02) for row in rows]
         heights = [_row_height(row, texts, PAGE / columns - 0.06) for row, texts in zip(rows, words)]
@@ -390,7 +394,7 @@ def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
         raise ValueError(f"{len(rows)} rows are {height:.1f} in tall, a page has {TALLEST}: draw fewer queries")
     with paper_figure(PAGE, height) as figure:
         figure.suptitle(title)
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
         grid = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
         for axes, row, texts in zip(grid, rows, words):
             for ax in axes[len(texts) :]:

@@ -1,4 +1,4 @@
-"""Tables of `metrics.json`: every score beside its controls, `cropped` first."""
+"""Tables and figures of a run and its report: scores beside their controls, `cropped` first."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _notes(report: Mapping) -> tuple[str, ...]:
 
 
 def report_table(report: Mapping, scores: Sequence[str] = tuple(SCORES)) -> Table:
-    """The table to read first: each score of the model beside its controls, and the verdict.
+    """Tabulates each score of the model beside its controls, with the verdict; the table to read first.
 
     Scores on cropped windows come first, because there the clock does not know where the window starts. A score that
     could not be computed is a dash, with the reason below the table.
@@ -132,7 +132,7 @@ def report_table(report: Mapping, scores: Sequence[str] = tuple(SCORES)) -> Tabl
 
 
 def scores_table(report: Mapping) -> Table:
-    """Every embedding that was scored, the model and all controls, by every score.
+    """Tabulates every score of the model and of all controls.
 
     Example:
         >>> print(scores_table({"scores": {"kendall_tau": 0.9}, "controls": {"untrained": {"kendall_tau": 0.7}}}))
@@ -156,7 +156,7 @@ def scores_table(report: Mapping) -> Table:
 
 
 def actions_table(report: Mapping) -> Table:
-    """The model's scores on whole videos, one row an action."""
+    """Tabulates the model's scores on whole videos, one row an action."""
     actions = report.get("per_action") or {}
     scores = present(SCORES, actions.values())
     rows = tuple((name, *(cell(values.get(score)) for score in scores)) for name, values in actions.items())
@@ -164,7 +164,7 @@ def actions_table(report: Mapping) -> Table:
 
 
 def kinds_table(report: Mapping) -> Table:
-    """Accuracy of phases apart by kind: a pose, or a pose passed in two directions, which needs motion.
+    """Tabulates phase accuracy by kind of phase: a pose, or a pose passed in two directions, which needs motion.
 
     Example:
         >>> print(kinds_table({"phase_kinds": {"pose": {"classification": {"model": 0.9}}}}))
@@ -181,7 +181,7 @@ def kinds_table(report: Mapping) -> Table:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Figures of a run and its report: training curves, controls, label fractions, confusion.
+# Figures: training curves, controls, label fractions, confusion.
 
 CLOCKS = ("position_only", "frame_count", "frozen_frame")
 LOWEST = -0.5  # an R² far below zero would squeeze the rest of its column
@@ -189,7 +189,7 @@ BLUE, VERMILLION, GREY = OKABE_ITO[0], OKABE_ITO[5], "#7F7F7F"
 
 
 def plot_history(history: Sequence[Mapping], epochs: int | None = None) -> Figure:
-    """Loss, learning rate and gradient norm by epoch, side by side.
+    """Draws loss, learning rate and gradient norm by epoch, side by side.
 
     Args:
         history: One row an epoch, as in `history.csv`: epoch, loss, learning_rate, grad_norm (text or numbers).
@@ -249,7 +249,7 @@ class LivePlot:
 
 
 def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -> Figure:
-    """The model beside its controls, score by score, on cropped windows and whole videos.
+    """Draws the model beside its controls, score by score, on cropped windows and whole videos.
 
     The dashed line is what the clock alone scores; the band from it to the model is what the pixels add
     (vermillion where they add nothing).
@@ -292,7 +292,7 @@ def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) ->
 
 
 def _draw_scores(axes: Axes, values: Mapping[str, float | None]) -> None:
-    """One dot a row, its value printed at the right edge."""
+    """Draws one dot a row and prints its value at the right edge."""
     clock, model = values.get("position_only"), values.get("model")
     if clock is not None:
         axes.axvline(max(clock, LOWEST), color=VERMILLION, linestyle=(0, (3, 2)), linewidth=0.8, zorder=1)
@@ -327,7 +327,7 @@ def _draw_scores(axes: Axes, values: Mapping[str, float | None]) -> None:
 
 
 def plot_message(reason: str) -> Figure:
-    """A figure that says why there is nothing to draw: unlabelled videos must not stop a notebook."""
+    """Makes a figure that says why there is nothing to draw, so that unlabelled videos do not stop a notebook."""
     with paper_figure(PAGE, 0.35) as figure:
         figure.set_label(MESSAGE)
         set_caption(figure, reason)
@@ -340,7 +340,7 @@ def _is_cut(groups: Mapping[str, Mapping[str, Mapping]], scores: Sequence[str]) 
 
 
 def plot_label_fractions(fractions: Mapping[str, Mapping[str, float]]) -> Figure:
-    """How many labels a probe needs: classification and progression over the share of labelled videos.
+    """Draws classification and progression over the share of labelled training videos.
 
     Args:
         fractions: `report["label_fractions"]`: share of the training videos -> score -> value.
@@ -366,7 +366,7 @@ def plot_label_fractions(fractions: Mapping[str, Mapping[str, float]]) -> Figure
 
 
 def plot_confusion(matrix: ArrayLike, names: Sequence[str], title: str = "Phase classification") -> Figure:
-    """Confusion of phases: rows are true, columns predicted, each row divided by its frames.
+    """Draws the confusion of phases: rows are true, columns predicted, each row divided by its frames.
 
     Args:
         matrix: (K, K) counts of frames.

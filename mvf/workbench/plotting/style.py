@@ -1,19 +1,23 @@
-"""The look of every figure: page sizes, colours, how figures are made and saved."""
+"""The style of all figures: page sizes, colours, how figures are made and saved."""
 
 from __future__ import annotations
 
 import io
+import os
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import IO, Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from numpy.typing import ArrayLike, NDArray
 
 from mvf.files import atomic
@@ -51,7 +55,7 @@ STYLE: Mapping[str, object] = MappingProxyType(
         "legend.handlelength": 1.6,
         "image.interpolation": "nearest",
         "image.cmap": "cividis",
-        "axes.prop_cycle": mpl.cycler(color=OKABE_ITO),
+        "axes.prop_cycle": cycler(color=OKABE_ITO),
         "figure.dpi": 130,
         "pdf.fonttype": 42,
         "ps.fonttype": 42,
@@ -67,13 +71,13 @@ class PaperFigure(Figure):
     fonts, only when it draws: the style has to hold then too, not just while the figure is built.
     """
 
-    def draw(self, renderer) -> None:
-        with mpl.rc_context(dict(STYLE)):
+    def draw(self, renderer: RendererBase) -> None:
+        with mpl.rc_context(mpl.RcParams(STYLE)):
             super().draw(renderer)
 
-    def savefig(self, *args, **options) -> None:
-        with mpl.rc_context(dict(STYLE)):
-            super().savefig(*args, **options)
+    def savefig(self, fname: str | os.PathLike[str] | IO[bytes], **options: Any) -> None:
+        with mpl.rc_context(mpl.RcParams(STYLE)):
+            super().savefig(fname, **options)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -82,7 +86,9 @@ class PaperFigure(Figure):
 
 
 @contextmanager
-def paper_figure(width: float, height: float, layout: str = "constrained") -> Iterator[PaperFigure]:
+def paper_figure(
+    width: float, height: float, layout: Literal["constrained", "compressed", "none"] = "constrained"
+) -> Iterator[PaperFigure]:
     """Yields an empty figure of `width` x `height` inches inside the house style.
 
     Layout "compressed" closes the gaps that pictures of a fixed aspect leave in a grid.
@@ -93,8 +99,10 @@ def paper_figure(width: float, height: float, layout: str = "constrained") -> It
         >>> [round(float(x), 2) for x in figure.get_size_inches()]
         [3.25, 2.0]
     """
-    with mpl.rc_context(dict(STYLE)):
-        yield PaperFigure(figsize=(width, height), layout=layout)
+    with mpl.rc_context(mpl.RcParams(STYLE)):
+        figure = PaperFigure(figsize=(width, height))
+        figure.set_layout_engine(layout)
+        yield figure
 
 
 def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:

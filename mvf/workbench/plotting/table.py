@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from numbers import Integral, Real
+from typing import Protocol
 
 MISSING = "–"
 NOT_RUN = "not run"
@@ -119,7 +120,7 @@ def cell(value: object) -> str:
 
 
 def config_table(config: Mapping[str, object]) -> Table:
-    """A configuration, one row a field. Numbers are shown in full.
+    """Tabulates a configuration, one row a field. Numbers are shown in full.
 
     Example:
         >>> print(config_table({"seed": 1, "layers": (4, 8, 12)}))
@@ -132,13 +133,22 @@ def config_table(config: Mapping[str, object]) -> Table:
     return Table(rows, ("setting", "value"))
 
 
-def shapes_table(tensors: Mapping[str, object], parameters: Mapping[str, int] | None = None) -> Table:
-    """What goes through a model: the shape of each tensor, and below it the parameters of each part.
+class HasShape(Protocol):
+    """An array or tensor of any library."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+
+def shapes_table(
+    tensors: Mapping[str, HasShape | Sequence[int] | None], parameters: Mapping[str, int] | None = None
+) -> Table:
+    """Tabulates the shape of each tensor in a model, and below the table the parameters of each module.
 
     Args:
         tensors: Anything with a `shape`, a shape itself, or None (absent), by name; naming the axes helps:
             `"entities (B, T, N, D)"`.
-        parameters: Number of parameters of each part.
+        parameters: Number of parameters of each module.
 
     Example:
         >>> print(shapes_table({"embeddings (B, T, E)": (2, 32, 128)}, {"fusion": 1_230_000}))
@@ -148,7 +158,7 @@ def shapes_table(tensors: Mapping[str, object], parameters: Mapping[str, int] | 
         <BLANKLINE>
         fusion: 1,230,000 parameters
     """
-    shapes = {name: getattr(tensor, "shape", tensor) for name, tensor in tensors.items()}
+    shapes = {name: t if t is None or isinstance(t, Sequence) else t.shape for name, t in tensors.items()}
     rows = tuple((name, MISSING if shape is None else " x ".join(map(str, shape))) for name, shape in shapes.items())
     notes = tuple(f"{part}: {count:,} parameters" for part, count in (parameters or {}).items())
     return Table(rows, ("tensor", "shape"), notes=notes)

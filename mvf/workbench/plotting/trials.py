@@ -1,4 +1,4 @@
-"""Trials of several rows: every one a dot, with mean and spread, beside the clock and the printed number."""
+"""Figures of trials: every trial is a dot, with mean and spread, beside the clock and the paper's number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
 
 from mvf.workbench.plotting.style import LINE, PAGE, caption_lines, paper_figure, set_caption
 from mvf.workbench.plotting.table import NOT_RUN
@@ -40,7 +39,7 @@ class TrialPanel:
 def plot_trials(
     panels: Sequence[tuple[str, Sequence[TrialPanel]]], rows: Sequence[str], title: str = "", caption: str = ""
 ) -> Figure:
-    """Small multiples: one line of panels for each kind of videos, one panel a metric, rows from top to bottom.
+    """Draws the trials of several rows: one line of panels for each kind of videos, one panel a metric.
 
     Args:
         panels: Name of each line, and its panels.
@@ -101,7 +100,7 @@ def _draw_panel(axes: Axes, panel: TrialPanel) -> None:
 
 
 def _draw_clock(axes: Axes, clock: float) -> None:
-    """A line, or where that would squeeze the rows to nothing, an arrow with the number."""
+    """Draws a line; far outside the axis, where a line would squeeze the rows, an arrow and the number."""
     low, high = axes.get_xlim()
     if low - (high - low) < clock < high + (high - low):
         axes.axvline(clock, color=CLOCK, linestyle=(0, (1, 1.5)), linewidth=1.2, label="clock alone", zorder=1)
@@ -121,11 +120,11 @@ def _draw_trials(axes: Axes, place: int, values: tuple[float, ...]) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# A study: rows in groups, tried on several models, every trial a dot, beside what the controls score.
+# The figure of a study: rows in groups, trials of several models, and the scores of the controls.
 
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 MARKERS = ("o", "s", "^")
-# of marks that hold for all models, in their order: dots, dashes and dots, dashes
+# line styles of the marks that hold for all models, in their order
 MARK_STYLES = ((0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)), (0, (4, 2)))
 MARK = "#595959"
 ROW = 0.235  # inches
@@ -152,7 +151,7 @@ class StudyPanel:
 
 
 def plot_study(panels: Sequence[StudyPanel], groups: Mapping[str, Sequence[str]], caption: str = "") -> Figure:
-    """Panels side by side, rows from top to bottom under the name of their group.
+    """Draws panels side by side, with the rows from top to bottom under the names of their groups.
 
     Args:
         panels: One a score.
@@ -208,12 +207,12 @@ def _draw_study_panel(axes: Axes, panel: StudyPanel, places: Sequence[int]) -> N
     count = len(panel.values)
     for i, (model, values) in enumerate(panel.values.items()):
         offset = (i - (count - 1) / 2) * APART
-        _draw_model(axes, model, values, np.add(places, offset), i)
-        if panel.untrained.get(model) is not None:
+        _draw_model(axes, model, values, [place + offset for place in places], i)
+        if (untrained := panel.untrained.get(model)) is not None:
             # dashes begin where those of the other models end: lines at one place are all seen
             dashes = (4 * i, (4, 4 * (count - 1))) if count > 1 else "-"
             axes.axvline(
-                panel.untrained[model], color=MODEL_COLOURS[i], linestyle=dashes, linewidth=0.9,
+                untrained, color=MODEL_COLOURS[i], linestyle=dashes, linewidth=0.9,
                 label=f"{model}: untrained", zorder=1,
             )  # fmt: skip
     for (name, value), style in zip(panel.marks.items(), MARK_STYLES):
@@ -221,8 +220,10 @@ def _draw_study_panel(axes: Axes, panel: StudyPanel, places: Sequence[int]) -> N
             axes.axvline(value, color=MARK, linestyle=style, linewidth=1.1, label=name, zorder=1)
 
 
-def _draw_model(axes: Axes, model: str, values: Sequence[Sequence[float] | None], places: ArrayLike, i: int) -> None:
-    """A dot a trial and a bar at the mean; or that a row was not run."""
+def _draw_model(
+    axes: Axes, model: str, values: Sequence[Sequence[float] | None], places: Sequence[float], i: int
+) -> None:
+    """Draws one dot a trial and a bar at the mean, or says that a row was not run."""
     for place, trials in zip(places, values):
         if trials is None:
             axes.text(

@@ -108,7 +108,7 @@ def submit_all(jobs: Sequence[Job], place: SlurmJobs, report: Callable[[str], No
     """Queues every run that is neither finished nor queued; a run that starts from another one waits for it."""
     logs = jobs[0].folder.parent / LOGS
     logs.mkdir(parents=True, exist_ok=True)
-    with locked(logs / "submit.lock"):  # two batches at once must not both find a run unqueued
+    with locked(logs / "submit.lock"):  # two batches at once must not queue the same run
         queued, numbers = place.queued(), {}
         for number, job in enumerate(jobs, start=1):
             note = logs / f"{job.name}.job"  # holds the number of the run's job

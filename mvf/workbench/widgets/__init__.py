@@ -1,4 +1,4 @@
-"""Widgets for notebooks: arrays already computed, shown live in the page."""
+"""Widgets that show computed arrays in a notebook."""
 
 from mvf.workbench.widgets.alignment import AlignmentPlayer
 from mvf.workbench.widgets.attention import AttentionBrowser

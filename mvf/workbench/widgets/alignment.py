@@ -1,4 +1,4 @@
-"""Videos of one action, played on one clock."""
+"""A player of aligned videos of one action."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mvf.workbench.widgets.frames import FrameWidget, Videos, check_videos, grid
 
 
 class AlignmentPlayer(FrameWidget):
-    """Plays two or more videos warped to the clock of one of them.
+    """Plays two or more videos warped to the time of one of them.
 
     Every panel shows the frame that matches the reference's, with its number. "as recorded" plays all from first to
     last frame at an even pace instead, to see what the alignment corrects.
@@ -30,7 +30,7 @@ class AlignmentPlayer(FrameWidget):
         height: Of a stored frame, in pixels.
 
     Attributes:
-        frame: Position on the reference's clock.
+        frame: Position in the reference video.
         warped: False plays the videos as recorded.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import anywidget
 import matplotlib as mpl
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from mvf.files import atomic
 from mvf.workbench.plotting import overlay
 from mvf.workbench.widgets.encoding import (
+    Arrays,
     ShownVideo,
     captioned_row,
     common_counts,
@@ -29,7 +31,6 @@ from mvf.workbench.widgets.encoding import (
 
 COLORMAP = "magma"
 OUTLINED = 0.6  # share of the attention that the outlined patches hold
-Arrays = tuple[ArrayLike, ArrayLike | None, ArrayLike | None]
 
 
 class AttentionBrowser(anywidget.AnyWidget):
@@ -71,7 +72,7 @@ class AttentionBrowser(anywidget.AnyWidget):
 
     _esm = javascript("overlay.js", "attention.js")
     _css = stylesheet()
-    videos = traitlets.List().tag(sync=True)
+    videos: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     sheets = traitlets.List(traitlets.Bytes()).tag(sync=True)
     maps = traitlets.List(traitlets.Bytes()).tag(sync=True)
     colours = traitlets.Bytes().tag(sync=True)

@@ -1,4 +1,4 @@
-// What all widgets share; a widget's own file follows in the same module (mvf.widgets.assets.javascript joins them).
+// What all widgets share; a widget's own file follows in the same module (mvf.workbench.widgets.encoding.javascript joins them).
 //
 //   Strip    decoded frames:   const strip = await Strip.load(meta, buffers)   meta of Python's encode_strip(s)
 //                              strip.count, .width, .height (stored pixels; frames are never stored enlarged)
@@ -59,7 +59,7 @@ class Player {
     this.onMove(this.index);
   }
 
-  // Moves the controls alone.
+  // Moves only the controls.
   show(index) {
     this.index = Math.max(0, Math.min(this.count - 1, index));
     this.slider.control.value = this.index;
@@ -82,7 +82,7 @@ class Player {
     if (this.index === this.count - 1) this.move(0);
     let shown = performance.now();
     const tick = (now) => {
-      // A notebook may drop the output without telling: then nothing may go on.
+      // A notebook may remove the output without an event: then the player must stop.
       if (!this.root.isConnected) return this.stop();
       const steps = Math.floor(((now - shown) * this.fps) / 1000); // more than one where the page is slow
       if (steps > 0) {
@@ -125,8 +125,8 @@ class Player {
   }
 }
 
-// The page is ahead of the kernel: it draws at once and tells Python four times a second. While something is untold,
-// the kernel's echo of what was told before is not a wish of Python's.
+// The page is ahead of the kernel: it draws at once and sends its state to Python four times a second. While a value
+// is still to be sent, the kernel's echo of an earlier value must not overwrite it.
 class Synced {
   constructor(model, keys, onChange) {
     Object.assign(this, { model, keys, timer: null, told: {} });

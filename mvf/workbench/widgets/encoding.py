@@ -1,4 +1,4 @@
-"""Videos and attention maps as a few compact buffers, which a page gets once and then scrubs by itself."""
+"""Encodes videos and attention maps as a few compact buffers, which a page gets once and then scrubs by itself."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def encode_strip(frames: NDArray[np.uint8], height: int = 280, quality: int = 80
     per_sheet = columns * rows
     starts = range(0, len(frames), per_sheet)
     pad = ((0, 0), (0, cell_height - height), (0, cell_width - width), (0, 0))
-    sheets = []
+    sheets: list[bytes] = []
     for start in starts:
         cells = np.stack([resize(frame, width, height) for frame in frames[start : start + per_sheet]])
         sheets.append(encode_jpeg(_grid(np.pad(cells, pad, mode="edge"), columns), quality))
@@ -73,7 +73,8 @@ def encode_strips(
     check_named("videos", videos)
     if not videos:
         raise ValueError("videos must name at least one video, got none: load some and pass {name: frames}")
-    metas, sheets = [], []
+    metas: list[dict] = []
+    sheets: list[bytes] = []
     for name, frames in videos.items():
         check_frames(name, frames)
         meta, new = encode_strip(frames, height, quality)
@@ -129,15 +130,16 @@ def check_named(kind: str, values: object, videos: Mapping[str, object] | None =
     """Raises ValueError unless `values` go by name, and only by names of `videos` where these are given."""
     if not isinstance(values, Mapping):
         raise ValueError(f"{kind} must be a mapping from the names of videos, got {type(values).__name__}")
-    for name in values if videos is not None else ():
-        if name not in videos:
+    for name in values:
+        if videos is not None and name not in videos:
             raise ValueError(f'{kind} has "{name}", which is not among the videos: {", ".join(videos)}')
 
 
 def resize(frame: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
     """Averages when it shrinks, so that fine texture does not flicker from frame to frame."""
     smaller = height < frame.shape[0]
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(frame, (width, height), interpolation=method), np.uint8)
 
 
 def encode_jpeg(picture: NDArray[np.uint8], quality: int = 90) -> bytes:
@@ -154,12 +156,15 @@ def _grid(cells: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The arrays of one video that the attention browser shows, checked and thinned to what a notebook can store.
+# Videos of the attention browser.
+
+
+Arrays = tuple[ArrayLike, ArrayLike | None, ArrayLike | None]  # frames, entities, heads
 
 
 @dataclass(frozen=True)
 class ShownVideo:
-    """Frames with their maps.
+    """The frames of one video with their attention maps, as many as a notebook can store.
 
     Attributes:
         frames: (T, H, W, 3) uint8.
@@ -187,7 +192,7 @@ class ShownVideo:
 
 
 def shown_videos(
-    videos: Mapping[str, Sequence[ArrayLike | None]], numbers: Mapping[str, ArrayLike] | None, max_frames: int
+    videos: Mapping[str, Arrays], numbers: Mapping[str, ArrayLike] | None, max_frames: int
 ) -> dict[str, ShownVideo]:
     """Every video's (frames, entities, heads), checked and thinned by `shown_video`.
 
@@ -201,7 +206,10 @@ def shown_videos(
         if not isinstance(arrays, (tuple, list)) or len(arrays) != 3:
             found = f"{len(arrays)} of them" if isinstance(arrays, (tuple, list)) else type(arrays).__name__
             raise ValueError(f"{name}: give (frames, entities, heads), None for what there is not; got {found}")
-    return {name: shown_video(name, *arrays, numbers.get(name), max_frames) for name, arrays in videos.items()}
+    return {
+        name: shown_video(name, frames, entities, heads, numbers.get(name), max_frames)
+        for name, (frames, entities, heads) in videos.items()
+    }
 
 
 def shown_video(
@@ -263,7 +271,7 @@ def common_counts(videos: Mapping[str, ShownVideo]) -> tuple[int, int, int]:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What a widget shows, as an ordinary picture: a reopened notebook has lost its widgets, not its pictures.
+# Stills: ordinary pictures, which a reopened notebook keeps while it loses its widgets.
 
 CAPTION, GAP = 20, 10  # pixels: as in attention.js
 
@@ -294,7 +302,7 @@ def captioned_row(pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The scripts and styles of the widgets: plain files beside this one, joined so that a page loads nothing else.
+# Scripts and styles of the widgets, which are plain files beside this one.
 
 FOLDER = Path(__file__).parent
 

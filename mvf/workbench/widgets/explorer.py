@@ -1,4 +1,4 @@
-"""Frames as points of two dimensions, each with its picture."""
+"""An explorer of embeddings in two dimensions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mvf.workbench.widgets.frames import FrameWidget, Videos, as_jpeg, check_eve
 
 
 class EmbeddingExplorer(FrameWidget):
-    """Points of frames, coloured by phase; hovering shows the frame and the way of its video, a click keeps it.
+    """Shows frames as points, coloured by phase; hovering shows the frame and its video's path, a click pins it.
 
     Args:
         points: Name -> (T, 2), one point for each frame.

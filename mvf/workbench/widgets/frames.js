@@ -1,4 +1,4 @@
-// What the widgets over several videos share (mvf.widgets.frames.FrameWidget); common.js comes before.
+// Code that the widgets over several videos share (mvf.workbench.widgets.frames.FrameWidget); common.js comes before.
 //
 //   Clips(model, most)   strips of the videos: await clips.load(name); clips.now(name) once loaded, else null;
 //                        clips.meta(name), clips.number(name, index), clips.phase(name, index) (-1: unlabelled),

@@ -1,4 +1,4 @@
-"""What the widgets over several videos share: strips with frame numbers and phases, checks, stills."""
+"""The base of widgets over several videos: frames with numbers and phases, checks, stills."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import anywidget
 import numpy as np
@@ -29,7 +30,7 @@ Videos = Mapping[str, NDArray[np.uint8]]
 
 
 class FrameWidget(anywidget.AnyWidget):
-    """Videos that go to the page once, each with the source numbers and the phases of its frames.
+    """Base of widgets over several videos, which go to the page once with frame numbers and phases.
 
     Args:
         videos: Name -> frames, uint8 (T, H, W, 3).
@@ -46,7 +47,7 @@ class FrameWidget(anywidget.AnyWidget):
     """
 
     _css = f"{stylesheet()}\n{(FOLDER / 'frames.css').read_text('utf-8')}"
-    strips = traitlets.List().tag(sync=True)
+    strips: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     sheets = traitlets.List(traitlets.Bytes()).tag(sync=True)
     palette = traitlets.Dict().tag(sync=True)
     video = traitlets.Unicode().tag(sync=True)
@@ -103,11 +104,11 @@ class FrameWidget(anywidget.AnyWidget):
         phase = self._phases[name][index]
         return self._names[phase] if phase >= 0 else "unlabelled"
 
-    def _shot(self, name: str, index: int, caption: str = "") -> Shot:
-        """A frame below its video, source number and phase, or another caption."""
+    def _shot(self, name: str, index: int, caption: str = "") -> StillFrame:
+        """A frame of a still, captioned with its video, source number and phase, or with another caption."""
         place = f"{name}\nframe {self._numbers[name][index]}"
         caption = caption or ", ".join(filter(None, (place, self._word(name, index))))
-        return Shot(self._videos[name][index], caption, self._phases.get(name), index)
+        return StillFrame(self._videos[name][index], caption, self._phases.get(name), index)
 
 
 def check_videos(videos: Videos, least: int) -> None:
@@ -168,7 +169,7 @@ def check_phases(videos: Videos, phases: Mapping[str, ArrayLike | None] | None) 
 
 
 @dataclass(frozen=True)
-class Shot:
+class StillFrame:
     """A frame in a still picture, with the ribbon of its video's phases where there are any."""
 
     frame: NDArray[np.uint8]
@@ -177,7 +178,7 @@ class Shot:
     index: int
 
 
-def grid_picture(shots: Sequence[Shot], num_phases: int, width: float = PAGE) -> Image:
+def grid_picture(shots: Sequence[StillFrame], num_phases: int, width: float = PAGE) -> Image:
     """Frames with captions and ribbons, at most three a row, as an ordinary notebook output `width` inches wide."""
     rows = -(-len(shots) // 3)
     columns = -(-len(shots) // rows)

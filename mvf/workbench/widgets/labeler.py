@@ -1,10 +1,11 @@
-"""Phases of videos, labelled by keyboard and kept in `videos.csv`."""
+"""A labeler of phases, which works by keyboard and writes `videos.csv`."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,8 @@ class PhaseLabeler(FrameWidget):
         if phase_names is None and len(names) < 2:
             names = ["phase 0", "phase 1"]
         super().__init__(videos, numbers, None, names, height)
-        self._embeddings = None if embeddings is None else check_every("embeddings", videos, embeddings, 2)
-        self._propose = propose or (None if embeddings is None else self._transfer)
+        checked = None if embeddings is None else check_every("embeddings", videos, embeddings, 2)
+        self._propose = propose or (None if checked is None else partial(_transfer, checked))
         ends = {name: self._lengths.get(name, int(index[-1]) + 1) for name, index in positions.items()}
         self.strips = [strip | {"length": ends[strip["name"]]} for strip in self.strips]
         self.proposes = self._propose is not None
@@ -135,12 +136,6 @@ class PhaseLabeler(FrameWidget):
         shot = replace(shot, caption=f"{shot.caption}, {word}", phases=phases)
         return grid_picture([shot], len(self._names), COLUMN)
 
-    def _transfer(self, labelled: dict[str, NDArray[np.int64]], name: str) -> ArrayLike:
-        from mvf.alignment import transfer_phases  # only where somebody labels
-
-        clips = [_Clip(self._embeddings[other], phases) for other, phases in labelled.items()]
-        return transfer_phases(clips, [self._embeddings[name]])[0]
-
     def _checked(self, name: str, segments: Sequence[Sequence[int]]) -> Segments:
         if name not in self._videos:
             raise ValueError(f'"{name}" is not among the videos: {", ".join(self._videos)}')
@@ -157,7 +152,7 @@ class PhaseLabeler(FrameWidget):
         return pairs
 
     def _receive(self, _: object, message: dict[str, Any], __: object) -> None:
-        """Answers the page, which shows what went wrong as well."""
+        """Answers a message of the page; errors go to the page too, which shows them."""
         name = str(message.get("video", ""))
         try:
             if message.get("kind") == "accept":
@@ -170,6 +165,13 @@ class PhaseLabeler(FrameWidget):
             logger.exception("%s of %s failed", message.get("kind"), name)
             failed = "not saved" if message.get("kind") == "accept" else "no proposal"
             self.send({"kind": "problem", "video": name, "text": f"{failed}: {error}"})
+
+
+def _transfer(embeddings: Mapping[str, NDArray], labelled: Mapping[str, NDArray[np.int64]], name: str) -> ArrayLike:
+    from mvf.alignment import transfer_phases  # only where somebody labels
+
+    clips = [_Clip(embeddings[other], phases) for other, phases in labelled.items()]
+    return transfer_phases(clips, [embeddings[name]])[0]
 
 
 def _check_length(name: str, length: int, labelled: int, segments: Segments, numbers: NDArray[np.int64]) -> None:

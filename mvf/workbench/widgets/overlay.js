@@ -1,4 +1,4 @@
-// Maps of attention over frames as mvf.plotting.overlay draws them, drawn by the page.
+// Maps of attention over frames as mvf.workbench.plotting.overlay draws them, drawn by the page.
 
 // Maps of one kind: (layers, frames, maps, h, w), each stored in 8 bits relative to its own maximum.
 class Maps {

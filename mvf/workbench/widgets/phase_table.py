@@ -1,4 +1,4 @@
-"""Phases in `videos.csv` of a folder of videos: read, and written so that nothing else in the table changes.
+"""Reads and writes phases in `videos.csv` of a folder of videos; nothing else in the table changes.
 
 A label is kept as segments: (first frame, phase) in source frames, each up to the next, unlabelled before the first.
 Phases that are 0, 1, 2, ... in order are written as `0;34;58`; any other label (a phase that repeats or is left out,
@@ -119,17 +119,18 @@ class PhaseTable:
         if not header:
             header = list(COLUMNS)
             rows = [_padded([path], header) for path in _videos_below(self.path.parent, {name, *names})]
-        if _column(header, "phases") is None:
+        column = _column(header, "phases")
+        if column is None:
+            column = len(header)
             header.append("phases")
         row = self._find(header, rows, name)
         if row is None:
             logger.warning("%s did not list %s: a row is added; rows without a split may change sides", self.path, name)
             line = _padded([], header)
-            line[_column(header, "path")] = _path_of(self.path.parent, name).as_posix()
+            line[[title.strip() for title in header].index("path")] = _path_of(self.path.parent, name).as_posix()
             rows.append(line)
             row = len(rows) - 1
         rows[row] = _padded(rows[row], header)
-        column = _column(header, "phases")
         rows[row][column] = self._cell(name, segments, length, rows[row][column].strip())
         self._save([header, *rows])
 
@@ -173,8 +174,8 @@ class PhaseTable:
 
     def _find(self, header: list[str], rows: list[list[str]], name: str) -> int | None:
         """Row of the video called `name`: its path with or without extension, as the folder dataset names videos."""
-        column = _column(header, "path")
-        paths = {i: PurePath(row[column].strip()).as_posix() for i, row in enumerate(rows) if row[column or 0 :]}
+        column = _column(header, "path") or 0  # without a header there are no rows
+        paths = {i: PurePath(row[column].strip()).as_posix() for i, row in enumerate(rows) if row[column:]}
         found = [i for i, path in paths.items() if path == name]
         found = found or [i for i, path in paths.items() if os.path.splitext(path)[0] == name]
         if len(found) > 1:

@@ -1,4 +1,4 @@
-"""The nearest frames of other videos, browsed in the page."""
+"""A browser of the nearest frames of other videos."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def nearest_frames(
         frames = np.stack([_nearest(query, videos[r]) for r in others], axis=1)
         distances = np.stack([np.linalg.norm(query - videos[r][f], axis=1) for r, f in zip(others, frames.T)], axis=1)
         order = distances.argsort(axis=1, kind="stable")[:, :k]
-        chosen = (np.take_along_axis(values, order, axis=1) for values in (frames, distances))
-        found.append((others[order], *chosen))
+        nearest = np.take_along_axis(frames, order, axis=1), np.take_along_axis(distances, order, axis=1)
+        found.append((others[order], *nearest))
     return found
 
 

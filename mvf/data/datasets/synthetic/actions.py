@@ -224,7 +224,7 @@ ACTIONS = {
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Timelines of the synthetic videos: when an actor does what, and how bystanders pass the time.
+# Timelines of actors and bystanders.
 
 SETTLE = 7  # frames from resting to the pose in which an action starts, and back
 

@@ -3,6 +3,7 @@
 import pytest
 
 from mvf.workbench import plotting
+from tests.plotting.examples import report as full_report
 
 
 def row(auroc, lift, **others):
@@ -129,3 +130,13 @@ def test_attention_is_shown_without_masks(report):
     assert table.rows[2] == ("head 6, last layer, chosen on training videos", "–", "–", "0.800 [.700, .900]", "0.800",
                              "0.800")  # fmt: skip
     assert plotting.attention_table({}).rows == () and "24 videos" in table.caption
+
+
+def test_localization_table_orders_maps_and_names_the_chosen_entity():
+    table = plotting.localization_table(full_report())
+    assert [row[0] for row in table.rows] == [
+        "entity 1", "entity 2", "entity best: entity 2, chosen on training videos", "uniform",
+    ]  # fmt: skip
+    assert table.rows[0][1:] == ("0.800", "3.000") and "10.0 %" in table.caption
+    assert table.notes == ("entity_best - head_best, auroc: +0.100 [0.050, 0.150]",)
+    assert "no masks" in str(plotting.localization_table({"skipped": {"localization": "no masks"}}))

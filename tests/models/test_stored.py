@@ -4,12 +4,17 @@ import json
 import logging
 from dataclasses import asdict
 
+import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from torch import nn
 
 from mvf.config import load_config
-from mvf.models import MVFormer, build_model, load_weights
+from mvf.models import MVFormer, build_model, load_official_checkpoint, load_weights
+from mvf.models.mvformer import Architecture
+from mvf.models.wheel_weights import read_encoder
+from tests.fuzz.models import CFG, SIZES, _checkpoint, _official_state
 from tests.models.stored import forget_checksums
 from tests.models.test_mvformer import SMALL, features, small
 
@@ -33,7 +38,7 @@ def test_config_file_holds_the_constructor_arguments(tmp_path):
     assert json.loads((tmp_path / "model_config.json").read_text())["architecture"] == asdict(SMALL)
 
 
-def test_frozen_backbone_is_stored_by_name_and_had_again(tmp_path):
+def test_frozen_backbone_is_stored_by_name_and_rebuilt(tmp_path):
     model = build_model(load_config("synthetic", **BACKBONE)).eval()
     model.save_pretrained(tmp_path)
     assert not [name for name in _tensor_names(tmp_path) if name.startswith("backbone")]
@@ -44,7 +49,7 @@ def test_frozen_backbone_is_stored_by_name_and_had_again(tmp_path):
     assert MVFormer.from_pretrained(tmp_path, backbone=False).backbone is None
 
 
-def test_settings_that_make_no_backbone_are_refused_by_the_name_of_their_file(tmp_path):
+def test_settings_that_describe_no_backbone_are_refused_naming_their_file(tmp_path):
     build_model(load_config("synthetic", **BACKBONE)).save_pretrained(tmp_path)
     path = tmp_path / "model_config.json"
     settings = json.loads(path.read_text())
@@ -129,3 +134,82 @@ def test_trained_parts_start_from_a_run(tmp_path):
         torch.testing.assert_close(tensor, source.trained_state()[name])
     with pytest.raises(ValueError, match="left over projection"):
         load_weights(small(projection_width=0), tmp_path)
+
+
+# stored settings
+
+
+@pytest.fixture
+def change_stored(tmp_path):
+    """Changes one number of a stored model."""
+    MVFormer(SIZES).save_pretrained(tmp_path)
+    forget_checksums(tmp_path)
+    path = tmp_path / "model_config.json"
+
+    def change(**values):
+        described = json.loads(path.read_text())
+        described["architecture"] |= values
+        path.write_text(json.dumps(described))
+        return tmp_path
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("fusion_width", 2**20, "the tensors do not fit the model"),  # would be terabytes
+        ("fusion_blocks", 10**9, "fusion_blocks must be from 1 to 1000, got 1000000000"),
+        ("fusion_heads", 0, "fusion_heads must be from 1 to"),
+        ("dropout", "high", "dropout must be float, got 'high'"),
+        ("entity_id", 1, "entity_id must be bool, got 1"),
+        ("cls_channels", [8], "cls_channels must be int | None"),
+    ],
+)
+def test_a_size_that_the_tensors_have_not_is_refused_before_memory_is_taken(change_stored, name, value, message):
+    with pytest.raises(ValueError) as error:
+        MVFormer.from_pretrained(change_stored(**{name: value}))
+    assert message in str(error.value) and str(change_stored()) in str(error.value)
+
+
+def test_comparing_shapes_draws_nothing(change_stored):
+    """Numbers of runs that start from a stored model stay what they were."""
+    torch.manual_seed(1)
+    MVFormer.from_pretrained(change_stored())
+    first = torch.rand(1)
+    torch.manual_seed(1)
+    MVFormer(SIZES)
+    assert torch.equal(first, torch.rand(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("HIDDEN_SIZE", 2**20, "the tensors do not fit the model"),
+        ("NUM_LAYERS", 10**9, "fusion_blocks must be from 1 to 1000"),
+        ("FC_LAYERS", 3, "describes no model"),
+        ("SMART_TOKENS", None, "entities must be int, got None"),
+    ],
+)
+def test_an_official_cfg_that_is_not_of_its_tensors_is_refused_by_file(tmp_path, name, value, message):
+    cfg = json.loads(json.dumps(CFG))
+    (tmp_path / "a.pth").write_bytes(_checkpoint(cfg, _official_state()))
+    assert load_official_checkpoint(tmp_path / "a.pth").architecture.channels == SIZES.channels
+    cfg["MODEL"]["EMBEDDER_MODEL"][name] = value
+    (tmp_path / "a.pth").write_bytes(_checkpoint(cfg, _official_state()))
+    with pytest.raises(ValueError, match=rf"a\.pth: .*{message}"):
+        load_official_checkpoint(tmp_path / "a.pth")
+
+
+def test_an_encoder_whose_numbers_lie_elsewhere_is_refused():
+    tensor = numpy_helper.from_array(torch.ones(2).numpy(), "w")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "../../../../etc/passwd"
+    model = helper.make_model(helper.make_graph([], "g", [], [], [tensor]))
+    with pytest.raises(ValueError, match="a.onnx is not the encoder.*lie in another file, which is not read"):
+        read_encoder(model.SerializeToString(), "a.onnx")
+
+
+def test_every_field_of_an_architecture_is_of_a_kind_that_is_checked():
+    assert {type(value) for value in vars(Architecture()).values()} <= {int, float, str, bool}

@@ -1,13 +1,16 @@
-"""The figure of a study: every trial, every mark in the legend, nothing outside the page."""
+"""Figures of trials: every trial, every mark in the legend, nothing outside the page."""
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 
+from mvf.workbench import plotting
 from mvf.workbench.plotting import PAGE, StudyPanel, plot_study
-from tests.plotting.test_phases import inside, texts
+from tests.plotting.examples import inside, texts
 
 GROUPS = {"no labels": ["scl", "vsp"], "video labels": ["lrprop (our reading)"], "frame labels": []}
+
+
 VALUES = {"first": [[40.0, 42.0, 44.0], [50.0], None], "second": [[30.0, 31.0, 32.0], [], [45.0, 47.0]]}
 
 
@@ -19,6 +22,19 @@ def panel(title="drawn videos", values=VALUES, marks=None, untrained=None):
 
 def dots(axes):
     return [line for line in axes.lines if line.get_marker() in ("o", "s")]
+
+
+@pytest.mark.parametrize("clock, text", [(-1398.7, "← clock alone -1399"), (999.7, "clock alone 1000 →")])
+def test_a_clock_far_outside_is_an_arrow_with_a_plain_number(clock, text):
+    panel = plotting.TrialPanel("Progress", "R²", ((0.5, 0.6),), (None,), clock)
+    figure = plotting.plot_trials([("whole videos", [panel])], ["ours"])
+    assert figure.axes[0].get_xlabel() == f"R²\n{text}"
+
+
+def test_a_long_title_is_wrapped():
+    panel = plotting.TrialPanel("Class.", "%", ((45.0, 46.0),), (None,))
+    figure = plotting.plot_trials([("whole videos", [panel])], ["ours"], title="a long title " * 10)
+    assert "\n" in figure.legends[0].get_title().get_text()
 
 
 def test_every_trial_is_a_dot_beside_a_bar_at_the_mean():

@@ -12,7 +12,7 @@ from mvf.metrics import attention_auroc
 from mvf.workbench.notebook import attention
 from mvf.workbench.notebook.session import Session
 
-LOOK = {"videos": 1, "layer": -1, "image_size": None, "stored_frames": 4}
+SETTINGS = {"videos": 1, "layer": -1, "image_size": None, "stored_frames": 4}
 
 
 class Numbered:
@@ -51,14 +51,14 @@ def model(config):
 
 
 @pytest.fixture
-def look_at(config, model, monkeypatch, tmp_path):
-    """`look_at(val, train, report, model=, **look)` on records given directly."""
+def attention_videos(config, model, monkeypatch, tmp_path):
+    """`attention_videos(val, train, report, model=, **settings)` on records given directly."""
 
-    def run(val, train=(), report=None, network=model, **look):
+    def run(val, train=(), report=None, network=model, **settings):
         splits = {"val": VideoList(val), "train": VideoList(train)}
         monkeypatch.setattr(attention, "find_config_videos", lambda config, split: splits[split])
         session = Session(tmp_path, network, config, tmp_path)
-        return attention.look_at(session, report or {}, LOOK | look)
+        return attention.attention_videos(session, report or {}, SETTINGS | settings)
 
     return run
 
@@ -69,9 +69,9 @@ def record_of(length, name="v", masked=False, **options):
 
 
 @pytest.mark.parametrize("length, stored, step", [(250, 40, 7), (3, 40, 1), (1, 40, 1), (41, 40, 2), (70, 70, 1)])
-def test_frames_and_maps_stay_in_step_however_long_the_video(look_at, model, length, stored, step):
+def test_frames_and_maps_stay_in_step_however_long_the_video(attention_videos, model, length, stored, step):
     record = record_of(length, levels=1)
-    (video,) = look_at([record], stored_frames=stored)
+    (video,) = attention_videos([record], stored_frames=stored)
     assert record.source.passes == 1  # nothing to fall out of step
     np.testing.assert_array_equal(video.numbers, np.arange(0, length, step))
     np.testing.assert_array_equal(video.frames[:, 0, 0, 0], video.numbers)
@@ -82,27 +82,27 @@ def test_frames_and_maps_stay_in_step_however_long_the_video(look_at, model, len
         model, record, (4,)).heads[0, ::step], atol=1e-5)  # fmt: skip
 
 
-def test_several_layers_are_held_and_one_head_is_shown(look_at):
-    (video,) = look_at([record_of(5)], layer=3, head="2")
+def test_several_layers_are_held_and_one_head_is_shown(attention_videos):
+    (video,) = attention_videos([record_of(5)], layer=3, head="2")
     assert video.layers == (2, 3, 4) and video.layer == 3  # the model reads 2 and 4
     assert video.heads.shape == (3, 3, 3, 2, 2) and video.entities.shape == (3, 3, 2, 2)
     np.testing.assert_array_equal(video.head_maps, video.heads[1, :, 1])
     assert video.layer_names == ["layer 2", "layer 3", "layer 4"] and len(video.head_names) == 3
     for words in ("layers 2, 4", "CLS head 2 of layer 3 (asked for)", "32 px", "3 of 5 frames"):
         assert words in video.caption
-    (few,) = look_at([record_of(5)], layer=3, layers=(1,), head="2")
+    (few,) = attention_videos([record_of(5)], layer=3, layers=(1,), head="2")
     assert few.layers == (1, 3)
 
 
-def test_finer_maps_and_frames_that_are_not_square(look_at):
-    (video,) = look_at([record_of(2, size=(1300, 650))], image_size=64)
+def test_finer_maps_and_frames_that_are_not_square(attention_videos):
+    (video,) = attention_videos([record_of(2, size=(1300, 650))], image_size=64)
     assert video.frames.shape == (2, 640, 320, 3)  # kept small, aspect kept
     assert video.entities.shape[2:] == video.heads.shape[3:] == (4, 4) and video.image_size == 64
 
 
-def test_the_head_is_chosen_on_training_videos_of_the_asked_layer(look_at, model):
+def test_the_head_is_chosen_on_training_videos_of_the_asked_layer(attention_videos, model):
     train = [record_of(10, f"t{i}", masked=True) for i in range(2)]
-    (video,) = look_at([record_of(5)], train, layer=2)
+    (video,) = attention_videos([record_of(5)], train, layer=2)
     assert video.head == choose_head(model, train, 2) - 1
     assert video.head_rule == "chosen by AUROC on training videos"
     maps = mvf.attention_maps(model, train[0], (2,)).heads[0]
@@ -110,40 +110,40 @@ def test_the_head_is_chosen_on_training_videos_of_the_asked_layer(look_at, model
     assert video.head == np.argmax([attention_auroc(maps[:, k], region) for k in range(3)])
 
 
-def test_the_reports_choice_is_taken_only_where_it_fits(look_at, model):
+def test_the_reports_choice_is_taken_only_where_it_fits(attention_videos, model):
     train, report = [record_of(10, "t", masked=True)], {"localization": {"head_best": {"index": 3}}}
-    (last,) = look_at([record_of(5)], train, report, layer=-1)
-    (other,) = look_at([record_of(5)], train, report, layer=2)
+    (last,) = attention_videos([record_of(5)], train, report, layer=-1)
+    (other,) = attention_videos([record_of(5)], train, report, layer=2)
     assert last.head == 2 and other.head == choose_head(model, train, 2) - 1
 
 
-def test_the_oracle_is_best_on_the_very_video_and_named_so(look_at, model):
+def test_the_oracle_is_best_on_the_very_video_and_named_so(attention_videos, model):
     record = record_of(6, masked=True)
-    (video,) = look_at([record], head="oracle", stored_frames=6)
+    (video,) = attention_videos([record], head="oracle", stored_frames=6)
     region = np.repeat([[[1.0, 0.0], [0.0, 0.0]]], 6, axis=0)
     scores = [attention_auroc(map_, region) for map_ in video.heads[-1].swapaxes(0, 1)]
     assert video.head == np.argmax(scores) and video.head_rule == "oracle: best on this very video"
     with pytest.raises(ValueError, match='v has neither mask nor boxes: head="oracle"'):
-        look_at([record_of(6)], head="oracle")
+        attention_videos([record_of(6)], head="oracle")
 
 
-def test_without_masks_the_head_closest_to_entity_1_is_shown(look_at):
-    (video,) = look_at([record_of(6)], stored_frames=6)
+def test_without_masks_the_head_closest_to_entity_1_is_shown(attention_videos):
+    (video,) = attention_videos([record_of(6)], stored_frames=6)
     shares = video.heads[-1] / video.heads[-1].sum((-1, -2), keepdims=True)
     overlap = np.minimum(shares, video.entities[:, :1]).sum((-1, -2)).mean(0)
     assert video.head == overlap.argmax() and video.head_rule == "closest to entity 1: no masks"
-    (asked,) = look_at([record_of(6)], [record_of(6, masked=True)], head="entity", stored_frames=6)
+    (asked,) = attention_videos([record_of(6)], [record_of(6, masked=True)], head="entity", stored_frames=6)
     assert asked.head == video.head and asked.head_rule == "closest to entity 1"
 
 
-def test_a_backbone_without_class_token_says_so(look_at, config):
+def test_a_backbone_without_class_token_says_so(attention_videos, config):
     resnet = replace(config, backbone="resnet50", layers=(4,), image_size=64)
-    (video,) = look_at([record_of(3)], network=mvf.build_model(resnet).eval())
+    (video,) = attention_videos([record_of(3)], network=mvf.build_model(resnet).eval())
     assert video.heads is None and video.head_maps is None and video.layers == () and video.head_names == []
     assert "resnet50 has no class token" in video.head_name and "no class token" in video.caption
 
 
-@pytest.mark.parametrize("look, message", [
+@pytest.mark.parametrize("settings, message", [
     ({"head": "best"}, 'unknown head "best"; choose training, oracle, entity'),
     ({"head": "4"}, "heads 1 to 3, got head 4"),
     ({"head": "0"}, "heads 1 to 3, got head 0"),
@@ -154,9 +154,9 @@ def test_a_backbone_without_class_token_says_so(look_at, config):
     ({"videos": 0}, "videos must be at least 1, got 0"),
     ({"videos": -2, "layer": 13}, "videos must be at least 1, got -2"),
 ])  # fmt: skip
-def test_what_cannot_be_shown_is_refused(look_at, look, message):
+def test_what_cannot_be_shown_is_refused(attention_videos, settings, message):
     with pytest.raises(ValueError, match=message):
-        look_at([record_of(3)], [record_of(3)], **look)
+        attention_videos([record_of(3)], [record_of(3)], **settings)
 
 
 def speck(length, size=(20, 30)):
@@ -166,17 +166,17 @@ def speck(length, size=(20, 30)):
     return VideoRecord("speck", "squat", Numbered(length, size), {"actor_mask": lambda: mask})
 
 
-def test_training_videos_that_do_not_tell_are_no_choice(look_at):
-    (video,) = look_at([record_of(6)], [speck(6)])
+def test_training_videos_that_do_not_tell_are_no_choice(attention_videos):
+    (video,) = attention_videos([record_of(6)], [speck(6)])
     assert video.head_rule == "closest to entity 1: training videos do not tell"
     with pytest.raises(ValueError, match="no training video defines AUROC"):
-        look_at([record_of(6)], [speck(6)], head="training")
+        attention_videos([record_of(6)], [speck(6)], head="training")
     with pytest.raises(ValueError, match='speck: its actor covers half of a patch in no frame .*head="entity"'):
-        look_at([speck(6)], head="oracle")
+        attention_videos([speck(6)], head="oracle")
 
 
-def test_training_videos_are_called_so(look_at):
-    (video,) = look_at([], [record_of(5, masked=True)])
+def test_training_videos_are_called_so(attention_videos):
+    (video,) = attention_videos([], [record_of(5, masked=True)])
     assert video.training and video.caption.endswith("these are training videos")
-    (other,) = look_at([record_of(5)], [record_of(5, masked=True)])
+    (other,) = attention_videos([record_of(5)], [record_of(5, masked=True)])
     assert not other.training and "these are" not in other.caption

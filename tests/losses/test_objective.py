@@ -1,6 +1,8 @@
-"""Weighted sums of objectives, and the contract that all objectives keep."""
+"""The contract that all objectives keep, and weighted sums of them."""
 
 import json
+import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,7 +13,7 @@ from mvf.clip import Clip
 from mvf.config import load_config
 from mvf.data.sampling import SAMPLERS
 from mvf.losses import OBJECTIVES, build_config_loss, build_loss
-from mvf.losses.objective import SUPERVISION, parse_objective
+from mvf.losses.objective import SUPERVISION, PairObjective, parse_objective
 
 WIDTH = 6
 
@@ -57,6 +59,18 @@ def test_all_embeddings_equal_stays_finite(name):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
+def test_computes_in_float32_under_autocast(name):
+    options = {"temperature": 1.0} if name == "tcc" else {}
+    loss = build_loss(name, embedding_size=WIDTH, **options)
+    z, clip = batch(loss.views)
+    value, exact = (loss(part, clip, generator=generator()) for part in (z.float(), z))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast, half = (loss(part, clip, generator=generator()) for part in (z.float(), z.bfloat16()))
+    assert cast.dtype == half.dtype == torch.float32 and torch.equal(cast, value)
+    torch.testing.assert_close(value.double(), exact, rtol=1e-4 if name == "tcc" else 1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_videos_without_any_frame_are_refused_or_left_out(name):
     loss = build_loss(name, embedding_size=WIDTH).double()
     z, clip = batch(loss.views)
@@ -76,9 +90,86 @@ def test_labels_that_are_needed_are_asked_for(name):
     bare = replace(clip, action=None, phase=None)
     if loss.labels == "none":
         assert torch.equal(loss(z, bare, generator=generator()), loss(z, clip, generator=generator()))
-    else:
-        with pytest.raises(ValueError, match="clip.(action|phase) is None.*labels"):
-            loss(z, bare, generator=generator())
+    for label in {"video": ["action"], "phase": ["phase"], "frame": ["action", "phase"]}.get(loss.labels, []):
+        with pytest.raises(ValueError, match=f"clip.{label} is None.*{label} labels"):
+            loss(z, replace(clip, **{label: None}), generator=generator())
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_bad_shape_is_refused_with_the_shape(name):
+    loss = build_loss(name, embedding_size=WIDTH).double()
+    z, clip = batch(loss.views)
+    with pytest.raises(ValueError, match=r"embeddings must be \(B, ., T, E\).*" + shape_of(z[:, 0])):
+        loss(z[:, 0], clip)
+    with pytest.raises(ValueError, match=shape_of(z[:, :, :-2, 0]) + ".*got " + shape_of(clip.valid)):
+        loss(z[:, :, :-2], clip)
+    with pytest.raises(ValueError, match=shape_of(z[:0]) + " are empty"):
+        loss(z[:0], clip.map(lambda tensor: tensor[:0]))
+    if not loss.any_views:
+        z, clip = batch(3 - loss.views)
+        wanted = "two views" if loss.views == 2 else "one view"
+        with pytest.raises(ValueError, match=f"{wanted} of every video; got {shape_of(z)}"):
+            loss(z, clip)
+
+
+def shape_of(tensor):
+    return re.escape(str(tuple(tensor.shape)))
+
+
+@pytest.mark.parametrize("name", [name for name, kind in OBJECTIVES.items() if kind.fewest > 1])
+def test_too_few_frames_are_refused_with_their_number(name):
+    loss = build_loss(name, embedding_size=WIDTH).double()
+    few = loss.fewest - 1
+    z, clip = batch(loss.views, frames=few + 2)  # two of the first video are padding
+    with pytest.raises(ValueError, match=f"video 0, view 0 has {few} valid frames, at least {loss.fewest}"):
+        loss(z, clip)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in OBJECTIVES.items() if issubclass(kind, PairObjective)])
+def test_a_batch_without_a_pair_is_refused_with_its_actions(name):
+    loss = build_loss(name).double()
+    with pytest.raises(ValueError, match=r"pairs of videos of one action.*actions \[0\] and no pair.*batch_size"):
+        loss(*batch(views=2, videos=1))  # two views of one video are no pair
+    z, clip = batch()
+    with pytest.raises(ValueError, match=r"actions \[0, 1, 2, 3\] and no pair"):
+        loss(z, replace(clip, action=torch.arange(4)))
+
+
+BAD_OPTIONS = [
+    *[("scl", "temperature", -1), ("scl", "negatives", "sngle")],
+    *[("tcc", "form", "regresion"), ("tcc", "similarity", "l1"), ("tcc", "variant", "mine")],
+    *[("tcc", "temperature", -0.1), ("tcc", "temperature", 0), ("tcc", "variance_weight", -1.0)],
+    *[("tcc", "variance_weight", math.nan), ("tcc", "label_smoothing", -0.1), ("tcc", "label_smoothing", 1.0)],
+    *[("tcn", "regularization", -0.1), ("tcn", "regularization", math.inf), ("tcn", "variant", "port")],
+    *[("sal", "triplets", 0), ("sal", "triplets", 1.5), ("sal", "hidden", (8, -1))],
+    *[("sal", "shuffled_share", 1.1), ("sal", "shuffled_share", -0.1)],
+    *[("lav", name, -1) for name in ("gamma", "alpha", "window", "margin")],
+    ("lav", "idm_weights", "released_"),
+    *[("gta", name, -1) for name in ("gamma_table", "gamma_softmin", "label_smoothing", "consistency_weight")],
+    *[("gta", name, "nothing") for name in ("contrast", "directions", "variant")],
+    *[("vava", name, -1) for name in ("lambda1", "lambda2", "virtual_cost", "neighbourhood", "variance")],
+    *[("vava", "transport_weight", -1), ("vava", "variant", "released")],
+    *[("lrprop", name, -1) for name in ("variance", "temperature", "alignment_weight")],
+    *[("lrprop", "regulariser", "idn"), ("lrprop", "mode", "median")],
+    *[("vsp", "variance_power", -1), ("vsp", "segments", 0), ("vsp", "segments", 1.5), ("vsp", "overlap", 1)],
+    *[("vsp", "overlap", -0.1), ("vsp", "temperature", -0.1), ("vsp", "variant", "mended")],
+    *[("vsp_p", "segments", -1), ("vsp_f", "temperature", -1)],
+]
+
+
+@pytest.mark.parametrize("name,option,value", BAD_OPTIONS)
+def test_a_bad_option_is_refused_by_name(name, option, value):
+    shown = value[-1] if isinstance(value, tuple) else value
+    wanted = f'unknown {option} "{shown}"; known: ' if isinstance(value, str) else f"{option}.* must be .*got {shown}$"
+    with pytest.raises(ValueError, match=wanted):
+        build_loss(name, embedding_size=WIDTH, **{option: value})
+
+
+def test_unknown_names_get_the_nearest_one():
+    with pytest.raises(ValueError, match='unknown objective "slc".*"scl"'):
+        build_loss("slc")
+    with pytest.raises(ValueError, match='unknown option "temprature".*"temperature"'):
+        build_loss("scl", temprature=0.1)
 
 
 def test_a_sum_is_the_weighted_sum_of_its_members():

@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from mvf.data import formats
-from mvf.data.formats import read_pickle
+from mvf.data.formats import read_examples, read_pickle, read_records
+from mvf.data.video import VideoError
+
+from .penn_disk import bytes_feature, field, sequence_example, text_map, write_tfrecord
 
 
 class Payload:
@@ -212,7 +215,39 @@ def test_files_that_are_no_pickles_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("code", [b"r\xff\xff\xff\x6f", b"p1879048191\n"])
-def test_places_beyond_the_file_are_refused_before_memory_is_taken(tmp_path, code):
+def test_memo_indices_beyond_the_file_are_refused_before_memory_is_taken(tmp_path, code):
     (tmp_path / "a.pkl").write_bytes(b"\x80\x02]" + code + b".")
-    with pytest.raises(ValueError, match=r"a\.pkl: damaged.*it stores a value at place 1879048191"):
+    with pytest.raises(ValueError, match=r"a\.pkl: damaged.*it stores a value at index 1879048191 of its memo"):
         read_pickle(tmp_path / "a.pkl")
+
+
+# records ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_shard_is_found_again_in_the_cache_with_the_same_records_and_frames(tmp_path):
+    path = write_tfrecord(tmp_path / "shard", [sequence_example("a", 3, [0, 1, 2]), sequence_example("b", 2, None)])
+    first, second = read_examples(path)
+    assert (first.name, second.name) == ("a", "b") and first.labels.tolist() == [0, 1, 2] and second.labels is None
+    data = path.read_bytes()
+    for example, record in zip((first, second), read_records(path), strict=True):
+        start = data.index(b"\xff\xd8", record.start)
+        assert f"the first at bytes [({start}, " in example.frames.identity  # banks are stored under it
+    assert [(e.name, e.frames.identity) for e in read_examples(path)] == [
+        (e.name, e.frames.identity) for e in (first, second)
+    ]
+
+
+def test_a_shard_that_changes_while_it_is_in_use_is_named(tmp_path):
+    path = write_tfrecord(tmp_path / "shard", [sequence_example("a", 3, None)])
+    (example,) = read_examples(path)
+    assert example.frames.count() == 3
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(VideoError, match="shard: it changed while it was in use"):
+        next(example.frames.frames())
+
+
+def test_labels_that_are_no_integers_are_named(tmp_path):
+    lists = {"video": field(1, bytes_feature(b"")) * 2, "frame_labels": field(1, bytes_feature(b"one")) * 2}
+    data = field(1, text_map({"name": bytes_feature(b"a")})) + field(2, text_map(lists))
+    (example,) = read_examples(write_tfrecord(tmp_path / "shard", [data]))
+    assert example.name == "a" and "frame_labels must be integers" in example.problem

@@ -1,0 +1,134 @@
+"""Figures of embeddings and phases: every video named, every colour and mark explained."""
+
+import numpy as np
+import pytest
+
+from mvf.workbench import plotting
+from tests.plotting.examples import frames, inside, similarity, texts
+
+
+def test_views_show_both_strips_with_their_frame_numbers():
+    figure = plotting.plot_views((frames(), frames()), (np.arange(6) + 10, np.arange(6) + 50), shown=3, title="squat")
+    assert len(figure.axes) == 2 * 3 + 1
+    assert {"10", "15", "50", "55", "view 1", "view 2", "squat"} <= set(texts(figure))
+    assert "view 2" not in texts(plotting.plot_views((frames(),), (np.arange(6),), shown=3))
+    with pytest.raises(ValueError, match=r"indices\[1\] must be \(6,\), one a frame, got \(5,\)"):
+        plotting.plot_views((frames(), frames()), (np.arange(6), np.arange(5)))
+    with pytest.raises(ValueError, match=r"views\[0\] must be \(T, H, W, 3\).*\(6, 3, 4, 5\)"):
+        plotting.plot_views((np.zeros((6, 3, 4, 5)), frames()), (np.arange(6), np.arange(6)))
+    with pytest.raises(ValueError, match=r"float in \[0, 1\], got float64 from 0.0 to 255"):
+        plotting.plot_views((frames() * 0.0 + [0, 0, 255], frames()), (np.arange(6), np.arange(6)))
+
+
+def test_progression_draws_true_and_predicted_of_every_boundary():
+    figure = plotting.plot_progression(np.zeros((9, 2)), np.ones((9, 2)), ["top", "impact"], "golf")
+    assert sum(len(line.get_xdata()) == 9 for line in figure.axes[0].lines) == 4
+    assert {"predicted", "true", "top", "impact", "golf"} <= set(texts(figure))
+    with pytest.raises(ValueError, match=r"\(9, 2\) and \(9, 3\)"):
+        plotting.plot_progression(np.zeros((9, 2)), np.ones((9, 3)))
+
+
+def test_similarity_puts_video_a_in_rows_and_the_path_over_it():
+    path = [(0, 0), (7, 5)]
+    figure = plotting.plot_similarity(similarity(), path, names=("first", "second"))
+    axes = figure.axes[0]
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("first (frame)", "second (frame)")
+    assert list(axes.lines[0].get_xdata()) == [0, 5] and list(axes.lines[0].get_ydata()) == [0, 7]
+    with pytest.raises(ValueError, match=r"phases must be \(6,\).*got \(8,\)"):
+        plotting.plot_similarity(similarity(), phases_b=np.zeros(8, int))
+    with pytest.raises(ValueError, match=r"\(Ta, Tb\), got \(8,\)"):
+        plotting.plot_similarity(np.zeros(8))
+
+
+def test_ribbons_name_accuracy_over_labelled_frames_only():
+    figure = plotting.plot_phase_ribbons([0, 1, 1, 0], [-1, 1, 1, 1], ["up", "down"], "squat")
+    assert {"squat: accuracy 0.667", "up", "down", "unlabelled"} <= set(texts(figure))
+    with pytest.raises(ValueError, match="each of 2 phases, got 1"):
+        plotting.plot_phase_ribbons([0, 1], [0, 1], ["up"])
+
+
+def test_embeddings_draw_one_trajectory_a_video_coloured_by_phase():
+    points = [np.random.default_rng(i).random((5, 2)) for i in range(3)]
+    figure = plotting.plot_embeddings(points, [np.arange(5) % 2, None, np.full(5, -1)], ["up", "down"], caption="PCA.")
+    axes = figure.axes[0]
+    assert len(axes.collections) == 3 and len(np.unique(axes.collections[0].get_facecolors(), axis=0)) == 2
+    assert {"up", "down", "unlabelled"} <= set(texts(figure)) and any("PCA." in text for text in texts(figure))
+    with pytest.raises(ValueError, match=r"video 1: points must be \(T, 2\).*\(5, 3\)"):
+        plotting.plot_embeddings([np.zeros((5, 2)), np.zeros((5, 3))])
+
+
+def test_retrieval_marks_right_and_wrong_by_colour_and_by_sign():
+    row = plotting.RetrievalRow(frames()[0], "a, up", list(frames()[1:3]), ["b, up", "c, down"], [True, False])
+    figure = plotting.plot_retrieval([row, row])
+    assert sum(bool(axes.images) for axes in figure.axes) == 6
+    right, wrong = figure.axes[1], figure.axes[2]
+    assert right.get_title() == "1 ✓\nb, up" and wrong.get_title() == "2 ✗\nc, down"
+    assert right.spines["left"].get_edgecolor() != wrong.spines["left"].get_edgecolor()
+
+
+def test_retrieval_of_portraits_fits_a_page():
+    tall = np.zeros((160, 90, 3), np.uint8)
+    figure = plotting.plot_retrieval([plotting.RetrievalRow(tall, "a", [tall], ["b"], [None])] * 4)
+    assert figure.get_size_inches()[1] <= 9
+
+
+def test_ribbons_of_several_videos_share_a_clock_and_name_each_accuracy():
+    predicted, true = [[0, 1, 1, 0], [0, 0, 1, 1, 1, 1]], [[0, 1, 1, 1], [-1, 0, 1, 1, 1, 0]]
+    figure = plotting.plot_phase_ribbons(predicted, true, ["up", "down"], "squat", ["first", "second"])
+    assert {"squat", "first: accuracy 0.750", "second: accuracy 0.800", "unlabelled"} <= set(texts(figure))
+    assert len(figure.axes) == 4 and len({axes.get_xlim() for axes in figure.axes}) == 1 and len(figure.legends) == 1
+    assert figure.axes[0].images[0].get_extent()[1] == 3.5 and figure.axes[2].images[0].get_extent()[1] == 5.5
+    assert inside(figure)
+
+
+@pytest.mark.parametrize("count", [1, 6, 15])
+def test_ribbons_of_many_videos_fit_a_page(count):
+    names = ["bar to the hips", "drop under the bar", "stand up", "dip", "thrust", "balance overhead", "lower the bar"]
+    phases = [np.arange(-1, 7)] * count
+    figure = plotting.plot_phase_ribbons(phases, phases, names, "clean and jerk")
+    assert figure.get_size_inches()[1] <= 9 and inside(figure)
+    legend, lowest = figure.legends[0].get_window_extent(), figure.axes[-1].get_tightbbox()
+    assert legend.y1 <= lowest.y0
+
+
+def test_ribbons_refuse_other_lengths_no_video_and_more_than_a_page():
+    with pytest.raises(ValueError, match=r"got \(3,\) and \(2,\)"):
+        plotting.plot_phase_ribbons([[0, 1], [0, 1, 1]], [[0, 1], [0, 1]])
+    with pytest.raises(ValueError, match="1 to 16 videos, which fit a page, got 0"):
+        plotting.plot_phase_ribbons([], [])
+    with pytest.raises(ValueError, match="got 40"):
+        plotting.plot_phase_ribbons([[0]] * 40, [[0]] * 40)
+
+
+def test_trajectories_are_few_and_their_ends_explained():
+    points = [np.random.default_rng(i).random((9, 2)) for i in range(6)]
+    figure = plotting.plot_embeddings(points, [np.arange(9) % 3] * 6, lines=2)
+    axes = figure.axes[0]
+    assert len(axes.collections) == 6
+    assert sum(len(line.get_xdata()) == 9 for line in axes.lines) == 2
+    starts = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [tuple(line.get_xydata()[0]) for line in starts] == [tuple(p[0]) for p in points[:2]]
+    assert {"start", "end", "phase 2"} <= set(texts(figure)) and any("2 of the 6 videos" in t for t in texts(figure))
+    assert "unlabelled" not in texts(figure) and "unlabelled" in texts(plotting.plot_embeddings(points))
+    assert inside(figure)
+
+
+def test_the_alignment_is_in_the_one_legend_of_a_similarity_matrix():
+    phases = np.array([-1, 0, 0, 1])
+    figure = plotting.plot_similarity(np.eye(4), [(0, 0), (3, 3)], phases, phases)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["phase 0", "phase 1", "unlabelled", "alignment"] and len(figure.legends) == 1
+    assert "cosine similarity" in texts(figure) and not plotting.plot_similarity(np.eye(4)).legends
+
+
+def test_long_captions_of_retrieved_frames_wrap_beside_one_another():
+    picture = np.zeros((20, 30, 3), np.uint8)
+    caption = "clean_and_jerk_001 #117\nbalance overhead"
+    row = plotting.RetrievalRow(picture, caption, [picture] * 5, [caption] * 5, [True, False, None, True, False])
+    figure = plotting.plot_retrieval([row, row])
+    figure.draw_without_rendering()
+    boxes = [axes.title.get_window_extent() for axes in figure.axes[:6]]
+    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
+    assert figure.axes[3].get_title().startswith("3\n") and inside(figure)  # unlabelled: neither right nor wrong
+    with pytest.raises(ValueError, match="40 rows are .* a page has 9.0: draw fewer queries"):
+        plotting.plot_retrieval([row] * 40)
