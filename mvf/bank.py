@@ -342,8 +342,8 @@ class FeatureMaker:
 
     def row_bytes(self, name: str, channels: int) -> int:
         """Bytes a frame in file `name`; of patches, `channels` numbers each."""
-        if name.startswith("cls"):
-            return row_bytes("bf16", 1, self.backbone.cls_channels or 0)
+        if name.startswith("cls") and self.backbone.cls_channels is not None:
+            return row_bytes("bf16", 1, self.backbone.cls_channels)
         return row_bytes(self.dtype, self.patches, channels)
 
     def pixels(self, record: VideoRecord, view: int, frames: Tensor) -> Tensor:
