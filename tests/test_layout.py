@@ -1,6 +1,7 @@
 """The architecture as the file tree shows it: who may import whom, and what a module is for."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -47,6 +48,11 @@ LOOKED_FOR = {  # modules with one importer that stay files of their own, and wh
     "workbench/report/reading.py": "what a report says, apart from how a page shows it",
     "workbench/tables/study_tables.py": "the study of objectives: tables that the paper does not have",
 }
+
+
+PRIVATE_NOUNS = re.compile(
+    r"\b(Shelf|Story|Part|Piece|Seam|Listed|Judged|Subject|NOT_SUCH|MAY_BE_0|OPEN_ANYWAY|is_to_be_made)\b"
+)
 
 
 def name_of(path: Path) -> str:
@@ -134,3 +140,9 @@ def test_no_code_prints_or_loads_pickles():
                     assert "weights_only=True" in ast.unparse(node), path.name
                 if name == "np.load":
                     assert "allow_pickle=True" not in ast.unparse(node), path.name
+
+
+def test_names_are_the_fields_or_the_librarys():
+    texts = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.js"), *(PACKAGE.parent / "notebooks").glob("*.ipynb")]
+    found = {path.name: PRIVATE_NOUNS.findall(path.read_text(encoding="utf-8")) for path in texts}
+    assert not {name: nouns for name, nouns in found.items() if nouns}

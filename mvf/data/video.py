@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -21,6 +22,8 @@ from mvf.files import atomic, cache_folder, read_npy, save_array
 
 logger = logging.getLogger(__name__)
 
+# Text in a file's header need not be UTF-8. PyAV 19 has no such argument, and keeps such bytes.
+UNDECODABLE: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .mts .m2ts .3gp .ogv".split())
 
 
@@ -194,7 +197,7 @@ def _decode(path: Path, start: float = 0.0) -> Iterator[DecodedFrame]:
     try:
         if path.stat().st_size == 0:
             raise VideoError(f"cannot read {path}: the file is empty (0 bytes)")
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(str(path), **UNDECODABLE) as container:
             stream = container.streams.best("video")
             if not isinstance(stream, av.VideoStream):
                 raise VideoError(f"cannot read {path}: it holds no video stream")

@@ -358,3 +358,11 @@ def test_where_seeking_fails_all_is_decoded(tmp_path, monkeypatch):
     for broken in (fails, lands_late, leaves_one_out):
         monkeypatch.setattr(video, "_decode", broken)
         np.testing.assert_array_equal(list(source.frames(310)), whole[310:])
+
+
+def test_a_header_that_is_no_utf_8_does_not_matter(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 3)
+    data = path.read_bytes()
+    assert data.count(b"Lavf") == 1  # the program that wrote the file, in its header
+    path.write_bytes(data.replace(b"Lavf", b"caf\xe9"))
+    assert [number_of(frame) for frame in VideoFile(path).frames()] == [0, 1, 2]

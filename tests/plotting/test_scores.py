@@ -15,7 +15,7 @@ def test_history_has_three_labelled_curves_of_all_epochs():
 
 
 def test_a_run_judged_without_training_has_a_history_figure_that_says_so():
-    assert plotting.plot_history([], epochs=0).get_supxlabel().startswith("Judged without training")
+    assert plotting.plot_history([], epochs=0).get_supxlabel().startswith("Evaluated without training")
 
 
 def test_live_plot_replaces_one_output_and_always_draws_the_last_epoch(monkeypatch):

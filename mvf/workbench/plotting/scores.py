@@ -202,7 +202,7 @@ def plot_history(history: Sequence[Mapping], epochs: int | None = None) -> Figur
         ['loss', 'learning rate', 'gradient norm']
     """
     if not history:
-        return plot_message("Judged without training: no epoch was trained, there are no curves.")
+        return plot_message("Evaluated without training: no epoch was trained, there are no curves.")
     epoch = [float(row["epoch"]) for row in history]
     labels = {"loss": "loss", "learning_rate": "learning rate", "grad_norm": "gradient norm"}
     with paper_figure(PAGE, 1.7) as figure:
