@@ -73,5 +73,5 @@ def test_time_is_of_one_frame_however_many_are_timed_at_once(tiny):
 def test_a_model_without_backbone_has_no_time(tiny):
     model = build_model(tiny())
     model.backbone = None
-    with pytest.raises(ValueError, match="without one"):
+    with pytest.raises(ValueError, match="without a backbone"):
         milliseconds_per_frame(model, tiny())
