@@ -120,7 +120,9 @@ def test_a_video_with_nan_stops_the_run_which_goes_on_when_it_is_mended(tiny, tm
     with pytest.raises(FloatingPointError, match=wanted):
         mvf.train(config, tmp_path / "run", on_epoch=spoil)
     left = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    assert len(seen) in (2, 3) and left == {name: data for name, data in seen[-1].items() if not name.startswith(".lock")}
+    assert len(seen) in (2, 3) and left == {
+        name: data for name, data in seen[-1].items() if not name.startswith(".lock")
+    }
     for victim, data in zip(victims, good):
         victim.write_bytes(data)
     mvf.train(config, tmp_path / "run")
