@@ -71,11 +71,12 @@ except PackageNotFoundError:  # the repository is on the path without being inst
 if not TYPE_CHECKING:  # a type checker reports misspelt names only without it
 
     def __getattr__(name: str) -> object:
-        """Imports the home of a public name (PEP 562)."""
+        """Imports the home of a public name when it is first used, and keeps the name (PEP 562)."""
         if name not in _HOMES:
             raise AttributeError(f"module 'mvf' has no attribute {name!r}")
         module = import_module(f"mvf.{_HOMES[name]}")
-        return module if name == _HOMES[name] else getattr(module, name)
+        globals()[name] = value = module if name == _HOMES[name] else getattr(module, name)
+        return value
 
 
 def __dir__() -> list[str]:
