@@ -236,7 +236,7 @@ def _check_header(file: IO[bytes], size: int) -> None:
             raise ValueError(f"unknown format {version}")
         shape, _, dtype = HEADERS[version](file)
         needed = math.prod(shape) * dtype.itemsize
-    except (TypeError, OverflowError, RecursionError, TokenError, SyntaxError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError, TokenError, SyntaxError) as error:
         raise ValueError(f"its header is damaged: {error}") from None
     if dtype.kind not in NUMBERS:
         raise ValueError(f"it holds {dtype}, not numbers")
