@@ -66,7 +66,7 @@ def tiny():
 
 @pytest.fixture
 def shared():
-    """The folder with goldens and real footage, beside the repository."""
+    """The folder with real footage, beside the repository."""
     if not SHARED.exists():
-        pytest.skip("the folder ../shared with goldens and real footage is not beside the repository")
+        pytest.skip("the folder ../shared with real footage is not beside the repository")
     return SHARED
