@@ -41,9 +41,10 @@ from mvf.data.augment import Augmentation, build_augmentation, derive_seed, eval
 from mvf.data.dataset import wanted_frames
 from mvf.data.loading import read_ahead
 from mvf.data.records import VideoRecord, frame_batches
-from mvf.device import autocast, resolve_device, resolve_precision
+from mvf.device import autocast, resolve_device
 from mvf.files import atomic, cache_folder, locked
 from mvf.models.backbone import Backbone
+from mvf.models.engine import resolve_compute
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class FeatureBank:
         channels: Directions of the patches that are kept; 0: the channels as they are.
         fitted_on: Training videos; the directions are fitted on a sample of their frames.
         compiled: Whether the backbone will be compiled when it makes features; None: as it is now.
+        device: Where the backbone will be when it makes features; None: where it is now.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class FeatureBank:
         channels: int = 0,
         fitted_on: Sequence[VideoRecord] = (),
         compiled: bool | None = None,
+        device: torch.device | None = None,
     ) -> None:
         if channels > backbone.channels or channels and not fitted_on:
             raise ValueError(
@@ -86,7 +89,9 @@ class FeatureBank:
         self._width = channels or backbone.channels // len(backbone.layers)  # numbers a patch in one file
         self.fitted_on = fitted_on
         compiled = backbone.compiled if compiled is None else compiled
-        self.maker = FeatureMaker(backbone, augmentation, precision, dtype, compiled)
+        device = device or next(backbone.parameters()).device
+        chosen = resolve_compute("torch" if compiled else backbone.engine_on(device), precision, device)
+        self.maker = FeatureMaker(backbone, augmentation, chosen.precision, dtype, compiled, chosen.engine)
         self.made_from = made_from(self.maker, channels, fitted_on)
         self.folder = (root or cache_folder() / "banks") / digest(json.dumps(self.made_from, sort_keys=True))
         self._basis = self.folder / "basis"
@@ -265,8 +270,10 @@ def made_from(maker: FeatureMaker, channels: int, fitted_on: Sequence[VideoRecor
         "weights": backbone.weights_sha256,
         "image_size": backbone.image_size,
         "augmentation": augmentation.identity if augmentation else "clean",
-        "precision": resolve_precision(maker.precision, next(backbone.parameters()).device),
+        "precision": maker.precision,
     }
+    if maker.engine != "torch":
+        made["engine"] = maker.engine
     if maker.dtype != "bf16":
         made["dtype"] = maker.dtype
     if channels:
@@ -305,11 +312,12 @@ def build_bank(config: Config, backbone: Backbone, records: Sequence[VideoRecord
     return FeatureBank(
         backbone,
         build_augmentation(config),
-        resolve_precision(config.precision, resolve_device(config.device)),
+        config.precision,
         dtype=config.bank_dtype,
         channels=config.bank_channels,
         fitted_on=records if config.bank_channels else (),
         compiled=config.compile,
+        device=resolve_device(config.device),
     )
 
 
@@ -324,9 +332,10 @@ class FeatureMaker:
     Attributes:
         backbone: The frozen network.
         augmentation: One draw per view; None for the clean evaluation view.
-        precision: In which the backbone computes.
+        precision: In which the backbone computes: `fp32`, `bf16` or `fp16`.
         dtype: Of the rows, see `mvf.bank_files`.
         compiled: Whether the backbone must be compiled when it computes.
+        engine: What computes: `torch` or `openvino`.
     """
 
     backbone: Backbone
@@ -334,6 +343,7 @@ class FeatureMaker:
     precision: str
     dtype: str
     compiled: bool = False
+    engine: str = "torch"
 
     @property
     def patches(self) -> int:

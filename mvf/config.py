@@ -24,6 +24,7 @@ CHOICES = {
     "sampling": ("published", "content"),
     "block_rule": ("length", "sampled", "window"),
     "features": ("online", "banked"),
+    "engine": ("auto", "torch", "openvino"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
     "bank_dtype": ("bf16", "int8"),
     "probe": ("logistic", "sgd"),
@@ -107,7 +108,8 @@ class Config:
     clip_norm: float = 10.0
     init_from: str = ""  # run folder or checkpoint to start from, or a preset: its run of this seed, beside this one
     per_action: bool = False  # one model an action
-    precision: str = "auto"
+    engine: str = "auto"  # what computes frozen features on a CPU: torch or openvino; auto: the faster here
+    precision: str = "auto"  # of the backbone: fp32, bf16, fp16; auto: the fastest here
     device: str = "auto"
     workers: int = 0  # processes that make batches; 0: a thread does
     compile: bool = False  # torch.compile of the frozen backbone: pays in long runs
@@ -161,6 +163,10 @@ class Config:
             raise ValueError(f"trainable_blocks must be 0 (frozen) or more, got {self.trainable_blocks}")
         if self.trainable_blocks and self.features == "banked":
             raise ValueError('features="banked" stores frozen features: with trainable_blocks use features="online"')
+        if self.engine == "openvino" and (self.trainable_blocks or self.compile):
+            raise ValueError(
+                'engine="openvino" computes frozen networks: with trainable_blocks or compile use engine="torch"'
+            )
 
     def _check_finite(self) -> None:
         for name, value in vars(self).items():

@@ -116,10 +116,11 @@ def milliseconds_per_frame(model: MVFormer, config: Config) -> float:
     """
     backbone = backbone_of(model)
     device, size = next(model.parameters()).device, backbone.image_size
+    precision = backbone.resolve_precision(config.precision)
     pixels = torch.rand(FRAMES_AT_ONCE, 3, size, size, device=device)
 
     def pool(frames: int) -> None:
-        with autocast(config.precision, device):
+        with autocast(precision, device):
             patches, cls = backbone(pixels[:frames])
         pool_features(model, patches, cls)
 

@@ -29,27 +29,15 @@ def resolve_device(device: str = "auto") -> torch.device:
     return torch.device(device)
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """`fp32`, `bf16` or `fp16`; `auto` is bf16 where the machine computes it faster than fp32.
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """Autocast for `fp32` (which needs none), `bf16` or `fp16`.
 
     Raises:
         ValueError: for any other name.
-
-    On a CPU that takes tile units (AMX): with AVX-512's bf16 instructions alone a ViT is slower than in fp32.
     """
-    known = ("auto", *DTYPES)
-    if precision not in known:
-        raise ValueError(f'precision must be one of {", ".join(known)}, got "{precision}"')
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else "fp32"
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager:
-    """Autocast for a resolved precision; does nothing for fp32."""
-    dtype = DTYPES[resolve_precision(precision, device)]
+    if precision not in DTYPES:
+        raise ValueError(f'precision must be one of {", ".join(DTYPES)}, got "{precision}"')
+    dtype = DTYPES[precision]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 

@@ -8,7 +8,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
@@ -29,8 +29,9 @@ from mvf.chunks import (
     write_boundaries,
 )
 from mvf.data.augment import evaluation_view
+from mvf.data.loading import read_ahead
 from mvf.data.records import VideoRecord, frame_batches, joined
-from mvf.device import autocast, resolve_precision
+from mvf.device import autocast
 from mvf.files import allow_open_files, atomic, hidden_beside
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import FrameEmbedder, MVFormer
@@ -148,7 +149,7 @@ def _embed_to_disk(
     """The embeddings of a video as a memory map; what is missing of them is computed."""
     with folder.lock():
         if cache is None:
-            numbers = resolve_precision(precision, next(model.parameters()).device)
+            numbers = _numbers(backbone_of(model), precision)
         else:
             numbers = cache.folder.name  # digest of what a bank is made from
         file = folder.file(record, numbers)
@@ -158,6 +159,12 @@ def _embed_to_disk(
                 file.append(_counted(chunk, bar))
         file.finish()
         return file.load()
+
+
+def _numbers(backbone: Backbone, precision: str) -> str:
+    """Names the arithmetic of features, which the last digits of embeddings depend on."""
+    engine = backbone.engine_on(backbone.mean.device)
+    return backbone.resolve_precision(precision) + ("" if engine == "torch" else f"-{engine}")
 
 
 def _counted(chunk: FusedChunk, bar: tqdm) -> FusedChunk:
@@ -241,13 +248,15 @@ def _feature_chunks(
             yield cache.read(record, frame_index=frames)
         return
     backbone = backbone_of(model)
-    device = next(backbone.parameters()).device
+    device, precision = backbone.mean.device, backbone.resolve_precision(precision)
     # map, unlike a loop, lets go of large frames before the next are decoded
     resize = partial(evaluation_view, image_size=backbone.image_size)
-    for pixels in joined(map(resize, frame_batches(record.frames(first), FRAMES_AT_ONCE)), FRAMES_AT_ONCE):
-        with torch.inference_mode(), evaluating(backbone), autocast(precision, device):
-            patches, cls = backbone(pixels.to(device))
-        yield patches, cls
+    views = joined(map(resize, frame_batches(record.frames(first), FRAMES_AT_ONCE)), FRAMES_AT_ONCE)
+    with closing(read_ahead(views)) as batches:
+        for pixels in batches:
+            with torch.inference_mode(), evaluating(backbone), autocast(precision, device):
+                patches, cls = backbone(pixels.to(device))
+            yield patches, cls
 
 
 def fingerprint(model: FrameEmbedder) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mvf.config import Config
 from mvf.models.backbone import Backbone
+from mvf.models.engine import config_compute
 from mvf.models.mvformer import Architecture, MVFormer, MVFormerOutput
 from mvf.models.official import load_official_checkpoint
 from mvf.models.stored import BACKBONE, describe_backbone, read_model, stored_settings
@@ -33,6 +34,7 @@ def build_model(config: Config, backbone: Backbone | None = None, project: bool 
     if backbone is None:
         source = (config.backbone, config.backbone_weights, config.image_size, config.layers)
         backbone = Backbone(*source, config.trainable_blocks)
+        backbone.use_engine(config_compute(config).engine)
     shared = {f.name: getattr(config, f.name) for f in fields(Architecture) if hasattr(config, f.name)}
     architecture = Architecture(**shared, channels=backbone.channels, cls_channels=backbone.cls_channels)
     return MVFormer(architecture if project else replace(architecture, projection_width=0), backbone)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import copy
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,17 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-from mvf.models.weights import TimmNetwork, check_image_size, is_vit, load_backbone, patch_size
+from mvf.device import DTYPES
+from mvf.models import engine
+from mvf.models.weights import TimmNetwork, at_fixed_size, check_image_size, is_vit, load_backbone, patch_size
+
+logger = logging.getLogger(__name__)
 
 PIXELS_AT_ONCE = 16 * 112**2  # on a CPU: beyond, activations fall out of its caches (ViT-S/14: 22 ms a frame, not 15)
+
+
+Features = dict[int, tuple[Tensor, Tensor | None]]  # by layer: patches (M, P, C_l) and class token (M, C0)
+Rows = dict[int, Tensor]  # by layer: (M, heads, P) weights of the class token's attention
 
 
 class Backbone(nn.Module):
@@ -42,6 +52,7 @@ class Backbone(nn.Module):
         num_blocks: Number of layers to choose from.
         num_heads: Attention heads of a block; None without class token.
         compiled: Whether torch compiles it.
+        engine: What computes it on a CPU, `torch` or `openvino`; see `use_engine`.
         trained_parts: Names of the modules that are trained; empty where all is frozen.
 
     Shape:
@@ -85,7 +96,7 @@ class Backbone(nn.Module):
         for kind in ("mean", "std"):
             values = torch.tensor(self.model.pretrained_cfg[kind]).view(3, 1, 1)
             self.register_buffer(kind, values, persistent=False)
-        self.trainable_blocks, self.compiled = trainable_blocks, False
+        self.trainable_blocks, self.compiled, self.engine = trainable_blocks, False, "torch"
         self.trained_parts = _trained_parts(self.model, name, max(self.layers), trainable_blocks)
         for part in self.trained_parts:
             self.get_submodule(part).requires_grad_()
@@ -103,6 +114,31 @@ class Backbone(nn.Module):
         """Compiles the computation of features; they then differ in rounding, and the first calls are slow."""
         self._selected = torch.compile(self._selected)  # type: ignore[method-assign]  # only this instance compiles
         self.compiled = True
+
+    def use_engine(self, name: str) -> None:
+        """Lets `torch` or `openvino` compute frozen features on CPUs; torch where the network does not export."""
+        if name == "openvino":
+            try:
+                engine.export(self, self.image_size)
+            except engine.ExportError as error:
+                logger.warning("%s: torch computes it instead", error)
+                name = "torch"
+        self.engine = name
+
+    def engine_on(self, device: torch.device) -> str:
+        """What computes frozen features on a device: OpenVINO only on CPUs, and neither compiled nor trained blocks."""
+        return "torch" if device.type != "cpu" or self.compiled or self.trained_parts else self.engine
+
+    def resolve_precision(self, precision: str) -> str:
+        """`fp32`, `bf16` or `fp16`; `auto` is the fastest here."""
+        device = self.mean.device
+        return engine.resolve_compute(self.engine_on(device), precision, device).precision
+
+    def at_fixed_size(self, image_size: int) -> Backbone:
+        """The same frozen network for frames of `image_size` alone, which exports; weights are shared."""
+        fixed = copy.copy(self)
+        fixed._modules = {"model": at_fixed_size(self.model, self.timm_name, image_size)}
+        return fixed
 
     def before_training(self) -> Backbone:
         """The pretrained network, all frozen: this one when nothing of it is trained, else loaded again."""
@@ -148,7 +184,7 @@ class Backbone(nn.Module):
         return frames.split(at_once)
 
     def _selected(self, frames: Tensor, layers: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
-        return _select(self._features(frames, layers), layers)
+        return _select(self._outputs(frames, layers)[0], layers)
 
     def cls_attention(
         self, frames: Tensor, layers: Sequence[int] = (-1,)
@@ -169,25 +205,56 @@ class Backbone(nn.Module):
         return torch.cat(patches), torch.cat(classes), torch.cat(heads, dim=1)
 
     def _cls_attention(self, frames: Tensor, layers: Sequence[int]) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        depth = max(*self.layers, *layers)
-        with ClassTokenAttention(layers) as recorded:
-            features = self._features(frames, {*self.layers, depth})
+        features, rows = self._outputs(frames, self.layers, layers if self.has_cls else ())
         patches, cls = _select(features, self.layers)
-        if not self.has_cls:
-            return torch.cat(patches, dim=-1), None, None
-        if recorded.calls != depth:
-            raise RuntimeError(
-                f"{depth} blocks of {self.timm_name} made {recorded.calls} calls of fused attention, wanted one each; "
-                "attention maps need TIMM_FUSED_ATTN unset and blocks with one attention"
-            )
-        heads = torch.stack([recorded.rows[layer] for layer in layers])
-        return torch.cat(patches, dim=-1), cls, heads[..., self.model.num_prefix_tokens :]
+        heads = torch.stack([rows[layer] for layer in layers]) if self.has_cls else None
+        return torch.cat(patches, dim=-1), cls, heads
 
-    def _features(self, frames: Tensor, layers: Iterable[int]) -> dict[int, tuple[Tensor, Tensor | None]]:
-        """For each layer patches (M, P, C_l) and class token (M, C0), or None."""
+    def _outputs(self, frames: Tensor, layers: Sequence[int], heads: Sequence[int] = ()) -> tuple[Features, Rows]:
+        """Features of `layers` and class-token attention in blocks `heads`, by the engine."""
         if frames.ndim != 4 or frames.shape[1] != 3 or frames.shape[2] != frames.shape[3]:
             raise ValueError(f"frames must be (M, 3, S, S), got {tuple(frames.shape)}")
         check_image_size(self.model, self.name, frames.shape[-1])
+        precision = _precision_of_autocast()
+        if self.engine_on(frames.device) == "openvino" and precision in engine.openvino_precisions():
+            try:
+                return self._outputs_of_graph(frames, layers, heads, precision)
+            except engine.ExportError as error:
+                logger.warning("%s: torch computes it instead", error)
+                self.engine = "torch"
+        return self.features_and_attention(frames, layers, heads)
+
+    def _outputs_of_graph(
+        self, frames: Tensor, layers: Sequence[int], heads: Sequence[int], precision: str
+    ) -> tuple[Features, Rows]:
+        names = [f"patches{layer}" for layer in layers]
+        names += [f"cls{layer}" for layer in layers if self.has_cls] + [f"heads{layer}" for layer in heads]
+        found = dict(zip(names, engine.run(self, frames, names, precision)))
+        features = {layer: (found[f"patches{layer}"], found.get(f"cls{layer}")) for layer in layers}
+        return features, {layer: found[f"heads{layer}"] for layer in heads}
+
+    def features_and_attention(
+        self, frames: Tensor, layers: Collection[int], heads: Collection[int] = ()
+    ) -> tuple[Features, Rows]:
+        """By torch: (M, P, C_l) patches and (M, C0) class token or None of `layers`; (M, heads, P) weights of `heads`.
+
+        Raises:
+            RuntimeError: where the blocks of `heads` do not compute their attention by torch's fused function.
+        """
+        deepest = max(*layers, *heads) if heads else max(layers)
+        if not heads:
+            return self._features(frames, layers), {}
+        with ClassTokenAttention(heads) as recorded:
+            features = self._features(frames, {*layers, deepest})
+        if recorded.calls != deepest:
+            raise RuntimeError(
+                f"{deepest} blocks of {self.timm_name} made {recorded.calls} calls of fused attention, wanted one "
+                "each; attention maps need TIMM_FUSED_ATTN unset and blocks with one attention"
+            )
+        prefix = self.model.num_prefix_tokens
+        return features, {layer: recorded.rows[layer][..., prefix:] for layer in heads}
+
+    def _features(self, frames: Tensor, layers: Collection[int]) -> Features:
         order = sorted(set(layers))
         first = 0 if isinstance(self.model, timm.models.ResNet) else 1  # a ResNet's feature 0 is its stem
         options: dict[str, Any] = {"indices": [layer - first for layer in order], "norm": False}
@@ -200,9 +267,14 @@ class Backbone(nn.Module):
         return {layer: (maps.flatten(2).transpose(1, 2), None) for layer, maps in zip(order, outputs)}
 
 
-def _select(
-    features: dict[int, tuple[Tensor, Tensor | None]], layers: Sequence[int]
-) -> tuple[list[Tensor], Tensor | None]:
+def _precision_of_autocast() -> str:
+    """The precision that the surrounding autocast asks for."""
+    if not torch.is_autocast_enabled("cpu"):
+        return "fp32"
+    return next(name for name, dtype in DTYPES.items() if dtype == torch.get_autocast_dtype("cpu"))
+
+
+def _select(features: Features, layers: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
     patches = [features[layer][0] for layer in layers]
     sizes = {item.shape[1] for item in patches}
     if len(sizes) > 1:
@@ -255,7 +327,7 @@ class ClassTokenAttention(TorchFunctionMode):
     positions applied, to one function. Reading them there is exact for all of them, and costs one row.
     """
 
-    def __init__(self, layers: Sequence[int]) -> None:
+    def __init__(self, layers: Collection[int]) -> None:
         super().__init__()
         self.layers = frozenset(layers)
         self.rows: dict[int, Tensor] = {}

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import timm
 import torch
+from timm.layers import resample_abs_pos_embed
 from timm.models import PretrainedCfg, get_pretrained_cfg, is_model_in_modules, is_model_pretrained
 from torch import Tensor, nn
 
@@ -178,6 +179,24 @@ def _create(timm_name: str, image_size: int, **options: Any) -> TimmNetwork:
     elif _published(timm_name).fixed_input_size:
         options["img_size"] = image_size
     return timm.create_model(timm_name, num_classes=0, **options)
+
+
+def at_fixed_size(model: TimmNetwork, timm_name: str, image_size: int) -> TimmNetwork:
+    """The same network for frames of one size: with resized positions, and the other weights shared.
+
+    timm resizes positions in `forward` by an antialiased bicubic filter, which does not export to OpenVINO.
+    """
+    if not is_vit(model):
+        return model
+    with torch.random.fork_rng(devices=[]):
+        fixed = _freeze(timm.create_model(timm_name, num_classes=0, img_size=image_size))
+    state = model.state_dict()
+    if state.get("pos_embed") is not None and state["pos_embed"].shape != fixed.pos_embed.shape:
+        prefix = 0 if getattr(model, "no_embed_class", False) else model.num_prefix_tokens
+        side, before = image_size // patch_size(model), model.patch_embed.grid_size
+        state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"], (side, side), before, prefix)
+    fixed.load_state_dict(state, assign=True)
+    return fixed
 
 
 def _load(timm_name: str, image_size: int, path: Path) -> TimmNetwork:

@@ -13,7 +13,7 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from mvf.config import Config
 from mvf.data import find_config_videos
-from mvf.device import resolve_device, resolve_precision
+from mvf.device import resolve_device
 from mvf.files import held
 from mvf.training.run import (
     ACTIONS,
@@ -24,6 +24,7 @@ from mvf.training.run import (
     initial_weights,
     load_actions,
     open_folder,
+    settled,
     write_history,
 )
 from mvf.training.trainer import Row, Trainer
@@ -51,8 +52,8 @@ def train(config: Config, run_dir: str | Path = "", on_epoch: OnEpoch = None) ->
     """
     folder = Path(run_dir) if run_dir else default_folder(config)
     device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device)
-    mixed = "no" if precision == "fp32" else precision
+    config = settled(config, folder)
+    mixed = "no" if config.precision == "fp32" else config.precision
     patience = InitProcessGroupKwargs(timeout=PATIENCE)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=mixed, kwargs_handlers=[patience])
     one = _train_each_action if config.per_action else _train_one

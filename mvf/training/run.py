@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import struct
 import zipfile
 import zlib
@@ -14,11 +15,16 @@ from typing import Any
 import torch
 
 from mvf.config import FORMAT, Config, check_format, config_text, presets, stored_config
+from mvf.device import resolve_device
 from mvf.files import atomic
+from mvf.models.engine import config_compute
 from mvf.models.mvformer import FrameEmbedder, ModelPerAction, MVFormer
 from mvf.models.weight_files import in_short, load_plain
 
+logger = logging.getLogger(__name__)
+
 HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")
+COMPUTE = ("engine", "precision")
 ANYWHERE = ("device", "workers")  # a run may go on elsewhere
 # what a state must hold; a loss scale only those of fp16
 STATE = ("epoch", "step", "history", "model", "loss", "optimizer", "generators")
@@ -67,6 +73,16 @@ def initial_weights(config: Config, folder: Path) -> Path:
         ways = f"; train it first: python -m mvf train {config.init_from} --run-dir {path} -p seed {config.seed}"
         raise FileNotFoundError(f"init_from={config.init_from}: there is no {path}{ways if named else ''}")
     return path
+
+
+def settled(config: Config, folder: Path) -> Config:
+    """The configuration with `auto` engine and precision replaced by those of the run in `folder`, or of this machine.
+
+    So a run computes alike to its end, and `config.json` says how.
+    """
+    compute = read_config(folder) if (folder / "config.json").exists() else config_compute(config)
+    chosen = {name: getattr(compute, name) for name in COMPUTE if getattr(config, name) == "auto"}
+    return replace(config, **chosen)
 
 
 def open_folder(folder: Path, config: Config) -> dict[str, Any] | None:
@@ -132,7 +148,12 @@ def read_config(folder: str | Path) -> Config:
     path = Path(folder) / "config.json"
     if not path.exists():
         raise ValueError(f"{folder} is no run folder (it has no config.json): give the run_dir of a training run")
-    return stored_config(path)
+    config = stored_config(path)
+    if config.engine == "auto":  # from before there were engines
+        config = replace(config, engine="torch")
+        if config.precision == "auto" and resolve_device(config.device).type == "cpu":
+            config = replace(config, precision="bf16" if torch.cpu._is_amx_tile_supported() else "fp32")
+    return config
 
 
 def write_epoch(folder: Path, model: MVFormer, history: Sequence[Mapping[str, float]], state: dict[str, Any]) -> None:
@@ -177,7 +198,20 @@ def load_run(folder: str | Path) -> Run:
     if not (folder / written).exists():
         raise ValueError(f"{folder} holds a run without a complete epoch: train it first (the same command resumes it)")
     model: FrameEmbedder = load_actions(folder) if config.per_action else MVFormer.from_pretrained(folder)
+    use_engine(model, config)
     return Run(model, read_history(folder), folder, config)
+
+
+def use_engine(model: FrameEmbedder, config: Config) -> None:
+    """Lets the engine of a configuration compute a model's frozen features; torch where this machine lacks it."""
+    try:
+        name = config_compute(config).engine
+    except ValueError as error:
+        logger.warning("%s; torch computes this run here", error)
+        name = "torch"
+    for action in model.actions or ("",):
+        if (backbone := model.of(action).backbone) is not None:
+            backbone.use_engine(name)
 
 
 def load_actions(folder: Path) -> ModelPerAction:

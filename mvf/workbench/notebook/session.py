@@ -22,7 +22,7 @@ from mvf.files import atomic
 from mvf.models import load_official_checkpoint
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import FrameEmbedder
-from mvf.training.run import default_folder, load_run, read_config, read_history
+from mvf.training.run import default_folder, load_run, read_config, read_history, use_engine
 
 PROTOCOL = "3"  # goes up when a report of the same model on the same data would say something else
 CHECKPOINTS = (".pth", ".pt", ".pyth")
@@ -68,6 +68,7 @@ def open_model(source: str | Path, **data: Any) -> tuple[FrameEmbedder, Config]:
     else:
         run = load_run(source)
         model, config = run.model, with_data(run.config, **data)
+    use_engine(model, config)
     return model.to(resolve_device(config.device)), config
 
 
