@@ -219,7 +219,5 @@ def _frames(video: Video, name: str) -> np.ndarray:
     if not np.isfinite(frames).all():
         raise ValueError(f"{name} holds NaN or infinity; embed that video again or leave it out")
     if (largest := np.abs(frames.astype(np.float64)).max()) > LARGEST:
-        raise ValueError(
-            f"{name} must lie within ±{LARGEST:g} for finite distances, got {largest:g}: scale it down"
-        )
+        raise ValueError(f"{name} must lie within ±{LARGEST:g} for finite distances, got {largest:g}: scale it down")
     return frames.astype(np.float64, copy=False)
