@@ -104,7 +104,7 @@ class FeatureBank:
         return size + unfitted * 4 * self.channels * self.backbone.channels
 
     def ensure(self, records: Sequence[VideoRecord], views: int = 1, first: int = 0) -> None:
-        """Computes what is missing of `views` views from `first` on, with locks and progress; logs the size first.
+        """Computes the missing features of `views` views from `first` on, with locks and progress; logs the size first.
 
         Raises:
             OSError: if the disk has no room for it.
@@ -201,7 +201,7 @@ class FeatureBank:
         return [name for name in self._names() if not self._view_path(record, view, f"{name}.sha256").exists()]
 
     def _make(self, record: VideoRecord, views: Sequence[int], frames: int, bar: tqdm, patience: float) -> bool:
-        """Makes what is missing of a video (`frames` when counted); False if another process is doing so."""
+        """Makes the missing features of a video (`frames` when counted); False while another process does so."""
         with suppress(Timeout), self._locked(record, patience):
             end = bar.n + frames
             self._write_video(record, views, bar)
@@ -210,7 +210,7 @@ class FeatureBank:
         return False
 
     def _write_video(self, record: VideoRecord, views: Sequence[int], bar: tqdm) -> None:
-        """Computes what is missing of a video, which is decoded once for all its views and one batch ahead."""
+        """Computes the missing features of a video, which is decoded once for all its views and one batch ahead."""
         missing = {view: names for view in views if (names := self._missing(record, view))}
         if not missing:
             return

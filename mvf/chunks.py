@@ -342,7 +342,7 @@ class EmbeddingFile:
         """Adds the next chunk and notes it.
 
         Raises:
-            OSError: when the disk is full; what was there before stays good.
+            OSError: if the disk is full; frames written before stay good.
         """
         assert chunk.start == self.frames, f"frame {self.frames} comes next, not {chunk.start}"
         try:

@@ -22,7 +22,7 @@ from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 PERMUTATIONS = 5
 WINDOWS = 3
-WINDOW_SHARE = (0.5, 0.8)  # of the frames of a video
+WINDOW_SHARE = (0.5, 0.8)  # range of a window's share of the frames of its video
 MOTION_OFFSETS = (2, 5, 9)  # frames
 
 Clock = Callable[[int], np.ndarray]  # number of frames T -> (T, width)

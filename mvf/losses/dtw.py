@@ -80,7 +80,7 @@ def soft_dtw(cost: Tensor, gamma: float, rows: Tensor | None = None, columns: Te
     """Soft-DTW (P,) of costs (P, N, M): -gamma log of the sum over all paths of exp(-cost / gamma).
 
     Args:
-        cost: Of matching every frame of one video with every frame of the other.
+        cost: Cost of matching every frame of one video with every frame of the other.
         gamma: Smoothing, above 0; towards 0 the value rises to hard DTW.
         rows: (P,) real rows of each pair; cells beyond change nothing.
         columns: (P,) real columns.
@@ -129,10 +129,6 @@ def dtw_path(cost: Tensor, rows: Tensor | None = None, columns: Tensor | None = 
         i = i - ((came != 2) & left).long()
         j = j - ((came != 1) & left).long()
     return path[:, 1:, 1:]
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Entropic optimal transport
 
 
 def sinkhorn(log_kernel: Tensor, real: Tensor, rounds: int = 21) -> Tensor:

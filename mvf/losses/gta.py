@@ -22,7 +22,7 @@ from mvf.losses.objective import (
 
 CONTRASTS = ("dtw_prob", "dtw_minGamma", "dtw")
 DIRECTIONS = ("both", "one")
-ALIGNMENT_WEIGHT = 0.1  # of either direction, unless a single one is the whole loss
+ALIGNMENT_WEIGHT = 0.1  # weight of each direction, unless a single one is the whole loss
 EPSILON = 1e-8  # inside the corrected logarithm
 
 

@@ -14,7 +14,7 @@ from mvf.losses.objective import PairObjective, Side, masked_mean, require_choic
 
 MODES = ("mean", "mixture")
 REGULARISERS = ("idm", "divergence", "none")
-GAMMA, ALPHA = 0.1, 0.5  # of the alignment term, as in LAV
+GAMMA, ALPHA = 0.1, 0.5  # settings of the alignment term, as in LAV
 
 
 class PositionPropagationLoss(PairObjective):
@@ -114,7 +114,7 @@ def propagated_prior(path: Tensor, frame_index: Tensor, valid: Tensor, variance:
         path: (P, N, M) cells of a monotone path.
         frame_index: (P, M) frame numbers of y.
         valid: (P, M) False in padding of y.
-        variance: Of the Gaussians, in squared frames.
+        variance: Variance of the Gaussians, in squared frames.
         mode: One of `MODES`.
 
     Example:

@@ -35,7 +35,7 @@ class TemporalCycleConsistencyLoss(PairObjective):
 
     `variant="reference"` computes what CARL's port computes: `label_smoothing` also moves the target times of the
     regressions, to the mean of the other frames; Huber's delta is 1 rather than 0.1; and `classification` takes
-    logits for log-probabilities, so that its value is no divergence and may be negative. `"corrected"` is the
+    logits for log-probabilities, so that its value is not a divergence and may be negative. `"corrected"` is the
     original formula, where `label_smoothing` acts on `classification` only.
 
     Reference: Dwibedi et al., CVPR 2019, https://arxiv.org/abs/1904.07846, section 3.

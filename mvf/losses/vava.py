@@ -14,7 +14,7 @@ from torch.nn.functional import pad, softplus
 from mvf.losses.dtw import sinkhorn, squared_distances
 from mvf.losses.objective import VARIANTS, PairObjective, Side, masked_mean, require_choice, require_positive
 
-FLOOR, CEILING = math.log(1e-15), math.log(1e20)  # of the logarithm of the kernel
+FLOOR, CEILING = math.log(1e-15), math.log(1e20)  # bounds of the logarithm of the kernel
 WINDOW, MARGIN = 15, 2.0  # positions within which frames of a video are drawn together; distance sought beyond
 PARTNERS_WEIGHT, PARTNERS_TEMPERATURE = 1e-4, 0.5
 

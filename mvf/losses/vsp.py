@@ -106,7 +106,7 @@ def process_contrast(ends: Tensor, bridges: Bridges, power: float = 1.0) -> Tens
     Args:
         ends: (N, 3, E) embeddings of heads, points and tails.
         bridges: Their videos and positions.
-        power: Of the variance.
+        power: Power of the variance.
 
     Example:
         >>> bridges = Bridges(torch.tensor([0, 0]), torch.tensor([[0, 2, 5], [6, 8, 11]]))
@@ -134,7 +134,7 @@ def log_density(z: Tensor, ends: Tensor, positions: Tensor, power: float = 1.0) 
         z: (M, E) embeddings that are put there.
         ends: (N, 3, E) embeddings of heads, points and tails.
         positions: (N, 3) their positions, which are the times.
-        power: Of the variance that divides the squared distance; 1 is the density, 2 the published code.
+        power: Power of the variance that divides the squared distance; 1 is the density, 2 the published code.
 
     Example:
         >>> ends, positions = torch.tensor([[[0.0], [9.0], [4.0]]]), torch.tensor([[0, 2, 4]])
@@ -163,11 +163,11 @@ class PhaseProcessContrastiveLoss(ProcessContrastiveLoss):
     Reference: Zhang et al., Modeling Video as Stochastic Processes, CVPR 2023.
 
     Args:
-        variance_power: As of `ProcessContrastiveLoss`.
+        variance_power: As in `ProcessContrastiveLoss`.
         segments: Phases of every video that get a bridge; 1 chooses the sampler `phase`, more choose `frames`.
         overlap: Not used: phases do not overlap.
         temperature: Not used here, see `vsp_f`.
-        variant: `reference` or `corrected`, as of `ProcessContrastiveLoss`.
+        variant: `reference` or `corrected`, as in `ProcessContrastiveLoss`.
 
     Shape:
         embeddings (B, 1, T, E) of unit norm, clip.phase (B, 1, T) -> scalar
@@ -224,8 +224,8 @@ class FrameProcessContrastiveLoss(PhaseProcessContrastiveLoss):
     Reference: Zhang et al., Modeling Video as Stochastic Processes, CVPR 2023.
 
     Args:
-        variance_power: As of `ProcessContrastiveLoss`.
-        segments: As of `PhaseProcessContrastiveLoss`.
+        variance_power: As in `ProcessContrastiveLoss`.
+        segments: As in `PhaseProcessContrastiveLoss`.
         overlap: Not used: phases do not overlap.
         temperature: Divides the similarities of the supervised term; smaller is sharper.
         variant: `reference` or `corrected`.
@@ -286,7 +286,7 @@ def same_class(classes: Tensor) -> Tensor:
 
 
 def supervised_contrast(points: Tensor, classes: Tensor, temperature: float = 0.1) -> Tensor:
-    """Mean over points with another of their class of -log of the share of their class among all others; else 0.
+    """Mean -log share of a point's class among all other points, over points with another of their class; else 0.
 
     Args:
         points: (N, E).
@@ -311,9 +311,9 @@ def _logsumexp_where(chosen: Tensor, logits: Tensor) -> Tensor:
 
 
 def released_contrast(points: Tensor, classes: Tensor, temperature: float = 0.1) -> Tensor:
-    """The published supervised term of one bridge a video: mean share of the class among this and later points.
+    """The published supervised term of one bridge per video: mean share of the class among this and later points.
 
-    It is a probability without -log, counts the point itself, and looks at later points only.
+    It is a probability without -log, counts the point itself, and compares with later points only.
 
     Example:
         >>> released_contrast(torch.zeros(2, 4), torch.tensor([[0, 0], [0, 1]]))
@@ -325,7 +325,7 @@ def released_contrast(points: Tensor, classes: Tensor, temperature: float = 0.1)
 
 
 def released_diagonal(points: Tensor) -> Tensor:
-    """The published supervised term of K > 1 bridges a video: the k-th points of two videos belong together.
+    """The published supervised term of K > 1 bridges per video: the k-th points of two videos belong together.
 
     Cross-entropy of the dot products of the points of every pair of videos, each with itself too, with the diagonal as
     target: a mean over the K points of the earlier video, a sum over pairs, divided by B. Labels are not used.

@@ -169,7 +169,7 @@ def split_videos(frames: np.ndarray, videos: Sequence[np.ndarray]) -> list[np.nd
 _QUERIES = 512  # queries per block; with `_REFERENCES` they have 8 MiB of distances
 _SMALL = 2**16  # references: products with fewer are not worth a second thread
 _DENSE = 1 / 64  # share of a block from which on all of it is computed in float64
-_ROUNDING = 2.0**-24  # of float32
+_ROUNDING = 2.0**-24  # relative rounding error of float32
 
 
 def nearest_in_others(

@@ -244,10 +244,6 @@ def _width(model: TimmNetwork, layer: int) -> int:
     return model.feature_info[layer - 1 + isinstance(model, timm.models.ResNet)]["num_chs"]
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Class-token attention of a vision transformer, recorded while the network runs
-
-
 class ClassTokenAttention(TorchFunctionMode):
     """Records the class token's attention while a network runs.
 

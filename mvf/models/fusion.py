@@ -231,7 +231,7 @@ class MultiEntityTemporalFusion(nn.Module):
     def _enter(
         self, tokens: Tensor, valid: Tensor | None, place: tuple[int, int] | None = None
     ) -> tuple[Tensor, Tensor | None, TokenGroups | None]:
-        """Positioned tokens (B, T · N, width), the `keys` of attention, and what is merged; None where nothing is."""
+        """Positioned tokens (B, T · N, width), the `keys` of attention, and the merged groups; None without merging."""
         frames, entities = tokens.shape[1:3]
         positioned = self.dropout(tokens + self.position_table(frames, place)[:, None]).flatten(1, 2)
         real = None if valid is None else key_mask(valid)

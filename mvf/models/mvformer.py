@@ -256,7 +256,7 @@ class MVFormer(nn.Module):
         """Loads what `trained_state` returned.
 
         Raises:
-            ValueError: naming the tensors that are missing, left over, or of another shape.
+            ValueError: if tensors are missing, left over, or of another shape; the message names them.
         """
         check_state(self.trained_state(), state)
         self.load_state_dict(state, strict=False)

@@ -53,7 +53,7 @@ def load_official_checkpoint(path: str | Path, backbone_weights: str | Path | No
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is not such a checkpoint, would run code, or is of a model that is not supported here.
+        ValueError: if it is not such a checkpoint, would run code, or holds a model that is not supported here.
     """
     checkpoint = read_checkpoint(path)
     try:
@@ -88,9 +88,6 @@ def _sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# the file -----------------------------------------------------------------------------------------------------------
-
-
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The plain contents of an official checkpoint: tensors, numbers, text, dicts and lists.
 
@@ -106,7 +103,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(safe):
             contents = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for files that are no checkpoints
+    except Exception as error:  # torch raises many kinds for files that are not checkpoints
         raise ValueError(f"{path} is not a checkpoint of the official code: {_reason(error)}") from None
     parts = contents if isinstance(contents, Mapping) else {}
     if not all(isinstance(parts.get(name), Mapping) for name in ("model_state", "cfg")):
@@ -131,9 +128,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return value
-
-
-# its tensors --------------------------------------------------------------------------------------------------------
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -170,7 +164,6 @@ def _new_name(name: str) -> str:
     return name
 
 
-# ----------------------------------------------------------------------------------------------------------------------
 # Settings of an official checkpoint
 
 REFUSED = ("VAL_PASS", "SMART_DYNAMIC_TOKENS", "SMART_DISJOINT", "SMART_LN_KEYS", "CLS_RES", "FUSION_CLS")
@@ -182,7 +175,7 @@ def read_architecture(cfg: Mapping[str, Any], state: Mapping[str, Tensor]) -> Ar
     """Hyperparameters of the trained parts, from `cfg` and, where `cfg` leaves them open, from the tensors.
 
     Raises:
-        ValueError: for an entry that this model does not know, or that has no default.
+        ValueError: for an unsupported entry, or a missing one without default.
     """
     for name, value in _entries(cfg):
         if name in REFUSED and value:

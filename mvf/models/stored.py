@@ -108,8 +108,8 @@ def read_model(folder: str | Path) -> StoredModel:
     """Reads both files of a model.
 
     Raises:
-        FileNotFoundError: when there is no such folder, or a file is missing in it.
-        ValueError: when `folder` is a file, or what it holds cannot be read.
+        FileNotFoundError: if there is no such folder, or a file is missing in it.
+        ValueError: if `folder` is a file, or its files cannot be read.
     """
     folder = Path(folder)
     if folder.is_file():

@@ -51,7 +51,7 @@ def load_plain(path: Path) -> Any:
     """Loads what `torch.save` stored: tensors, numbers, text and containers of them.
 
     Raises:
-        ValueError: naming the file, when it is damaged or would run code.
+        ValueError: if it is damaged or would run code; the message names the file.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -118,7 +118,6 @@ def in_short(error: Exception, length: int = 300) -> str:
     return f"{type(error).__name__}: {text[:length]}"
 
 
-# ----------------------------------------------------------------------------------------------------------------------
 # Weights from the model hub
 
 HUB_SECONDS = 5.0  # the hub's own client retries an unreachable host for about 25 s, and longer behind some firewalls

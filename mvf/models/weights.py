@@ -43,7 +43,7 @@ class LoadedBackbone:
         model: timm module in eval mode, without gradients.
         timm_name: Architecture and tag, like `vit_base_patch8_224.dino`.
         source: `hub`, `file`, `index` or `random`.
-        sha256: Of the weights file, or of tensor names and values when the weights are random.
+        sha256: Hash of the weights file, or of tensor names and values if the weights are random.
     """
 
     model: TimmNetwork
@@ -127,7 +127,7 @@ def is_vit(model: nn.Module) -> bool:
 
 
 def check_image_size(model: nn.Module, name: str, image_size: int) -> None:
-    """Raises ValueError, naming the nearest sizes that fit, where patches do not divide the image."""
+    """Raises ValueError if patches do not divide the image; the message names the nearest sizes that fit."""
     patch = patch_size(model)
     if image_size < 1 or (is_vit(model) and image_size % patch):
         lower = image_size // patch * patch
