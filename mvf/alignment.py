@@ -154,7 +154,7 @@ def transfer_phases(
         (T,) phases of each unlabelled video.
 
     Raises:
-        ValueError: if a labelled video lacks phases, has not one per frame, or has no labelled frame; and as `align`.
+        ValueError: if a labelled video has no phases, or not one per frame, or no labelled frame; and as `align`.
 
     Example:
         >>> from types import SimpleNamespace

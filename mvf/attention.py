@@ -129,7 +129,7 @@ def map_frames(
     """Every `step`-th frame with its maps, in one decoding pass; the frames between are skipped.
 
     Args:
-        model: As in `attention_maps`, which raises the same errors; so are the next three arguments.
+        model: As in `attention_maps`, which raises the same errors.
         record: The video.
         backbone_layers: Blocks whose class-token attention is wanted.
         image_size: Side of the frames that the model sees.

@@ -306,7 +306,7 @@ def _cast_dict(value: Any) -> dict:
 # A file in `presets/` lists the settings in which it differs from the preset that it `extends`. A file in
 # `presets/objectives/` is named after an objective; its `own` holds the settings that the objective needs at the base's
 # own size, and each `[[published]]` the data sets (`bases`) that it was published on, with the settings used there.
-# Each base gets two presets: `<base>_<objective>` trains the base's own model with the objective, and
+# Each of these bases gets two presets: `<base>_<objective>` trains the base's own model with the objective, and
 # `<base>_<objective>_published` trains the model of CARL (`<base>_carl`) with the published settings.
 
 FOLDER = Path(__file__).parent / "presets"

@@ -301,7 +301,7 @@ def embed_to_file(
 
 
 def _delete(folder: Path) -> None:
-    """Hides a folder and deletes it; if the process is killed, the next write there deletes the rest."""
+    """Renames a folder to a hidden name, then deletes it; after a kill, the next write there deletes the rest."""
     hidden = hidden_beside(folder)
     shutil.rmtree(hidden, ignore_errors=True)  # left by a killed process with the same number
     folder.rename(hidden)

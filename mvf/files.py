@@ -102,10 +102,10 @@ def explained(path: Path, temporary: Path | None = None) -> Iterator[None]:
 def locked(path: Path, patience: float = -1) -> Iterator[int | None]:
     """Holds the lock file `path` inside the block; the system frees it when the process ends, however it ends.
 
-    On a disc without locks it logs a warning and goes on.
+    On a disc without locks it logs a warning and continues.
 
     Args:
-        path: The lock file; its folder must be there.
+        path: The lock file; its folder must exist.
         patience: Seconds to wait for another holder; -1 waits without end.
 
     Yields:

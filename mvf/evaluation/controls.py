@@ -35,7 +35,7 @@ class Controls:
     Attributes:
         whole: Rounds by control; `backbone` holds the mean patches (T, C) of the pretrained backbone, from which
             `backbone_motion` is computed.
-        cropped: The same on `WINDOWS` windows of every video, one window a round.
+        cropped: The same on `WINDOWS` windows of every video, one window per round.
         starts: By video, the first frame of each window.
     """
 

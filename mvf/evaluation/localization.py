@@ -427,7 +427,7 @@ def assemble(scored: Sequence[VideoLocalization], chosen: Mapping[str, Candidate
     Args:
         scored: Scores of the validation videos, at least one.
         chosen: The entity or head behind a row that was chosen on training videos.
-        skipped: Reasons, added to.
+        skipped: Reasons for missing values; more are added.
     """
     maps = list(dict.fromkeys(name for video in scored for name in video.scores))
     for kind in ("entity", "head"):
@@ -477,7 +477,7 @@ def _row(videos: Sequence[Scores]) -> dict:
 
 
 def _differences(scored: Sequence[VideoLocalization], chosen: Mapping[str, Candidate]) -> dict[str, dict]:
-    """Entity 1, and the entity chosen on training videos, minus the others."""
+    """Differences of entity 1, and of the entity chosen on training videos, from the others."""
     table: dict[str, dict] = {}
     for first in ("entity_1", "entity_best"):
         for other in OTHERS:

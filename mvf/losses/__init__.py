@@ -37,7 +37,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "vsp_p": PhaseProcessContrastiveLoss,
     "vsp_f": FrameProcessContrastiveLoss,
 }
-COUNTERPART = 5.0  # frames within which `content` sampling wants a counterpart in the other view
+COUNTERPART = 5.0  # frames within which `content` sampling requires a counterpart in the other view
 
 __all__ = [
     "OBJECTIVES",

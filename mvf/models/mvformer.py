@@ -300,7 +300,7 @@ def _projection(size: int, width: int) -> nn.Sequential:
 
 
 def _rows(module: nn.Module, x: Tensor) -> Tensor:
-    """Applies a module of rows (M, channels), as batch norm wants them, to (..., channels)."""
+    """Applies a module of rows (M, channels), which batch norm needs, to (..., channels)."""
     return module(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 
 

@@ -72,7 +72,7 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
 
 
 def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Strips `PREFIXES` from names; tensors without a prefix that others have belong to another module: dropped."""
+    """Strips `PREFIXES` from names; drops tensors of other modules, which lack a prefix that others have."""
     for prefix in PREFIXES:
         if any(name.startswith(prefix) for name in state):
             return _strip({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})

@@ -70,7 +70,7 @@ def load_backbone(name: str, weights: str | Path = "", image_size: int = 224) ->
         ValueError: for an unknown name, an image size that the patches do not divide, or a file that
             holds no weights, holds code, or does not fit the network.
         FileNotFoundError: for a weights file that does not exist.
-        WeightsUnavailableError: where neither hub nor index can be reached; lists the ways out.
+        WeightsUnavailableError: if neither hub nor index can be reached; the message lists what to do.
 
     Example:
         >>> load_backbone("vit_tiny_patch16_224", "random", image_size=32).source
