@@ -26,7 +26,7 @@ def test_arrays_come_back_as_they_were_saved(tmp_path, kind, shape):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (npy_header("(1000000000, 4)"), "are 32000000000 bytes, 16 follow"),
+        (npy_header("(1000000000, 4)"), "takes 32000000000 bytes, 16 follow"),
         (npy_header("(9223372036854775808,)"), "bytes, 16 follow"),
         (npy_header("(-1,)"), "its shape is"),
         (npy_header("(2,)", "'O'"), "it holds object, not numbers"),
