@@ -20,7 +20,7 @@ from mvf.workbench.tables.sizes import Assumptions, read_rates, sizes_page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; a problem that the user can mend is one line on stderr and exit status 1."""
+    """Runs one command; an error that the user can fix becomes one line on stderr and exit status 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of a command line; a misspelt command ends the process with the nearest one."""
+    """Parses a command line; a misspelt command ends the process, and the message names the nearest one."""
     parser = argparse.ArgumentParser(prog="mvf", description="MV-Former workbench")
     parser.add_argument("--version", action="version", version=f"mvf {mvf.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -53,7 +53,7 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("embed", help="embed every frame of videos with a run or an official checkpoint")
     command.add_argument("model", help="run folder or checkpoint.pth")
     command.add_argument("videos", help="folder of videos")
-    command.add_argument("--out", required=True, help=".npz (one array a video) or .csv (one row a frame)")
+    command.add_argument("--out", required=True, help=".npz (one array per video) or .csv (one row per frame)")
     _add_chunking(command)
     _add_parameters(command)
     command.set_defaults(command=_embed)
@@ -67,7 +67,7 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     _add_parameters(command)
     command.set_defaults(command=_evaluate)
 
-    command = commands.add_parser("check", help="list what is found of a data set, and what is missing")
+    command = commands.add_parser("check", help="list which parts of a data set are found, and which are missing")
     command.add_argument("dataset")
     command.add_argument("--data-root", default="")
     _add_parameters(command)
@@ -103,7 +103,7 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--slurm", action="append", default=[], metavar="NAME=VALUE,...",
-        help="of the jobs: partition, time or timeout (minutes, D-HH:MM:SS), gpus_per_node, cpus_per_task, mem_gb, ...",
+        help="job options: partition, time or timeout (minutes, D-HH:MM:SS), gpus_per_node, cpus_per_task, mem_gb, ...",
     )  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="only list the runs")
     _add_parameters(command)
@@ -209,7 +209,7 @@ def _batch(options: argparse.Namespace) -> None:
         sys.stdout.write(f"{len(jobs)} runs\n")
         return
     if options.slurm and not options.executor:
-        raise ValueError("--slurm is about jobs: add --executor slurm (or local)")
+        raise ValueError("--slurm sets options of jobs: add --executor slurm (or local)")
     failed = run_batch(*settings, options.workers, _say, options.executor, parse_options(options.slurm))
     if failed:
         raise ValueError(f"{len(failed)} runs failed: {', '.join(failed)}; the same command tries them again")

@@ -1,4 +1,4 @@
-"""Alignment of videos frame by frame, and what it gives: videos on one clock, phases transferred between them."""
+"""Frame-by-frame alignment of videos; it maps them to one reference and transfers phases between them."""
 
 from __future__ import annotations
 
@@ -13,54 +13,54 @@ from mvf.config import nearest
 from mvf.metrics.neighbours import check_same_width, nearest_in_videos
 
 METHODS = ("nearest", "dtw")
-LARGEST = 1e140  # of an embedding: the sum of squared distances over a path stays finite
+LARGEST = 1e140  # largest embedding value for which the sum of squared distances over a path stays finite
 
-Video = Any  # (T, E) array, or what has one as `.embeddings`
+Video = Any  # a (T, E) array, or an object with one as `.embeddings`
 Indices = NDArray[np.int64]
 
 
 def align(a: Video, b: Video, method: str = "dtw", open_ends: bool = True) -> Indices:
-    """For every frame of `a` the frame of `b` that it corresponds to, by squared Euclidean distance.
+    """Matches every frame of `a` to a frame of `b`, by squared Euclidean distance.
 
-    `nearest` asks each frame alone and takes the first on ties. `dtw` takes the path of `alignment_path`, so the
-    answer never goes back in time; of several partners a frame gets the middle one, of two the earlier.
+    `nearest` matches each frame on its own and takes the first on ties. `dtw` follows the path of `alignment_path`, so
+    matches never go back in time; a frame with several matches keeps the middle one, or the earlier of two.
 
     Args:
         a: (T, E) array, or an object with one as `.embeddings`.
         b: The same, of the same width.
         method: `nearest` or `dtw`.
-        open_ends: Of `dtw`: see `alignment_path`.
+        open_ends: Used by `dtw`; see `alignment_path`.
 
     Returns:
-        (Ta,) frames of `b`.
+        (Ta,) frame numbers of `b`.
 
     Raises:
-        ValueError: for an unknown method, and for what are no embeddings, without frames, with NaN, too large to
-            have distances, or of different widths. The text names the argument, or the video where it has a name.
+        ValueError: for an unknown method, and for embeddings that are not (T, E), are empty, hold NaN, are too large
+            for finite distances, or differ in width. The message names the argument, or the video if it has a name.
 
     Example:
         >>> align(np.array([[0.0], [1.0], [2.0]]), np.array([[9.0], [0.0], [0.0], [0.0], [1.0], [2.0], [9.0]]))
         array([3, 4, 5])
     """
     if method not in METHODS:
-        raise ValueError(f'unknown method "{method}" of alignment; {nearest(method, METHODS)}')
+        raise ValueError(f'unknown method "{method}" for alignment; {nearest(method, METHODS)}')
     a, b = _pair(a, b)
     if method == "nearest":
         return nearest_in_videos([a], [b])[0][:, 0].astype(np.int64)
     rows, columns = alignment_path(a, b, open_ends).T
     frames = np.arange(len(a))
     first, last = np.searchsorted(rows, frames, "left"), np.searchsorted(rows, frames, "right") - 1
-    return (columns[first] + columns[last]) // 2  # the partners of a frame are consecutive
+    return (columns[first] + columns[last]) // 2  # the matches of a frame are consecutive
 
 
 def alignment_path(a: Video, b: Video, open_ends: bool = True) -> Indices:
     """The cheapest monotone alignment of two videos: dynamic time warping on squared Euclidean distances.
 
-    A step moves on by one frame in either video or in both. Every frame of `a` is on the path. With open ends
-    `a` may begin and end anywhere in `b`, as two windows of one action do; without, both begin and end together.
-    Leaving out frames of `a` as well would let the cheapest path be a short one. Measured on training clips of real
-    pull-ups, open ends are better for windows and a little worse for whole clips; features that hardly know time (raw
-    patches) need closed ends. Memory grows with Ta x Tb.
+    Each step advances by one frame in either video or in both. Every frame of `a` is on the path. With open ends
+    `a` may begin and end anywhere in `b`, as windows of one action do; otherwise both begin and end together. If
+    frames of `a` could be left out too, the cheapest path would be a short one. Measured on training clips of real
+    pull-ups, open ends are better for windows and a little worse for whole clips; features with little information
+    about time (raw patches) need closed ends. Memory grows with Ta x Tb.
 
     Reference: Sakoe and Chiba, IEEE TASSP 1978; computed by dtaidistance.
 
@@ -70,7 +70,7 @@ def alignment_path(a: Video, b: Video, open_ends: bool = True) -> Indices:
         open_ends: Whether `b` may reach beyond `a` at either end.
 
     Returns:
-        (L, 2) pairs (frame of A, frame of B); with closed ends from (0, 0) to (Ta - 1, Tb - 1).
+        (L, 2) pairs (frame of `a`, frame of `b`); with closed ends from (0, 0) to (Ta - 1, Tb - 1).
 
     Raises:
         ValueError: as `align`.
@@ -80,12 +80,12 @@ def alignment_path(a: Video, b: Video, open_ends: bool = True) -> Indices:
         [[0, 0], [0, 1], [1, 2], [2, 3]]
     """
     a, b = map(np.ascontiguousarray, _pair(a, b))
-    # Not `warping_path`: with free ends in the second series its compiled form returns paths that are not the
-    # cheapest (dtaidistance 2.5). Its table of costs is right.
+    # `warping_path` is not used: with free ends in the second series its compiled form returns paths that are not the
+    # cheapest (dtaidistance 2.5). The table of costs is correct.
     psi = (0, 0, len(b) - 1 if open_ends else 0, 0)
     compiled = dtw.dtw_cc is not None
     total = dtw_ndim.warping_paths(a, b, psi=psi, psi_neg=False, keep_int_repr=True, use_c=compiled)[1]
-    skipped = int(total[-1, :0:-1].argmin()) if open_ends else 0  # of equally cheap ends the last
+    skipped = int(total[-1, :0:-1].argmin()) if open_ends else 0  # the last of equally cheap ends
     return np.array(dtw.best_path(total, col=len(b) - skipped), dtype=np.int64)
 
 
@@ -95,20 +95,20 @@ def align_all(
     method: str = "dtw",
     open_ends: bool = True,
 ) -> dict[str, Indices] | list[Indices]:
-    """All videos on the clock of one of them: for every frame of the reference the frame of each video.
+    """Matches every frame of a reference video to a frame of each video.
 
     Args:
-        videos: By name, or in a list.
-        reference: Name, or position, of the video whose frames are the clock; by default the first.
+        videos: The videos, by name or in a list.
+        reference: Name or position of the reference video; by default the first.
         method: `nearest` or `dtw`.
-        open_ends: Of `dtw`: each video may begin before the reference and end after it.
+        open_ends: Used by `dtw`: whether each video may begin before the reference and end after it.
 
     Returns:
-        (T of the reference,) frames of each video, by name or in a list as `videos` are; the reference's own are
-        0, 1, 2, ...
+        (T,) frame numbers of each video for the T frames of the reference, by name or in a list like `videos`; those
+        of the reference itself are 0, 1, 2, ...
 
     Raises:
-        ValueError: for no videos, a reference that is none of them, and as `align`.
+        ValueError: if there are no videos, or the reference is not one of them; and as `align`.
 
     Example:
         >>> align_all({"slow": np.array([[0.0], [0.0], [1.0]]), "fast": np.array([[0.0], [1.0]])}, "slow")
@@ -123,7 +123,7 @@ def align_all(
     if isinstance(reference, int) and 0 <= reference < len(named) and reference not in named:
         chosen = list(named)[reference]
     if chosen not in named:
-        raise ValueError(f'reference "{reference}" is none of the {len(named)} videos; {nearest(reference, named)}')
+        raise ValueError(f'reference "{reference}" is not among the {len(named)} videos; {nearest(reference, named)}')
     frames = {name: _frames(v, name if isinstance(name, str) else f"videos[{name}]") for name, v in named.items()}
     clock = frames[chosen]
     for name, video in frames.items():
@@ -138,24 +138,23 @@ def align_all(
 def transfer_phases(
     labelled: Any, unlabelled: Video | Sequence[Video], method: str = "dtw", open_ends: bool = True
 ) -> list[Indices]:
-    """Phases of labelled videos carried to others: each frame gets the phase of the frame it corresponds to.
+    """Transfers phases from labelled videos to others: each frame gets the phase of the frame it is matched to.
 
-    Several labelled videos each give their phase and the middle one is taken (the lower of two), so that phases that
-    only grow still do under `dtw`. Measured on windows of real pull-ups (training clips), five clips give 0.941 of the
-    frames their right phase in this way, the one clip of least alignment cost 0.927, any one 0.929.
+    With several labelled videos the median of their phases is taken (the lower of two), so that under `dtw` phases that
+    never decrease stay so. Measured on windows of real pull-ups (training clips), five clips label 0.941 of the frames
+    correctly, the one clip of least alignment cost 0.927, any single one 0.929.
 
     Args:
-        labelled: A video with `.embeddings` and integer `.phases` (-1 = unlabelled, carried over too), or several.
+        labelled: A video with `.embeddings` and integer `.phases` (-1 = unlabelled, transferred too), or several.
         unlabelled: A video of the same action, a (T, E) array or an object with `.embeddings`, or several.
         method: `nearest` or `dtw`.
-        open_ends: Of `dtw`: an unlabelled video may be a part of the labelled one.
+        open_ends: Used by `dtw`: whether an unlabelled video may show only a part of the labelled one.
 
     Returns:
         (T,) phases of each unlabelled video.
 
     Raises:
-        ValueError: for a labelled video without phases, with others than one a frame, or without any labelled frame;
-            and as `align`.
+        ValueError: if a labelled video has no phases, or not one per frame, or no labelled frame; and as `align`.
 
     Example:
         >>> from types import SimpleNamespace
@@ -178,7 +177,7 @@ def transfer_phases(
 
 
 def _by_name(videos: Any, argument: str) -> list[tuple[str, Video]]:
-    """One video or several, each with the name that messages call it by."""
+    """The given video or videos, each with its name for messages."""
     if hasattr(videos, "embeddings") or getattr(videos, "ndim", 0) == 2 or not isinstance(videos, Iterable):
         return [(_called(videos, argument), videos)]
     return [(_called(video, f"{argument}[{i}]"), video) for i, video in enumerate(videos)]
@@ -209,7 +208,7 @@ def _pair(a: Video, b: Video) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _frames(video: Video, name: str) -> np.ndarray:
-    """(T, E) float64 of a video that messages call `name`."""
+    """Checked (T, E) float64 embeddings of a video; messages call it `name`."""
     frames = np.asarray(getattr(video, "embeddings", video))
     if frames.dtype.kind not in "biuf":
         raise ValueError(f"{name} must be a (T, E) array or an object with one as .embeddings, got {video!r:.80}")
@@ -220,7 +219,5 @@ def _frames(video: Video, name: str) -> np.ndarray:
     if not np.isfinite(frames).all():
         raise ValueError(f"{name} holds NaN or infinity; embed that video again or leave it out")
     if (largest := np.abs(frames.astype(np.float64)).max()) > LARGEST:
-        raise ValueError(
-            f"{name} must lie within ±{LARGEST:g}, or distances are infinite, got {largest:g}: scale it down"
-        )
+        raise ValueError(f"{name} must lie within ±{LARGEST:g} for finite distances, got {largest:g}: scale it down")
     return frames.astype(np.float64, copy=False)

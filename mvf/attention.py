@@ -21,11 +21,11 @@ from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 @dataclass(frozen=True)
 class FrameMaps:
-    """What a model computes of n frames on its way to their entities; the one place where maps are made.
+    """Features and attention maps that a model computes for n frames.
 
     Attributes:
         patches: (n, P, C) features, on the model's device.
-        cls: (n, C0) class tokens there; None without class token.
+        cls: (n, C0) class tokens, on the model's device; None without class token.
         entities: (n, N, h, w) float32 maps of the entities, on the CPU; None without LSTP.
         heads: (layers, n, heads, h, w) float32 maps of the class token, on the CPU; None without class token.
     """
@@ -38,13 +38,13 @@ class FrameMaps:
 
 @torch.inference_mode()
 def frame_maps(model: MVFormer, frames: Tensor, layers: Sequence[int], image_size: int | None = None) -> FrameMaps:
-    """Maps of uint8 (n, 3, H, W) frames.
+    """Computes the maps of uint8 (n, 3, H, W) frames.
 
     Args:
-        model: With its backbone; it is used in eval mode and left in the mode it had.
+        model: A model with its backbone; it is used in eval mode, and its own mode is restored.
         frames: The frames.
         layers: Blocks whose class-token attention is wanted.
-        image_size: Side of the frames that the backbone sees; None: its own.
+        image_size: Side of the frames that the backbone sees; None: the size that it was built for.
     """
     backbone = backbone_of(model)
     size, grid = backbone.image_size, backbone.grid
@@ -69,7 +69,7 @@ class AttentionMaps:
     Attributes:
         entities: (T, N, h, w) float32 weights of the N entities, each map sums to 1; None without LSTP.
         heads: (layers, T, heads, h, w) float32 weights of the class token in each head of the chosen blocks;
-            a map sums to less than 1 by what class and register tokens take. None without class token.
+            a map sums to less than 1, as class and register tokens take the rest. None without class token.
         layers: 1-based numbers of those blocks; empty where `heads` is None.
     """
 
@@ -80,13 +80,13 @@ class AttentionMaps:
 
 @dataclass(frozen=True)
 class MappedFrames:
-    """Frames and their maps from one decoding pass: frame i is the picture that map i was made of.
+    """Frames and their maps from one decoding pass: map i was computed from frame i.
 
     Attributes:
         frames: (T, H, W, 3) uint8.
         numbers: (T,) position of every frame in the video.
-        size: (H, W) of the video, which `frames` may be smaller than.
-        maps: Of these frames.
+        size: (H, W) of the video; `frames` may be smaller.
+        maps: The maps of these frames.
     """
 
     frames: np.ndarray
@@ -111,8 +111,8 @@ def attention_maps(
             The backbone's positions are resized for it.
 
     Raises:
-        ValueError: for a model without backbone, or with neither entities nor class token; a layer or an
-            image size that the backbone does not have; a video without frames.
+        ValueError: if the model has no backbone, or neither entities nor a class token; for a layer or an
+            image size that the backbone does not have; and for a video without frames.
     """
     request = _MapRequest.of(model, record, backbone_layers, image_size)
     return request.join([maps for _, maps in request.batches(record)])
@@ -126,15 +126,15 @@ def map_frames(
     step: int = 1,
     longest_side: int | None = None,
 ) -> MappedFrames:
-    """Every `step`-th frame with its maps, in one decoding pass; the frames between are never looked at.
+    """Every `step`-th frame with its maps, in one decoding pass; the frames between are skipped.
 
     Args:
-        model: As in `attention_maps`, which has the same errors; so `record`, `backbone_layers`, `image_size`.
+        model: As in `attention_maps`, which raises the same errors.
         record: The video.
-        backbone_layers: Blocks.
-        image_size: Side of what the model sees.
-        step: Distance of the frames.
-        longest_side: Frames are kept no larger than this, in pixels; None keeps them as they are.
+        backbone_layers: Blocks whose class-token attention is wanted.
+        image_size: Side of the frames that the model sees.
+        step: Distance between the frames.
+        longest_side: Longest side of the frames that are returned, in pixels; None keeps them as they are.
     """
     request = _MapRequest.of(model, record, backbone_layers, image_size)
     frames: list[np.ndarray] = []
@@ -159,7 +159,7 @@ class _MapRequest:
 
     @classmethod
     def of(cls, model: FrameEmbedder, record: VideoRecord, layers: Sequence[int], size: int | None) -> _MapRequest:
-        """Checked before anything is decoded."""
+        """Makes a request and checks it, before anything is decoded."""
         network = model.of(record.action)
         backbone = backbone_of(network)
         if size is not None:
@@ -167,21 +167,21 @@ class _MapRequest:
         return cls(network, backbone.resolve_layers(layers), size)
 
     def batches(self, record: VideoRecord, step: int = 1) -> Iterator[tuple[list[np.ndarray], _Maps]]:
-        """Pictures (H, W, 3) and their maps, at most `FRAMES_AT_ONCE` at a time."""
+        """Yields images (H, W, 3) and their maps, at most `FRAMES_AT_ONCE` at a time."""
         batch = None
         for batch in frame_batches(record.frames(step=step), FRAMES_AT_ONCE):
             maps = frame_maps(self.model, batch, self.layers, self.size)
             if maps.entities is None and maps.heads is None:
                 raise ValueError(
                     f'pooling "{self.model.architecture.pooling}" has no attention and {backbone_of(self.model).name} '
-                    "no class token: nothing to map; use pooling=lstp or a vision transformer"
+                    "has no class token: nothing to map; use pooling=lstp or a vision transformer"
                 )
             yield list(batch.permute(0, 2, 3, 1).numpy()), (maps.entities, maps.heads)
         if batch is None:
             raise ValueError(f"{record.name} has no frames")
 
     def join(self, maps: Sequence[_Maps]) -> AttentionMaps:
-        """Maps of all frames."""
+        """Joins the maps of all frames."""
         entities = [of for of, _ in maps if of is not None]
         heads = [of for _, of in maps if of is not None]
         return AttentionMaps(
@@ -209,11 +209,11 @@ class TemporalAttention:
     """Temporal attention of one video in one block.
 
     Attributes:
-        name: Of the video.
-        weights: (F, T, N) float32: how much the readout of each asked frame looks at every entity of every frame;
+        name: Name of the video.
+        weights: (F, T, N) float32: how much the readout of each query frame attends to every entity of every frame;
             mean over heads, each row sums to 1.
-        frames: (F,) the asked frames.
-        bounds: (F, 2) first frame, and the one after the last, of the chunk that MTF saw each of them in.
+        frames: (F,) the query frames.
+        bounds: (F, 2) first frame, and the one after the last, of the chunk that each of them was fused in.
         block: Number of the block, from 1.
         blocks: How many blocks there are.
     """
@@ -236,23 +236,23 @@ def temporal_attention(
     cache: FeatureBank | None = None,
     precision: str = "auto",
 ) -> TemporalAttention:
-    """How much the readout of each frame looks at every entity of every frame of a video.
+    """How much the readout of each frame attends to every entity of every frame of a video.
 
-    The readout token is that of entity 1, or with readout "mean" all of a frame's, averaged. What it reads in a block
-    is already mixed over time by the blocks below: only the first block's weights point at single frames.
+    The readout token is that of entity 1; with readout "mean" the weights of a frame's tokens are averaged. The blocks
+    below have already mixed the tokens over time, so only the first block's weights point at single frames.
 
     Args:
-        model: Trained model; it is used in eval mode and left in the mode it had.
+        model: Trained model; it is used in eval mode, and its own mode is restored.
         record: The video.
         block: 1-based, negative from the end.
-        frames: Frames that look; all by default. The result holds F x T x N numbers, 1.2 GB for all frames of a video
-            of 10,000: ask for a few hundred evenly spaced ones of long videos.
-        chunk: Frames that MTF sees at once, as in `mvf.embed`: frames of other chunks get weight 0.
-        cache: Clean bank to read backbone features from.
-        precision: In which the backbone computes: `auto`, `fp32`, `bf16`, `fp16`.
+        frames: Query frames; all by default. The result holds F x T x N numbers, 1.2 GB for all frames of a video of
+            10,000: for long videos ask for a few hundred evenly spaced ones.
+        chunk: Frames that the fusion sees at once, as in `mvf.embed`; frames of other chunks get weight 0.
+        cache: Bank of the clean view, from which backbone features are read.
+        precision: Precision of the backbone: `auto`, `fp32`, `bf16`, `fp16`.
 
     Raises:
-        ValueError: for a block or frame that is not there.
+        ValueError: for a block or frame that does not exist.
     """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
@@ -277,7 +277,7 @@ def temporal_attention(
 # ----------------------------------------------------------------------------------------------------------------------
 # Maps of a few frames of a video, by name, as localization compares them.
 
-SAMPLED_FRAMES = 8  # evenly spaced, of every video: neighbouring frames say the same
+SAMPLED_FRAMES = 8  # evenly spaced frames of every video; neighbouring frames have nearly the same maps
 
 
 class Candidate(NamedTuple):
@@ -285,7 +285,7 @@ class Candidate(NamedTuple):
 
     kind: str
     number: int
-    layer: int = 0  # of a head
+    layer: int = 0  # only for a head
 
     @property
     def name(self) -> str:
@@ -301,7 +301,7 @@ class SampledMaps:
         size: (H, W) of the frames.
         patches: (n, h * w, C) features.
         maps: (n, h, w) by candidate.
-        last: Deepest layer whose heads are there; 0 without heads.
+        last: Deepest layer whose heads are in `maps`; 0 without heads.
     """
 
     index: np.ndarray
@@ -320,14 +320,14 @@ class SampledMaps:
 def sampled(num_frames: int) -> np.ndarray:
     """Middle frames of `SAMPLED_FRAMES` equal parts of a video; all frames of a shorter one.
 
-    In videos of four times as many frames or more they keep one distance, and lie at most 2 from the middles.
+    In videos of at least four times as many frames they are equally spaced, at most 2 frames from the middles.
 
     Example:
         >>> sampled(100).tolist(), sampled(15).tolist(), sampled(2).tolist()
         ([7, 19, 31, 43, 55, 67, 79, 91], [0, 2, 4, 6, 8, 10, 12, 14], [0, 1])
     """
     if num_frames >= 4 * SAMPLED_FRAMES:
-        step = round(num_frames / SAMPLED_FRAMES)  # without one step all frames would have to be read
+        step = round(num_frames / SAMPLED_FRAMES)  # without a constant step all frames would have to be read
         return (num_frames - 1 - (SAMPLED_FRAMES - 1) * step) // 2 + step * np.arange(SAMPLED_FRAMES)
     return np.unique((np.arange(SAMPLED_FRAMES) + 0.5) * num_frames // SAMPLED_FRAMES).astype(int)
 
@@ -344,13 +344,13 @@ def sampled_maps(
     later: int = 0,
     untrained: MVFormer | None = None,
 ) -> SampledMaps:
-    """Maps of the sampled frames, or of those `later` frames after them, as far as the video goes.
+    """Maps of the sampled frames, or of the frames `later` frames after them, if the video has them.
 
     Args:
-        model: With its backbone.
-        record: At least `later` + 1 frames.
+        model: A model with its backbone.
+        record: A video of at least `later` + 1 frames.
         layers: Blocks of the heads, ascending.
-        later: Frames.
+        later: Offset, in frames.
         untrained: Another model whose entities are wanted too.
     """
     index = sampled(record.num_frames)
@@ -369,7 +369,7 @@ def sampled_maps(
 
 @torch.inference_mode()
 def _untrained_entities(untrained: MVFormer, model: MVFormer, frames: Tensor, made: FrameMaps) -> Tensor | None:
-    """Entities of a second model; features of a backbone that both share are those `made` already."""
+    """Entities of a second model; if both models share a backbone, the features in `made` are used."""
     backbone = backbone_of(untrained)
     with evaluating(untrained):
         if backbone is model.backbone:

@@ -4,7 +4,7 @@ Two runs share a bank when everything its features are computed from is equal: b
 augmentation and precision, and for every video its pixels. The model, its layers and its seed do not matter. Each view,
 layer and class token has a file of its own, so a killed build resumes where it stopped. Features are memory-mapped:
 bfloat16, or int8 with scales (`mvf.bank_files`), either of all channels or of the principal directions of the patches,
-which then belong to the key.
+which are then a part of the key.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from mvf.models.engine import resolve_compute
 logger = logging.getLogger(__name__)
 
 FRAMES_AT_ONCE = 32
-TRIES = 3  # how often a file is made again that is damaged or gone each time
+TRIES = 3  # how often a file that is damaged or gone each time is made again
 
 
 class FeatureBank:
@@ -58,10 +58,10 @@ class FeatureBank:
     Args:
         backbone: The frozen network; its chosen layers are what `read` returns.
         augmentation: One draw per view; None for the clean evaluation view.
-        precision: `auto`, `fp32`, `bf16` or `fp16`, in which the backbone computes.
+        precision: Precision of the backbone: `auto`, `fp32`, `bf16` or `fp16`.
         root: Folder of all banks; by default `$MVF_CACHE/banks`.
-        dtype: `bf16`, or `int8` with a scale a frame and channel.
-        channels: Directions of the patches that are kept; 0: the channels as they are.
+        dtype: `bf16`, or `int8` with a scale per frame and channel.
+        channels: Number of principal directions of the patches that are kept; 0: all channels.
         fitted_on: Training videos; the directions are fitted on a sample of their frames.
         compiled: Whether the backbone will be compiled when it makes features; None: as it is now.
         device: Where the backbone will be when it makes features; None: where it is now.
@@ -86,7 +86,7 @@ class FeatureBank:
                 f"got {channels}, and needs training videos to fit on, got {len(fitted_on)}"
             )
         self.backbone, self.dtype, self.channels = backbone, dtype, channels
-        self._width = channels or backbone.channels // len(backbone.layers)  # numbers a patch in one file
+        self._width = channels or backbone.channels // len(backbone.layers)  # numbers per patch in one file
         self.fitted_on = fitted_on
         compiled = backbone.compiled if compiled is None else compiled
         device = device or next(backbone.parameters()).device
@@ -95,7 +95,7 @@ class FeatureBank:
         self.made_from = made_from(self.maker, channels, fitted_on)
         self.folder = (root or cache_folder() / "banks") / digest(json.dumps(self.made_from, sort_keys=True))
         self._basis = self.folder / "basis"
-        self._checked: set[Path] = set()  # and not their maps, each of which keeps a file open
+        self._checked: set[Path] = set()  # not their memory maps, each of which keeps a file open
 
     def predicted_bytes(self, records: Sequence[VideoRecord], views: int, first: int = 0, whole: bool = False) -> int:
         """The exact number of bytes that `ensure` would still write, or that a `whole` bank takes."""
@@ -109,10 +109,10 @@ class FeatureBank:
         return size + unfitted * 4 * self.channels * self.backbone.channels
 
     def ensure(self, records: Sequence[VideoRecord], views: int = 1, first: int = 0) -> None:
-        """Computes what is missing of `views` views from `first` on, with locks and progress; logs the size first.
+        """Computes the missing features of `views` views from `first` on, with locks and progress; logs the size first.
 
         Raises:
-            OSError: when the disk has no room for it.
+            OSError: if the disk has no room for it.
         """
         if not (size := self.predicted_bytes(records, views, first)):
             return
@@ -124,7 +124,7 @@ class FeatureBank:
         counts = [r.num_frames * sum(bool(self._missing(r, v)) for v in shown) for r in records]
         left = [(record, frames) for record, frames in zip(records, counts) if frames]
         with tqdm(total=sum(counts), unit="frame", desc=f"feature bank ({size / 1e9:.2f} GB)") as bar:
-            # a lock a video: runs that make the same bank at once share the work, and then wait for each other
+            # one lock per video: runs that make the same bank at once share the work, and then wait for each other
             for patience in (0, -1):
                 left = [(record, n) for record, n in left if not self._make(record, shown, n, bar, patience)]
 
@@ -138,7 +138,7 @@ class FeatureBank:
     def read_stored(
         self, record: VideoRecord, view: int = 0, frame_index: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """What `read` gives, but patches as they are stored: with a `basis`, (T, P, K) along its directions."""
+        """Like `read`, but with patches as they are stored: with a `basis`, (T, P, K) along its directions."""
         _ = self.basis  # the files are named after it
         pick = range(record.num_frames) if frame_index is None else frame_index.tolist()
         names, cls_channels = self._names(), self.backbone.cls_channels
@@ -168,7 +168,7 @@ class FeatureBank:
         return torch.from_numpy(np.fromfile(self._basis, np.float32)).view(self.channels, -1)
 
     def _fit(self) -> None:
-        if is_whole(self._basis):  # no lock: the folder may be another's, that is only read
+        if is_whole(self._basis):  # no lock: the folder may belong to another user and be read-only
             return
         self._begin()
         with locked(self.folder / ".basis.lock"):
@@ -178,7 +178,7 @@ class FeatureBank:
     def _names(self) -> list[str]:
         names = [f"layer{layer:02d}" for layer in self.backbone.layers]
         if self.channels:
-            # views made with directions that are no longer there must not be read with others
+            # views made with directions that no longer exist must not be read with others
             made = self._basis.with_name("basis.sha256")
             names = [f"reduced-{made.read_text()[:8] if made.exists() else 'unfitted'}"]
         return names + ([f"cls{max(self.backbone.layers):02d}"] if self.backbone.cls_channels else [])
@@ -190,7 +190,7 @@ class FeatureBank:
         return self._video_folder(record) / f"view{view}.{name}"
 
     def _begin(self) -> None:
-        """Makes the folder, with a note of what the features are made from."""
+        """Makes the folder, with a note of what the features are computed from."""
         if not (note := self.folder / "made_from.json").exists():
             with atomic(note) as path:
                 path.write_text(json.dumps(self.made_from, indent=1))
@@ -206,16 +206,16 @@ class FeatureBank:
         return [name for name in self._names() if not self._view_path(record, view, f"{name}.sha256").exists()]
 
     def _make(self, record: VideoRecord, views: Sequence[int], frames: int, bar: tqdm, patience: float) -> bool:
-        """Makes what is missing of a video (`frames`, when it was counted); False while another process does."""
+        """Makes the missing features of a video (`frames` when counted); False while another process does so."""
         with suppress(Timeout), self._locked(record, patience):
             end = bar.n + frames
             self._write_video(record, views, bar)
-            bar.update(end - bar.n)  # what another has made since
+            bar.update(end - bar.n)  # frames that another process has made since
             return True
         return False
 
     def _write_video(self, record: VideoRecord, views: Sequence[int], bar: tqdm) -> None:
-        """Computes what is missing of a video, which is decoded once for all its views and one batch ahead."""
+        """Computes the missing features of a video, which is decoded once for all its views and one batch ahead."""
         missing = {view: names for view in views if (names := self._missing(record, view))}
         if not missing:
             return
@@ -234,7 +234,7 @@ class FeatureBank:
     def _open(self, record: VideoRecord, view: int, name: str) -> np.ndarray:
         """(num_frames, bytes) memory-mapped rows, checked against their checksum when first opened."""
         path = self._view_path(record, view, name)
-        for _ in range(2 * TRIES):  # one to make it, one to check and open it
+        for _ in range(2 * TRIES):  # one round makes the file, the next checks and opens it
             if path not in self._checked:
                 if needs_writing(path, record.name):
                     self._remake(record, view, path)
@@ -251,7 +251,7 @@ class FeatureBank:
     def _remake(self, record: VideoRecord, view: int, path: Path) -> None:
         try:
             self.ensure([record], first=view)
-        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a worker has no GPU
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a worker process has no GPU
             raise OSError(f"{path} is missing or damaged and cannot be made again: {error}; start again") from error
 
 
@@ -260,7 +260,7 @@ class FeatureBank:
 
 
 def made_from(maker: FeatureMaker, channels: int, fitted_on: Sequence[VideoRecord]) -> dict[str, Any]:
-    """What the features of a bank are computed from, but for the videos, as plain JSON values.
+    """Everything that the features of a bank are computed from, except the videos, as plain JSON values.
 
     Settings at their defaults are left out, so that banks made before those settings existed keep their key.
     """
@@ -332,8 +332,8 @@ class FeatureMaker:
     Attributes:
         backbone: The frozen network.
         augmentation: One draw per view; None for the clean evaluation view.
-        precision: In which the backbone computes: `fp32`, `bf16` or `fp16`.
-        dtype: Of the rows, see `mvf.bank_files`.
+        precision: Precision of the backbone: `fp32`, `bf16` or `fp16`.
+        dtype: Type of the rows, see `mvf.bank_files`.
         compiled: Whether the backbone must be compiled when it computes.
         engine: What computes: `torch` or `openvino`.
     """
@@ -351,19 +351,19 @@ class FeatureMaker:
         return self.backbone.grid[0] * self.backbone.grid[1]
 
     def row_bytes(self, name: str, channels: int) -> int:
-        """Bytes a frame in file `name`; of patches, `channels` numbers each."""
+        """Bytes per frame in file `name`; a patch has `channels` numbers."""
         if name.startswith("cls") and self.backbone.cls_channels is not None:
             return row_bytes("bf16", 1, self.backbone.cls_channels)
         return row_bytes(self.dtype, self.patches, channels)
 
     def pixels(self, record: VideoRecord, view: int, frames: Tensor) -> Tensor:
-        """(n, 3, S, S) of uint8 (n, 3, H, W) frames; one draw of the augmentation serves all frames of a video."""
+        """(n, 3, S, S) view of uint8 (n, 3, H, W) frames; all frames of a video share one draw of the augmentation."""
         if self.augmentation is None:
             return evaluation_view(frames, self.backbone.image_size)
         return self.augmentation(frames, derive_seed("bank", record.name, view))
 
     def rows(self, pixels: Tensor, names: Sequence[str], basis: Tensor | None = None) -> dict[str, np.ndarray]:
-        """Rows of bytes of (n, 3, S, S) frames by file name: of each layer, or of all along the directions `basis`."""
+        """Rows of (n, 3, S, S) frames by file name: of each layer, or of all layers along the directions `basis`."""
         layers: Sequence[int] = self.backbone.layers
         if basis is None:
             layers = sorted({int(name.removeprefix("layer").removeprefix("cls")) for name in names})
@@ -371,7 +371,7 @@ class FeatureMaker:
         stored = {f"layer{layer:02d}": part for layer, part in zip(layers, patches)}
         if basis is not None:
             whole = torch.cat(patches, -1).float()
-            reduced = whole @ basis.T.to(whole.device)  # the pixels may lie elsewhere
+            reduced = whole @ basis.T.to(whole.device)  # the pixels may be on another device
             stored = {name: reduced for name in names if name.startswith("reduced")}
         rows = {name: encode(self.dtype, stored[name]) for name in names if name in stored}
         return rows if cls is None else rows | {f"cls{max(layers):02d}": encode("bf16", cls[:, None])}
@@ -385,8 +385,8 @@ class FeatureMaker:
     def _features(self, pixels: Tensor, layers: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
         if self.compiled != self.backbone.compiled:
             raise ValueError(
-                f"this bank is named for a backbone with compiled={self.compiled}, this one has "
-                f"compiled={self.backbone.compiled}: call compile_network() just where the configuration says compile"
+                f"this bank belongs to a backbone with compiled={self.compiled}, this one has "
+                f"compiled={self.backbone.compiled}: call compile_network() only if the configuration sets compile"
             )
         device = next(self.backbone.parameters()).device
         with torch.inference_mode(), autocast(self.precision, device):
@@ -396,15 +396,15 @@ class FeatureMaker:
 # ----------------------------------------------------------------------------------------------------------------------
 # Fewer channels: the principal directions of the patches, fitted on a sample of the training frames.
 
-FRAMES = 256  # in the sample; all patches of each are used
+FRAMES = 256  # frames in the sample; all patches of each are used
 
 
 def fit_basis(features: Iterable[Tensor], channels: int) -> Tensor:
     """Fits (channels, C) orthonormal directions to (n, P, C) patches by PCA about zero.
 
     PCA about zero keeps projection and reconstruction linear, so that a linear pooling (LSTP, mean) can be applied to
-    the projected channels without a constant to carry. scikit-learn's PCA subtracts the mean; here the second moments
-    are added up in a stream, since the patches do not fit in memory.
+    the projected channels without a constant term. scikit-learn's PCA subtracts the mean; here the second moments are
+    added up in a stream, since the patches do not fit in memory.
 
     Example:
         >>> fit_basis([torch.tensor([[[3.0, 0.0], [-2.0, 0.1]]])], 1).abs().round(decimals=1)
@@ -416,7 +416,7 @@ def fit_basis(features: Iterable[Tensor], channels: int) -> Tensor:
 
 
 def sample_frames(records: Sequence[VideoRecord], count: int = FRAMES) -> list[tuple[VideoRecord, Tensor]]:
-    """Draws `count` frames from all videos alike: videos with sorted positions, a function of the videos alone."""
+    """Draws `count` frames uniformly from all videos: videos with sorted positions, which depend on nothing else."""
     generator = torch.Generator().manual_seed(derive_seed("bank basis", *(record.name for record in records)))
     ends = torch.tensor([record.num_frames for record in records]).cumsum(0)
     drawn = torch.randperm(int(ends[-1]), generator=generator)[:count].sort().values

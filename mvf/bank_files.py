@@ -23,7 +23,7 @@ ROOM_LEFT = 2**30  # bytes of disk that a bank never takes
 
 
 def bfloat16(bits: np.ndarray) -> Tensor:
-    """int16 bits as numbers."""
+    """Views int16 bits as bfloat16 numbers."""
     return torch.from_numpy(bits).view(torch.bfloat16)
 
 
@@ -38,11 +38,11 @@ def growing(paths: Collection[Path]) -> Iterator[Callable[[Path, np.ndarray], No
     def append(path: Path, array: np.ndarray) -> None:
         data = np.ascontiguousarray(array)
         with explained(path, hidden[path]), open(hidden[path], "ab") as file:
-            file.write(data.data)  # tofile says nothing of a full disc
-        sums[path].update(data.data)  # what was meant, not what is on the disc
+            file.write(data.data)  # tofile does not report a full disc
+        sums[path].update(data.data)  # of what was written, not of what is on the disc
 
     try:
-        for file in hidden.values():  # of a killed process that had this one's number
+        for file in hidden.values():  # left by a killed process with the same number
             file.unlink(missing_ok=True)
         yield append
         for path in paths:
@@ -68,14 +68,14 @@ def free_bytes(folder: Path) -> int:
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Raises OSError when the disk has no room for the `size` bytes of a bank."""
+    """Raises OSError if the disk has no room for the `size` bytes of a bank."""
     free = free_bytes(folder)
     if size > free - ROOM_LEFT:
         raise OSError(
             f"the feature bank needs {size / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} GB are free, of which "
-            f"{ROOM_LEFT / 1e9:.2f} GB stay free for all else: "
-            'use features="online", fewer bank_views, bank_dtype="int8", bank_channels, or a larger disk by '
-            "$MVF_CACHE"
+            f"{ROOM_LEFT / 1e9:.2f} GB are reserved for other files: "
+            'use features="online", fewer bank_views, bank_dtype="int8", bank_channels, or set $MVF_CACHE to a folder '
+            "on a larger disk"
         )
 
 
@@ -89,7 +89,7 @@ def needs_writing(path: Path, video: str) -> bool:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file is what `write_checked` wrote."""
+    """Whether a file matches the checksum beside it."""
     with suppress(FileNotFoundError), open(path, "rb") as file:  # another process may delete it at any moment
         return path.with_name(path.name + ".sha256").read_text() == hashlib.file_digest(file, "sha256").hexdigest()
     return False
@@ -100,14 +100,13 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Rows: the features of a frame as bytes, all rows of one length, so that single frames can be read.
+# Rows: the features of a frame as bytes. All rows are equally long, so that single frames can be read.
 
-LARGEST = 127  # of an int8 whose negative is one too
+LARGEST = 127  # largest int8 whose negative is an int8 too
 
 
 def row_bytes(dtype: str, patches: int, channels: int) -> int:
-    """Bytes of a frame of (patches, channels) numbers.
+    """Number of bytes of a frame of (patches, channels) numbers.
 
     Example:
         >>> row_bytes("bf16", 64, 384), row_bytes("int8", 64, 384)
@@ -119,8 +118,8 @@ def row_bytes(dtype: str, patches: int, channels: int) -> int:
 def encode(dtype: str, features: Tensor) -> NDArray[np.uint8]:
     """(n, P, C) features -> (n, bytes) rows.
 
-    `int8` has one float32 scale a frame and channel, in front of the numbers. Channels of a vision transformer differ
-    in size by far more than patches do (a few carry most of the norm): on DINOv2 a scale a patch loses three times as
+    `int8` has one float32 scale per frame and channel, in front of the numbers. Channels of a vision transformer differ
+    in size by far more than patches do (a few carry most of the norm): on DINOv2 a scale per patch loses three times as
     much, 1.6 % of the norm against 0.5 %.
     """
     if dtype == "bf16":
@@ -132,7 +131,7 @@ def encode(dtype: str, features: Tensor) -> NDArray[np.uint8]:
 
 
 def decode(dtype: str, rows: NDArray[np.uint8], pick: Sequence[int], out: NDArray[np.int16]) -> None:
-    """Writes frames `pick` of (frames, bytes) rows to `out`, bits of bfloat16 (len(pick), P, C); each copied once."""
+    """Decodes frames `pick` of (frames, bytes) rows into `out`, the bits of bfloat16 (len(pick), P, C)."""
     _, patches, channels = out.shape
     for place, frame in enumerate(pick):
         row = rows[frame]

@@ -1,4 +1,4 @@
-"""Long videos, chunk by chunk through the temporal fusion in bounded memory, and the files of their embeddings."""
+"""Embeds long videos chunk by chunk in bounded memory, and keeps the files of their embeddings."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ from mvf.models.mvformer import MVFormer
 
 logger = logging.getLogger(__name__)
 
-LEAST_BESIDE = 30  # frame-to-frame changes on each side of a boundary that it is compared with
+LEAST_BESIDE = 30  # least number of frame-to-frame changes on each side that a boundary is compared with
 
 
 @dataclass(frozen=True)
 class Chunking:
     """How a video is divided into the chunks that the fusion sees.
 
-    The fusion stretches every clip onto its position table, so the length of a chunk sets its clock, and where it
-    begins sets the time. A trained model gives one frame two very different embeddings at the end of a chunk and at the
-    start of the next: 1.1 to 1.4 apart (a run of preset `synthetic`; 1.41 is a right angle). A cut is a jump of that
-    size wherever it lies, and a fade between vectors so far apart enlarges what changes in both, up to 1.41 times. With
-    `one_clock` a frame has one time in all chunks. What still differs is what the chunks see, 0.6 apart; faded over
-    200 frames, changes across a boundary are those beside it (figures/benchmarks.md, seams).
+    The fusion stretches every chunk onto its position table, so the start and length of a chunk set the positions of
+    its frames. A trained model gives one frame two very different embeddings at the end of a chunk and at the start of
+    the next, at a distance of 1.1 to 1.4 (a run of preset `synthetic`; 1.41 is a right angle). A cut is a jump of that
+    size wherever it lies, and a fade between such distant vectors enlarges the changes in both, up to 1.41 times. With
+    `one_clock` a frame has the same position in all chunks. The distance is then 0.6, because the chunks still see
+    different frames; after a fade over 200 frames, changes across a boundary are as large as those beside it
+    (figures/benchmarks.md, seams).
 
     Attributes:
         chunk: Frames that the fusion sees at once.
-        overlap: Frames that neighbouring chunks share. With 0, as published, the last chunk is what remains; otherwise
-            it starts earlier, so that all chunks have one length and one clock.
-        fade: Cross-fade the embeddings of the shared frames; by default neighbours are cut in the middle of them.
+        overlap: Frames that neighbouring chunks share. With 0, as published, the last chunk is shorter; otherwise it
+            starts earlier, so that all chunks are equally long.
+        fade: Cross-fade the embeddings of the shared frames; by default the cut is in the middle of these frames.
         one_clock: Stretch the whole video onto the position table, instead of every chunk.
 
     Raises:
@@ -143,14 +144,14 @@ def fuse_chunks(
 ) -> Iterator[FusedChunk]:
     """Turns the pooled tokens of a video, batch by batch, into its embeddings, a chunk at a time.
 
-    The tokens of one chunk and one batch are held at most. A frame is finished when no later chunk contains it.
+    At most the tokens of one chunk and one batch are in memory. A frame is finished when no later chunk contains it.
 
     Args:
-        model: In eval mode; its `fuse_tokens` is called.
+        model: A model in eval mode; its `fuse_tokens` is called.
         tokens: (n, N, D) batches without gaps, from the beginning of the first chunk that is needed.
         length: Frames of the video.
         chunking: See `Chunking`.
-        start: Frames already finished, the `stop` of an earlier chunk. The rest is the same to the bit.
+        start: Number of finished frames, the `stop` of an earlier chunk. The remaining embeddings are bit-identical.
     """
     bounds = chunking.bounds(length)
     bounds = bounds[chunks_from(bounds, start) :]
@@ -198,10 +199,10 @@ def token_windows(tokens: Iterator[Tensor], bounds: Sequence[tuple[int, int, int
 def boundary_changes(
     embeddings: np.ndarray, chunking: Chunking, disagreement: Sequence[float] | None = None
 ) -> list[ChunkBoundary]:
-    """The changes at every boundary of two chunks, beside the ordinary changes around it.
+    """The changes at every boundary of two chunks, with the ordinary changes around it.
 
     Args:
-        embeddings: (T, E) of a whole video, also a memory map: only what lies near boundaries is read.
+        embeddings: (T, E) of a whole video; only the frames near boundaries are read from a memory map.
         chunking: The chunking with which it was embedded.
         disagreement: `FusedChunk.disagreement` of all chunks but the first; by default NaN.
     """
@@ -209,7 +210,8 @@ def boundary_changes(
     boundaries = []
     for index, ((_, stop, *_), (start, _, kept, _)) in enumerate(zip(bounds, bounds[1:])):
         shared = stop - start
-        first, last = (start, stop) if chunking.fade else (start + kept, start + kept)  # frames that change into
+        # changes into frames `first` to `last` cross the boundary
+        first, last = (start, stop) if chunking.fade else (start + kept, start + kept)
         beside = max(LEAST_BESIDE, last - first + 1)
         low, high = max(0, first - 1 - beside), last + 1 + beside
         changes = np.linalg.norm(np.diff(embeddings[low:high], axis=0), axis=1)
@@ -235,9 +237,9 @@ def _fuse(model: MVFormer, window: Tensor, place: tuple[int, int] | None) -> np.
 
 
 def _weights(bound: tuple[int, int, int, int], length: int, chunking: Chunking) -> np.ndarray:
-    """(stop - start,) weights of a chunk in its frames: 1 where it is kept, or ramps over `overlap` at both ends.
+    """(stop - start,) weights of a chunk's frames: 1 where they are kept, or ramps over `overlap` at both ends.
 
-    Of two ramps that share `overlap` frames the sum is constant, so it is a linear cross-fade.
+    Two ramps over the same `overlap` frames have a constant sum, which makes a linear cross-fade.
     """
     start, stop, first, end = bound
     frames = np.arange(stop - start)
@@ -256,7 +258,7 @@ class EmbeddingFolder:
     """A folder with one `.npy` per video; the folder and every file in it remember which model wrote them.
 
     Args:
-        folder: Is made if it does not exist.
+        folder: The folder; it is made if it does not exist.
         model: Fingerprint of the model.
         chunking: The chunking with which videos are embedded.
 
@@ -275,7 +277,7 @@ class EmbeddingFolder:
         if not note.exists():
             with explained(note):
                 folder.mkdir(parents=True, exist_ok=True)
-                with self.lock():  # of two models that start in a new folder the second sees the first's note
+                with self.lock():  # if two models start in a new folder, the second sees the note of the first
                     _write_new(note, self.made_by)
         if note.read_bytes() != self.made_by.encode():
             raise ValueError(
@@ -288,13 +290,13 @@ class EmbeddingFolder:
         return locked(self.folder / ".lock")
 
     def file(self, record: VideoRecord, features: str) -> EmbeddingFile:
-        """The file of a video, as far as it is there.
+        """The file of a video, which may be incomplete.
 
-        Videos that share a name (names are unique only within a split) have files of their own.
+        Videos that share a name (names are unique only within a split) have separate files.
 
         Args:
             record: The video.
-            features: Changes whenever the backbone's features of the same video may.
+            features: Text that changes whenever the backbone's features of the same video may change.
         """
         identity = record.source.identity
         readable, mark = re.sub(r"[^\w.-]", "_", record.name), _digest(record.name, identity)[:8]
@@ -303,7 +305,7 @@ class EmbeddingFolder:
 
 
 class EmbeddingFile:
-    """The `.npy` of one video, which grows under a hidden name, and a note beside it of how many frames are good.
+    """The `.npy` of one video, which grows under a hidden name, with a note beside it that counts its good frames.
 
     The note is renamed into place after a chunk has reached the disk, so the frames that it counts are there whenever
     the process is killed; what follows them is overwritten. A finished `.npy` keeps a hidden note of what it was made
@@ -311,8 +313,8 @@ class EmbeddingFile:
 
     Args:
         path: Path of the finished file.
-        made_from: Text that changes whenever the embeddings may, so also with model and chunking; what was made from
-            something else is started over, whatever the note of the folder says.
+        made_from: Text that changes whenever the embeddings may change, so also with model and chunking; a file that
+            was made from something else is started over, whatever the note of the folder says.
         length: Frames of the video.
         chunking: The chunking with which it is embedded.
 
@@ -327,7 +329,7 @@ class EmbeddingFile:
         self.finished_note = path.with_name(f".{path.stem}.made_from")
         if self.path.exists() and not self._is_finished():
             logger.warning(
-                "%s is of another model, chunking or precision, or does not say of which: it is made again", path
+                "%s is of another model, chunking or precision, or does not name them: it is made again", path
             )
             path.unlink()
         self.frames, self.disagreement = (length, []) if path.exists() else self._progress()
@@ -340,12 +342,12 @@ class EmbeddingFile:
         """Adds the next chunk and notes it.
 
         Raises:
-            OSError: when the disk is full; what was there before stays good.
+            OSError: if the disk is full; frames written before stay good.
         """
         assert chunk.start == self.frames, f"frame {self.frames} comes next, not {chunk.start}"
         try:
             if not self.frames:
-                self.note.unlink(missing_ok=True)  # it counts frames of what is written over here
+                self.note.unlink(missing_ok=True)  # it counts frames of the data that is overwritten here
             with open(self.data, "r+b" if self.frames else "wb") as file:
                 width = chunk.embeddings.shape[1]
                 if self.frames:
@@ -364,7 +366,7 @@ class EmbeddingFile:
         except OSError as error:
             raise OSError(
                 f"cannot write {self.data}: {error.strerror or error}; {self.frames} of {self.length} frames are kept: "
-                "make room and run the same again"
+                "make room and run the same command again"
             ) from error
         self.frames, self.disagreement = chunk.stop, seen
 
@@ -375,7 +377,7 @@ class EmbeddingFile:
         embeddings = np.load(self.data, mmap_mode="r", allow_pickle=False)
         boundaries = boundary_changes(embeddings, self.chunking, self.disagreement[1:])
         write_boundaries(_boundaries_file(self.path), [astuple(boundary) for boundary in boundaries])
-        with atomic(self.finished_note) as path:  # before the name: a kill between them leaves a whole part
+        with atomic(self.finished_note) as path:  # before the rename: a kill in between leaves a complete `.part`
             path.write_text(self.made_from)
         os.replace(self.data, self.path)
         self.note.unlink(missing_ok=True)
@@ -397,9 +399,9 @@ class EmbeddingFile:
 
 
 def write_boundaries(path: Path, rows: Sequence[tuple], named: Sequence[str] = ()) -> None:
-    """Writes a CSV with one row per boundary, after columns `named`; no file where there are no boundaries."""
+    """Writes a CSV with one row per boundary, the columns `named` first; without boundaries there is no file."""
     if not rows:
-        path.unlink(missing_ok=True)  # of an earlier call, or of other chunks
+        path.unlink(missing_ok=True)  # left by an earlier call, or by other chunks
         return
     with atomic(path) as temporary, open(temporary, "w", newline="") as file:
         csv.writer(file).writerows([[*named, *(field.name for field in fields(ChunkBoundary))], *rows])
@@ -424,7 +426,7 @@ def _digest(*parts: str) -> str:
 
 
 def _read_shape(file: IO[bytes]) -> tuple[int, int]:
-    """Shape in the header of an `.npy`; leaves the file at its data."""
+    """Reads the shape in the header of an `.npy`, up to the beginning of its data."""
     np.lib.format.read_magic(file)
     length, width = np.lib.format.read_array_header_1_0(file)[0]
     return length, width

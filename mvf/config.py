@@ -1,4 +1,4 @@
-"""Settings of a run: one flat frozen dataclass, presets that list only their differences."""
+"""Settings of a run: one flat frozen dataclass, and presets that list only their differences."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ CHOICES = {
 class Config:
     """Every setting of a run, in the paper's terms; the defaults are the paper's Penn Action row.
 
-    Empty strings and zeros stand for "the natural choice", said beside each field.
+    An empty string or a zero often stands for a default, which the comment beside the field names.
     """
 
     # data: the keys that belong to a dataset rather than to a method
     dataset: str = "synthetic"
     data_root: str = ""  # empty: $MVF_DATA, else ~/mvf_data; kept absolute
-    data_seed: int = 0  # draws another synthetic set
+    data_seed: int = 0  # seed of the synthetic data
     data_options: dict[str, Any] = field(default_factory=dict)  # keywords of the dataset's find_videos
     fps: float = 0.0  # resample videos to this rate; 0: as recorded
     stride: int = 2  # frame stride of Kendall's tau and retrieval
     chunk: int = 1000  # frames embedded at once
     probe: str = "logistic"  # classification probe: logistic regression, or FineGym's linear layer by SGD
-    judge: str = "action"  # every action alone; "together": one task, whose labels are classes without an order
+    judge: str = "action"  # score each action alone; "together": one task, its labels being classes without an order
     action: str = ""  # only the videos of this action
-    localization: bool = True  # judge attention maps too: half of the time that a small run takes
+    localization: bool = True  # score attention maps too, which takes half of the time of a small run
 
-    # backbone, frozen but for its last blocks where that is asked for
+    # backbone, frozen except for the last `trainable_blocks`
     backbone: str = "dino_vitb8"
     backbone_weights: str = ""  # empty: hub, else package index; a file's path; "random"
     image_size: int = 224
@@ -82,7 +82,7 @@ class Config:
     # objective
     objective: str = "scl"
     objective_options: dict[str, Any] = field(default_factory=dict)  # keywords of the loss
-    overlap_penalty: float = 0.0  # times the overlap of the entity maps, added to the loss
+    overlap_penalty: float = 0.0  # weight of the overlap of the entity maps in the loss
 
     # sampling and augmentation
     num_frames: int = 80
@@ -97,29 +97,29 @@ class Config:
     blur_probability: float = 0.4
 
     # optimisation
-    features: str = "online"  # "banked": patch features of augmented views computed once
+    features: str = "online"  # "banked": patch features of augmented views are computed once and stored
     bank_views: int = 4
-    bank_dtype: str = "bf16"  # "int8": half of the bytes, one scale a frame and channel
-    bank_channels: int = 0  # keep this many directions of the patches (PCA); 0: all channels as they are
+    bank_dtype: str = "bf16"  # "int8": half of the bytes, one scale per frame and channel
+    bank_channels: int = 0  # number of principal directions of the patches that are kept (PCA); 0: all channels
     epochs: int = 500
     batch_size: int = 4
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
     clip_norm: float = 10.0
-    init_from: str = ""  # run folder or checkpoint to start from, or a preset: its run of this seed, beside this one
-    per_action: bool = False  # one model an action
+    init_from: str = ""  # run folder or checkpoint to start from; a preset means its run with this seed, beside this
+    per_action: bool = False  # one model per action
     engine: str = "auto"  # what computes frozen features on a CPU: torch or openvino; auto: the faster here
     precision: str = "auto"  # of the backbone: fp32, bf16, fp16; auto: the fastest here
     device: str = "auto"
-    workers: int = 0  # processes that make batches; 0: a thread does
-    compile: bool = False  # torch.compile of the frozen backbone: pays in long runs
+    workers: int = 0  # processes that load batches; 0: a thread loads them
+    compile: bool = False  # torch.compile of the frozen backbone: pays off in long runs
     seed: int = 1
     preset: str = "penn"  # the preset this configuration started from
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
             _check_choice(name, getattr(self, name), allowed)
-        if self.data_root:  # a run is opened from other folders than it was trained from
+        if self.data_root:  # a run may be opened from another working directory
             object.__setattr__(self, "data_root", str(Path(self.data_root).expanduser().absolute()))
         self._check_sizes()
         self._check_shares()
@@ -135,7 +135,7 @@ class Config:
             raise ValueError(f"num_frames must be at least 2, got {self.num_frames}")
         if self.epochs < (0 if self.init_from else 1):
             raise ValueError(
-                f"epochs must be at least 1, or 0 with init_from to evaluate it untouched; got {self.epochs}"
+                f"epochs must be at least 1, or 0 with init_from to evaluate without training; got {self.epochs}"
             )
         if self.bank_channels < 0:
             raise ValueError(f"bank_channels must be 0 (off) or more, got {self.bank_channels}")
@@ -151,14 +151,14 @@ class Config:
         for name in ("entity_competition", "overlap_penalty"):
             if getattr(self, name) and self.pooling != "lstp":
                 raise ValueError(
-                    f'{name} needs entity maps, which pooling "{self.pooling}" has not: use pooling="lstp"'
+                    f'{name} needs entity maps, which pooling "{self.pooling}" does not have: use pooling="lstp"'
                 )
         if self.overlap_penalty and self.entities < 2:
             raise ValueError(f"overlap_penalty compares entities: it needs at least 2 of them, got {self.entities}")
 
     def _check_backbone(self) -> None:
         if not self.layers or any(layer < 1 for layer in self.layers):
-            raise ValueError(f"layers must be numbers from 1 up, like 4,8,12; got {self.layers}")
+            raise ValueError(f"layers must be numbers of at least 1, like 4,8,12; got {self.layers}")
         if self.trainable_blocks < 0:
             raise ValueError(f"trainable_blocks must be 0 (frozen) or more, got {self.trainable_blocks}")
         if self.trainable_blocks and self.features == "banked":
@@ -189,19 +189,19 @@ _DEFAULTS = {f.name: f.default if f.default_factory is MISSING else f.default_fa
 
 
 def presets() -> tuple[str, ...]:
-    """Names of all presets: those with a file, and those made for each objective (`mvf.config`)."""
+    """Names of all presets: those with a file, and those made for each objective."""
     return tuple(stored_presets())
 
 
 def load_config(preset: str = "synthetic", base: str = "", /, **overrides: Any) -> Config:
-    """The configuration of `preset` with single fields replaced.
+    """Returns the configuration of `preset` with some fields replaced.
 
-    A dataset named by an override brings its own data keys (`DATA_FIELDS` of the preset of that name):
-    the order of authority is preset, dataset's data keys, overrides.
+    An override of `dataset` also sets that dataset's data keys (`DATA_FIELDS` of the preset of that name). Later ones
+    win: the preset, the data keys of the dataset, the overrides.
 
     Args:
         preset: Name of a preset.
-        base: Put the differences of `preset` on the data and size (`BASE_FIELDS`) of this one: an ablation on
+        base: Preset whose data and size (`BASE_FIELDS`) are used with the differences of `preset`, for an ablation on
             another data set.
         **overrides: Values by field name. Text is cast to the field's type, as papermill passes text.
 
@@ -221,7 +221,7 @@ def load_config(preset: str = "synthetic", base: str = "", /, **overrides: Any) 
 
 
 def make_config(values: Mapping[str, Any]) -> Config:
-    """A configuration from plain values; unknown names are refused."""
+    """Makes a configuration from plain values; unknown names are refused."""
     if not isinstance(values, Mapping):
         raise ValueError(f"settings must be an object of values by name, got {type(values).__name__}")
     for name in values:
@@ -255,7 +255,7 @@ def cast(name: str, value: Any, wanted: Any) -> Any:
     """Casts the value of setting or parameter `name` to the type of `wanted`, an example such as its default.
 
     Raises:
-        ValueError: naming the setting, when it does not fit.
+        ValueError: if it does not fit; the message names the setting.
 
     Example:
         >>> cast("layers", "4,8", (12,)), cast("flip", "1", 0.5)
@@ -309,11 +309,11 @@ def _cast_dict(value: Any) -> dict:
 # ----------------------------------------------------------------------------------------------------------------------
 # Presets: one file each, and one file per objective from which a family of presets is made.
 #
-# A file in `presets/` lists what it sets otherwise than the preset that it `extends`. A file in `presets/objectives/`
-# names an objective, in `own` what it cannot do without at the base's own size, and in `[[published]]` the data sets
-# (`bases`) that it was published on with the settings it had there. Two presets a base are made of it:
-# `<base>_<objective>`, which trains the base's own model with the objective, and `<base>_<objective>_published`, on the
-# model of CARL (`<base>_carl`) with the published settings.
+# A file in `presets/` lists the settings in which it differs from the preset that it `extends`. A file in
+# `presets/objectives/` is named after an objective; its `own` holds the settings that the objective needs at the base's
+# own size, and each `[[published]]` the data sets (`bases`) that it was published on, with the settings used there.
+# Each of these bases gets two presets: `<base>_<objective>` trains the base's own model with the objective, and
+# `<base>_<objective>_published` trains the model of CARL (`<base>_carl`) with the published settings.
 
 FOLDER = Path(__file__).parent / "presets"
 STUDY = ("study", "study_late", "study_pullups", "study_pullups_late")  # bases of every objective
@@ -324,9 +324,9 @@ class Preset:
     """One preset.
 
     Attributes:
-        extends: The preset that it starts from; empty where that is the defaults.
-        values: What it sets, by name of the setting.
-        purpose: The comment that its file begins with.
+        extends: The preset that it starts from; empty if it starts from the defaults.
+        values: The settings that it changes, by name.
+        purpose: The comment at the beginning of its file.
         objective: The file in `objectives/` that it was made from; empty for a preset with a file of its own.
     """
 
@@ -350,7 +350,7 @@ def stored_presets() -> dict[str, Preset]:
     for path, made in files:
         for name, preset in made:
             if preset.extends and (preset.extends not in known or preset.extends == name):
-                raise ValueError(f'{path}: {name} extends "{preset.extends}", which is no other preset')
+                raise ValueError(f'{path}: {name} extends "{preset.extends}", which is not another preset')
     return dict(sorted(pair for _, made in files for pair in made))
 
 
@@ -359,8 +359,8 @@ def preset_values(preset: str, base: str = "", kept: tuple[str, ...] = ()) -> di
 
     Args:
         preset: Name of a preset.
-        base: Takes the place of the last preset of the chain: that which says what data and size there are.
-        kept: Settings of `base` that nothing on top of it changes.
+        base: Replaces the last preset of the chain, which sets the data and the size.
+        kept: Settings of `base` that the presets on top of it do not change.
     """
     stored = stored_presets()[preset]
     if stored.extends:
@@ -370,7 +370,7 @@ def preset_values(preset: str, base: str = "", kept: tuple[str, ...] = ()) -> di
 
 
 def own_settings(preset: str) -> dict[str, Any]:
-    """What a preset and those it extends say, without the last one: what it is about."""
+    """Settings of a preset and of those it extends, without the last one of the chain."""
     stored = stored_presets()[preset]
     return own_settings(stored.extends) | deepcopy(stored.values) if stored.extends else {}
 
@@ -384,7 +384,7 @@ def _single(path: Path) -> Preset:
 
 
 def _family(path: Path) -> Iterator[tuple[str, Preset]]:
-    """The presets of one objective; options of the base's own objective are not handed on to another one."""
+    """The presets of one objective; options of the base's own objective are not passed on to another one."""
     (text, stored), name = _read(path), path.stem
     try:
         published = {base: dict(block) for block in stored["published"] for base in _texts(block.pop("bases"))}
@@ -403,7 +403,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
         return text, tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no TOML: {error}") from None
+        raise ValueError(f"{path} is not valid TOML: {error}") from None
 
 
 def _texts(values: Any) -> list[str]:
@@ -413,38 +413,38 @@ def _texts(values: Any) -> list[str]:
 
 
 def _comment(text: str) -> str:
-    """The lines of comment that a file begins with, as one."""
+    """The comment lines at the beginning of a file, joined to one."""
     return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), text.splitlines()))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # `config.json`: the configuration of a run folder and the format of its files.
 
-FORMAT = 1  # of a run folder's files; goes up when an older mvf would misread them
-REMOVED = {"bank_renew": 0}  # settings that earlier versions had, and the value at which they did nothing
+FORMAT = 1  # format of a run folder's files; raised when an older mvf would misread them
+REMOVED = {"bank_renew": 0}  # settings that no longer exist, and the value at which they had no effect
 
 
 def config_text(config: Config) -> str:
-    """What `config.json` holds."""
+    """The text of `config.json`."""
     return json.dumps({"format": FORMAT, **config.as_dict()}, indent=1)
 
 
 def stored_config(path: Path) -> Config:
-    """The configuration in a `config.json`; one that names no format is from before they were numbered.
+    """Reads the configuration in a `config.json`; a file that names no format has format 1.
 
     Raises:
-        ValueError: naming the file, when it is damaged, of a newer version, or has settings unknown to this one.
+        ValueError: if the file is damaged, of a newer version, or has unknown settings; the message names the file.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError(f"wanted an object, got {type(values).__name__}")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON of settings ({error}): put a copy of it back") from None
+        raise ValueError(f"{path} is not a JSON file of settings ({error}): restore it from a copy") from None
     version = check_format(values, path)
     for name, off in REMOVED.items():
         if (value := values.pop(name, off)) != off:
-            logger.warning("%s sets %s to %r: that setting is gone, the run goes on without it", path, name, value)
+            logger.warning("%s sets %s to %r: that setting no longer exists and is ignored", path, name, value)
     try:
         return make_config({name: value for name, value in values.items() if name != "format"})
     except ValueError as error:
@@ -455,10 +455,10 @@ def stored_config(path: Path) -> Config:
 
 
 def check_format(values: Mapping[str, Any], path: Path) -> int:
-    """The format that a stored file names, 1 where it names none.
+    """Returns the format that a stored file names, or 1 if it names none.
 
     Raises:
-        ValueError: naming the file and both versions, when it is newer than this program.
+        ValueError: if it is newer than this program; the message names the file and both versions.
     """
     version = values.get("format", 1)
     if not isinstance(version, int) or version > FORMAT:

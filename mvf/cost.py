@@ -21,8 +21,8 @@ from mvf.models import build_model
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import MVFormer
 
-REPEATS = 5  # timings at most, of which the median counts
-SECONDS = 1.0  # after which no further timing begins
+REPEATS = 5  # largest number of timings, whose median is taken
+SECONDS = 1.0  # no further timing begins after this
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Cost:
     """Size and arithmetic of one model.
 
     Attributes:
-        parameters: Numbers that are trained, with trained blocks of the backbone and the training-only head.
-        backbone_parameters: Numbers of the backbone that are frozen.
+        parameters: Number of trained parameters, including trained blocks of the backbone and the training-only head.
+        backbone_parameters: Number of frozen parameters of the backbone.
         operations: Floating-point operations to embed one frame of a clip of T0 frames: those of convolutions and
             matrix products, attention included. A multiplication and an addition count as two.
-        backbone_operations: Those of them that are the backbone's.
+        backbone_operations: The backbone's share of `operations`.
     """
 
     parameters: int
@@ -44,7 +44,7 @@ class Cost:
 
 
 def model_cost(config: Config) -> Cost:
-    """Counts the model of a configuration, whatever its weights.
+    """Counts the parameters and operations of the model of a configuration, without its weights.
 
     Raises:
         ValueError: for a model that cannot be built.
@@ -70,9 +70,9 @@ def _shape(name: str, image_size: int, layers: tuple[int, ...], trainable_blocks
 
 @torch.inference_mode()
 def _operations(model: MVFormer) -> tuple[float, float]:
-    """Operations a frame: of backbone, pooling of one frame and a share of the fusion of a clip; of the backbone."""
+    """Operations per frame: of the whole model (with the frame's share of the fusion), and of the backbone alone."""
     backbone, length = backbone_of(model), model.architecture.num_frames
-    # what follows the backbone is small enough to be run
+    # everything after the backbone is small enough to be run
     patches = torch.zeros(1, 1, backbone.grid[0] * backbone.grid[1], backbone.channels)
     cls = None if backbone.cls_channels is None else torch.zeros(1, 1, backbone.cls_channels)
     tokens, _ = model.pool(patches, cls)
@@ -92,8 +92,8 @@ def backbone_operations(backbone: Backbone) -> float:
 def _count_operations(run: Callable[[], object]) -> float:
     """Operations of the convolutions and matrix products that a call makes.
 
-    Attention is computed by plain matrix products while counting: which of its fused kernels torch's counter knows
-    differs from version to version.
+    Attention is computed by plain matrix products while counting, because the fused kernels that torch's counter knows
+    differ from version to version.
     """
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         run()
@@ -105,14 +105,14 @@ def milliseconds_per_frame(model: MVFormer, config: Config) -> float:
     """Time to embed one frame of a clip of T0 frames on the model's device, from pixels in memory.
 
     Backbone and pooling are timed on as many frames as a fifth of a second allows, from one to `FRAMES_AT_ONCE`; the
-    fusion on the whole clip. Each time is a median, calls that warm up left out.
+    fusion is timed on the whole clip. Each time is a median without the warm-up call.
 
     Args:
-        model: With its backbone; it is left in the mode it had.
+        model: A model with its backbone; its training mode is left as it was.
         config: `precision` is read.
 
     Raises:
-        ValueError: for a model without backbone.
+        ValueError: if the model has no backbone.
     """
     backbone = backbone_of(model)
     device, size = next(model.parameters()).device, backbone.image_size
@@ -136,7 +136,7 @@ def milliseconds_per_frame(model: MVFormer, config: Config) -> float:
 
 
 def _median_seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Median duration of up to `REPEATS` calls, after one that warms up; of fewer where they take long."""
+    """Median duration of up to `REPEATS` calls after a warm-up call; fewer if they take long."""
     seconds: list[float] = []
     while len(seconds) <= REPEATS and sum(seconds) < SECONDS or len(seconds) < 2:
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Devices: which one computes, in which precision, and what several processes share."""
+"""Device and precision of a run, and what its processes share."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(device: str = "auto") -> torch.device:
-    """The device named, or the best one there is for `auto`.
+    """Returns the named device, or the best available one for `auto`.
 
     Raises:
-        ValueError: when the device named is not there.
+        ValueError: if the named device is not available.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -42,20 +42,19 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
 
 
 def check_finite(what: str, value: float, where: str) -> None:
-    """Stops a training before a bad step changes the model.
+    """Stops training before a bad step changes the model.
 
     Raises:
         FloatingPointError: when `value` is not finite.
     """
     if not math.isfinite(value):
         raise FloatingPointError(
-            f'the {what} is {value} at {where}. Try a lower learning_rate or precision="fp32"; if it stays, '
+            f'the {what} is {value} at {where}. Try a lower learning_rate or precision="fp32"; if that does not help, '
             "leave these videos out"
         )
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Several processes: functions that work on GPUs (nccl) and CPUs (gloo) alike.
+# Several processes: these functions work on GPUs (nccl) and on CPUs (gloo).
 
 
 def world_size() -> int:
@@ -69,15 +68,15 @@ def is_main_process() -> bool:
 
 
 def gather_batch(embeddings: Tensor, clip: Clip) -> tuple[Tensor, Clip]:
-    """The embeddings, with gradient, and the clip of all processes, videos in the order of one process.
+    """Gathers the embeddings (with gradient) and clips of all processes, in the order of a single process.
 
     Every process then computes the loss of the whole batch. The gather's backward sums over processes and the
-    wrapper averages, so the parameters get the gradient of that one loss. Objectives that draw, or that take the
-    batch's first video for a reference, see the same batch as one process does.
+    wrapper averages, so the parameters get the gradient of that one loss. Objectives that draw at random, or that take
+    the batch's first video as a reference, see the same batch as in a single process.
 
     Args:
-        embeddings: (B, ...) of this process's videos, every world-th of the batch from its rank on.
-        clip: Theirs.
+        embeddings: (B, ...) embeddings of this process's videos, `batch[rank::world]`.
+        clip: The clip of these videos.
     """
     if world_size() == 1:
         return embeddings, clip
@@ -94,7 +93,7 @@ def _gather(tensor: Tensor) -> Tensor:
 
 
 def _in_order(parts: Sequence[Tensor]) -> Tensor:
-    """Undoes the dealing of a batch as `batch[rank::world]`: first videos of all processes, second ones, ...
+    """Undoes the split `batch[rank::world]`: the first videos of all processes, then the second ones, ...
 
     Example:
         >>> _in_order([torch.tensor([0, 2]), torch.tensor([1, 3])])
@@ -107,7 +106,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm of (n, channels, ...) over all processes; torch's own refuses CPU tensors."""
 
     def _check_input_dim(self, x: Tensor) -> None:
-        """Accepts rows and pictures alike."""
+        """Accepts both rows and images."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
@@ -134,7 +133,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def synchronise_batch_norm(module: nn.Module) -> None:
-    """Turns every batch norm of rows or pictures into `SyncBatchNorm` in place; names and weights stay."""
+    """Turns every batch norm of rows or images into `SyncBatchNorm` in place; names and weights stay."""
     for part in module.modules():
         if type(part) in (nn.BatchNorm1d, nn.BatchNorm2d):
             part.__class__ = SyncBatchNorm

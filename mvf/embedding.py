@@ -43,7 +43,7 @@ class EmbeddedVideo:
     """One video as a sequence of vectors.
 
     Attributes:
-        name: Of the video.
+        name: Name of the video.
         action: Class of the whole video.
         embeddings: (T, E) float32, unit norm.
         phases: (T,) integers, -1 where unlabelled; None without labels.
@@ -66,26 +66,27 @@ def embed(
     fade: bool = False,
     one_clock: bool = False,
 ) -> list[EmbeddedVideo]:
-    """Embeds every frame of every video; memory does not grow with the length of a video but for the result.
+    """Embeds every frame of every video; apart from the result, memory does not grow with the length of a video.
 
     Args:
-        model: Trained model; it is used in eval mode and left in the mode it had.
+        model: Trained model; it is used in eval mode, and its own mode is restored.
         records: The videos.
-        out: Folder that gets one `.npy` per video, chunk by chunk; the list then holds memory maps, and a second call
-            with the same model resumes where the first stopped, to the same bits, also inside a video. Embeddings in
-            another precision are made again; a video that has changed since then gets a file of its own, as do videos
-            of one name. A video of several chunks gets a `.seams.csv` (`mvf.chunks.ChunkBoundary`).
-        chunk: Frames that MTF sees at once.
-        overlap: Frames that neighbouring chunks share. With 0, as published, the last chunk is what remains of a
-            video and has a faster clock; otherwise it starts earlier, so that all chunks are equally long.
-        cache: Clean bank to read backbone features from (and to fill).
-        precision: In which the backbone computes: `auto`, `fp32`, `bf16`, `fp16`.
+        out: Folder that gets one `.npy` per video, chunk by chunk. The list then holds memory maps, and a second call
+            with the same model resumes where the first stopped, even inside a video, with bit-identical results.
+            Embeddings of another precision are computed again; a video that has changed gets a new file, and videos
+            with the same name have separate files. A video of several chunks gets a `.seams.csv`
+            (`mvf.chunks.ChunkBoundary`).
+        chunk: Frames that the temporal fusion sees at once.
+        overlap: Frames that neighbouring chunks share. With 0, as published, the last chunk is shorter, so that its
+            positions advance faster; otherwise it starts earlier, so that all chunks are equally long.
+        cache: Bank of the clean view, from which backbone features are read and to which missing ones are added.
+        precision: Precision of the backbone: `auto`, `fp32`, `bf16`, `fp16`.
         fade: Cross-fade neighbouring chunks over the shared frames; by default each keeps its half of them.
-        one_clock: Positions count from the start of the video; by default, as published, from that of every chunk.
+        one_clock: Count positions from the start of the video; by default, as published, from the start of each chunk.
 
     Raises:
-        ValueError: when `overlap` is not smaller than `chunk`, or `out` holds embeddings of another model.
-        OSError: when there are more videos than files that may be open.
+        ValueError: if `overlap` is not smaller than `chunk`, or `out` holds embeddings of another model.
+        OSError: if there are more videos than files that may be open at once.
     """
     chunking = Chunking(chunk, overlap, fade, one_clock)
     folder = None
@@ -128,12 +129,12 @@ def embed_chunks(
 def _tokens(
     model: MVFormer, record: VideoRecord, cache: FeatureBank | None, precision: str, first: int
 ) -> Iterator[Tensor]:
-    """Pooled tokens (n, N, D) from frame `first` on, batched as from frame 0, so that the bits are the same."""
+    """Pooled tokens (n, N, D) from frame `first` on, in the batches that start at frame 0, hence bit-identical."""
     skipped = first % FRAMES_AT_ONCE
     for patches, cls in _feature_chunks(model, record, cache, precision, first - skipped):
         with torch.inference_mode():
             tokens = pool_features(model, patches, cls)[skipped:]
-        yield tokens  # outside: a generator kept by an error's traceback would leave its caller without gradients
+        yield tokens  # not inside: a generator kept alive by a traceback would leave its caller without gradients
         skipped = 0
 
 
@@ -146,12 +147,12 @@ def _embed_to_disk(
     precision: str,
     bar: tqdm,
 ) -> np.ndarray:
-    """The embeddings of a video as a memory map; what is missing of them is computed."""
+    """The embeddings of a video as a memory map; missing ones are computed."""
     with folder.lock():
         if cache is None:
             numbers = _numbers(backbone_of(model), precision)
         else:
-            numbers = cache.folder.name  # digest of what a bank is made from
+            numbers = cache.folder.name  # digest of everything that a bank is computed from
         file = folder.file(record, numbers)
         bar.update(file.frames)
         if file.frames < file.length:
@@ -183,7 +184,7 @@ def pool_video(
 
 
 def fuse_video(model: MVFormer, tokens: Tensor, chunk: int = 1000, overlap: int = 0, **seams: bool) -> np.ndarray:
-    """(T, N, D) pooled tokens -> (T, E) unit-norm embeddings, `chunk` frames at a time; `seams`: of `Chunking`."""
+    """(T, N, D) pooled tokens -> (T, E) unit-norm embeddings, `chunk` frames at a time; `seams`: see `Chunking`."""
     with evaluating(model):
         chunks = fuse_chunks(model, iter([tokens]), len(tokens), Chunking(chunk, overlap, **seams))
         return np.concatenate([chunk.embeddings for chunk in chunks])
@@ -212,7 +213,7 @@ def backbone_of(model: FrameEmbedder) -> Backbone:
     """The backbone of a model.
 
     Raises:
-        ValueError: when it has none.
+        ValueError: if it has none.
     """
     if model.backbone is None:
         raise ValueError(
@@ -223,7 +224,7 @@ def backbone_of(model: FrameEmbedder) -> Backbone:
 
 @contextmanager
 def evaluating(model: torch.nn.Module | FrameEmbedder) -> Iterator[None]:
-    """Eval mode inside, the mode of before after."""
+    """Puts a model in eval mode inside the block, and restores its mode afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -242,14 +243,14 @@ def pool_features(model: MVFormer, patches: Tensor, cls: Tensor | None = None) -
 def _feature_chunks(
     model: MVFormer, record: VideoRecord, cache: FeatureBank | None, precision: str, first: int = 0
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Features of the clean view from frame `first` on, `FRAMES_AT_ONCE` frames at a time, of bank or backbone."""
+    """Features of the clean view from frame `first` on, `FRAMES_AT_ONCE` at a time, from the bank or the backbone."""
     if cache is not None:
         for frames in torch.arange(first, record.num_frames).split(FRAMES_AT_ONCE):
             yield cache.read(record, frame_index=frames)
         return
     backbone = backbone_of(model)
     device, precision = backbone.mean.device, backbone.resolve_precision(precision)
-    # map, unlike a loop, lets go of large frames before the next are decoded
+    # map, unlike a loop, frees large frames before the next ones are decoded
     resize = partial(evaluation_view, image_size=backbone.image_size)
     views = joined(map(resize, frame_batches(record.frames(first), FRAMES_AT_ONCE)), FRAMES_AT_ONCE)
     with closing(read_ahead(views)) as batches:
@@ -260,7 +261,7 @@ def _feature_chunks(
 
 
 def fingerprint(model: FrameEmbedder) -> str:
-    """sha256 of all that embeddings depend on: the trained weights and what they do not tell (`_description`)."""
+    """sha256 of everything that embeddings depend on: the trained weights and the settings of `_description`."""
     described = json.dumps(
         {action: _description(model.of(action)) for action in model.actions or ("",)}, sort_keys=True
     )
@@ -269,7 +270,7 @@ def fingerprint(model: FrameEmbedder) -> str:
 
 
 def _description(model: MVFormer) -> list:
-    """Architecture and backbone; not where the backbone's weights lie, which may move."""
+    """Architecture and backbone, without the path of the backbone's weights, which may move."""
     network = model.backbone
     given = network and [network.timm_name, network.weights_sha256, network.image_size, list(network.layers)]
     return [asdict(model.architecture), given]
@@ -278,7 +279,7 @@ def _description(model: MVFormer) -> list:
 # ----------------------------------------------------------------------------------------------------------------------
 # Export of per-frame embeddings to one file, `.npz` or CSV.
 
-ROWS = 1000  # of a CSV held as text at once
+ROWS = 1000  # rows of a CSV that are held as text at once
 
 
 def embed_to_file(
@@ -288,12 +289,12 @@ def embed_to_file(
     chunking: Chunking,
     precision: str = "auto",
 ) -> None:
-    """Embeds videos into `path`; what is done is kept in `<path>.parts` until all is, so a killed call goes on.
+    """Embeds videos into `path`; finished videos are kept in `<path>.parts` until all are done, so a call can resume.
 
     The chunk boundaries of videos of several chunks go to `<path>.seams.csv`.
 
     Raises:
-        ValueError: for a file that is neither `.npz` nor `.csv`, and when `<path>.parts` is of another model or
+        ValueError: for a file that is neither `.npz` nor `.csv`, and if `<path>.parts` belongs to another model or
             chunking.
     """
     if path.suffix not in (".npz", ".csv"):
@@ -304,20 +305,20 @@ def embed_to_file(
     files = [(video.name, video.embeddings.filename) for video in embedded if isinstance(video.embeddings, np.memmap)]
     rows = [(name, *astuple(found)) for name, file in files for found in read_boundaries(Path(str(file)))]
     write_boundaries(path.with_name(path.name + ".seams.csv"), rows, ("name",))
-    del embedded  # open memory maps would keep their files on some systems
+    del embedded  # on some systems open memory maps keep deleted files
     _delete(parts)
 
 
 def _delete(folder: Path) -> None:
-    """Deletes a folder under a hidden name; what a killed process leaves of it, the next write there clears."""
+    """Renames a folder to a hidden name, then deletes it; after a kill, the next write there deletes the rest."""
     hidden = hidden_beside(folder)
-    shutil.rmtree(hidden, ignore_errors=True)  # of a killed process that had this one's number
+    shutil.rmtree(hidden, ignore_errors=True)  # left by a killed process with the same number
     folder.rename(hidden)
     shutil.rmtree(hidden)
 
 
 def write_embeddings(embedded: Sequence[EmbeddedVideo], path: Path) -> None:
-    """Writes `.npz` (one (T, E) array a video) or `.csv` (name, frame, then one column a channel), block by block."""
+    """Writes `.npz` (a (T, E) array per video) or `.csv` (name, frame, then a column per channel), block by block."""
     with atomic(path) as temporary:
         if path.suffix == ".npz":
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:  # savez refuses some names

@@ -1,4 +1,4 @@
-"""Files: folders, writing that is complete or absent, NumPy arrays, and locks."""
+"""Files: folders, all-or-nothing writing, NumPy arrays, and locks."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-OTHER_OPEN_FILES = 512  # that a process has open besides its videos
-PROBE = 2**16  # bytes; a disc that is not full takes them
+OTHER_OPEN_FILES = 512  # files that a process has open besides its videos
+PROBE = 2**16  # bytes that are written to see whether a disc is full
 
 
 def cache_folder() -> Path:
@@ -45,11 +45,12 @@ def data_folder(root: str | Path | None = None) -> Path:
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, renamed to `path` only when the block succeeds.
 
-    The temporary file names its process, so that what a killed one left is deleted by the next that writes there.
+    The temporary file is named after its process, so that the next process to write there deletes what a killed one
+    left.
 
     Raises:
-        PermissionError: naming the folder, when it cannot be written.
-        OSError: naming the file, when the disc is full.
+        PermissionError: if the folder cannot be written; the message names it.
+        OSError: if the disc is full; the message names the file.
     """
     path = Path(path)
     temporary = hidden_beside(path)
@@ -72,10 +73,10 @@ def hidden_beside(path: Path) -> Path:
 
 @contextmanager
 def explained(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Replaces errors while writing `path` by ones that say what to do.
+    """Replaces errors while writing `path` with errors that say what to do.
 
     Args:
-        path: What is written.
+        path: The file to be written.
         temporary: The file that the block actually writes.
     """
     try:
@@ -86,13 +87,13 @@ def explained(path: Path, temporary: Path | None = None) -> Iterator[None]:
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise NotADirectoryError(f"cannot write {path}: {error.filename} is a file, not a folder") from error
-    except (OSError, RuntimeError) as error:  # torch and numpy hide what the system said
+    except (OSError, RuntimeError) as error:  # torch and numpy hide the system's error
         if getattr(error, "errno", None) == errno.EROFS:
             raise PermissionError(f"cannot write {path}: its disc is read-only; choose another folder") from error
         if getattr(error, "errno", None) in FULL or (temporary is not None and _takes_no_more(temporary)):
             raise OSError(
                 f"cannot write {path}: the disc (or a limit on it) is full; make room there or choose another folder "
-                "and run the same again: what was complete before is kept"
+                "and run the same command again: completed work is kept"
             ) from error
         raise
 
@@ -101,17 +102,17 @@ def explained(path: Path, temporary: Path | None = None) -> Iterator[None]:
 def locked(path: Path, patience: float = -1) -> Iterator[int | None]:
     """Holds the lock file `path` inside the block; the system frees it when the process ends, however it ends.
 
-    On a disc without locks it logs a warning and goes on.
+    On a disc without locks it logs a warning and continues.
 
     Args:
-        path: The lock file; its folder must be there.
+        path: The lock file; its folder must exist.
         patience: Seconds to wait for another holder; -1 waits without end.
 
     Yields:
         The descriptor of the lock file: a child process that inherits it holds the lock too. None without a lock.
 
     Raises:
-        filelock.Timeout: when another still holds it after `patience` seconds.
+        filelock.Timeout: if another process still holds it after `patience` seconds.
     """
     lock = FileLock(path, timeout=patience)
     try:
@@ -119,7 +120,7 @@ def locked(path: Path, patience: float = -1) -> Iterator[int | None]:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise
-        logger.warning("%s: this file system has no locks, so see that no other process works there", path)
+        logger.warning("%s: this file system has no locks; make sure that no other process works there", path)
     try:
         yield lock._context.lock_file_fd  # filelock has no public name for it
     finally:
@@ -127,18 +128,18 @@ def locked(path: Path, patience: float = -1) -> Iterator[int | None]:
 
 
 def allow_open_files(count: int) -> None:
-    """Raises the limit of open files by `count`; every memory map that is kept counts as one.
+    """Raises the limit of open files for `count` more; every open memory map counts as one.
 
     Raises:
-        OSError: when the machine does not allow so many.
+        OSError: if the machine does not allow so many.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + OTHER_OPEN_FILES
     if resource.RLIM_INFINITY not in (soft, hard) and wanted > hard:
         raise OSError(
             errno.EMFILE,
-            f"{count} videos need {wanted} files open at once and this machine allows {hard} (ulimit -Hn): raise that, "
-            "or embed fewer videos at a time",
+            f"{count} videos need {wanted} files open at once and this machine allows {hard} (ulimit -Hn): raise the "
+            "limit, or embed fewer videos at a time",
         )
     if soft != resource.RLIM_INFINITY and wanted > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
@@ -162,7 +163,7 @@ def _takes_no_more(path: Path) -> bool:
 
 @cache
 def clear_leftovers(folder: Path, process: int) -> None:
-    """Deletes temporary files of dead processes of this machine; once per folder in the life of `process`."""
+    """Deletes temporary files of dead processes of this machine; runs once per folder and process."""
     for path in folder.glob(".*.mvf-*"):
         written_by = re.search(rf"\.mvf-{_host()}-(\d+)(\.|$)", path.name)
         if written_by and not is_alive(int(written_by[1])):
@@ -188,7 +189,7 @@ def is_alive(process: int) -> bool:
 
 @cache
 def _host() -> str:
-    """A short name of this machine; on a shared disc, processes of other machines cannot be asked if they run."""
+    """A short name of this machine; on a shared disc it is unknown whether processes of other machines run."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 
@@ -197,26 +198,26 @@ def _host() -> str:
 # of the file first.
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-NUMBERS = "biuf"  # truth values, whole and decimal numbers
+NUMBERS = "biuf"  # kinds of dtypes: booleans, integers and floats
 
 
 def read_npy(path: str | Path) -> np.ndarray:
-    """The array in a `.npy`.
+    """Reads the array in a `.npy` file.
 
     Raises:
-        ValueError: when it is not such a file, holds other than numbers (objects could run code) or is cut short.
-        OSError: when it cannot be read.
+        ValueError: if it is not such a file, holds anything but numbers (objects could run code), or is truncated.
+        OSError: if it cannot be read.
     """
     try:
         with open(path, "rb") as file:
             _check_header(file, os.fstat(file.fileno()).st_size)
         return np.load(path, allow_pickle=False)
     except ValueError as error:
-        raise ValueError(f"{path} is no whole .npy of plain values ({error}); save it with numpy.save") from None
+        raise ValueError(f"{path} is not a complete .npy of plain values ({error}); save it with numpy.save") from None
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays in an `.npz`, by name; raises what `read_npy` raises, and the errors of `zipfile` and `zlib`."""
+    """Reads the arrays in an `.npz`, by name; raises what `read_npy`, `zipfile` and `zlib` raise."""
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             with archive.open(member) as file:
@@ -229,7 +230,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _check_header(file: IO[bytes], size: int) -> None:
-    """Refuses a header that asks for more than the `size` bytes of the file, or for other than numbers."""
+    """Refuses a header that asks for more than the `size` bytes of the file, or for anything but numbers."""
     try:
         version = np.lib.format.read_magic(file)
         if version not in HEADERS:
@@ -243,25 +244,25 @@ def _check_header(file: IO[bytes], size: int) -> None:
     if min(shape, default=0) < 0:
         raise ValueError(f"its shape is {shape}")
     if needed > size - file.tell():
-        raise ValueError(f"{dtype} {shape} are {needed} bytes, {size - file.tell()} follow")
+        raise ValueError(f"{dtype} {shape} takes {needed} bytes, {size - file.tell()} follow")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Locks of run folders: one process trains in a folder.
 
-LOCK = ".lock"  # there while a process trains, and after a kill, when nothing holds it
+LOCK = ".lock"  # exists while a process trains; after a kill it remains, but nothing holds it
 HOLDER = ".lock.holder"  # names the process that trains
-ORPHANS = 20.0  # seconds after which the workers of a killed process have noticed and ended
+ORPHANS = 20.0  # seconds within which the workers of a killed process notice and end
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Reserves `folder` for this process, so that no other trains there; anyone may still read it.
+    """Reserves `folder` for this process, so that no other process trains there; anyone may still read it.
 
     The system drops the lock when the process ends, however it ends. A folder made only for the lock is removed.
 
     Raises:
-        OSError: naming the folder, when another process holds it (and which) or it cannot be written.
+        OSError: if another process holds the folder, or it cannot be written; the message names the folder and holder.
     """
     missing = [part for part in (folder, *folder.parents) if not part.exists()]
     with explained(folder / LOCK):
@@ -274,7 +275,7 @@ def held(folder: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                for name in (HOLDER, LOCK):  # while the lock is held, so that they are this process's own
+                for name in (HOLDER, LOCK):  # while the lock is held, so that they still belong to this process
                     with suppress(OSError):
                         (folder / name).unlink()
     finally:
@@ -298,7 +299,7 @@ def _take(folder: Path) -> ExitStack:
                         f"{folder} is being trained by process {process or 'unknown'} on {machine or 'this machine'}: "
                         "wait until it ends, stop it, or choose another run_dir"
                     ) from None
-                patience = ORPHANS  # the workers of a killed process outlive it by seconds and share its lock
+                patience = ORPHANS  # the workers of a killed process share its lock and outlive it by seconds
 
 
 def _holder(folder: Path) -> str:

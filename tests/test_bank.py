@@ -72,7 +72,7 @@ def test_predicted_size_is_the_size_written(records, tmp_path):
 
 def test_no_room_is_refused_before_anything_is_made(records, tmp_path, monkeypatch):
     monkeypatch.setattr("mvf.bank_files.shutil.disk_usage", lambda _: type("usage", (), {"free": 10})())
-    wanted = r'needs 0\.00 GB in .*, where 0\.00 GB are free, of which 1\.07 GB stay free .* features="online"'
+    wanted = r'needs 0\.00 GB in .*, where 0\.00 GB are free, of which 1\.07 GB are reserved .* features="online"'
     with pytest.raises(OSError, match=wanted):
         make(tmp_path).ensure(records)
     assert not list(tmp_path.rglob("view*"))

@@ -61,7 +61,7 @@ def test_text_is_cast_to_the_fields_type(name, text, value):
         ({"entitys": 3}, 'did you mean "entities"'),
         ({"pooling": "lstpp"}, 'did you mean "lstp"'),
         ({"entities": 0}, "entities must be at least 1, got 0"),
-        ({"layers": "0"}, "from 1 up"),
+        ({"layers": "0"}, "numbers of at least 1"),
         ({"epochs": 1.5}, "whole number"),
         ({"num_frames": 1}, "at least 2"),
         ({"objective_options": "[1]"}, "JSON object"),

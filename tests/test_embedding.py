@@ -127,7 +127,7 @@ def test_a_finished_file_without_a_note_is_made_again(kept, caplog):
     note.unlink()
     np.save(path, np.zeros((12, 8), np.float32))
     np.testing.assert_array_equal(embed(), embed(None))
-    assert "does not say of which" in caplog.text and note.exists()
+    assert "does not name them" in caplog.text and note.exists()
 
 
 def test_a_kill_before_the_finished_part_has_its_name_costs_nothing(kept, monkeypatch, caplog):

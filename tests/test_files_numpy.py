@@ -26,7 +26,7 @@ def test_arrays_come_back_as_they_were_saved(tmp_path, kind, shape):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (npy_header("(1000000000, 4)"), "are 32000000000 bytes, 16 follow"),
+        (npy_header("(1000000000, 4)"), "takes 32000000000 bytes, 16 follow"),
         (npy_header("(9223372036854775808,)"), "bytes, 16 follow"),
         (npy_header("(-1,)"), "its shape is"),
         (npy_header("(2,)", "'O'"), "it holds object, not numbers"),
@@ -38,7 +38,7 @@ def test_arrays_come_back_as_they_were_saved(tmp_path, kind, shape):
 )
 def test_a_header_that_lies_is_refused_before_memory_is_taken(tmp_path, data, reason):
     (tmp_path / "a.npy").write_bytes(data)
-    with pytest.raises(ValueError, match=rf"a\.npy is no whole \.npy of plain values \(.*{reason}"):
+    with pytest.raises(ValueError, match=rf"a\.npy is not a complete \.npy of plain values \(.*{reason}"):
         read_npy(tmp_path / "a.npy")
     (tmp_path / "a.npz").write_bytes(zipped({"a.npy": data}))
     with pytest.raises(ValueError, match=reason):
@@ -53,7 +53,7 @@ def test_a_member_that_unfolds_further_than_it_declares_takes_no_more_than_that(
         struct.pack_into("<I", data, place + 8, len(begin))
     (tmp_path / "a.npz").write_bytes(data)
     tracemalloc.start()
-    with pytest.raises(ValueError, match=r'"a\.npy": float64 \(33554432,\) are 268435456 bytes, \d+ follow'):
+    with pytest.raises(ValueError, match=r'"a\.npy": float64 \(33554432,\) takes 268435456 bytes, \d+ follow'):
         read_npz(tmp_path / "a.npz")
     peak = tracemalloc.get_traced_memory()[1], tracemalloc.stop()
     assert peak[0] < 4e6

@@ -117,7 +117,7 @@ def test_the_referee_scores_anyones_embeddings_like_our_own(run, tmp_path, capsy
     ("arguments", "message"),
     [
         (["train", "syntetic"], 'did you mean "synthetic"'),
-        (["evaluate", "nowhere"], "no run folder"),
+        (["evaluate", "nowhere"], "is not a run folder"),
         (["train", "synthetic", "-p", "entitys", "3"], 'did you mean "entities"'),
         (["train", "synthetic", "-p", "objective", "sclx", "-p", "backbone_weights", "random"], 'did you mean "scl"'),
         (["check", "folder", "--data-root", "/nowhere/at/all"], "videos.csv"),

@@ -180,7 +180,7 @@ def test_settings_that_differ_from_the_preset_come_first(make, uncharted):
 
 
 def test_what_is_missing_is_named_with_what_to_run(make, tmp_path, uncharted):
-    with pytest.raises(ValueError, match="no run folder"):
+    with pytest.raises(ValueError, match="is not a run folder"):
         write_page(tmp_path)
     folder = make()
     (folder / "model.safetensors").unlink()

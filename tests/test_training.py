@@ -202,7 +202,7 @@ def test_a_run_from_before_the_new_settings_still_loads_and_starts_others(tiny, 
         ({"overlap_penalty": 0.1, "entities": 1}, "overlap_penalty compares entities: .* at least 2 of them, got 1"),
         (
             {"overlap_penalty": 0.1, "pooling": "mean"},
-            'overlap_penalty needs entity maps, which pooling "mean" has not',
+            'overlap_penalty needs entity maps, which pooling "mean" does not have',
         ),
         ({"entity_competition": True, "pooling": "cls"}, 'entity_competition needs entity maps, which pooling "cls"'),
     ],

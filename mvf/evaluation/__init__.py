@@ -1,4 +1,4 @@
-"""The protocol of the four tasks, with the controls that tell whether their scores mean anything."""
+"""The protocol of the four tasks, with controls that tell whether the scores mean anything."""
 
 from mvf.evaluation.external import score_embeddings
 from mvf.evaluation.protocol import evaluate

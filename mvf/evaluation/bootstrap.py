@@ -1,4 +1,4 @@
-"""Paired bootstrap over videos, and the verdict whether a score is more than what a clock reaches."""
+"""Paired bootstrap over videos, and the verdict on whether a score exceeds that of a clock."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 RESAMPLES = 2000
-FEWEST = 5  # videos an action: with fewer, the bootstrap too often finds a difference between equals
+FEWEST = 5  # videos per action; with fewer, the bootstrap too often finds a difference where there is none
 VideoSums = Mapping[str, np.ndarray]  # by action: (V, ...) sums of each validation video, see `combine`
 
 
 def combine(sums: np.ndarray) -> np.ndarray:
-    """The score that sums stand for.
+    """Computes a score from sums over videos.
 
-    Every score is a function of sums over videos, so a resample of the videos weights what each of them adds.
+    Every score is a function of such sums, so a resample of the videos only changes the weight of each video.
 
     Args:
         sums: (..., 2) numerator and denominator of a mean; or (..., K, 4) squared error, count, sum and sum of
@@ -42,10 +42,10 @@ def paired_interval(first: VideoSums, second: VideoSums, seed: int = 0) -> tuple
     Args:
         first: Sums of one embedding, by action.
         second: Sums of the other, on the same videos in the same order.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
-        The two ends, or None when no action has two videos.
+        The two ends, or None if no action has two videos.
 
     Example:
         >>> sums = {"squat": np.array([[9.0, 10.0], [8.0, 10.0]])}

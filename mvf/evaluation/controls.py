@@ -22,7 +22,7 @@ from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 PERMUTATIONS = 5
 WINDOWS = 3
-WINDOW_SHARE = (0.5, 0.8)  # of the frames of a video
+WINDOW_SHARE = (0.5, 0.8)  # range of a window's share of the frames of its video
 MOTION_OFFSETS = (2, 5, 9)  # frames
 
 Clock = Callable[[int], np.ndarray]  # number of frames T -> (T, width)
@@ -30,12 +30,12 @@ Clock = Callable[[int], np.ndarray]  # number of frames T -> (T, width)
 
 @dataclass(frozen=True)
 class Controls:
-    """What one pass over the videos of a split gives.
+    """The controls from one pass over the videos of a split.
 
     Attributes:
-        whole: Rounds by control; `backbone` holds the mean patches (T, C) of the pretrained backbone, of which
-            `backbone_motion` is made.
-        cropped: The same on `WINDOWS` windows of every video, one window a round.
+        whole: Rounds by control; `backbone` holds the mean patches (T, C) of the pretrained backbone, from which
+            `backbone_motion` is computed.
+        cropped: The same on `WINDOWS` windows of every video, one window per round.
         starts: By video, the first frame of each window.
     """
 
@@ -57,13 +57,13 @@ def sine_table(times: np.ndarray, width: int) -> np.ndarray:
 
 
 def position_clock(training_frames: int, width: int, chunk: int = 1000, model: FrameEmbedder | None = None) -> Clock:
-    """`position_only`: the table a model adds when it evaluates, stretched to 0..T0-1, anew in every chunk.
+    """The clock `position_only`: the position table of a model in evaluation, stretched to 0..T0-1 in every chunk.
 
     Args:
         training_frames: T0.
         width: Channels of the table.
         chunk: Frames embedded at once.
-        model: Asked for its own table; without one the published table is computed.
+        model: Model whose table is used; without one the published table is computed.
     """
 
     def table(num_frames: int) -> np.ndarray:
@@ -75,12 +75,12 @@ def position_clock(training_frames: int, width: int, chunk: int = 1000, model: F
 
 
 def frame_clock(width: int) -> Clock:
-    """`frame_count`: the same table of the plain frame number."""
+    """The clock `frame_count`: the same table at the plain frame number."""
     return lambda length: sine_table(np.arange(length), width)
 
 
 def apply_clock(rounds: Rounds, clock: Clock) -> Rounds:
-    """The same videos with a clock for an embedding."""
+    """The same videos with a clock in place of their embeddings."""
     return [[replace(video, embeddings=clock(len(video.embeddings))) for video in videos] for videos in rounds]
 
 
@@ -104,7 +104,7 @@ def permutations(name: str, num_frames: int) -> np.ndarray:
 
 
 def backbone_motion(mean: np.ndarray) -> np.ndarray:
-    """(T, C) mean patches -> (T, 4C): they, and their differences over ±2, ±5, ±9 frames (edges clamped).
+    """(T, C) mean patches -> (T, 4C): these and their differences over ±2, ±5, ±9 frames (edges clamped).
 
     Example:
         >>> backbone_motion(np.arange(6.0)[:, None])[:, 1].tolist()
@@ -130,18 +130,18 @@ def embed_controls(
     config: Config,
     cache: FeatureBank | None = None,
 ) -> Controls:
-    """Every control that needs pixels, from one reading of each video's features.
+    """Computes every control that needs pixels, reading each video's features once.
 
     Pooling works frame by frame, so shuffles and windows re-order pooled tokens and only run the fusion again.
-    The control `backbone` is of the pretrained network, also where its last blocks have been trained; then a
-    video is read twice, since the trained model's own features differ from those of `untrained`.
+    The control `backbone` uses the pretrained network even if its last blocks have been trained; then a video is
+    read twice, since the trained model's own features differ from those of `untrained`.
 
     Args:
         model: The trained model.
         untrained: See `untrained_model`.
         records: Videos of one split.
         config: `chunk` and `precision` are read.
-        cache: Clean feature bank, or None.
+        cache: Feature bank of the clean view, or None.
     """
     controls, chunk = Controls(), config.chunk
     with torch.inference_mode(), evaluating(model), evaluating(untrained):
@@ -185,7 +185,7 @@ def fuse_batch(model: MVFormer, tokens: Tensor, chunk: int) -> np.ndarray:
 
 
 def _fuse_shuffled(model: MVFormer, tokens: Tensor, name: str, chunk: int) -> list[np.ndarray]:
-    """Embeddings of the frames fed in each of `permutations`, put back into their places."""
+    """Embeddings of the frames in each order of `permutations`, put back into their true order."""
     orders = permutations(name, len(tokens))
     embeddings = fuse_batch(model, tokens[torch.from_numpy(orders).to(tokens.device)], chunk)
     return [part[back] for part, back in zip(embeddings, orders.argsort(axis=1))]

@@ -1,4 +1,4 @@
-"""Scores for per-frame embeddings from anywhere: `EMBEDDINGS.npz` and `LABELS.csv`."""
+"""Scores per-frame embeddings from anywhere: `EMBEDDINGS.npz` and `LABELS.csv`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ HELD_OUT = 5  # without a split column every fifth video by name is for validati
 
 @dataclass
 class VideoLabels:
-    """What a label file says about one video.
+    """The labels of one video.
 
     Attributes:
-        name: Of the video.
+        name: Name of the video.
         split: `train` or `val`; empty when the file has no such column.
         action: Class of the whole video.
         starts: First frame of every phase; None when `phases` is given.
@@ -41,7 +41,7 @@ class VideoLabels:
         """(num_frames,) phases of the video.
 
         Raises:
-            ValueError: naming both lengths, when the labels do not fit the embeddings.
+            ValueError: if the labels do not fit the embeddings; the message names both lengths.
         """
         if self.starts is not None:
             if self.starts[-1] >= num_frames:
@@ -63,16 +63,16 @@ class VideoLabels:
 
 
 def score_embeddings(embeddings: str | Path, labels: str | Path, config: Config | None = None) -> dict:
-    """The four tasks, label fractions, alignment error, clocks and verdicts for anyone's embeddings.
+    """Computes the four tasks, label fractions, alignment error, clocks and verdicts for anyone's embeddings.
 
     Args:
         embeddings: `.npz`, see `read_embeddings`.
         labels: `.csv`, see `read_labels`.
-        config: `stride`, `probe`, `judge` are read, and `num_frames`, `fusion_width`, `chunk` of the clocks; None: the
-            paper's Penn Action row.
+        config: `stride`, `probe` and `judge` are read, and for the clocks `num_frames`, `fusion_width` and `chunk`;
+            None: the paper's Penn Action row.
 
     Returns:
-        A report in the schema of `metrics.json`, without what needs a model.
+        A report in the schema of `metrics.json`, without the parts that need a model.
 
     Raises:
         ValueError: when files cannot be read or do not fit each other.
@@ -87,7 +87,7 @@ def score_embeddings(embeddings: str | Path, labels: str | Path, config: Config 
 
 
 def read_embeddings(path: str | Path) -> dict[str, np.ndarray]:
-    """(T, E) float32 embeddings by video name, from an `.npz` with one array a video.
+    """(T, E) float32 embeddings by video name, from an `.npz` with one array per video.
 
     Raises:
         ValueError: when the file is not such an archive; pickled objects are refused, never run.
@@ -106,18 +106,18 @@ def read_embeddings(path: str | Path) -> dict[str, np.ndarray]:
     if len({array.shape[1] for array in arrays.values()}) > 1:
         widths = {name: array.shape[1] for name, array in arrays.items()}
         raise ValueError(f"{path}: all videos must have embeddings of one width, got {widths}")
-    return {name: arrays.pop(name).astype(np.float32, copy=False) for name in list(arrays)}  # never all of them twice
+    return {name: arrays.pop(name).astype(np.float32, copy=False) for name in list(arrays)}  # never two copies of all
 
 
 def read_labels(path: str | Path) -> list[VideoLabels]:
     """Labels by video, from a `.csv` in one of two forms.
 
-    One row a video: `name` (or `path`, as in `videos.csv`), `split`, `action`, `phases`, where `phases` is either the
-    first frames of all phases (`0;34;58`) or a `.csv`/`.npy` beside the file with one integer a frame. One row a
+    One row per video: `name` (or `path`, as in `videos.csv`), `split`, `action`, `phases`, where `phases` is either the
+    first frames of all phases (`0;34;58`) or a `.csv`/`.npy` beside the file with one integer per frame. One row per
     frame: `name`, `frame`, `phase`, and `split`, `action`. `split` and `action` may be absent.
 
     Raises:
-        ValueError: for missing columns or values that make no sense, naming the row.
+        ValueError: for missing columns or invalid values; the message names the row.
     """
     path = Path(path)
     if not path.exists():
@@ -188,7 +188,7 @@ def _read_row(row: Mapping[str, str], name: str, videos: dict[str, VideoLabels],
         video = videos[name] = VideoLabels(name, split, action, phases=phases)
     frame, phase = int(row["frame"]), _checked_phase(int(row["phase"]))
     if (video.split, video.action) != (split, action):
-        raise ValueError(f'video "{name}" has split and action {split, action}, before {video.split, video.action}')
+        raise ValueError(f'video "{name}" has split and action {split, action}, earlier {video.split, video.action}')
     if frame in phases:
         raise ValueError(f'frame {frame} of video "{name}" is listed twice')
     phases[frame] = phase

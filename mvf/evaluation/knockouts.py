@@ -1,4 +1,4 @@
-"""Knock-outs: scores with single entities, or parts of the picture, removed."""
+"""Knock-outs: scores with single entities, or parts of the frames, removed."""
 
 from __future__ import annotations
 
@@ -42,40 +42,40 @@ def knock_outs(
     config: Config,
     cache: FeatureBank | None = None,
 ) -> dict:
-    """The four scores with parts of what the model sees removed, probes fitted anew each time.
+    """Computes the four scores with parts of the model's input removed; probes are fitted anew each time.
 
     - `nothing`: nothing is removed.
     - `without_entity_i`: what was pooled for entity i is replaced by its mean over all training frames. Its token
-      stays, with its id and position, so that the readout can still gather from the other entities; what varies from
-      frame to frame is gone. `only_entity_i`: all other entities are replaced.
-    - `without_actor`: every patch that mask or box touch is left out of LSTP's softmax, so that the rest share its
-      weight; `without_background`: all others. A frame that loses all patches gets the mean entities.
-    - `without_random_background`: as many random background patches of every frame as its actor has. It says what
-      losing that many patches costs; these hold little attention, so it is no test of losing what is looked at.
-    - `without_strongest_background`: the most attended background patches of every frame, by the mean over entities,
-      until as much attention has gone as the actor holds. Where the background holds less, all of it goes, as in
-      `without_background`, and the control is weaker than what it controls: `reached` tells by how much.
-    - `position_only`: the clock, which sees no picture at all.
+      stays, with its id and position, so that the readout can still gather from the other entities, but it no longer
+      varies from frame to frame. `only_entity_i`: all other entities are replaced.
+    - `without_actor`: every patch that the mask or box touches is left out of LSTP's softmax, so that the others share
+      its weight; `without_background`: all other patches are. A frame that loses all patches gets the mean entities.
+    - `without_random_background`: as many random background patches of every frame are left out as its actor has. It
+      shows what losing that many patches costs, but not what losing attention costs: these patches hold little.
+    - `without_strongest_background`: the most attended background patches of every frame are left out, by the mean over
+      entities, until as much attention is removed as the actor holds. If the background holds less, all of it is
+      removed, as in `without_background`, and the control is too weak: `reached` tells by how much.
+    - `position_only`: the clock, which sees no pixels at all.
 
-    The actor matters where `without_actor` loses more than both controls. Even then it need not be because of what
-    the patches show: any removal gives LSTP sums it never met in training, and taking away the most attended patches
-    shifts them most. And the backbone saw whole frames: in a transformer a patch beside the actor has looked at the
-    actor, so a small loss does not say that the model needs no actor.
+    The actor matters if `without_actor` loses more than both controls. Even then the reason need not be what the
+    patches show: any removal gives LSTP sums that it never met in training, and removing the most attended patches
+    shifts them most. Moreover the backbone saw whole frames: in a transformer a patch beside the actor has attended to
+    the actor, so a small loss does not show that the model needs no actor.
 
     Args:
-        model: With its backbone.
-        train_records: Videos that means are taken of and probes are fitted on; each is read twice.
+        model: A model with its backbone.
+        train_records: Videos over which means are taken and on which probes are fitted; each is read twice.
         val_records: Videos that are scored.
-        config: Of the run.
-        cache: Clean feature bank, or None to run the backbone.
+        config: Configuration of the run.
+        cache: Feature bank of the clean view, or None to run the backbone.
 
     Returns:
         Plain values. `scores`: by knock-out, `whole` (videos) or `cropped` (the protocol's windows), and score;
         `differences`: from `nothing` in the same order, each with `mean`, `interval`, a paired 95 % bootstrap over
-        validation videos, and `too_few`, True where an action has fewer than `FEWEST` of them, so that the interval
-        must not be read as a difference; by removal of patches, means over validation
-        videos: `removed`, the share of the patches, `mass`, the share of each entity's attention, `reached`, the share
-        of the actor's attention, and `blank`, of frames left without any; `skipped`: reasons for what is missing.
+        validation videos, and `too_few`, True if an action has fewer than `FEWEST` of them, so that the interval
+        must not be read as a difference; for each removal of patches, means over validation videos: `removed`, the
+        share of the patches, `mass`, the share of each entity's attention, `reached`, the share of the actor's
+        attention, and `blank`, the share of frames without any patch left; `skipped`: reasons for missing values.
     """
     lacking = _lacking(model, train_records, val_records)
     if lacking:
@@ -127,7 +127,7 @@ def _actors(model: FrameEmbedder, records: Sequence[VideoRecord], skipped: dict[
 
 
 def _owner(model: FrameEmbedder, action: str) -> str:
-    """Entities mean the same in all videos that one model reads."""
+    """The key of the model that reads an action; entities mean the same in all videos of one model."""
     return action if model.actions else ""
 
 
@@ -184,7 +184,7 @@ def _variants(model: MVFormer, features: tuple[Tensor, Tensor | None], mean: Ten
 def _without_patches(
     model: MVFormer, name: str, patches: Tensor, actor: Tensor, mean: Tensor, taken: dict[str, list[dict]]
 ) -> dict[str, Tensor]:
-    """Tokens (T, N, D) of one video with patches removed; notes in `taken` how much that is."""
+    """Tokens (T, N, D) of one video with patches removed; notes in `taken` how much was removed."""
     if not isinstance(model.pooling, LearnableSpatialTokenPooling):
         raise TypeError("only LSTP has attention to take patches from")
     attention = model.pooling.attend(patches.to(mean.device)).cpu()
@@ -195,7 +195,7 @@ def _without_patches(
 
 
 def _amounts(taken: Mapping[str, Sequence[Mapping]]) -> dict[str, dict]:
-    """Means over videos of what `measure_removal` gives, by quantity and removal."""
+    """Means over videos of what `measure_removal` returns, by quantity and removal."""
     return {
         amount: {name: np.mean([video[amount] for video in videos], axis=0).tolist() for name, videos in taken.items()}
         for amount in ("removed", "mass", "reached", "blank")
@@ -222,7 +222,7 @@ def _kept(found: Scored) -> dict[str, float]:
 
 
 def _differences(found: Scored, reference: Scored) -> dict[str, dict]:
-    """By score, what a knock-out changes on the actions that both have."""
+    """By score, the change by a knock-out on the actions that both have."""
     table = {}
     for score in KEPT:
         ours, theirs = (side.sums.get(score, {}) for side in (found, reference))
@@ -242,7 +242,7 @@ def _mean_score(sums_of: Mapping[str, np.ndarray]) -> float:
 
 
 def _nested(flat: Mapping[Key, dict]) -> dict[str, dict[str, dict]]:
-    """Knock-outs without any value are left out."""
+    """Nests values by knock-out and group; knock-outs without any value are left out."""
     table: dict[str, dict[str, dict]] = {}
     for (name, group), values in flat.items():
         if values:
@@ -257,7 +257,7 @@ REMOVALS = ("without_actor", "without_random_background", "without_strongest_bac
 
 
 def remove_entities(tokens: Tensor, mean: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Tokens (T, N, D) without each entity and, of more than two, with each alone: the others become `mean` (N, D).
+    """Tokens (T, N, D) without each entity and, if there are more than two, with each alone; others become `mean`.
 
     Example:
         >>> [name for name, _ in remove_entities(torch.ones(5, 2, 4), torch.zeros(2, 4))]
@@ -274,7 +274,7 @@ def actor_patches(record: VideoRecord, grid: tuple[int, int]) -> Tensor:
     """(T, P) True on every patch that the actor's mask, or else its box, touches.
 
     Raises:
-        ValueError: for masks or boxes of another size or number than the frames, or empty in all of them.
+        ValueError: if masks or boxes have another size or number than the frames, or are empty in all of them.
     """
     size = next(iter(record.frames(0, 1))).shape[:2]
     region = read_regions(record, np.arange(record.num_frames), size, grid, parts=False).actor
@@ -287,19 +287,19 @@ def patch_removals(actor: Tensor, attention: Tensor, name: str) -> dict[str, Ten
     Args:
         actor: (T, P) True on the actor's patches.
         attention: (T, N, P) weights of the entities with nothing removed.
-        name: Of the video.
+        name: Name of the video.
     """
     drawn, strongest = random_background(actor, name), strongest_background(actor, attention)
     return dict(zip(REMOVALS, (actor, drawn, strongest, ~actor), strict=True))
 
 
 def measure_removal(removed: Tensor, actor: Tensor, attention: Tensor) -> dict:
-    """How much of one video the patches `removed` (T, P) are.
+    """Measures how much of one video is lost with the patches `removed` (T, P).
 
     Returns:
         `removed`, the share of the patches; `blank`, the share of frames that lost all; `mass`, for each of N
-        entities the share of its attention (T, N, P); `reached`, mean attention over the entities that went, in
-        parts of what the actor (T, P) holds, counted up to that in each frame.
+        entities the share of its attention (T, N, P); `reached`, the removed attention, mean over entities, as a share
+        of what the actor (T, P) holds, and at most that in each frame.
     """
     mean = attention.double().mean(dim=1)  # (T, P)
     held, gone = ((mean * part).sum(dim=1) for part in (actor, removed))
@@ -313,9 +313,9 @@ def measure_removal(removed: Tensor, actor: Tensor, attention: Tensor) -> dict:
 
 
 def pool_without(model: MVFormer, patches: Tensor, removed: Tensor, mean: Tensor) -> Tensor:
-    """Tokens (T, N, D) of patches (T, P, C) when LSTP may not look at those `removed` (T, P).
+    """Tokens (T, N, D) of patches (T, P, C) when LSTP may not attend to those `removed` (T, P).
 
-    A frame of which nothing is left gets the `mean` tokens (N, D).
+    A frame without any patch left gets the `mean` tokens (N, D).
     """
     blank = removed.all(dim=1, keepdim=True)  # (T, 1)
     keep = (~removed | blank).to(mean.device)
@@ -324,7 +324,7 @@ def pool_without(model: MVFormer, patches: Tensor, removed: Tensor, mean: Tensor
 
 
 def random_background(actor: Tensor, name: str) -> Tensor:
-    """(T, P) True on as many random patches of each frame's background as its actor has; on all where it has fewer.
+    """(T, P) True on as many random patches of each frame's background as its actor has, or on all if it has fewer.
 
     A pure function of the name of the video and where its actor is.
 
@@ -343,8 +343,8 @@ def random_background(actor: Tensor, name: str) -> Tensor:
 def strongest_background(actor: Tensor, attention: Tensor) -> Tensor:
     """(T, P) True on the most attended patches of each frame's background that together hold what its actor holds.
 
-    Attention (T, N, P) is averaged over the entities. Where the background holds less than the actor, all of it that
-    is attended to goes.
+    Attention (T, N, P) is averaged over the entities. If the background holds less than the actor, all of its attended
+    patches are taken.
 
     Example:
         >>> actor = torch.tensor([[True, False, False, False]] * 2)

@@ -47,21 +47,20 @@ def localize(
 ) -> dict:
     """Scores where entities, CLS heads and constant maps put their weight, in a few frames of each video.
 
-    Entity and head are chosen by one rule, AUROC on the training videos; the first principal component of the
-    patches is fitted, and given its sign, on the training videos too. Only oracles choose on the video that is scored,
-    by AUROC.
-    Heads are those of the last block and, in the rows `_any_layer`, of all blocks.
+    Entity and head are chosen by the same rule, AUROC on the training videos; the first principal component of the
+    patches is also fitted, and given its sign, on the training videos. Only oracles choose on the video that is scored,
+    by AUROC. Heads are those of the last block and, in the rows `_any_layer`, of all blocks.
 
     Args:
-        model: With its backbone.
+        model: A model with its backbone.
         train_records: Videos to choose on.
         val_records: Videos to score.
         untrained: The same model before training; its entities are a control.
 
     Returns:
         A part of a report: `localization`, the table; `localization_differences`, paired, with 95 % intervals over
-        validation videos; `localization_videos`, scores by map and video; `attention`, what needs no mask; `skipped`,
-        reasons for what is missing.
+        validation videos; `localization_videos`, scores by map and video; `attention`, descriptions that need no mask;
+        `skipped`, reasons for missing values.
     """
     if model.actions:
         reason = "every action has a model with entities of its own: evaluate the runs of single actions"
@@ -155,7 +154,7 @@ STEP = 1  # frames between the two maps whose overlap is called steadiness
 def describe(seen: SampledMaps, later: SampledMaps | None, skipped: dict[str, str]) -> dict:
     """Describes maps without a mask: `overlap` (N, N) of entities; entropy, effective share, steadiness by map.
 
-    What a video's maps do not define is left out, and its reason goes to `skipped`.
+    Values that a video's maps do not define are left out, and the reasons go to `skipped`.
     """
     found: dict = {name: {} for name in ("entropy", "effective_share", "steadiness")}
 
@@ -178,7 +177,7 @@ def describe(seen: SampledMaps, later: SampledMaps | None, skipped: dict[str, st
 
 
 def mean_description(videos: Sequence[Mapping]) -> dict:
-    """Means over videos of what `describe` gives, with intervals under `interval`: `report["attention"]`."""
+    """Means over videos of what `describe` returns, with intervals under `interval`: `report["attention"]`."""
     report: dict = {"videos": len(videos), "step": STEP, "interval": {}}
     overlaps = np.array([video["overlap"] for video in videos if "overlap" in video])
     if len(overlaps):
@@ -199,10 +198,10 @@ def mean_description(videos: Sequence[Mapping]) -> dict:
 # ----------------------------------------------------------------------------------------------------------------------
 # Choices on training videos: entity, head, constant maps.
 
-TRAINING_VIDEOS = 24  # at most, drawn with a fixed seed: enough to choose one of a dozen maps
+TRAINING_VIDEOS = 24  # largest number, drawn with a fixed seed; enough to choose one of a dozen maps
 CENTRE_SPREAD = 0.25  # standard deviation of the `centre` answer, in image sides
 UNDEFINED = (
-    "no training video defines AUROC: its actor covers half of a patch in no frame, or of all patches; "
+    "no training video defines AUROC: the actor covers half of a patch in no frame, or half of every patch; "
     "use a finer grid (a larger image_size)"
 )
 
@@ -242,10 +241,10 @@ class Choice:
 
     Attributes:
         chosen: The map behind `entity_best`, `head_best` of the last layer, `head_best_any_layer`, `background`,
-            `untrained_entity_best`, where there are such.
+            `untrained_entity_best`, if they exist.
         constants: (h, w) maps that do not depend on the image.
         component: (C,) direction of `backbone_pca`.
-        skipped: Reasons, by name, for what is missing.
+        skipped: Reasons, by name, for missing values.
     """
 
     chosen: dict[str, Candidate]
@@ -254,26 +253,26 @@ class Choice:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def answers(self, seen: SampledMaps, actor: np.ndarray) -> dict[str, np.ndarray]:
-        """(n, h, w) of every row of the table but the oracles."""
+        """(n, h, w) maps of every row of the table except the oracles."""
         maps = {name: map_ for name, map_ in seen.named.items() if name.startswith("entity_")}
         maps |= {name: seen.maps[candidate] for name, candidate in self.chosen.items()}
         maps |= {name: np.broadcast_to(map_, actor.shape) for name, map_ in self.constants.items()}
         projected = (seen.patches @ self.component).reshape(actor.shape)
         maps["backbone_pca"] = projected - projected.min(axis=(1, 2), keepdims=True)  # the lowest patch is zero
-        # where no actor is seen any map has the same score, and a map of zeros is none
+        # without a visible actor every map has the same score, and a map of zeros is not allowed
         maps["actor_mask"] = np.where(actor.any(axis=(1, 2), keepdims=True), actor, 1.0)
         return maps
 
 
 def oracles(seen: SampledMaps, actor: np.ndarray) -> dict[str, Candidate]:
-    """The heads with the best AUROC on this very video, of the last layer and of all; none where none is defined."""
+    """The heads with the best AUROC on the scored video itself, of the last layer and of all; none if undefined."""
     scores = [_aurocs(seen, actor)]
     found = {"head_oracle": _best(scores, "head", seen.last), "head_oracle_any_layer": _best(scores, "head")}
     return {name: candidate for name, candidate in found.items() if candidate}
 
 
 def choose(model: FrameEmbedder, records: Sequence[VideoRecord], untrained: MVFormer | None = None) -> Choice:
-    """Chooses on training videos by AUROC; the background is the entity with the lowest.
+    """Chooses on training videos by AUROC; the background is the entity with the lowest AUROC.
 
     Raises:
         ValueError: when no training video has a usable mask or boxes.
@@ -331,7 +330,7 @@ def _aurocs(seen: SampledMaps, actor: np.ndarray) -> CandidateScores:
 
 
 def defined(metric: Callable[..., float], map_: np.ndarray, *regions: np.ndarray) -> float:
-    """The metric, or NaN where this video cannot say: for means that leave it out."""
+    """The metric, or NaN if this video does not define it, so that means can leave it out."""
     try:
         return metric(map_, *regions)
     except ValueError:
@@ -340,7 +339,7 @@ def defined(metric: Callable[..., float], map_: np.ndarray, *regions: np.ndarray
 
 def drawn(records: Sequence[VideoRecord], most: int = TRAINING_VIDEOS) -> list[VideoRecord]:
     """At most `most` of the videos, in order, drawn with a fixed seed."""
-    # not every n-th: data sets deal actions in turn
+    # not every n-th video, because data sets list actions in turn
     chosen = np.random.default_rng(0).permutation(len(records))[:most]
     return [records[index] for index in sorted(chosen)]
 
@@ -397,8 +396,8 @@ OTHERS = (
 COMPARED = ("auroc", "lift")
 DECIDES = ("head_best", "head_best_any_layer", "mean_training_mask")  # what entity 1 has to beat
 EXPECTED = {
-    "auroc": "the actor covers half of a patch and leaves another in no frame of it: use a finer grid",
-    "limbs": "it has no 13 joints, or no frame shows limbs and torso within the actor",
+    "auroc": "no frame of it has both a patch that the actor covers by half and one that it does not: use a finer grid",
+    "limbs": "it does not have 13 joints, or no frame shows limbs and torso within the actor",
     "object_auroc": "it has no object mask, or the object is never seen",
 }
 
@@ -410,10 +409,10 @@ class VideoLocalization:
     """Scores of one video.
 
     Attributes:
-        name: Of the video.
+        name: Name of the video.
         area: Share of the frames that the actor covers.
-        scores: By map and metric; what the video does not define is absent.
-        picked: Heads of the oracles.
+        scores: Scores by map and metric; those that the video does not define are absent.
+        picked: Heads that the oracles picked.
     """
 
     name: str
@@ -423,12 +422,12 @@ class VideoLocalization:
 
 
 def assemble(scored: Sequence[VideoLocalization], chosen: Mapping[str, Candidate], skipped: dict[str, str]) -> dict:
-    """Table, differences and scores of single videos; what is missing goes to `skipped`.
+    """Makes the table, the differences and the scores by video; reasons for missing values go to `skipped`.
 
     Args:
         scored: Scores of the validation videos, at least one.
         chosen: The entity or head behind a row that was chosen on training videos.
-        skipped: Reasons, added to.
+        skipped: Reasons for missing values; more are added.
     """
     maps = list(dict.fromkeys(name for video in scored for name in video.scores))
     for kind in ("entity", "head"):
@@ -451,7 +450,7 @@ def assemble(scored: Sequence[VideoLocalization], chosen: Mapping[str, Candidate
 
 
 def _behind(name: str, chosen: Mapping[str, Candidate], scored: Sequence[VideoLocalization]) -> dict[str, int]:
-    """`index` of a chosen row; of rows over several layers `layer` too, for the oracle those it picked most often."""
+    """`index` of a chosen row, and `layer` if it has several layers; for the oracle the ones picked most often."""
     if name == "head_oracle_any_layer":
         candidate = Counter(video.picked[name] for video in scored if name in video.picked).most_common(1)[0][0]
     elif name in chosen:
@@ -478,7 +477,7 @@ def _row(videos: Sequence[Scores]) -> dict:
 
 
 def _differences(scored: Sequence[VideoLocalization], chosen: Mapping[str, Candidate]) -> dict[str, dict]:
-    """Entity 1, and the entity chosen on training videos, minus the others."""
+    """Differences of entity 1, and of the entity chosen on training videos, from the others."""
     table: dict[str, dict] = {}
     for first in ("entity_1", "entity_best"):
         for other in OTHERS:

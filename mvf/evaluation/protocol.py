@@ -59,23 +59,23 @@ def evaluate(
     val_records: Sequence[VideoRecord] | None = None,
     cache: FeatureBank | None = None,
 ) -> dict:
-    """Scores a frozen model's embeddings beside everything that could explain them without understanding.
+    """Scores a frozen model's embeddings, and controls that could explain the scores without any understanding.
 
     Nothing is chosen on the validation videos. The result is a pure function of the arguments, without timings.
 
     Args:
-        train_embedded: Training videos, which probes are fitted on (`mvf.embed`).
+        train_embedded: Training videos, on which probes are fitted (`mvf.embed`).
         val_embedded: Validation videos, which are scored.
-        config: Of the run.
-        model: The model that made the embeddings; with both records lists it gives the controls that need pixels,
-            the scores on cropped windows, and the localization.
-        train_records: Training videos; `.coverage` and `.action_assumed` are reported where there.
+        config: Configuration of the run.
+        model: The model that made the embeddings; with it and the records of both splits, the controls that need
+            pixels, the scores on cropped windows, and the localization are computed too.
+        train_records: Training videos; `.coverage` and `.action_assumed` are reported if present.
         val_records: Validation videos.
-        cache: Clean feature bank (`mvf.bank.FeatureBank`), or None to run the backbone.
+        cache: Feature bank of the clean view (`mvf.bank.FeatureBank`), or None to run the backbone.
 
     Returns:
         The content of `metrics.json` (docs/design.md, section 5), and `videos`, the sums of every video.
-        What could not be computed is absent, and named with its reason in `skipped`.
+        Values that could not be computed are absent, and `skipped` names them with the reason.
     """
     train_embedded, val_embedded, protocol = grouped(train_embedded, val_embedded, config)
     clocks = clocks_of(config, model)
@@ -108,7 +108,7 @@ def evaluate(
 def grouped(
     train: Sequence[EmbeddedVideo], val: Sequence[EmbeddedVideo], config: Config
 ) -> tuple[list[EmbeddedVideo], list[EmbeddedVideo], Protocol]:
-    """The videos as `config.judge` groups them, by action or all as one, and how they are scored."""
+    """Groups the videos as `config.judge` says, by action or all together; returns them and their protocol."""
     ordered = config.judge == "action"
     train, val = _grouped(train, ordered), _grouped(val, ordered)
     return train, val, Protocol(count_phases([*train, *val]), config.stride, config.probe, ordered)
@@ -123,14 +123,14 @@ def _regroup(rounds_of: Mapping[str, Rounds], protocol: Protocol) -> dict[str, R
 
 
 def clocks_of(config: Config, model: FrameEmbedder | None) -> dict[str, Clock]:
-    """Without positions the model has no clock: then the published table stands for one."""
+    """The controls that know only the time; for a model without positions the published table is used."""
     own = model if config.positions == "sine" else None
     position = position_clock(config.num_frames, config.fusion_width, config.chunk, own)
     return {"position_only": position, "frame_count": frame_clock(config.fusion_width)}
 
 
 def _lacking(model: FrameEmbedder | None, *records: Sequence[VideoRecord] | None) -> str:
-    """Why controls that need pixels cannot be had; empty when they can."""
+    """Why controls that need pixels cannot be computed; empty if they can."""
     if model is None or any(r is None for r in records):
         return "needs the model and the records of both splits: evaluate(..., model=, train_records=, val_records=)"
     return "" if model.backbone is not None else "the model came without a backbone"
@@ -148,7 +148,7 @@ def _add_controls(report: dict, train: Controls, val: Controls, protocol: Protoc
 
 
 def _add_cropped(report: dict, train: Controls, val: Controls, protocol: Protocol, clock: Clock) -> None:
-    """Probes fitted on training windows, scored on validation windows."""
+    """Adds the scores on validation windows of probes fitted on training windows."""
     scored = {}
     for name in ("model", "position_only", "untrained", "backbone_motion"):
         source = {"backbone_motion": "backbone", "position_only": "model"}.get(name, name)
@@ -167,7 +167,7 @@ def _add_cropped(report: dict, train: Controls, val: Controls, protocol: Protoco
 def _add_alignment(
     report: dict, whole: list[EmbeddedVideo], train: Controls, val: Controls, protocol: Protocol, clock: Clock
 ) -> None:
-    """Window to whole for the model and two controls; whole to whole for `backbone_motion`."""
+    """Adds alignment errors: window to whole for the model and two controls; whole to whole for `backbone_motion`."""
     table, controls = report["alignment_error"], report["alignment_error_controls"]
     crops = val.cropped["model"]
     videos, windows = _motion(train.whole["backbone"][0], val.whole["backbone"][0], val.cropped["backbone"])
@@ -188,7 +188,7 @@ def _add_alignment(
 def _motion(
     train: list[EmbeddedVideo], val: list[EmbeddedVideo], windows: Rounds
 ) -> tuple[list[EmbeddedVideo], Rounds]:
-    """Motion features of whole videos and windows, both z-scored by the whole training videos of their action."""
+    """Motion features of whole videos and windows, both z-scored with the whole training videos of their action."""
     scale = {}
     for action in {video.action for video in val}:
         scale[action] = standardiser(kept_frames([v for v in train if v.action == action], backbone_motion)[0])
@@ -220,7 +220,7 @@ def _add_localization(
 
 
 def _name_gaps(report: dict, group: str, scored: Mapping[str, Scored]) -> None:
-    """Names what controls lack although the model has it on whole videos: other gaps are named already."""
+    """Names scores that controls lack although the model has them on whole videos; other gaps are named already."""
     gaps: dict[str, dict[str, str]] = {}
     for name, part in scored.items():
         for score, reason in part.skipped().items():

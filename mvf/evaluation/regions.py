@@ -10,8 +10,8 @@ import numpy as np
 
 from mvf.data.records import VideoRecord
 
-OBJECT_SHARE = 0.1  # of a patch: bars and clubs cover half of none
-LIMB_WIDTH = 0.25  # of the trunk's length
+OBJECT_SHARE = 0.1  # share of a patch; bars and clubs never cover half of one
+LIMB_WIDTH = 0.25  # as a share of the trunk's length
 # 13 joints in Penn Action's order: head, then left and right shoulder, elbow, wrist, hip, knee, ankle
 BONES = ((1, 3), (3, 5), (2, 4), (4, 6), (7, 9), (9, 11), (8, 10), (10, 12))
 TORSO = (1, 2, 8, 7)
@@ -23,9 +23,9 @@ class Regions:
 
     Attributes:
         actor: The actor, from a mask or else from boxes.
-        masked: It comes from a mask.
+        masked: Whether the actor comes from a mask.
         limbs: Arms and legs within the actor, or None without joints; `torso` likewise.
-        torso: Between shoulders and hips.
+        torso: The area between shoulders and hips.
         object: 1 where the task object covers `OBJECT_SHARE` of a patch or more; None without object.
     """
 
@@ -44,7 +44,7 @@ def is_annotated(record: VideoRecord) -> bool:
 def read_regions(
     record: VideoRecord, index: np.ndarray, size: tuple[int, int], grid: tuple[int, int], parts: bool = True
 ) -> Regions:
-    """Regions of the frames `index` of a video with `is_annotated`.
+    """Reads the regions of the frames `index` of an annotated video.
 
     Args:
         record: The video.
@@ -54,7 +54,7 @@ def read_regions(
         parts: Also limbs, torso and object, where the video has them.
 
     Raises:
-        ValueError: for masks or boxes of another size or number than the frames, and where they are empty in all n.
+        ValueError: if masks or boxes have another size or number than the frames, or are empty in all n.
     """
     mask = _checked(record, "actor_mask", index, size)
     visible: np.ndarray | None
@@ -67,7 +67,7 @@ def read_regions(
         actor, visible = box_region(boxes, size, grid), box_region(boxes, size, size) >= 0.5 if parts else None
     if not actor.any():
         kind = "boxes are" if mask is None else "mask is"
-        raise ValueError(f"{record.name}: its {kind} empty in all {len(index)} frames looked at: check the annotation")
+        raise ValueError(f"{record.name}: its {kind} empty in all {len(index)} sampled frames: check the annotation")
     found = {}
     joints = _checked(record, "joints", index, (13, 2)) if parts else None
     if joints is not None and visible is not None:
@@ -85,12 +85,12 @@ def _checked(record: VideoRecord, kind: str, index: np.ndarray, shape: Sequence[
         return None
     if len(values) != record.num_frames or values.shape[1:] != tuple(shape):
         wanted = (record.num_frames, *shape)
-        raise ValueError(f"{record.name}: its {kind} has shape {values.shape}, its frames want {wanted}")
+        raise ValueError(f"{record.name}: its {kind} has shape {values.shape}, its frames need {wanted}")
     return values[index]
 
 
 def body_parts(joints: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Drawn limbs and torso: (n, 13, 2) joints in pixels -> two (n, H, W) bool, which share no pixel.
+    """Draws limbs and torso: (n, 13, 2) joints in pixels -> two (n, H, W) bool, which share no pixel.
 
     Limbs are lines as wide as `LIMB_WIDTH` of the usual distance from shoulders to hips; the torso is the polygon of
     shoulders and hips. A bone with a missing (NaN) end is left out, a torso with a missing corner is empty.

@@ -26,7 +26,7 @@ from mvf.files import atomic
 from mvf.losses import build_config_loss
 from mvf.models.mvformer import FrameEmbedder
 
-# long, or not the same twice: metrics.videos.json holds sums of every video, metrics.cost.json timings
+# parts in files of their own: metrics.videos.json (sums of every video) is long, metrics.cost.json (timings) varies
 ASIDE = ("videos", "cost")
 
 WARNINGS = {
@@ -43,17 +43,17 @@ def score_report(
     clocks: Mapping[str, Clock],
     kinds: Mapping[str, Sequence[str]] | None = None,
 ) -> dict:
-    """The part of a report that embeddings and labels alone give.
+    """Makes the part of a report that needs only embeddings and labels.
 
     Args:
         train: Training videos.
         val: Validation videos.
         protocol: See `Protocol`.
-        clocks: Controls that need no pixels; `position_only` is what verdicts compare with.
+        clocks: Controls that need no pixels; verdicts compare with `position_only`.
         kinds: By action, the kind of each phase.
 
     Raises:
-        ValueError: when a split is empty.
+        ValueError: if a split is empty.
     """
     if not train or not val:
         raise ValueError(f"both splits need videos to score, got {len(train)} for training, {len(val)} for validation")
@@ -109,7 +109,7 @@ def verdicts(model: Scored, clock: Scored, controls: Mapping[str, Scored] | None
 
 
 def header(config: Config, model: FrameEmbedder | None, records: Sequence[VideoRecord] | None) -> dict:
-    """What the scores are of: data, backbone and where its weights came from, objective and its supervision."""
+    """Describes what was scored: data, backbone and the source of its weights, objective and its supervision."""
     weights = "random" if config.backbone_weights == "random" else "file" if config.backbone_weights else "unknown"
     if (backbone := getattr(model, "backbone", None)) is not None:
         weights = backbone.weights_source
@@ -143,7 +143,7 @@ def read_report(path: str | Path) -> dict:
     """Reads what `write_report` wrote.
 
     Raises:
-        ValueError: naming the file, when it is absent or no report.
+        ValueError: if the file is absent or not a report; the message names it.
     """
     path = Path(path)
     try:

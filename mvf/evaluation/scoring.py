@@ -29,10 +29,10 @@ UNORDERED = 'labels are classes without an order (judge="together")'
 
 @dataclass(frozen=True)
 class Protocol:
-    """How scores are taken.
+    """How scores are computed.
 
     Attributes:
-        num_phases: By action.
+        num_phases: Number of phases, by action.
         stride: Frame stride of Kendall's tau and retrieval.
         probe: `logistic`, or FineGym's `sgd`.
         ordered: False where labels are classes without an order, so that only classification and retrieval mean
@@ -50,8 +50,8 @@ class Scored:
     """Scores of one embedding of the videos.
 
     Attributes:
-        sums: By score and action, the sums that `combine` turns into the score, one row a validation video.
-        phase_counts: By action, right and all frames of every phase, (num_phases, 2).
+        sums: By score and action, the sums that `combine` turns into the score, one row per validation video.
+        phase_counts: By action, correct and all frames of every phase, (num_phases, 2).
         reasons: By score and action, why it is missing.
     """
 
@@ -106,14 +106,14 @@ def count_phases(videos: Sequence[EmbeddedVideo]) -> dict[str, int]:
 def score_rounds(
     train: Rounds, val: Rounds, protocol: Protocol, features: Features | None = None, refit: bool = False
 ) -> Scored:
-    """All scores of the validation videos.
+    """Computes all scores of the validation videos.
 
     Args:
-        train: Videos that probes are fitted on, one list a round.
-        val: Videos that are scored. Videos of different rounds are never compared: they may be windows of one.
+        train: Videos that probes are fitted on, one list per round.
+        val: Videos that are scored. Videos of different rounds are never compared: they may be windows of one video.
         protocol: See `Protocol`.
-        features: Backbone controls: taken of each video, then z-scored (`mvf.evaluation.scoring.standardiser`).
-        refit: Fit a probe for every round, on that round, and average; else one on all rounds together.
+        features: For backbone controls: computed from each video, then z-scored (`standardiser`).
+        refit: Fit a probe for every round, on that round, and average; else fit one probe on all rounds together.
     """
     scored = Scored()
     for action in sorted({video.action for video in val[0]}):
@@ -133,7 +133,7 @@ def label_fractions(
         train: Training videos; the first of every action are used.
         val: Validation videos.
         protocol: See `Protocol`.
-        full: What all training videos give; what is missing there is missing everywhere.
+        full: Scores with all training videos; a score that is missing here is missing everywhere.
 
     Returns:
         Scores by fraction, and reasons for actions that lack one.
@@ -166,7 +166,7 @@ def alignment(
         protocol: `num_phases` is read.
 
     Raises:
-        ValueError: when no action has two labelled videos, or labels have no order.
+        ValueError: if no action has two labelled videos, or labels have no order.
     """
     if not protocol.ordered:
         raise ValueError(UNORDERED)
@@ -265,10 +265,10 @@ class ActionTask:
     """Labelled frames of the training and validation videos of one action, the rounds one after the other.
 
     Attributes:
-        train, train_phases: What probes are fitted on, (T, E) and (T,).
-        val, val_phases: What is scored; all rounds hold the same videos in the same order.
-        rounds: How many times the validation videos are there.
-        num_phases: Of the action.
+        train, train_phases: Videos that probes are fitted on, (T, E) and (T,).
+        val, val_phases: Videos that are scored; all rounds hold the same videos in the same order.
+        rounds: How many times the validation videos are repeated.
+        num_phases: Number of phases of the action.
         stride: Frame stride of Kendall's tau and retrieval.
         probe: `logistic` or `sgd`.
     """
@@ -283,7 +283,7 @@ class ActionTask:
     probe: str
 
     def phase_counts(self) -> np.ndarray:
-        """(videos, num_phases, 2): right and all frames of every phase."""
+        """(videos, num_phases, 2): correct and all frames of every phase."""
         if not any((phases >= 0).any() for phases in self.val_phases):
             raise ValueError("no validation frame is labelled")
         train, val = self._compact
@@ -302,7 +302,7 @@ class ActionTask:
         return self._by_video(sums)
 
     def kendall_tau(self) -> np.ndarray:
-        """(videos, 2): sum of tau over the pairs that a video asks in, and their number."""
+        """(videos, 2): sum of tau over the pairs in which a video is the query, and their number."""
         pairs = [kendall_tau_pairs(videos, self.stride) for videos in self._split(self.val)]
         return self._by_video([(np.nansum(row), np.isfinite(row).sum()) for rows in pairs for row in rows])
 
@@ -334,7 +334,7 @@ class ActionTask:
         return np.stack([np.bincount(part, minlength=self.num_phases) for part in (right, labelled)], axis=1)
 
     def _split(self, arrays: Arrays) -> list[Arrays]:
-        """By round: windows of one video are never compared with each other."""
+        """Splits by round, because windows of one video are never compared with each other."""
         size = len(arrays) // self.rounds
         return [arrays[start : start + size] for start in range(0, len(arrays), size)]
 
@@ -359,7 +359,7 @@ def action_task(
 def kept_frames(videos: Sequence[EmbeddedVideo], features: Features | None = None) -> tuple[Arrays, Arrays]:
     """Embeddings and phases without unlabelled frames; a video without labels keeps all, labelled -1.
 
-    `features` are taken of whole videos, before frames are dropped.
+    `features` are computed from whole videos, before frames are dropped.
     """
     arrays, phases = [], []
     for video in videos:
@@ -372,10 +372,10 @@ def kept_frames(videos: Sequence[EmbeddedVideo], features: Features | None = Non
 
 
 def standardiser(train: Arrays) -> Features:
-    """z-scores channels by the frames of `train` and divides by sqrt(width), on which the probe's penalty depends.
+    """z-scores channels with the frames of `train` and divides by sqrt(width), on which the probe's penalty depends.
 
-    `train` is what a probe is fitted on: the labelled training frames of one action. Channels that never change
-    there become zero. Without any frame nothing is changed.
+    `train` holds the frames that a probe is fitted on: the labelled training frames of one action. Channels that are
+    constant there become zero. Without any frame nothing is changed.
 
     Example:
         >>> standardiser([np.array([[0.0], [2.0]])])(np.array([[3.0]]))

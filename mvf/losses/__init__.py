@@ -37,7 +37,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "vsp_p": PhaseProcessContrastiveLoss,
     "vsp_f": FrameProcessContrastiveLoss,
 }
-COUNTERPART = 5.0  # frames within which `content` sampling wants a counterpart in the other view
+COUNTERPART = 5.0  # frames within which `content` sampling requires a counterpart in the other view
 
 __all__ = [
     "OBJECTIVES",
@@ -63,7 +63,7 @@ def build_loss(name: str, embedding_size: int | None = None, **options: Any) -> 
     Args:
         name: One of `OBJECTIVES`, or a sum like `scl+0.1*lav`.
         embedding_size: Channels E of an embedding, for objectives that have parameters of that size.
-        **options: Arguments of the objective; of a sum, a mapping of arguments by the member's name.
+        **options: Arguments of the objective; for a sum, a mapping of arguments by the member's name.
 
     Raises:
         ValueError: for an unknown objective or option (the nearest valid one is named), or members of a sum whose
@@ -82,13 +82,13 @@ def build_loss(name: str, embedding_size: int | None = None, **options: Any) -> 
         if member not in weights:
             raise ValueError(f'unknown member "{member}" of objective "{name}"; {nearest(member, weights)}')
         if not isinstance(given, Mapping):
-            raise ValueError(f'options of "{name}" are mappings by member, like {member}={{...}}, got {given!r}')
+            raise ValueError(f'options of "{name}" must be mappings by member, like {member}={{...}}, got {given!r}')
     members = {member: _build_one(member, embedding_size, options.get(member, {})) for member in weights}
     return CombinedObjective(members, weights)
 
 
 def build_config_loss(config: Config) -> Objective | CombinedObjective:
-    """The objective of a configuration; windows that share only a part of the video drop rows without a counterpart."""
+    """The objective of a configuration; `content` sampling drops frames without a counterpart in the other view."""
     options = dict(config.objective_options)
     if config.sampling == "content":
         combined = "+" in config.objective or "*" in config.objective
@@ -115,7 +115,7 @@ def _arguments(name: str) -> Mapping[str, inspect.Parameter]:
 
 
 def _with_default(options: Mapping[str, Any], member: str, name: str, value: Any) -> dict[str, Any]:
-    """`options` with a value where there is none; of a sum, among those of `member`."""
+    """`options` with `value` as the default of `name`; for a sum, among the options of `member`."""
     if not member:
         return {name: value, **options}
     return {**options, member: {name: value, **options.get(member, {})}}

@@ -1,7 +1,7 @@
 """Dynamic time warping, hard, soft and by probabilities, batched over pairs and swept by anti-diagonals.
 
 A monotone path through an (N, M) grid goes from (0, 0) to (N-1, M-1) by steps (1, 0), (0, 1), (1, 1). The table of
-accumulated costs is R = C + combine(R left, R diagonal, R up); what `combine` is makes the kind of warping.
+accumulated costs is R = C + combine(R left, R diagonal, R up); `combine` determines the kind of warping.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def accumulate(cost: Tensor, combine: Combine) -> Tensor:
     """
     pairs, rows, columns = cost.shape
     row = torch.arange(rows, device=cost.device)
-    column = torch.arange(rows + columns - 1, device=cost.device)[:, None] - row  # of diagonal k at row i
+    column = torch.arange(rows + columns - 1, device=cost.device)[:, None] - row  # column of diagonal k at row i
     inside = (column >= 0) & (column < columns)
-    skewed = cost[:, row, column.clamp(0, columns - 1)]  # (P, K, N): a diagonal a row
+    skewed = cost[:, row, column.clamp(0, columns - 1)]  # (P, K, N): one diagonal per row
     on_diagonal = torch.where(inside, skewed, 0).unbind(1)
     border = cost.new_full((pairs, 1), OUTSIDE)
     far = cost.new_full((pairs, rows), OUTSIDE)
@@ -80,7 +80,7 @@ def soft_dtw(cost: Tensor, gamma: float, rows: Tensor | None = None, columns: Te
     """Soft-DTW (P,) of costs (P, N, M): -gamma log of the sum over all paths of exp(-cost / gamma).
 
     Args:
-        cost: Of matching every frame of one video with every frame of the other.
+        cost: Cost of matching every frame of one video with every frame of the other.
         gamma: Smoothing, above 0; towards 0 the value rises to hard DTW.
         rows: (P,) real rows of each pair; cells beyond change nothing.
         columns: (P,) real columns.
@@ -131,10 +131,6 @@ def dtw_path(cost: Tensor, rows: Tensor | None = None, columns: Tensor | None = 
     return path[:, 1:, 1:]
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Entropic optimal transport
-
-
 def sinkhorn(log_kernel: Tensor, real: Tensor, rounds: int = 21) -> Tensor:
     """Plans (P, N, M) diag(u) K diag(v) whose n rows sum to 1 / n, and whose m columns nearly to 1 / m.
 
@@ -158,7 +154,7 @@ def sinkhorn(log_kernel: Tensor, real: Tensor, rounds: int = 21) -> Tensor:
     share_row, share_column = (-side.sum(1, keepdim=True).to(log_kernel).log() for side in (real_row, real_column))
     log_u = share_row.expand(real_row.shape)
     for _ in range(rounds):
-        # padding gets the factor 1: the one that gave it mass would be infinite
+        # padding gets the factor 1, as one that gave it mass would be infinite
         log_v = torch.where(real_column, share_column - (log_kernel + log_u[:, :, None]).logsumexp(dim=1), 0)
         log_u = torch.where(real_row, share_row - (log_kernel + log_v[:, None]).logsumexp(dim=2), 0)
     return (log_u[:, :, None] + log_kernel + log_v[:, None]).exp()

@@ -22,16 +22,16 @@ from mvf.losses.objective import (
 
 CONTRASTS = ("dtw_prob", "dtw_minGamma", "dtw")
 DIRECTIONS = ("both", "one")
-ALIGNMENT_WEIGHT = 0.1  # of either direction, unless a single one is the whole loss
+ALIGNMENT_WEIGHT = 0.1  # weight of each direction, unless a single one is the whole loss
 EPSILON = 1e-8  # inside the corrected logarithm
 
 
 class GlobalTemporalAlignmentLoss(PairObjective):
     """Aligns the first video of an action with each other one, and asks that aligning there and back is consistent.
 
-    Every frame of Y is told apart from all frames of X, and the scores of warping X to Y and Y to X are minimised.
-    Going from X to Y and back by the tables' softmax should return to the same frame. Equal frames everywhere do not
-    solve it: the contrast then costs log N a frame; a one-to-one code of time does.
+    Every frame of Y is classified among all frames of X, and the scores of warping X to Y and Y to X are minimised.
+    Going from X to Y and back by the tables' softmax should return to the same frame. Equal embeddings do not solve
+    it, as the contrast then costs log N per frame; a one-to-one code of time does.
 
     `variant="reference"` hands the cycle's probabilities to a cross-entropy that takes them for logits, so the term
     hardly varies (2.1732 to 2.9957 for 20 frames) and its gradient is weak; `"corrected"` takes their logarithm.
@@ -45,7 +45,7 @@ class GlobalTemporalAlignmentLoss(PairObjective):
         contrast: How the table combines neighbours; see `accumulated_cost`.
         directions: `both`, or `one` for the warping of X to Y only.
         label_smoothing: Share of the cycle's target that is spread over all frames.
-        consistency_weight: Of the cycle; 0 switches it off, and then a single direction has weight 1, not 0.1.
+        consistency_weight: Weight of the cycle; 0 switches it off, and then a single direction has weight 1, not 0.1.
         variant: `reference` or `corrected`; only the cycle differs.
 
     Shape:
@@ -116,7 +116,7 @@ class GlobalTemporalAlignmentLoss(PairObjective):
 
 
 def contrastive_cost(x: Tensor, y: Tensor, gamma: float, valid: Tensor | None = None) -> Tensor:
-    """Costs C_ij = -log softmax_i(<x_i, y_j> / gamma): how badly frame j of Y is told to be frame i of X.
+    """Costs C_ij = -log softmax_i(<x_i, y_j> / gamma): how poorly frame j of Y is classified as frame i of X.
 
     Args:
         x: (P, N, E).

@@ -1,4 +1,4 @@
-"""Learning by aligning videos: soft-DTW between two videos, held from collapsing by a contrast inside each."""
+"""Learning by aligning videos: soft-DTW between two videos, kept from collapse by a contrast inside each."""
 
 from __future__ import annotations
 

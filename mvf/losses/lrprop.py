@@ -14,28 +14,28 @@ from mvf.losses.objective import PairObjective, Side, masked_mean, require_choic
 
 MODES = ("mean", "mixture")
 REGULARISERS = ("idm", "divergence", "none")
-GAMMA, ALPHA = 0.1, 0.5  # of the alignment term, as in LAV
+GAMMA, ALPHA = 0.1, 0.5  # settings of the alignment term, as in LAV
 
 
 class PositionPropagationLoss(PairObjective):
     """Makes each frame of a video resemble the frames near its counterpart in another video: OUR READING of LRProp.
 
     Made from the abstract, without code: report results as "our reading of LRProp". Dynamic time warping finds a path,
-    without gradient. It carries each frame to a position in the other video; the softmax of similarities to that
-    video's frames is drawn to a Gaussian around this position, by Kullback-Leibler divergence, in both directions. A
-    soft-DTW loss is added, which equal embeddings alone would solve. A model that only knows the time of a frame
-    solves the propagation.
+    without gradient, that maps each frame to a position in the other video. The softmax of similarities to that
+    video's frames is pulled towards a Gaussian around this position, by Kullback-Leibler divergence, in both
+    directions. A soft-DTW loss is added, which equal embeddings alone would solve. A model that only knows the time of
+    a frame solves the propagation.
 
     Reference: after the abstract of Bar-Shalom et al., 2023, https://arxiv.org/abs/2302.04064.
 
     Args:
         variance: Spread of the Gaussian target, in squared frames.
         temperature: Divides the similarities; smaller is sharper.
-        alignment_weight: Of the soft-DTW loss; 0 leaves it out.
+        alignment_weight: Weight of the soft-DTW loss; 0 leaves it out.
         regulariser: What keeps soft-DTW from collapse. `idm`: LAV's contrast inside each video; `divergence`: its
             debiased form; `none`.
-        mode: Of a frame with several counterparts. `mean`: one Gaussian at their mean position; `mixture`: the sum of
-            Gaussians at all of them.
+        mode: Target of a frame with several counterparts. `mean`: one Gaussian at their mean position; `mixture`: the
+            sum of Gaussians at all of them.
 
     Shape:
         embeddings (B, V, T, E), clip.frame_index (B, V, T), clip.action (B,) -> scalar
@@ -114,7 +114,7 @@ def propagated_prior(path: Tensor, frame_index: Tensor, valid: Tensor, variance:
         path: (P, N, M) cells of a monotone path.
         frame_index: (P, M) frame numbers of y.
         valid: (P, M) False in padding of y.
-        variance: Of the Gaussians, in squared frames.
+        variance: Variance of the Gaussians, in squared frames.
         mode: One of `MODES`.
 
     Example:
@@ -128,4 +128,4 @@ def propagated_prior(path: Tensor, frame_index: Tensor, valid: Tensor, variance:
     apart = frame_index[:, :, None] - frame_index[:, None]
     gaussians = torch.where(valid[:, None], (-(apart**2) / (2 * variance)).exp(), 0)
     weights = path.to(gaussians) @ gaussians
-    return weights / weights.sum(-1, keepdim=True).clamp(min=1)  # a match alone weighs 1: only padding has less
+    return weights / weights.sum(-1, keepdim=True).clamp(min=1)  # a single match weighs 1, only padding less

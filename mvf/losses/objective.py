@@ -24,10 +24,10 @@ class Objective(nn.Module):
     embeddings with zeros in place of padding.
 
     Attributes:
-        reads: What of the model it compares: `raw`, `unit` or `projection`.
+        reads: Which output of the model it compares: `raw`, `unit` or `projection`.
         views: Views of every video, 1 or 2.
         sampler: Name in `mvf.data.sampling.SAMPLERS` of how clips and batches are drawn.
-        labels: What training consumes: `none`, `video` (the action), `phase` (boundaries) or `frame`.
+        labels: Labels that training uses: `none`, `video` (the action), `phase` (boundaries) or `frame`.
         fewest: Valid frames that every view must have.
         any_views: True for objectives that also take other numbers of views than `views`.
         parts: Terms of the last value, without gradient, for logging.
@@ -49,9 +49,9 @@ class Objective(nn.Module):
 
         Args:
             embeddings: (B, V, T, E).
-            clip: Of the same frames; padding changes nothing, but for the leaks that `reference` variants keep.
+            clip: The clip of these frames; padding changes nothing, except for leaks that `reference` variants keep.
             generator: Source of whatever the objective draws; by default torch's own.
-            **given: What an objective accepts instead of drawing it, like `bridges`.
+            **given: Values that an objective accepts instead of drawing them, like `bridges`.
 
         Raises:
             ValueError: for shapes, labels or numbers of frames that the objective cannot use.
@@ -66,7 +66,7 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def masked(self, z: Tensor, valid: Tensor) -> Tensor:
-        """Embeddings with zeros in place of padding: then nothing that lies there can matter, not even infinity."""
+        """Embeddings with zeros in place of padding, so that nothing there can matter, not even infinity."""
         return torch.where(valid[..., None], z, 0)
 
     def advance(self) -> None:
@@ -102,7 +102,7 @@ def labels_of(clip: Clip, name: str) -> Tensor:
     """The labels `action` (B,) or `phase` (B, V, T) of a clip.
 
     Raises:
-        ValueError: when it has none.
+        ValueError: if it has none.
     """
     labels = getattr(clip, name)
     if labels is None:
@@ -138,7 +138,7 @@ class PairObjective(Objective):
     """An objective over pairs of different videos of one action; two views of one video are never a pair.
 
     Attributes:
-        pairs: Which: `all` ordered pairs, each `once`, or the `first` video of an action with each other one.
+        pairs: Which pairs: `all` ordered ones, each `once`, or the `first` video of an action with each other one.
     """
 
     labels = "video"
@@ -211,17 +211,17 @@ def pick(values: Tensor, valid: Tensor, video: Tensor, positions: Tensor) -> Ten
 
 
 def valid_first(valid: Tensor) -> Tensor:
-    """Order (..., T) of frames that puts the valid ones first, otherwise as they are."""
+    """Order (..., T) of frames that puts the valid ones first and otherwise keeps their order."""
     return (~valid).int().argsort(dim=-1, stable=True)
 
 
 def masked_mean(values: Tensor, valid: Tensor, dim: int = -1) -> Tensor:
-    """Mean along `dim` of what is valid; 0 where nothing is."""
+    """Mean of the valid values along `dim`; 0 where none is valid."""
     return torch.where(valid, values, 0).sum(dim) / valid.sum(dim).clamp(min=1)
 
 
 def require_positive(or_zero: bool = False, **values: float) -> None:
-    """Raises ValueError for an argument that is not a number above 0, or from 0 up."""
+    """Raises ValueError for an argument that is not a number above 0, or of at least 0 with `or_zero`."""
     wanted = "of at least 0" if or_zero else "above 0"
     for name, value in values.items():
         number = isinstance(value, int | float) and math.isfinite(value)
@@ -230,7 +230,7 @@ def require_positive(or_zero: bool = False, **values: float) -> None:
 
 
 def require_whole(**values: int) -> None:
-    """Raises ValueError for an argument that is not a whole number from 1 up."""
+    """Raises ValueError for an argument that is not a whole number of at least 1."""
     for name, value in values.items():
         if not (isinstance(value, int) and value >= 1):
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
@@ -254,19 +254,19 @@ def require_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
 # Sums of objectives
 
 SUPERVISION = ("none", "video", "phase", "frame")  # from least to most
-LAYOUTS = ("views", "segments", "frames")  # of frames that serve each other's objectives, the most special first
-ONE_ACTION = "action_"  # prefix of samplers whose batches are of one action
+LAYOUTS = ("views", "segments", "frames")  # samplers, each of which also serves the objectives of those after it
+ONE_ACTION = "action_"  # prefix of samplers whose batches show one action
 
 
 class CombinedObjective(nn.Module):
     """A weighted sum of objectives that can share a clip.
 
-    An objective of single views takes the mean over the views where another one needs two. The frames drawn are those
-    of the member that is most special about them, the batches of one action where any member needs that.
+    If a member needs two views, objectives of single views are averaged over both. Frames are drawn as the most
+    demanding member needs them, and batches show one action if any member needs that.
 
     Args:
         members: Objectives by name.
-        weights: Of each, in the same order.
+        weights: Their weights, in the same order.
 
     Attributes:
         reads: The distinct kinds of embeddings that the members read, joined by "+".
@@ -275,7 +275,7 @@ class CombinedObjective(nn.Module):
         embeddings (B, V, T, E), or a mapping from each kind of `reads` to such a tensor -> scalar
 
     Raises:
-        ValueError: for objectives whose frames cannot serve both.
+        ValueError: if no sampler serves all objectives.
 
     Example:
         >>> from mvf.losses import build_loss
@@ -321,10 +321,10 @@ class CombinedObjective(nn.Module):
 
 
 def parse_objective(text: str) -> dict[str, float]:
-    """Weights by name of a sum of objectives.
+    """Parses a sum of objectives into weights by name.
 
     Raises:
-        ValueError: for a term that is neither `name` nor `weight*name`, a weight that is not above 0, a name twice.
+        ValueError: for a term that is neither `name` nor `weight*name`, a weight not above 0, or a repeated name.
 
     Example:
         >>> parse_objective("scl + 0.1*lav")
@@ -350,10 +350,10 @@ def shared_sampler(samplers: Mapping[str, str]) -> str:
     """The sampler that serves all objectives.
 
     Args:
-        samplers: Of each objective, by its name.
+        samplers: Sampler of each objective, by name.
 
     Raises:
-        ValueError: when there is none.
+        ValueError: if there is none.
 
     Example:
         >>> shared_sampler({"scl": "views", "lav": "action_segments"})
@@ -366,8 +366,8 @@ def shared_sampler(samplers: Mapping[str, str]) -> str:
         if layout not in LAYOUTS:
             others = ", ".join(f'"{other}" by "{sampler}"' for other, sampler in samplers.items() if other != name)
             raise ValueError(
-                f'"{name}" draws its frames by "{samplers[name]}" and can use no others, {others}: they cannot be '
-                "combined; train them apart, or combine objectives that draw alike"
+                f'"{name}" needs frames drawn by "{samplers[name]}", {others}: they cannot be combined; train them '
+                "separately, or combine objectives with the same sampler"
             )
     layout = next(layout for layout in LAYOUTS if layout in layouts.values())
     return ONE_ACTION * any(sampler.startswith(ONE_ACTION) for sampler in samplers.values()) + layout

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mvf.clip import Clip
 from mvf.losses.objective import Objective, pick, require_share, require_whole
 
-DRAWN = 5  # positions behind a triplet: three in order, and one on either side that takes the middle's place
+DRAWN = 5  # positions drawn for a triplet: three in order, and one on either side that may replace the middle
 ORDERED, SHUFFLED = 0, 1
 Triplets = tuple[Tensor, Tensor, Tensor]  # video (N,), positions (N, 3) among its valid frames, label (N,)
 
@@ -33,7 +33,7 @@ class ShuffleAndLearnLoss(Objective):
 
     Args:
         embedding_size: Channels E of an embedding.
-        triplets: Of every video.
+        triplets: Number of triplets of every video.
         shuffled_share: Share of the batch's triplets that are shuffled, rounded down to a whole number of them.
         hidden: Widths of the classifier's hidden layers.
 
@@ -99,14 +99,14 @@ def draw_triplets(
 ) -> Triplets:
     """Triplets of the valid frames of B videos: each one's video, its three positions, and 1 where it is shuffled.
 
-    Behind each are five distinct positions p0 < ... < p4, reversed every other time. In order it is (p1, p2, p3);
-    shuffled (p1, p0, p3) or (p1, p4, p3). Exactly floor(shuffled_share * B * triplets), anywhere, are shuffled.
+    Each is made from five distinct positions p0 < ... < p4, reversed with probability 1/2. In order it is (p1, p2, p3);
+    shuffled (p1, p0, p3) or (p1, p4, p3). Exactly floor(shuffled_share * B * triplets) random ones are shuffled.
 
     Args:
-        counts: (B,) valid frames of the videos, 5 at least.
-        triplets: Of every video.
-        shuffled_share: Share of the shuffled ones.
-        generator: On the CPU.
+        counts: (B,) valid frames of the videos, at least 5.
+        triplets: Number of triplets of every video.
+        shuffled_share: Share of the triplets that are shuffled.
+        generator: Generator on the CPU; by default torch's own.
 
     Returns:
         video (B * triplets,), positions (B * triplets, 3), label (B * triplets,), on the CPU.

@@ -11,7 +11,7 @@ from mvf.clip import Clip
 from mvf.losses.objective import VARIANTS, Objective, require_choice, require_positive
 
 NEGATIVES = ("single", "single_noself", "batch", "batch_noself")
-EPSILON = 1e-6  # of the reference: inside its log, and the weight that padding keeps in its denominator
+EPSILON = 1e-6  # in the reference variant: added inside the log, and the weight of padding in the denominator
 
 
 class SequenceContrastiveLoss(Objective):
@@ -31,7 +31,7 @@ class SequenceContrastiveLoss(Objective):
     Args:
         temperature: Divides the similarities; smaller is sharper.
         variance: Spread of the Gaussian target, in squared frames.
-        negatives: What a frame is told apart from. `single_noself`: the other view of its video; `single`: also its
+        negatives: Frames to contrast with. `single_noself`: the other view of its video; `single`: also its
             own view, itself included; `batch_noself` and `batch`: these and both views of all other videos.
         variant: `reference` or `corrected`.
         max_distance: Frames whose nearest counterpart in the other view is further away, in frames, are left out
@@ -41,7 +41,7 @@ class SequenceContrastiveLoss(Objective):
         embeddings (B, 2, T, E), clip.frame_index (B, 2, T) -> scalar
 
     Raises:
-        ValueError: if there are not exactly two views, or the clip is of another shape.
+        ValueError: if there are not exactly two views, or the clip has another shape.
 
     Example:
         >>> from mvf.clip import example_clip
@@ -69,7 +69,7 @@ class SequenceContrastiveLoss(Objective):
         self.negatives, self.variant = negatives, variant
 
     def masked(self, z: Tensor, valid: Tensor) -> Tensor:
-        """Padding leaks into the denominator of the reference, so there it stays."""
+        """Keeps padding in the reference variant, where it leaks into the denominator."""
         return z if self.variant == "reference" else super().masked(z, valid)
 
     def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None) -> Tensor:
@@ -81,7 +81,7 @@ class SequenceContrastiveLoss(Objective):
         return divergence.masked_fill(~counted, 0).sum() / counted.sum().clamp(min=1)
 
     def _target(self, clip: Clip, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Gaussian over the other view (B, 2, T, T), zero where it has no frame near; frames that count (B, 2, T)."""
+        """Gaussian over the other view (B, 2, T, T), zero where it has no near frame; frames that count (B, 2, T)."""
         time = clip.frame_index.to(dtype)
         distance = (time[..., None] - time.flip(1)[..., None, :]).abs()
         pair = clip.valid[..., None] & clip.valid.flip(1)[..., None, :]

@@ -21,8 +21,8 @@ from mvf.losses.objective import (
 
 FORMS = ("regression_mse_var", "regression_mse", "regression_huber", "classification")
 SIMILARITIES = ("l2", "cosine")
-HUBER_DELTA = {"reference": 1.0, "corrected": 0.1}  # the port's, whatever its configuration says; the original's
-SMALLEST_VARIANCE = 1e-8  # of the time of return, where matching is certain
+HUBER_DELTA = {"reference": 1.0, "corrected": 0.1}  # of the port, whatever its configuration says; of the original
+SMALLEST_VARIANCE = 1e-8  # variance of the return time where matching is certain
 
 
 class TemporalCycleConsistencyLoss(PairObjective):
@@ -35,7 +35,7 @@ class TemporalCycleConsistencyLoss(PairObjective):
 
     `variant="reference"` computes what CARL's port computes: `label_smoothing` also moves the target times of the
     regressions, to the mean of the other frames; Huber's delta is 1 rather than 0.1; and `classification` takes
-    logits for log-probabilities, so that its value is no divergence and may be negative. `"corrected"` is the
+    logits for log-probabilities, so that its value is not a divergence and may be negative. `"corrected"` is the
     original formula, where `label_smoothing` acts on `classification` only.
 
     Reference: Dwibedi et al., CVPR 2019, https://arxiv.org/abs/1904.07846, section 3.
@@ -44,7 +44,7 @@ class TemporalCycleConsistencyLoss(PairObjective):
         form: `regression_mse_var`, `regression_mse`, `regression_huber` or `classification`.
         similarity: `l2`, the negative squared distance, or `cosine`, the plain product; both divided by E.
         temperature: Divides the similarities; smaller is sharper.
-        variance_weight: Of the logarithm of the variance in `regression_mse_var`.
+        variance_weight: Weight of the logarithm of the variance in `regression_mse_var`.
         label_smoothing: Share of the target that goes to other frames, at least 0 and below 1.
         normalize_indices: Whether times are shares of the video's length, or frame numbers.
         variant: `reference` or `corrected`.
@@ -60,7 +60,7 @@ class TemporalCycleConsistencyLoss(PairObjective):
         >>> from dataclasses import replace
         >>> from mvf.clip import example_clip
         >>> clip = replace(example_clip(2, 1, 5), action=torch.tensor([3, 3]))
-        >>> round(TemporalCycleConsistencyLoss()(torch.ones(2, 1, 5, 8), clip).item(), 4)  # nothing told apart
+        >>> round(TemporalCycleConsistencyLoss()(torch.ones(2, 1, 5, 8), clip).item(), 4)  # all frames are equal
         0.9975
     """
 
@@ -145,7 +145,7 @@ def cycle_back(x: Tensor, y: Tensor, y_valid: Tensor, kind: str = "l2", temperat
         y: (P, M, E) second videos.
         y_valid: (P, M) their valid frames.
         kind: `l2` or `cosine`.
-        temperature: Of both ways.
+        temperature: Temperature of both matchings.
 
     Example:
         >>> frames = torch.eye(4)[None]

@@ -12,11 +12,11 @@ from mvf.losses.objective import VARIANTS, Objective, masked_mean, require_choic
 
 
 class TimeContrastiveLoss(Objective):
-    """Pulls together frames of a video that are a few frames apart, and away from all its other times.
+    """Pulls together frames of a video that are a few frames apart, and pushes them away from its other frames.
 
-    Frames come in turns: anchor, positive, anchor, positive. Every anchor is told apart, by a softmax of plain
-    products, from the positives of the other anchors of its video, however near in time they are. A model that
-    only knows the time of a frame solves it. A pair with a padded frame is left out.
+    Frames alternate: anchor, positive, anchor, positive. A softmax of plain products contrasts the positive of every
+    anchor with those of the other anchors of its video, however near in time they are. A model that only knows the
+    time of a frame solves it. A pair with a padded frame is left out.
 
     Both values of `variant` compute the same: the released code has no known error.
 
@@ -53,7 +53,9 @@ class TimeContrastiveLoss(Objective):
         super().check(embeddings, clip)
         frames = embeddings.shape[2]
         if frames % 2:
-            raise ValueError(f"T must be even, anchor and positive in turns, got T = {frames}: use an even num_frames")
+            raise ValueError(
+                f"T must be even, as anchors and positives alternate, got T = {frames}: use even num_frames"
+            )
         pairs = clip.valid.unflatten(2, (-1, 2)).all(-1).sum(-1)
         if (pairs == 0).any():
             raise ValueError(

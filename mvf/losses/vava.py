@@ -14,7 +14,7 @@ from torch.nn.functional import pad, softplus
 from mvf.losses.dtw import sinkhorn, squared_distances
 from mvf.losses.objective import VARIANTS, PairObjective, Side, masked_mean, require_choice, require_positive
 
-FLOOR, CEILING = math.log(1e-15), math.log(1e20)  # of the logarithm of the kernel
+FLOOR, CEILING = math.log(1e-15), math.log(1e20)  # bounds of the logarithm of the kernel
 WINDOW, MARGIN = 15, 2.0  # positions within which frames of a video are drawn together; distance sought beyond
 PARTNERS_WEIGHT, PARTNERS_TEMPERATURE = 1e-4, 0.5
 
@@ -43,7 +43,7 @@ class TemporalTransport:
 
 
 class PriorOptions(TypedDict, total=False):
-    """Arguments of `temporal_priors` that are no tensors."""
+    """Arguments of `temporal_priors` that are not tensors."""
 
     step: int
     lambda1: float
@@ -76,14 +76,14 @@ def temporal_priors(
 
     Args:
         nearest: (P, N - 1) position of the frame of y that is nearest to each frame of x.
-        real: (P, N, M) True in the n rows and m columns of each pair that are no padding.
-        step: Of training; decides between diagonal and match.
-        lambda1: As in the class, and so are those that follow.
+        real: (P, N, M) True in the n rows and m columns of each pair that are not padding.
+        step: Training step; it sets the balance between diagonal and match.
+        lambda1: As in the class, like the arguments after it.
     """
     n, m = (real.any(dim).sum(1).double()[:, None, None] for dim in (2, 1))
     i, j = (torch.arange(1, size + 1, device=real.device) for size in real.shape[1:])
     column = pad(nearest + (2 if variant == "corrected" else 1), (1, 0), value=1)[..., None]
-    virtual = (i[:, None] == 1) ^ (j == 1)  # but for the corner
+    virtual = (i[:, None] == 1) ^ (j == 1)  # except the corner
     beyond = 1.5 * 2 * neighbourhood / (n + m)
     diagonal = torch.where(virtual, beyond, (i[:, None] / n - j / m).abs())
     match = torch.where(virtual, beyond, (j / m - column / m).abs())
@@ -139,7 +139,7 @@ def position_contrast(z: Tensor, valid: Tensor) -> Tensor:
     """(P,) mean over pairs of frames of a video: near ones cost their distance, far ones what they lack of the margin.
 
     Distances are means over channels, so between unit vectors of E channels at most 4 / E: the term then hardly keeps
-    frames from falling together. Nearness is in positions of the sample.
+    frames from collapsing. Nearness is measured in positions of the sample.
     """
     position = torch.arange(z.shape[1], device=z.device)
     apart = (position[:, None] - position).abs()
@@ -150,7 +150,7 @@ def position_contrast(z: Tensor, valid: Tensor) -> Tensor:
 
 
 def partner_contrast(score: Tensor, distance: Tensor, real: Tensor) -> Tensor:
-    """(P,) cross-entropy of telling the nearness of the frames' best partners from that of their worst.
+    """(P,) cross-entropy of telling the frames' best partners from their worst by their distance.
 
     Args:
         score: (P, N, M) of partners; the highest is the best.
@@ -169,26 +169,26 @@ def partner_contrast(score: Tensor, distance: Tensor, real: Tensor) -> Tensor:
 
 
 class VideoAlignmentByOptimalTransportLoss(PairObjective):
-    """Moves the frames of a video onto those of another at the least cost, order being preferred.
+    """Moves the frames of a video onto those of another at the least cost, preferring their order in time.
 
-    The transport is entropic and prefers cells near the diagonal, and more and more those near each frame's nearest
-    neighbour; a virtual frame takes what has no counterpart. A contrast of positions in each video keeps embeddings
-    apart, which equal ones would otherwise solve; a weak one of the best and worst partners is added. The published
-    code was rewritten from memory by its authors, untested: its constants are hints.
+    The transport is entropic and prefers cells near the diagonal, and with training more and more those near each
+    frame's nearest neighbour; a virtual frame takes frames without a counterpart. Equal embeddings would solve this, so
+    a contrast of positions in each video keeps them apart; a weak one of the best and worst partners is added. The
+    published code was rewritten from memory by its authors, untested: its constants are hints.
 
     `variant="reference"` computes what that code computes (two statements of it moved, so that it runs): neighbours
     one column early, transport divided twice by its number of cells, partners chosen by kernel times cost, which
-    prefers costly ones, and n = m only. `"corrected"` is without these.
+    prefers costly ones, and n = m only. `"corrected"` does none of this.
 
     Reference: Liu et al., CVPR 2022, https://arxiv.org/abs/2111.09301.
 
     Args:
-        lambda1: Strength of the preference of smooth plans, per frame.
+        lambda1: Strength of the preference for smooth plans, per frame.
         lambda2: Entropy of the plan, per cell.
-        virtual_cost: Of leaving a frame without a counterpart.
+        virtual_cost: Cost of leaving a frame without a counterpart.
         neighbourhood: Distance from the diagonal at which virtual cells are taken to lie, in frames.
         variance: Spread of the prior, in cells.
-        transport_weight: Of the transport, next to the contrast of positions.
+        transport_weight: Weight of the transport, relative to the contrast of positions.
         variant: `reference` or `corrected`.
 
     Attributes:
@@ -237,7 +237,7 @@ class VideoAlignmentByOptimalTransportLoss(PairObjective):
         return self.step
 
     def set_extra_state(self, state: int) -> None:
-        """Takes up training at a step."""
+        """Restores the step."""
         self.step = int(state)
 
     def compute_pairs(self, x: Side, y: Side) -> Tensor:
@@ -260,4 +260,6 @@ class VideoAlignmentByOptimalTransportLoss(PairObjective):
 def _require_equal_counts(x: Side, y: Side) -> None:
     if (x.counts != y.counts).any():
         counts = list(zip(x.counts.tolist(), y.counts.tolist()))
-        raise ValueError(f'variant "reference" needs pairs of as many valid frames, got {counts}: use "corrected"')
+        raise ValueError(
+            f'variant "reference" needs equally many valid frames in a pair, got {counts}: use "corrected"'
+        )

@@ -28,22 +28,22 @@ class ProcessContrastiveLoss(Objective):
 
     A bridge is a head, a point and a tail of one video. The point's density under the Brownian bridge between head
     and tail is contrasted with that of every head, point and tail of all other bridges of the batch, put in its place.
-    Any embedding that moves along a line at even speed, on a line of its own in every video, nearly solves it. One
-    bridge alone has nothing to be told apart from, and costs 0.
+    Any embedding that moves along a line at even speed, on a line of its own in every video, nearly solves it. A
+    single bridge has nothing to be contrasted with, and costs 0.
 
     `variant="reference"` divides by the squared variance of the bridge, as the published code does, which flattens the
     contrast where bridges are long; `"corrected"` by the variance.
 
     Bridges are drawn from `generator` among the valid frames, see `segment_bridges`: a video too short for `segments`
-    of them gets fewer, one at least. `loss(..., bridges=)` takes (B, K, 3) positions instead, counted among the valid
-    frames of each video. The mean goes over the bridges of a video, then over videos.
+    of them gets fewer, at least one. `loss(..., bridges=)` takes (B, K, 3) positions instead, counted among the valid
+    frames of each video. The mean is taken over the bridges of a video, then over videos.
 
     Reference: Zhang et al., Modeling Video as Stochastic Processes, CVPR 2023; the bridge follows Wang et al.,
     ICLR 2022, https://arxiv.org/abs/2203.11370.
 
     Args:
         variance_power: Power of the variance that divides squared distances; None for the variant's, 2 or 1.
-        segments: Bridges in every video.
+        segments: Number of bridges in every video.
         overlap: Share of a segment, from 0 to below 1, that it may have in common with the next; `vsp` alone uses it.
         temperature: Divides the similarities of the supervised term, which only `vsp_f` has; no other term uses one.
         variant: `reference` or `corrected`.
@@ -106,7 +106,7 @@ def process_contrast(ends: Tensor, bridges: Bridges, power: float = 1.0) -> Tens
     Args:
         ends: (N, 3, E) embeddings of heads, points and tails.
         bridges: Their videos and positions.
-        power: Of the variance.
+        power: Power of the variance.
 
     Example:
         >>> bridges = Bridges(torch.tensor([0, 0]), torch.tensor([[0, 2, 5], [6, 8, 11]]))
@@ -131,10 +131,10 @@ def log_density(z: Tensor, ends: Tensor, positions: Tensor, power: float = 1.0) 
     a (e - t) in every channel.
 
     Args:
-        z: (M, E) what is put there.
+        z: (M, E) embeddings that are put there.
         ends: (N, 3, E) embeddings of heads, points and tails.
         positions: (N, 3) their positions, which are the times.
-        power: Of the variance that divides the squared distance; 1 is the density, 2 the published code.
+        power: Power of the variance that divides the squared distance; 1 is the density, 2 the published code.
 
     Example:
         >>> ends, positions = torch.tensor([[[0.0], [9.0], [4.0]]]), torch.tensor([[0, 2, 4]])
@@ -158,16 +158,16 @@ class PhaseProcessContrastiveLoss(ProcessContrastiveLoss):
     The contrast is that of `ProcessContrastiveLoss`; here a bridge spans a run of at least 3 valid frames of one
     phase, and the point lies anywhere inside it. With one segment clips show one phase each; with more they show
     whole videos, and `segments` consecutive runs are drawn, or all where a video has fewer. Videos without such a run
-    have no bridge and do not count. What is known of the phases is where they end, not which they are.
+    have no bridge and do not count. The loss uses where phases end, not which they are.
 
     Reference: Zhang et al., Modeling Video as Stochastic Processes, CVPR 2023.
 
     Args:
-        variance_power: As of `ProcessContrastiveLoss`.
+        variance_power: As in `ProcessContrastiveLoss`.
         segments: Phases of every video that get a bridge; 1 chooses the sampler `phase`, more choose `frames`.
         overlap: Not used: phases do not overlap.
         temperature: Not used here, see `vsp_f`.
-        variant: `reference` or `corrected`, as of `ProcessContrastiveLoss`.
+        variant: `reference` or `corrected`, as in `ProcessContrastiveLoss`.
 
     Shape:
         embeddings (B, 1, T, E) of unit norm, clip.phase (B, 1, T) -> scalar
@@ -212,20 +212,20 @@ class PhaseProcessContrastiveLoss(ProcessContrastiveLoss):
 
 
 class FrameProcessContrastiveLoss(PhaseProcessContrastiveLoss):
-    """Adds to VSP-P that points of one phase of one action lie together, in whatever video they are (VSP-F).
+    """Adds to VSP-P a contrast that pulls points of one phase of one action together across videos (VSP-F).
 
     The process contrast is that of `PhaseProcessContrastiveLoss`; the supervised contrast of the bridges' points is
     solved by an embedding that only knows the action and the phase. It is 0 where no two points share both.
 
     `variant="reference"` keeps the supervised term as released, see `released_contrast` and `released_diagonal`:
-    the former lacks a -log, so that minimising it drives points of one class apart. It is there to be compared, not to
-    be trained with.
+    the former lacks a -log, so that minimising it drives points of one class apart. It is meant for comparison, not for
+    training.
 
     Reference: Zhang et al., Modeling Video as Stochastic Processes, CVPR 2023.
 
     Args:
-        variance_power: As of `ProcessContrastiveLoss`.
-        segments: As of `PhaseProcessContrastiveLoss`.
+        variance_power: As in `ProcessContrastiveLoss`.
+        segments: As in `PhaseProcessContrastiveLoss`.
         overlap: Not used: phases do not overlap.
         temperature: Divides the similarities of the supervised term; smaller is sharper.
         variant: `reference` or `corrected`.
@@ -257,13 +257,13 @@ class FrameProcessContrastiveLoss(PhaseProcessContrastiveLoss):
         return process + supervised
 
     def supervised(self, points: Tensor, bridges: Bridges, classes: Tensor) -> Tensor:
-        """The supervised term of points (N, E), as the variant has it."""
+        """The supervised term of points (N, E) for the variant."""
         if self.variant == "corrected":
             return supervised_contrast(points, classes, self.temperature)
         counts = bridges.video.unique_consecutive(return_counts=True)[1]
         if (counts != counts[0]).any():
             raise ValueError(
-                f"the released supervised term needs as many bridges in every video, got {counts.tolist()}: "
+                f"the released supervised term needs equally many bridges in every video, got {counts.tolist()}: "
                 'use variant="corrected", segments=1, or longer videos'
             )
         if counts[0] == 1:
@@ -286,7 +286,7 @@ def same_class(classes: Tensor) -> Tensor:
 
 
 def supervised_contrast(points: Tensor, classes: Tensor, temperature: float = 0.1) -> Tensor:
-    """Mean over points with another of their class of -log of the share of their class among all others; else 0.
+    """Mean -log share of a point's class among all other points, over points with another of their class; else 0.
 
     Args:
         points: (N, E).
@@ -311,9 +311,9 @@ def _logsumexp_where(chosen: Tensor, logits: Tensor) -> Tensor:
 
 
 def released_contrast(points: Tensor, classes: Tensor, temperature: float = 0.1) -> Tensor:
-    """The published supervised term of one bridge a video: mean share of the class among this and later points.
+    """The published supervised term of one bridge per video: mean share of the class among this and later points.
 
-    It is a probability without -log, counts the point itself, and looks at later points only.
+    It is a probability without -log, counts the point itself, and compares with later points only.
 
     Example:
         >>> released_contrast(torch.zeros(2, 4), torch.tensor([[0, 0], [0, 1]]))
@@ -325,10 +325,10 @@ def released_contrast(points: Tensor, classes: Tensor, temperature: float = 0.1)
 
 
 def released_diagonal(points: Tensor) -> Tensor:
-    """The published supervised term of K > 1 bridges a video: the k-th points of two videos belong together.
+    """The published supervised term of K > 1 bridges per video: the k-th points of two videos belong together.
 
     Cross-entropy of the dot products of the points of every pair of videos, each with itself too, with the diagonal as
-    target: a mean over the K points of the earlier video, a sum over pairs, divided by B. No label is looked at.
+    target: a mean over the K points of the earlier video, a sum over pairs, divided by B. Labels are not used.
 
     Args:
         points: (B, K, E).
@@ -389,7 +389,7 @@ def segment_bridges(
         raise ValueError(f"a bridge needs {SHORTEST_RUN} frames, got {frames}")
     segments = min(segments, (frames - 1) // 2)
     part = frames // segments
-    reach = math.floor(part * overlap / (2 - overlap) + 1e-9)  # the rounding of a whole quotient must not lose one
+    reach = math.floor(part * overlap / (2 - overlap) + 1e-9)  # rounding must not lose one from a whole quotient
     bridges = []
     for k in range(segments):
         before, after = uniform(0, reach, generator), uniform(0, reach, generator)

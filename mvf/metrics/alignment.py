@@ -21,8 +21,8 @@ def alignment_error(
     """Mean |event time of a frame - event time of its nearest neighbour in another video|.
 
     Averaged over a query's frames, then over all ordered pairs of a query and a reference of *different* videos.
-    Kendall's tau cannot see counting, as a wrong clock is still monotone; this can: embed windows of the videos as
-    queries and whole videos as references, and give each window the event times of the frames it shows.
+    Kendall's tau cannot detect frame counting, as a wrong clock is still monotone; this can: embed windows of the
+    videos as queries and whole videos as references, and give each window the event times of the frames it shows.
 
     Range: [0, 1], a fraction of the action; lower is better, uniform guessing gives 1/3.
 
@@ -35,8 +35,8 @@ def alignment_error(
         reference_times: The same for the references.
         stride: Every stride-th frame is taken, of both.
         sources: For each query the index of the reference of the same video, which it is not compared with
-            (several windows may share one; -1: none). By default queries[i] belongs to references[i] where the lists
-            have one length, and to none where they do not.
+            (several windows may share one; -1: none). By default queries[i] belongs to references[i] if the lists
+            are equally long, and to none if they are not.
 
     Raises:
         ValueError: if shapes do not fit, or no pair of different videos has frames with event times.
@@ -83,8 +83,8 @@ def alignment_error_pairs(
 def event_times(phases: np.ndarray, num_phases: int | None = None) -> np.ndarray:
     """Time of every frame in units of the action: k / num_phases where phase k begins, linear in between.
 
-    Within a run of one phase the labelled frames are evenly spaced, and the next phase's begin is not reached. An
-    action done several times starts again at each repetition, because every run of a phase is measured alone.
+    Within a run of one phase the labelled frames are evenly spaced, and the start of the next phase is not reached. A
+    repeated action starts again at each repetition, because every run of a phase is measured alone.
 
     Args:
         phases: (T,) integers; below 0 is unlabelled.
@@ -115,7 +115,7 @@ def _timed_frames(
     videos, times = check_embeddings(videos, name), [np.asarray(time, dtype=np.float64) for time in times]
     if [time.shape for time in times] != [video.shape[:1] for video in videos]:
         raise ValueError(
-            f"event times of {name} must be one a frame, {[len(v) for v in videos]}, got {[t.shape for t in times]}"
+            f"event times of {name} must be one per frame, {[len(v) for v in videos]}, got {[t.shape for t in times]}"
         )
     known = [np.flatnonzero(~np.isnan(time))[::stride] for time in times]
     return [v[keep] for v, keep in zip(videos, known)], [t[keep] for t, keep in zip(times, known)]
@@ -124,8 +124,8 @@ def _timed_frames(
 def _check_sources(sources: Sequence[int] | None, queries: Sequence, references: Sequence) -> Sequence[int]:
     """The reference that each query belongs to, -1 for none.
 
-    By default lists of one length are the same videos in the same order, and lists of different lengths are different
-    videos; so is a single pair, unless the two are equal.
+    By default lists of equal length are the same videos in the same order, and lists of different lengths are different
+    videos; a single pair counts as different videos too, unless the two are equal.
     """
     if sources is None:
         paired = len(queries) == len(references)

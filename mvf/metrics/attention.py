@@ -60,8 +60,8 @@ def attention_overlap(attention: np.ndarray) -> np.ndarray:
 def attention_steadiness(earlier: np.ndarray, later: np.ndarray) -> float:
     """Attention that stays where it was: overlap of each map with that of the later frame, mean over frames.
 
-    Range: [0, 1]; 1 where nothing moves. It is 1 less the total variation between the two maps, so an actor who
-    moves lowers it as flicker does: compare maps of the same frames.
+    Range: [0, 1]; 1 where nothing moves. It is 1 minus the total variation between the two maps, so a moving actor
+    lowers it as flicker does: compare maps of the same frames.
 
     Args:
         earlier: (T, h, w).
@@ -73,7 +73,7 @@ def attention_steadiness(earlier: np.ndarray, later: np.ndarray) -> float:
     """
     earlier, later = patch_shares(earlier), patch_shares(later)
     if earlier.shape != later.shape:
-        raise ValueError(f"earlier and later maps must be alike, got {earlier.shape} and {later.shape} (T, patches)")
+        raise ValueError(f"earlier and later must have one shape, got {earlier.shape} and {later.shape} (T, patches)")
     return float(np.minimum(earlier, later).sum(-1).mean())
 
 
@@ -113,7 +113,7 @@ def density_share(attention: np.ndarray, region: np.ndarray, reference: np.ndarr
 
     Frames that show only one of them, or where neither gets attention, are left out.
 
-    Range: [0, 1]; 0.5 for uniform attention. With limbs and torso: above 0.5 the limbs draw more.
+    Range: [0, 1]; 0.5 for uniform attention. With limbs and torso, limbs get more if it is above 0.5.
 
     Args:
         attention: (T, h, w).
@@ -130,7 +130,7 @@ def density_share(attention: np.ndarray, region: np.ndarray, reference: np.ndarr
     regions = [np.asarray(part, dtype=np.float64).reshape(len(part), -1) for part in (region, reference)]
     if any(part.shape != shares.shape for part in regions):
         found = ", ".join(str(np.shape(part)) for part in (attention, region, reference))
-        raise ValueError(f"attention and both regions must be alike (T, h, w), got {found}")
+        raise ValueError(f"attention and both regions must have one shape (T, h, w), got {found}")
     both = regions[0].any(axis=1) & regions[1].any(axis=1)
     if not both.any():
         raise ValueError("no frame shows both regions")

@@ -45,7 +45,7 @@ def phase_classification(
         val_phases: Their phases (T,); frames below 0 are dropped.
         fraction: The first max(1, int(fraction * n)) training videos are used.
         probe: "logistic" regression, or FineGym's linear layer by "sgd".
-        seed: Of the SGD probe: start values and order of the videos.
+        seed: Seed of the SGD probe, for its initial weights and the order of the videos.
 
     Raises:
         ValueError: if the training frames show a single phase, or no frame is labelled.
@@ -55,7 +55,7 @@ def phase_classification(
         >>> phase_classification([video], [phase], [video], [phase])
         1.0
     """
-    labelled_frames(val_embeddings, val_phases, "val_embeddings")  # nothing is fitted in vain
+    labelled_frames(val_embeddings, val_phases, "val_embeddings")  # fails before anything is fitted
     predicted = predict_phases(train_embeddings, train_phases, val_embeddings, fraction, probe=probe, seed=seed)
     correct, frames = count_correct(predicted, val_phases)
     return float(correct.sum() / frames.sum())
@@ -97,7 +97,7 @@ def predict_phases(
 
 
 def count_correct(predicted: Sequence[np.ndarray], phases: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Right frames and labelled frames of every video, each (videos,): what a bootstrap over videos resamples.
+    """Correct and labelled frames of every video, each (videos,), which a bootstrap over videos resamples.
 
     Example:
         >>> count_correct([np.array([0, 1]), np.array([2, 2])], [np.array([0, 0]), np.array([-1, 2])])
@@ -136,7 +136,7 @@ def fit_softmax_sgd(
     The rate follows half a cosine to 0 over the epochs, and videos are drawn in a new order every epoch.
 
     Args:
-        videos: (T, E) of unit norm, for which the rate of 50 is meant.
+        videos: (T, E) of unit norm, which the learning rate of 50 assumes.
         classes: (T,) class indices from 0.
 
     Returns:

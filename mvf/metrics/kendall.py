@@ -16,9 +16,9 @@ def kendall_tau(embeddings: Sequence[np.ndarray], stride: int = 1) -> float:
     """Agreement of matched frames with the order of time; no labels needed.
 
     For every ordered pair of different videos, each frame of the first is matched to its nearest neighbour in
-    the second; tau-b between 0, 1, 2, ... and the neighbours' positions, averaged over pairs (those without a
-    value, where all frames match a single one, are left out). A clock scores 1 without looking at a pixel: read it
-    beside the controls, and beside `alignment_error`, which sees a wrong clock.
+    the second; tau-b between 0, 1, 2, ... and the neighbours' positions is averaged over pairs (those without a
+    value, where all frames match a single one, are left out). A clock scores 1 without looking at a pixel: compare
+    with the controls, and with `alignment_error`, which detects a wrong clock.
 
     Range: [-1, 1], no unit; higher is better, 0 is chance, 1 a monotone match of all pairs.
 

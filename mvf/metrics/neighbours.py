@@ -11,7 +11,7 @@ from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
 _BLOCK = 2**18  # keys held at once: 2 MiB, so that the passes over them stay in cache
-_REFERENCES = 2**12  # of them at least so many, if there are: fewer queries a product would make it slow
+_REFERENCES = 2**12  # frames per group of references; smaller matrix products would be slow
 
 
 class DistanceKeys:
@@ -19,7 +19,7 @@ class DistanceKeys:
 
     |q - r|^2 orders like |r|^2 - 2 q.r, a single matrix product. In floating point the product breaks ties at
     random, so it is rounded to a grid far above its rounding error and far below any real difference (2^-40 of the
-    largest squared norm); the position then goes into the digits below the grid. Keys are whole and under 2^53: exact.
+    largest squared norm); the position then goes into the digits below the grid. Keys are integers below 2^53: exact.
 
     Args:
         queries: (Q, E).
@@ -49,7 +49,7 @@ class DistanceKeys:
         return np.column_stack([-2 * references, np.square(references).sum(1)]).T / self.grid
 
     def distances(self, rows: slice | np.ndarray, factors: np.ndarray) -> np.ndarray:
-        """Distances of the queries in `rows` on the grid, but for a constant a row, (rows, columns)."""
+        """Distances of the queries in `rows` on the grid, up to a constant per row, (rows, columns)."""
         queries = self.centred(self._queries[rows])
         queries = np.column_stack([queries, np.ones(len(queries))])
         with one_thread():
@@ -74,7 +74,7 @@ class DistanceKeys:
         return np.mod(keys, self.base).astype(np.intp)
 
     def distance(self, keys: np.ndarray) -> np.ndarray:
-        """Distances that keys were made from, but for a constant a query."""
+        """Distances that the keys were made from, up to a constant per query."""
         return np.floor(keys / self.base) * self.grid
 
     def _largest(self, frames: np.ndarray) -> float:
@@ -101,7 +101,7 @@ def nearest_in_videos(queries: Sequence[np.ndarray], references: Sequence[np.nda
 
 
 def nearest_by_video(queries: Sequence[np.ndarray], references: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """`nearest_in_videos`, a group of query videos at a time: the whole of many videos would not fit in memory."""
+    """Yields `nearest_in_videos` in groups of query videos, since the result for many videos may not fit in memory."""
     bounds = np.cumsum([0, *map(len, references)])
     if not bounds[-1]:
         yield from (np.full((len(video), len(references)), -1) for video in queries)
@@ -118,7 +118,7 @@ def nearest_by_video(queries: Sequence[np.ndarray], references: Sequence[np.ndar
 
 
 def _fill_nearest(nearest: np.ndarray, search: DistanceKeys, first: int, bounds: np.ndarray) -> None:
-    """Writes where in each video, cut from the references by `bounds`, the nearest frame of the queries lies.
+    """Writes the position of each query's nearest frame in each video; `bounds` cuts the references into videos.
 
     Args:
         nearest: (queries, videos), the queries being those of the search from `first` on.
@@ -137,7 +137,7 @@ def _fill_nearest(nearest: np.ndarray, search: DistanceKeys, first: int, bounds:
 
 
 def _groups(lengths: Sequence[int] | np.ndarray, size: int) -> Iterator[slice]:
-    """Runs of neighbouring videos that hold `size` frames or fewer together, or a single longer one.
+    """Runs of consecutive videos that together hold at most `size` frames, or a single longer one.
 
     Example:
         >>> list(_groups([3, 3, 9, 1], 6))
@@ -166,10 +166,10 @@ def split_videos(frames: np.ndarray, videos: Sequence[np.ndarray]) -> list[np.nd
 # ----------------------------------------------------------------------------------------------------------------------
 # Nearest frames of other videos
 
-_QUERIES = 512  # with so many references, 8 MiB of distances a block
+_QUERIES = 512  # queries per block; with `_REFERENCES` they have 8 MiB of distances
 _SMALL = 2**16  # references: products with fewer are not worth a second thread
 _DENSE = 1 / 64  # share of a block from which on all of it is computed in float64
-_ROUNDING = 2.0**-24  # of float32
+_ROUNDING = 2.0**-24  # relative rounding error of float32
 
 
 def nearest_in_others(
@@ -177,16 +177,16 @@ def nearest_in_others(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The k nearest frames of other videos by squared Euclidean distance, the first on ties.
 
-    Every distance is computed in float32 and only those that its rounding leaves open again in float64, so that the
-    result is that of `DistanceKeys`, whatever the blocks. Beside the videos there are two copies of them in memory.
+    Every distance is computed in float32, and only those that rounding leaves undecided again in float64, so that the
+    result equals that of `DistanceKeys` for any size of blocks. Two copies of the videos are held in memory.
 
     Args:
         videos: (T, E); frames are numbered through all of them.
-        k: Neighbours; the other videos hold at least so many frames.
-        queries: (Q,) frames that ask; all by default.
+        k: Number of neighbours; the other videos must hold at least so many frames.
+        queries: (Q,) query frames; all by default.
 
     Yields:
-        Frames (n,) that ask, and (n, k) the frames nearest to them, nearest first.
+        Query frames (n,), and the frames nearest to them (n, k), nearest first.
 
     Example:
         >>> blocks = nearest_in_others([np.array([[0.0], [1.0]]), np.array([[3.0], [0.9]])], k=2)
@@ -206,7 +206,7 @@ def nearest_in_others(
 
 
 class _Search:
-    """Frames (N, E) of videos cut at `edges`, in float32 as |q - r|^2 = |q|^2 + |r|^2 - 2 q.r wants them."""
+    """Frames (N, E) of videos cut at `edges`, prepared in float32 for |q - r|^2 = |q|^2 + |r|^2 - 2 q.r."""
 
     def __init__(self, frames: np.ndarray, edges: np.ndarray) -> None:
         self.keys = DistanceKeys(frames, frames)
@@ -232,7 +232,7 @@ class _Search:
     def _merge(
         self, best: np.ndarray, rows: np.ndarray, columns: slice, own: tuple[np.ndarray, np.ndarray], asking: np.ndarray
     ) -> np.ndarray:
-        """The k smallest keys of those in `best` (n, k), in order, and those of the frames in `columns`."""
+        """The k smallest keys, in order, among those in `best` (n, k) and those of the frames in `columns`."""
         limit = self._limit(best[:, -1], asking.shape[1])
         if np.isinf(limit).any():
             hits = None
@@ -255,17 +255,17 @@ class _Search:
         return np.sort(keys[:, : best.shape[1]], axis=1)
 
     def _limit(self, worst: np.ndarray, terms: int) -> np.ndarray:
-        """Below this a float32 distance may belong to a frame nearer than the key `worst`; inf where there is none.
+        """Float32 distance up to which a frame may be nearer than the key `worst`; inf where there is no key.
 
         A sum of n products is off by n roundings of 2 |q - origin| |r - origin| + |r - origin|^2 at most, which is 3 in
-        scaled frames, its factors and this limit by a few more; the key is off by half a step of its grid.
+        scaled frames; its factors and this limit add a few more, and the key is off by half a step of its grid.
         """
         slack = 3 * (terms + 8) * _ROUNDING + 2 * self.keys.grid / self.keys.scale**2
         return (self.keys.distance(worst) / self.keys.scale**2 + slack).astype(np.float32)
 
 
 def _hide(values: np.ndarray, columns: slice, own: tuple[np.ndarray, np.ndarray]) -> None:
-    """Sets to infinity what a query's own video has in a block (n, columns)."""
+    """Sets the values of a query's own video in a block (n, columns) to infinity."""
     first, last = (np.clip(edge - columns.start, 0, values.shape[1]) for edge in own)
     for row in np.flatnonzero(last > first):
         values[row, first[row] : last[row]] = np.inf
@@ -276,9 +276,9 @@ def _hide(values: np.ndarray, columns: slice, own: tuple[np.ndarray, np.ndarray]
 
 
 def one_thread() -> AbstractContextManager:
-    """Holds BLAS and OpenMP to one thread inside a `with` block.
+    """Limits BLAS and OpenMP to one thread inside a `with` block.
 
-    With two threads, and another job beside them, small fits and products are up to a hundred times slower.
+    With two threads and another job on the machine, small fits and products are up to a hundred times slower.
 
     Example:
         >>> import numpy as np
@@ -291,7 +291,7 @@ def one_thread() -> AbstractContextManager:
 
 @cache
 def _controller() -> ThreadpoolController:
-    return ThreadpoolController()  # reads the list of loaded libraries: 10 ms, so once
+    return ThreadpoolController()  # cached, because reading the list of loaded libraries takes 10 ms
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -327,11 +327,13 @@ def check_labels(
     """Checked embeddings with one integer (T,) array of phases for each of them."""
     videos = check_embeddings(embeddings, name)
     if len(phases) != len(videos):
-        raise ValueError(f"{name} has {len(videos)} videos, its phases {len(phases)}; give one array of phases a video")
+        raise ValueError(
+            f"{name} has {len(videos)} videos, its phases {len(phases)}; give one array of phases for each"
+        )
     labels = [np.asarray(label) for label in phases]
     for index, (video, label) in enumerate(zip(videos, labels)):
         if label.shape != video.shape[:1]:
-            raise ValueError(f"phases of {name}[{index}] must be {video.shape[:1]}, one a frame, got {label.shape}")
+            raise ValueError(f"phases of {name}[{index}] must be {video.shape[:1]}, one per frame, got {label.shape}")
         if label.dtype.kind not in "iu":
             raise ValueError(f"phases of {name}[{index}] must be integers, got {label.dtype}")
     return videos, labels
@@ -342,7 +344,7 @@ def labelled_frames(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Every video without its unlabelled frames (phase < 0); such a video may become empty.
 
-    `kendall_tau` takes no labels, so a caller that has some drops frames with this first.
+    `kendall_tau` takes no labels, so a caller that has labels drops frames with this function first.
 
     Raises:
         ValueError: if no video has a labelled frame.

@@ -29,7 +29,7 @@ def phase_progression(
 ) -> float:
     """R^2 of the time to the end of every phase but the last, read linearly from the embedding.
 
-    One ordinary least-squares regression a phase; the score is the mean of their R^2 over all labelled
+    There is one ordinary least-squares regression per phase; the score is the mean of their R^2 over all labelled
     validation frames. Videos that lack a phase are left out of its regression and of its R^2.
 
     Range: (-inf, 1], a share of variance; higher is better, 0 is a constant guess.
@@ -112,7 +112,7 @@ def progression_target(phases: np.ndarray, num_phases: int) -> np.ndarray:
 
 
 def progression_score(predicted: Sequence[np.ndarray], target: Sequence[np.ndarray]) -> float:
-    """Mean over phases of R^2 over all frames that have a target; what a bootstrap over videos calls again.
+    """Mean over phases of R^2 over all frames that have a target.
 
     Example:
         >>> progression_score([np.array([[0.0], [1.0], [5.0]])], [np.array([[0.0], [1.0], [np.nan]])])

@@ -14,7 +14,7 @@ def retrieval_precision(
 ) -> float:
     """Share of a frame's k nearest frames in other videos that have its phase.
 
-    Averaged over a video's frames, then over videos.
+    The share is averaged over a video's frames, then over videos.
 
     Range: [0, 1], a fraction; higher is better, chance is about the sum of the squared phase frequencies.
 

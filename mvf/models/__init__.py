@@ -1,4 +1,4 @@
-"""The model: image backbone, spatial pooling, temporal fusion; and where models are read from."""
+"""The model: image backbone, spatial pooling and temporal fusion; and how models are built and read."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["Architecture", "MVFormer", "MVFormerOutput", "build_model", "load_of
 
 
 def build_model(config: Config, backbone: Backbone | None = None, project: bool = True) -> MVFormer:
-    """The model of a configuration, with trained parts drawn from torch's generator.
+    """Builds the model of a configuration; its trained parts are drawn from torch's generator.
 
     Args:
-        config: Every field that `Architecture` has too is taken over.
+        config: Every field that `Architecture` also has is used.
         backbone: A ready-made network instead of the one that `config` names.
         project: False leaves the projection head out, for objectives that do not read it.
 
@@ -47,8 +47,8 @@ def load_weights(model: MVFormer, source: str | Path) -> None:
 
     Raises:
         FileNotFoundError: when `source` does not exist.
-        ValueError: when its tensors do not fit the model, are of backbone blocks that the model keeps frozen, or were
-            trained on other features or with another way of reading them.
+        ValueError: if its tensors do not fit the model, belong to backbone blocks that the model keeps frozen, or were
+            trained on other features or with other settings of `READING`.
     """
     own = {name: t for name, t in model.trained_state().items() if name.startswith(BACKBONE)}
     if Path(source).is_dir():
@@ -76,7 +76,7 @@ def load_weights(model: MVFormer, source: str | Path) -> None:
 
 
 def _features_of(backbone: dict | None) -> dict:
-    """What fixes the features that the trained parts read: the network, its weights, its layers."""
+    """What determines the features that the trained parts read: the network, its weights, its layers."""
     if not backbone:
         return {}
     published = backbone["source"] in ("hub", "index")  # the same weights in two files

@@ -20,7 +20,7 @@ from mvf.models.weights import TimmNetwork, at_fixed_size, check_image_size, is_
 
 logger = logging.getLogger(__name__)
 
-PIXELS_AT_ONCE = 16 * 112**2  # on a CPU: beyond, activations fall out of its caches (ViT-S/14: 22 ms a frame, not 15)
+PIXELS_AT_ONCE = 16 * 112**2  # on a CPU; more activations do not fit its caches (ViT-S/14: 22 ms per frame, not 15)
 
 
 Features = dict[int, tuple[Tensor, Tensor | None]]  # by layer: patches (M, P, C_l) and class token (M, C0)
@@ -28,7 +28,7 @@ Rows = dict[int, Tensor]  # by layer: (M, heads, P) weights of the class token's
 
 
 class Backbone(nn.Module):
-    """A pretrained timm network that turns frames into patch features, frozen but for its last blocks if asked.
+    """A pretrained timm network that turns frames into patch features; all or all but its last blocks are frozen.
 
     Features are the outputs of the chosen blocks before the final norm, concatenated on channels in the
     order in which the layers are named; class and register tokens are left out. The module normalises
@@ -141,7 +141,7 @@ class Backbone(nn.Module):
         return fixed
 
     def before_training(self) -> Backbone:
-        """The pretrained network, all frozen: this one when nothing of it is trained, else loaded again."""
+        """The pretrained network, all frozen: this one if none of its blocks are trained, else loaded again."""
         if not self.trained_parts:
             return self
         return Backbone(self.name, self.weights, self.image_size, self.layers).to(self.mean.device)
@@ -189,10 +189,10 @@ class Backbone(nn.Module):
     def cls_attention(
         self, frames: Tensor, layers: Sequence[int] = (-1,)
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What `forward` gives, and how the class token of `layers` attends to the patches, in one pass.
+        """Returns what `forward` returns, and how the class token of `layers` attends to the patches, in one pass.
 
-        Weights are a softmax over all tokens, of which the patches' part is returned: a row sums to less
-        than 1, by what class and register tokens take.
+        Weights are a softmax over all tokens, but only those of patches are returned: a row sums to less
+        than 1, as class and register tokens take the rest.
 
         Returns:
             patches (M, P, C), cls (M, C0), heads (len(layers), M, heads, P) float32; the last two are None
@@ -314,10 +314,6 @@ def _width(model: TimmNetwork, layer: int) -> int:
     if is_vit(model):
         return model.embed_dim
     return model.feature_info[layer - 1 + isinstance(model, timm.models.ResNet)]["num_chs"]
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Class-token attention of a vision transformer, recorded while the network runs
 
 
 class ClassTokenAttention(TorchFunctionMode):

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
 from mvf.config import CHOICES, Config, nearest
-from mvf.device import DTYPES, autocast, resolve_device
+from mvf.device import autocast, resolve_device
 from mvf.files import atomic, cache_folder, explained, hidden_beside, locked
 
 if TYPE_CHECKING:

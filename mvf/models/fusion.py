@@ -40,8 +40,8 @@ def token_mlp(inputs: int, width: int, outputs: int, dropout: float = 0.1) -> nn
 class SelfAttention(nn.Module):
     """Multi-head attention of all tokens to all tokens that are real.
 
-    `keys` (B, L) is True where a token may be attended to, or what is added to the scores of each token: the logarithm
-    of how many it stands for.
+    `keys` (B, L) is True where a token may be attended to, or a number that is added to the scores of each token: the
+    logarithm of how many tokens it stands for.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -62,7 +62,7 @@ class SelfAttention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(-2))
 
     def weights(self, asking: Tensor, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
-        """What `forward` weighs tokens (B, L, W) with for the tokens `asking` (B, R, W): (B, R, L), mean over heads."""
+        """Attention (B, R, L) of queries `asking` (B, R, W) to tokens (B, L, W) as in `forward`, mean over heads."""
         query, key = self._split(self.query(asking)), self._split(self.key(tokens))
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5  # (B, heads, R, L)
         if keys is not None and keys.is_floating_point():
@@ -99,12 +99,12 @@ class MultiEntityTemporalFusion(nn.Module):
     section 3.4). A sequence of another length than in training is stretched onto the table, so the first and the
     last frame always stand where they stood in training. Padding is never attended to.
 
-    The cost grows with (frames · entities)^2. With `token_merge` like tokens of neighbouring frames are merged
-    (`mvf.models.fusion`) and the blocks work on the means, each of which counts in attention as many times as it
+    The cost grows with (frames · entities)^2. With `token_merge` similar tokens of neighbouring frames are merged
+    (`group_tokens`) and the blocks work on the means, each of which counts in attention as many times as it
     has tokens: where merged tokens are equal nothing changes. At the end every frame has its own token again, plus
-    what the blocks added to its group's mean. A plain copy of the group's output would give all its frames one
-    embedding; so they differ by what they differed by before. Tokens are compared before positions are added: the
-    picture decides what is merged, not the clock. The weights are the same with and without.
+    what the blocks added to its group's mean. A plain copy of the group's output would give all its frames the same
+    embedding; this way they keep their differences. Tokens are compared before positions are added, so that content
+    decides what is merged, not time. The parameters are the same with and without merging.
 
     References: Walmer et al., https://arxiv.org/abs/2311.10873, section 3.4. Bolya et al., ICLR 2023,
     https://arxiv.org/abs/2210.09461 (merging, proportional attention); Bolya and Hoffman,
@@ -204,7 +204,7 @@ class MultiEntityTemporalFusion(nn.Module):
         mixed = mixed if groups is None else groups.merge(mixed)
         for below in self.blocks[:chosen]:
             mixed = below(mixed, keys)
-        asked = cast(FusionBlock, self.blocks[chosen])  # a ModuleList does not say what it holds
+        asked = cast(FusionBlock, self.blocks[chosen])  # a ModuleList does not declare the type of its items
         mixed = asked.attention_norm(mixed)
         frames = torch.arange(tokens.shape[1], device=tokens.device) if frames is None else frames
         each = mixed if groups is None else groups.restore(mixed)
@@ -231,7 +231,7 @@ class MultiEntityTemporalFusion(nn.Module):
     def _enter(
         self, tokens: Tensor, valid: Tensor | None, place: tuple[int, int] | None = None
     ) -> tuple[Tensor, Tensor | None, TokenGroups | None]:
-        """Positioned tokens (B, T · N, width), the `keys` of attention, and what is merged; None where nothing is."""
+        """Positioned tokens (B, T · N, width), the `keys` of attention, and the merged groups; None without merging."""
         frames, entities = tokens.shape[1:3]
         positioned = self.dropout(tokens + self.position_table(frames, place)[:, None]).flatten(1, 2)
         real = None if valid is None else key_mask(valid)
@@ -259,7 +259,7 @@ def key_mask(valid: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TokenGroups:
-    """Which tokens stand together for a run of frames of one entity.
+    """Groups of tokens that each stand for a run of frames of one entity.
 
     Attributes:
         index: (B, T · N) number of each token's group among those of its video.
@@ -273,7 +273,7 @@ class TokenGroups:
 
     @property
     def log_sizes(self) -> Tensor:
-        """(B, G) to add to attention scores: a group then weighs as its tokens would alone, and an empty one not."""
+        """(B, G) to add to attention scores: a group then weighs as much as its tokens, and an empty one nothing."""
         return self.sizes.log()
 
     def merge(self, tokens: Tensor) -> Tensor:
@@ -284,30 +284,30 @@ class TokenGroups:
         return means.index_add(0, self._rows(), weighted.flatten(0, 1)).unflatten(0, (batch, groups))
 
     def restore(self, merged: Tensor) -> Tensor:
-        """To every token what its group has: merged (B, G, W) -> (B, T · N, W)."""
+        """Gives every token the value of its group: merged (B, G, W) -> (B, T · N, W)."""
         return merged.flatten(0, 1).index_select(0, self._rows()).unflatten(0, self.index.shape)
 
     def spread(self, weights: Tensor) -> Tensor:
-        """Weights of groups in equal parts to their tokens: (B, R, G) -> (B, R, T · N)."""
+        """Divides the weights of groups equally among their tokens: (B, R, G) -> (B, R, T · N)."""
         index = self.index[:, None].expand(-1, weights.shape[1], -1)
         return weights.gather(2, index) * self.share[:, None].to(weights.dtype)
 
     def _rows(self) -> Tensor:
-        """Positions of the groups of all tokens among those of all videos."""
+        """Positions of all tokens' groups among the groups of all videos."""
         batch, groups = self.sizes.shape
         return (self.index + groups * torch.arange(batch, device=self.index.device)[:, None]).flatten()
 
 
 @torch.no_grad()
 def group_tokens(tokens: Tensor, real: Tensor, share: float) -> TokenGroups:
-    """Groups of like tokens, so that `share` of the tokens is merged away.
+    """Groups similar tokens, so that `share` of the tokens is merged away.
 
     Only tokens of one entity in neighbouring frames are ever linked, those with the smallest squared distance first,
-    in one ranking of all entities of a video: what stands still is merged more than what moves. Linked tokens form
+    in one ranking of all entities of a video: still entities are merged more than moving ones. Linked tokens form
     runs, so entities stay apart and time keeps its order, without the bipartite matching that tokens of an image need
     (Bolya et al.). No run crosses a multiple of ceil(2 / (1 - share)) frames: slow drift cannot chain many frames that
-    each resemble the next, and a group is at most about twice as long as the mean one. Among equals every other link
-    comes first, so that a still picture is halved evenly.
+    each resemble the next, and a group is at most about twice as long as the mean one. Among equal distances every
+    other link comes first, so that a still video is halved evenly.
 
     Each video merges its own share of its real tokens, whatever it is padded to and batched with. Padding is in no
     group's mean. The choice is piecewise constant and has no gradient; the means have.
@@ -315,9 +315,9 @@ def group_tokens(tokens: Tensor, real: Tensor, share: float) -> TokenGroups:
     Reference: Bolya et al., "Token Merging: Your ViT But Faster", ICLR 2023, https://arxiv.org/abs/2210.09461.
 
     Args:
-        tokens: (B, T, N, W) that are compared.
+        tokens: (B, T, N, W) tokens to compare.
         real: (B, T) False for padding.
-        share: Of a video's real tokens, 0 to 1; fewer where a short clip has not enough links.
+        share: Share of a video's real tokens, 0 to 1; less if a short clip does not have enough links.
 
     Example:
         >>> still = torch.tensor([0.0, 0.0, 5.0, 5.0])[None, :, None, None]
@@ -337,7 +337,7 @@ def _choose_links(tokens: Tensor, real: Tensor, share: float) -> Tensor:
     """(B, T, N) True where a token joins that of its entity in the frame before."""
     frames, entities = tokens.shape[1:3]
     later = torch.arange(1, frames, device=tokens.device)
-    later = torch.cat([later[::2], later[1::2]])  # among equals every other link first
+    later = torch.cat([later[::2], later[1::2]])  # among equal distances every other link comes first
     later = later[later % math.ceil(2 / (1 - share)) != 0]
     wide = torch.promote_types(tokens.dtype, torch.float32)
     distance = tokens.to(wide).diff(dim=1).square().sum(-1)[:, later - 1]  # (B, links, N)

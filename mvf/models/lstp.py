@@ -17,7 +17,7 @@ class LearnableSpatialTokenPooling(nn.Module):
         entity = sum_p attention_p (W_value patch_p + b) = W_value (sum_p attention_p patch_p) + b
 
     which is exact and never makes keys or values of single patches. A key bias would add one number to all scores
-    of a query, which the softmax over patches ignores: there is none.
+    of a query, which the softmax over patches ignores, so there is none.
 
     With `competition` the softmax is taken over the entities of each patch, so that they divide the patch among
     them, and what an entity gets is then divided by its sum over patches: its weights still sum to 1, and the
@@ -35,7 +35,7 @@ class LearnableSpatialTokenPooling(nn.Module):
         competition: Softmax over entities, then normalised over patches; else over patches alone.
 
     Shape:
-        patches (..., P, C), keep (..., P) True where a patch may be looked at
+        patches (..., P, C), keep (..., P) True where a patch may be attended to
         -> entities (..., N, D), attention (..., N, P) that sums to 1 over patches
 
     Raises:
@@ -62,7 +62,7 @@ class LearnableSpatialTokenPooling(nn.Module):
 
     def forward(self, patches: Tensor, cls: Tensor | None = None, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Pools patches; the class token is not read."""
-        # The sums over patches only wait for memory: in the patches' own precision nothing large is ever copied.
+        # The sums over patches are bound by memory; in the patches' own precision nothing large is copied.
         with torch.autocast(patches.device.type, enabled=False):
             attention = self.attend(patches, keep)
             pooled = attention.to(patches.dtype) @ patches  # (..., N, C)
@@ -77,7 +77,7 @@ class LearnableSpatialTokenPooling(nn.Module):
         scores = F.linear(patches, folded.to(patches.dtype))  # (..., P, N)
         wide = torch.promote_types(scores.dtype, torch.float32)
         if self.competition:
-            # a softmax of log shares is their normalised share, also where an entity loses every patch by far
+            # the softmax of log shares normalises the shares, even where an entity loses every patch by far
             scores = scores.log_softmax(dim=-1, dtype=wide)
         if keep is not None:
             scores = scores.masked_fill(~keep.unsqueeze(-1), -torch.inf)

@@ -1,4 +1,4 @@
-"""MV-Former (paper, Figure 2): image backbone, spatial pooling to entities, temporal fusion, one embedding a frame."""
+"""MV-Former (paper, Figure 2): image backbone, spatial pooling to entities, temporal fusion to frame embeddings."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class MVFormerOutput:
     """The result of one forward pass.
 
     Attributes:
-        raw_embeddings: (B, T, E) one embedding a frame.
-        embeddings: (B, T, E) their unit norm.
+        raw_embeddings: (B, T, E) one embedding per frame.
+        embeddings: (B, T, E) the same with unit norm.
         projections: (B, T, E) unit norm of the training-only head, which reads `raw_embeddings`; None when left out.
         entities: (B, T, N, D); None where the pooling has none.
         attention: (B, T, N, P) weights over patches that sum to 1; None where the pooling has none.
@@ -73,7 +73,7 @@ class MVFormerOutput:
 
 
 class FrameEmbedder(Protocol):
-    """What embeds the frames of a video: one `MVFormer` for all videos, or a `ModelPerAction`.
+    """A model that embeds the frames of a video: one `MVFormer` for all videos, or a `ModelPerAction`.
 
     Attributes:
         training: Whether it is in training mode.
@@ -120,7 +120,7 @@ class MVFormer(nn.Module):
 
     Args:
         architecture: Hyperparameters of the trained parts.
-        backbone: Network `(M, 3, S, S) -> (patches (M, P, C), cls (M, C0) or None)`, frozen but for its
+        backbone: Network `(M, 3, S, S) -> (patches (M, P, C), cls (M, C0) or None)`, frozen except for its
             `trained_parts`, if it has any; without one only `fuse` works, which starts from its features.
 
     Shape:
@@ -256,7 +256,7 @@ class MVFormer(nn.Module):
         """Loads what `trained_state` returned.
 
         Raises:
-            ValueError: naming the tensors that are missing, left over, or of another shape.
+            ValueError: if tensors are missing, left over, or of another shape; the message names them.
         """
         check_state(self.trained_state(), state)
         self.load_state_dict(state, strict=False)
@@ -300,7 +300,7 @@ def _projection(size: int, width: int) -> nn.Sequential:
 
 
 def _rows(module: nn.Module, x: Tensor) -> Tensor:
-    """Applies a module of rows (M, channels), as batch norm wants them, to (..., channels)."""
+    """Applies a module of rows (M, channels), which batch norm needs, to (..., channels)."""
     return module(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 
 
@@ -318,13 +318,13 @@ class ModelPerAction(nn.Module):
     Frozen backbones with the same weights are kept once.
 
     Args:
-        models: By action; all of one architecture.
+        models: The models by action, all of the same architecture.
     """
 
     def __init__(self, models: Mapping[str, MVFormer]) -> None:
         super().__init__()
         if not models:
-            raise ValueError("one model an action needs at least one action, got none")
+            raise ValueError("one model per action needs at least one action, got none")
         self.actions = tuple(models)
         self.models = nn.ModuleList(models.values())
         self._by_action = dict(models)
@@ -383,8 +383,8 @@ def _same_frozen(one: Backbone | None, other: Backbone | None) -> bool:
 def pool_reduced(model: MVFormer, reduced: Tensor, basis: Tensor, cls: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Computes `model.pool` of `reduced @ basis`, up to rounding; for LSTP without ever forming the product.
 
-    LSTP is linear in patches, so the basis moves into its two maps: of `reduced` they are (W_key basis') and
-    (W_value basis'), made once a call. Other poolings get the reconstruction.
+    LSTP is linear in patches, so the basis moves into its two maps: for `reduced` they are (W_key basis') and
+    (W_value basis'), computed once per call. Other poolings get the reconstruction.
 
     Shape:
         reduced (B, T, P, K), basis (K, C), cls (B, T, C0) -> tokens (B, T, N, D), attention (B, T, N, P) or None

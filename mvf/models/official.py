@@ -19,7 +19,7 @@ from mvf.models.mvformer import Architecture, MVFormer
 from mvf.models.stored import LARGEST, check_shapes, check_state, checked, with_checkpoint_weights
 from mvf.models.weight_files import in_short
 
-# official name -> ours; \1 is what stands between
+# official name -> ours; \1 is the part in parentheses
 RENAMED = [
     (r"embed\.pooling\.cross_att\.linear_K2d\.(weight)", r"pooling.key.\1"),
     (r"embed\.pooling\.cross_att\.linear_V2d\.(.+)", r"pooling.value.\1"),
@@ -53,7 +53,7 @@ def load_official_checkpoint(path: str | Path, backbone_weights: str | Path | No
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is not such a checkpoint, would run code, or is of a model that is not supported here.
+        ValueError: if it is not such a checkpoint, would run code, or holds a model that is not supported here.
     """
     checkpoint = read_checkpoint(path)
     try:
@@ -88,14 +88,11 @@ def _sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# the file -----------------------------------------------------------------------------------------------------------
-
-
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The plain contents of an official checkpoint: tensors, numbers, text, dicts and lists.
 
-    torch's restricted unpickler calls only what is on its list. To that list come EasyDict, read as a plain
-    dict, and a safe stand-in for the reader of plainly pickled tensors, whose original runs a full, unsafe load.
+    torch's restricted unpickler calls only what is on its list. Two entries are added: EasyDict, read as a plain
+    dict, and a safe replacement for the reader of plainly pickled tensors, which itself runs a full, unsafe load.
     """
     safe: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
         (OrderedDict, "easydict.EasyDict"),
@@ -106,7 +103,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(safe):
             contents = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for files that are no checkpoints
+    except Exception as error:  # torch raises many kinds for files that are not checkpoints
         raise ValueError(f"{path} is not a checkpoint of the official code: {_reason(error)}") from None
     parts = contents if isinstance(contents, Mapping) else {}
     if not all(isinstance(parts.get(name), Mapping) for name in ("model_state", "cfg")):
@@ -123,7 +120,7 @@ def _reason(error: Exception) -> str:
     found = re.search(r"GLOBAL (\S+)", str(error))
     if found:
         return f"it would call {found[1]}, which was refused and not run"
-    # torch's own message for refused pickles advises an unsafe load: say less
+    # torch's own message for refused pickles advises an unsafe load, so it is not shown
     return "its pickle was refused" if isinstance(error, pickle.UnpicklingError) else f"it cannot be read ({error})"
 
 
@@ -131,9 +128,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return value
-
-
-# its tensors --------------------------------------------------------------------------------------------------------
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -170,7 +164,6 @@ def _new_name(name: str) -> str:
     return name
 
 
-# ----------------------------------------------------------------------------------------------------------------------
 # Settings of an official checkpoint
 
 REFUSED = ("VAL_PASS", "SMART_DYNAMIC_TOKENS", "SMART_DISJOINT", "SMART_LN_KEYS", "CLS_RES", "FUSION_CLS")
@@ -179,10 +172,10 @@ FLATTEN = {"max_pool": "max", "avg_pool": "mean"}
 
 
 def read_architecture(cfg: Mapping[str, Any], state: Mapping[str, Tensor]) -> Architecture:
-    """The numbers of the trained parts, from `cfg` and, where `cfg` leaves them open, from the tensors.
+    """Hyperparameters of the trained parts, from `cfg` and, where `cfg` leaves them open, from the tensors.
 
     Raises:
-        ValueError: for an entry that this model does not know, or that has no default.
+        ValueError: for an unsupported entry, or a missing one without default.
     """
     for name, value in _entries(cfg):
         if name in REFUSED and value:
@@ -238,7 +231,7 @@ def _smart(embedder: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str
 
 
 def _late(embedder: Mapping[str, Any], cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Entries of the models that fuse one token a frame."""
+    """Entries of the models that fuse one token per frame."""
     kind = embedder.get("LATE_TYPE", "cls" if _is_vit(cfg) else "spatial")
     if kind not in ("cls", "spatial"):
         raise ValueError(f"LATE_TYPE must be cls or spatial, got {kind}")

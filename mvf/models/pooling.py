@@ -45,7 +45,7 @@ class FixedWidthPooling(nn.Module):
 
 
 class FramePooling(nn.Module):
-    """One token a frame: the maximum or mean of its patches, or its class token. Nothing is learned.
+    """One token per frame: the maximum or mean of its patches, or its class token. Nothing is learned.
 
     Args:
         kind: `max`, `mean` or `cls`.
@@ -114,7 +114,7 @@ def make_pooling(
 
 
 def _wide(x: Tensor) -> Tensor:
-    """Stored features are bfloat16; what is learned after the pooling is at least float32."""
+    """Casts to at least float32, as learned layers need it; stored features are bfloat16."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -124,23 +124,19 @@ def _needed(cls: Tensor | None, pooling: str) -> Tensor:
     return cls
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# The overlap penalty: how much the maps of a frame's entities lie on the same patches
-
-
 def entity_overlap(attention: Tensor) -> Tensor:
     """Mean cosine similarity of the pairs of entity maps of each frame, differentiable.
 
         overlap = 2 / (N (N - 1)) · sum_{i<j} (a_i · a_j) / (|a_i| |a_j|)
 
-    Weights are not negative, so it is in [0, 1]: 0 where no two entities look at one patch, 1 where all maps are
-    equal, which is a maximum: from there it has no gradient.
+    Weights are not negative, so it is in [0, 1]: 0 where no two entities attend to the same patch, 1 where all maps are
+    equal, which is a maximum, where it has no gradient.
 
     Args:
         attention: (..., N, P) weights over patches, at least two entities.
 
     Returns:
-        (...) one number a frame, float32 or wider.
+        (...) one number per frame, float32 or wider.
 
     Raises:
         ValueError: for fewer than two entities.

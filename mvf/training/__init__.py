@@ -29,25 +29,25 @@ from mvf.training.run import (
 )
 from mvf.training.trainer import Row, Trainer
 
-PATIENCE = timedelta(days=7)  # of processes that wait for the one that makes a bank
+PATIENCE = timedelta(days=7)  # how long processes wait for the one that makes a bank
 OnEpoch = Callable[[Row], None] | None
 
 
 def train(config: Config, run_dir: str | Path = "", on_epoch: OnEpoch = None) -> Run:
     """Trains a model, or resumes (or returns) the run that `run_dir` already holds.
 
-    With `config.per_action` every action gets a run of its own below `run_dir`; the model then is a `ModelPerAction`,
-    and the history the mean over actions, which `on_epoch` sees when all are trained.
+    With `config.per_action` every action gets a run of its own below `run_dir`; the model is then a `ModelPerAction`,
+    and the history is the mean over actions, which `on_epoch` gets when all are trained.
 
     Args:
-        config: The configuration; a folder that holds a run of another one is refused.
+        config: The configuration; a folder that holds a run of another configuration is refused.
         run_dir: Folder of the run's files; empty: `runs/<preset>-<seed>` at the repository root.
         on_epoch: Called with every new row of the history.
 
     Raises:
         ValueError: for a bad configuration, data or folder.
         OSError: when another process trains in that folder, or it cannot be written.
-        FloatingPointError: when the loss is not finite, naming step and videos.
+        FloatingPointError: when the loss is not finite; the message names step and videos.
         ChildProcessError: when a worker that reads data failed or died.
     """
     folder = Path(run_dir) if run_dir else default_folder(config)
@@ -62,7 +62,7 @@ def train(config: Config, run_dir: str | Path = "", on_epoch: OnEpoch = None) ->
 
 
 def _held_by_main(folder: Path, accelerator: Accelerator) -> AbstractContextManager[None]:
-    """The processes of a run share its folder: the main one keeps it."""
+    """The processes of a run share its folder, so only the main process holds it."""
     return held(folder) if accelerator.is_main_process else nullcontext()
 
 
@@ -81,16 +81,16 @@ def _train_one(
         if "DataLoader worker (pid" not in str(error):
             raise
         raise ChildProcessError(
-            f"a worker that reads data died ({str(error).splitlines()[0]}), most often for want of memory: use fewer "
+            f"a worker that reads data died ({str(error).splitlines()[0]}), usually for lack of memory: use fewer "
             f"workers (now {config.workers}; 0 needs none); {folder} keeps the last complete epoch, from which the "
-            "same command goes on"
+            "same command resumes"
         ) from error
     accelerator.wait_for_everyone()  # until the main process has written the last epoch
     return Run(trainer.model, trainer.history, folder, config)
 
 
 def _train_each_action(config: Config, folder: Path, accelerator: Accelerator, on_epoch: OnEpoch) -> Run:
-    open_folder(folder, config)  # refuses what is not this run's
+    open_folder(folder, config)  # refuses a folder of another run
     actions = sorted({record.action for record in find_config_videos(config, "train")})
     start = initial_weights(config, folder) if config.init_from else None
     if accelerator.is_main_process:

@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")
 COMPUTE = ("engine", "precision")
-ANYWHERE = ("device", "workers")  # a run may go on elsewhere
-# what a state must hold; a loss scale only those of fp16
+ANYWHERE = ("device", "workers")  # settings that may change when a run resumes
+# keys that a state must have; only fp16 adds the scale of the loss
 STATE = ("epoch", "step", "history", "model", "loss", "optimizer", "generators")
-ACTIONS = "actions"  # of a run with one model an action: the folder of their runs
+ACTIONS = "actions"  # folder of the runs of single actions, if there is one model per action
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, TypeError, ValueError)
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -38,10 +38,10 @@ class Run:
     """A training run.
 
     Attributes:
-        model: As after the last complete epoch; of a run `per_action` a `ModelPerAction`.
-        history: One row an epoch, keys `HISTORY`.
-        folder: Where its files lie.
-        config: What it was made with.
+        model: The model after the last complete epoch; a `ModelPerAction` if the run is `per_action`.
+        history: One row per epoch, with keys `HISTORY`.
+        folder: Folder of its files.
+        config: Its configuration.
     """
 
     model: FrameEmbedder
@@ -51,21 +51,21 @@ class Run:
 
 
 def default_folder(config: Config) -> Path:
-    """`runs/<preset>-<seed>` at the repository root (of an installed package: in the working directory)."""
+    """`runs/<preset>-<seed>` at the repository root, or in the working directory for an installed package."""
     root = REPOSITORY if (REPOSITORY / "pyproject.toml").exists() else Path.cwd()
     return root / "runs" / f"{config.preset}-{config.seed}"
 
 
 def action_config(config: Config, action: str) -> Config:
-    """The configuration of the run of one action, where there is one model an action."""
+    """The configuration of the run of one action, if there is one model per action."""
     return replace(config, per_action=False, action=action)
 
 
 def initial_weights(config: Config, folder: Path) -> Path:
-    """Where `init_from` lies; the name of a preset stands for its run of the same seed beside `folder`.
+    """Path of `init_from`; the name of a preset stands for its run with the same seed, beside `folder`.
 
     Raises:
-        FileNotFoundError: when nothing lies there.
+        FileNotFoundError: if there is no such path.
     """
     named = config.init_from in presets()
     path = folder.resolve().parent / f"{config.init_from}-{config.seed}" if named else Path(config.init_from)
@@ -90,7 +90,7 @@ def open_folder(folder: Path, config: Config) -> dict[str, Any] | None:
 
     Raises:
         ValueError: when it holds a run of another configuration or of a newer version, a damaged `state.pt`, or files
-            that are no run's; nothing is changed then.
+            that do not belong to a run; nothing is changed then.
     """
     stored = folder / "config.json"
     if not stored.exists():
@@ -106,10 +106,10 @@ def open_folder(folder: Path, config: Config) -> dict[str, Any] | None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What `write_epoch` stored, checked against the checksums that its zip file holds.
+    """Reads what `write_epoch` stored, and checks it against the checksums in its zip file.
 
     Raises:
-        ValueError: when the file is damaged, of a newer version, or lacks a part.
+        ValueError: if the file is damaged, of a newer version, or incomplete.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -117,23 +117,23 @@ def read_state(path: Path) -> dict[str, Any]:
                 raise zipfile.BadZipFile(f"{broken} does not match its checksum")
         state = dict(load_plain(path))
     except (*_UNREADABLE, OSError) as error:
-        if isinstance(error, OSError) and error.filename:  # not what the file holds: it cannot be opened
+        if isinstance(error, OSError) and error.filename:  # the file cannot be opened, so its content is not at fault
             raise
         raise ValueError(
-            f"{path} is damaged ({in_short(error)}), so this run cannot go on: put a copy of it back, "
+            f"{path} is damaged ({in_short(error)}), so this run cannot resume: restore it from a copy, "
             f"or delete {path.parent} to train from the start (model.safetensors there may still be good)"
         ) from error
     check_format(state, path)
     if missing := [name for name in STATE if name not in state]:
         raise ValueError(
-            f"{path} is no state of a training: it has no {', '.join(missing)}: put a copy of it back, or delete "
+            f"{path} is not a training state: it has no {', '.join(missing)}: restore it from a copy, or delete "
             f"{path.parent} to train from the start"
         )
     return state
 
 
 def claim_folder(folder: Path, config: Config) -> None:
-    """Writes `config.json`: from now on the folder belongs to runs of `config`."""
+    """Writes `config.json`; from then on the folder belongs to runs of `config`."""
     if not (folder / "config.json").exists():
         with atomic(folder / "config.json") as path:
             path.write_text(config_text(config))
@@ -147,7 +147,7 @@ def read_config(folder: str | Path) -> Config:
     """
     path = Path(folder) / "config.json"
     if not path.exists():
-        raise ValueError(f"{folder} is no run folder (it has no config.json): give the run_dir of a training run")
+        raise ValueError(f"{folder} is not a run folder (it has no config.json): give the run_dir of a training run")
     config = stored_config(path)
     if config.engine == "auto":  # from before there were engines
         config = replace(config, engine="torch")
@@ -157,7 +157,7 @@ def read_config(folder: str | Path) -> Config:
 
 
 def write_epoch(folder: Path, model: MVFormer, history: Sequence[Mapping[str, float]], state: dict[str, Any]) -> None:
-    """Stores a complete epoch; `state.pt` first, because it is the only file that resume reads."""
+    """Stores a complete epoch; `state.pt` comes first, because resuming reads no other file."""
     with atomic(folder / "state.pt") as path:
         torch.save({"format": FORMAT, **state}, path)
     write_history(folder, history)
@@ -173,21 +173,21 @@ def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def read_history(folder: str | Path) -> list[dict[str, float]]:
-    """Rows of `history.csv`.
+    """Reads the rows of `history.csv`.
 
     Raises:
-        ValueError: naming the file, when it is no table of numbers.
+        ValueError: if it is not a table of numbers; the message names the file.
     """
     path = Path(folder) / "history.csv"
     try:
         with open(path, newline="", encoding="utf-8") as file:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     except (ValueError, TypeError, csv.Error) as error:
-        raise ValueError(f"{path} is no table of numbers ({error}): go on with the run, which writes it anew") from None
+        raise ValueError(f"{path} is not a table of numbers ({error}): resume the run, which writes it again") from None
 
 
 def load_run(folder: str | Path) -> Run:
-    """A run as it stands after its last complete epoch.
+    """Loads a run as it was after its last complete epoch.
 
     Raises:
         ValueError: when `folder` holds no run, or one without a complete epoch.
@@ -215,7 +215,7 @@ def use_engine(model: FrameEmbedder, config: Config) -> None:
 
 
 def load_actions(folder: Path) -> ModelPerAction:
-    """The models of a run with one model an action."""
+    """Loads the models of a run with one model per action."""
     parts = sorted(path.parent for path in (folder / ACTIONS).glob("*/config.json"))
     return ModelPerAction({read_config(part).action: MVFormer.from_pretrained(part) for part in parts})
 

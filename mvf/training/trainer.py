@@ -35,18 +35,18 @@ Row = dict[str, float]
 
 
 class TrainingStep(nn.Module):
-    """Computes the loss of a clip: the one module that is wrapped, so that autocast and gradients cover all of it.
+    """Computes the loss of a clip; only this module is wrapped, so that autocast and gradients cover all of it.
 
     Args:
         model: The model.
         loss: The objective.
-        overlap_penalty: Times `mvf.models.pooling.entity_overlap`, added to the objective; 0 computes none.
+        overlap_penalty: Weight of `mvf.models.pooling.entity_overlap`, added to the objective; 0 leaves it out.
     """
 
     def __init__(self, model: MVFormer, loss: Objective | CombinedObjective, overlap_penalty: float = 0.0) -> None:
         super().__init__()
         self.model, self.loss, self.overlap_penalty = model, loss, overlap_penalty
-        self.basis: Tensor | None = None  # along which stored patches are given
+        self.basis: Tensor | None = None  # directions along which patches are stored
 
     def forward(self, clip: Clip, generator: torch.Generator | None = None) -> Tensor:
         """The objective of the whole batch, over all processes."""
@@ -60,7 +60,7 @@ class TrainingStep(nn.Module):
         if not self.overlap_penalty:
             return loss
         if out.attention is None:
-            raise ValueError("overlap_penalty needs entity maps, which this pooling has not")
+            raise ValueError("overlap_penalty needs entity maps, which this pooling does not have")
         overlap, _ = gather_batch(entity_overlap(out.attention).view(*clip.valid.shape, 1), clip)
         return loss + self.overlap_penalty * overlap[whole.valid].mean()
 
@@ -79,10 +79,10 @@ class TrainingStep(nn.Module):
 
 
 def _read(out: MVFormerOutput, kind: str) -> Tensor:
-    """What an objective reads of the model: `raw`, `unit` or `projection`."""
+    """The embeddings that an objective reads: `raw`, `unit` or `projection`."""
     embeddings = {"raw": out.raw_embeddings, "unit": out.embeddings, "projection": out.projections}[kind]
     if embeddings is None:
-        raise ValueError(f'the objective reads "{kind}", which this model does not make: set projection_width')
+        raise ValueError(f'the objective reads "{kind}", which this model does not compute: set projection_width')
     return embeddings
 
 
@@ -119,7 +119,7 @@ class Trainer:
             return
         with self.accelerator.main_process_first():
             dataset = self._dataset()
-        # one bar for all epochs: a notebook would keep a line of each
+        # one bar for all epochs, because a notebook would keep a line for each
         bar = tqdm(desc="training", unit="step", leave=False, disable=not self.accelerator.is_main_process)
         with closing(self._batches(dataset)) as batches, bar:
             while self.epoch < self.config.epochs:
@@ -134,7 +134,7 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that resuming needs, as plain values and tensors that load with `weights_only=True`."""
-        scaler = self.accelerator.scaler  # of the loss, in fp16
+        scaler = self.accelerator.scaler  # scales the loss in fp16
         return {
             "epoch": self.epoch,
             "step": self.steps,
@@ -160,14 +160,12 @@ class Trainer:
             write_history(self.folder, self.history)
             self.model.save_pretrained(self.folder)
 
-    # one epoch --------------------------------------------------------------------------------------------------
-
     def _run_epoch(self, batches: Iterator[tuple[Plan, Clip | RawClip]], bar: tqdm) -> Row:
         self.step.train()
         rate = self._learning_rate(self.epoch - 1)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        # dropout starts afresh every epoch, so that an epoch is the same after a resume
+        # dropout is seeded anew in every epoch, so that an epoch is the same after a resume
         torch.manual_seed(derive_seed(self.config.seed, "dropout", self.epoch, self.accelerator.process_index))
         started, losses, norms, frames = time.perf_counter(), [], [], 0
         count = len(self._epoch_batches(self.epoch))
@@ -208,7 +206,7 @@ class Trainer:
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.step.parameters(), self.config.clip_norm)
-        if self.accelerator.scaler is None:  # with one, a step that overflows is left out
+        if self.accelerator.scaler is None:  # with a scaler, a step that overflows is skipped
             check_finite("gradient norm", float(norm), where)
         self.optimizer.step()
         self.loss.advance()
@@ -218,10 +216,8 @@ class Trainer:
         """Cosine from the full rate at epoch 0 to zero after the last."""
         return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / max(self.config.epochs, 1)))
 
-    # batches ----------------------------------------------------------------------------------------------------
-
     def _dataset(self) -> VideoDataset:
-        store, raw = None, self.accelerator.device.type == "cuda"  # a GPU augments, a CPU has to either way
+        store, raw = None, self.accelerator.device.type == "cuda"  # with a GPU, augmentation runs there
         if self.config.features == "banked":
             bank = build_bank(self.config, backbone_of(self.model), self.records)
             store = BankStore(bank, self.records, self.config.bank_views)
@@ -229,13 +225,13 @@ class Trainer:
         return build_dataset(self.config, self.records, self.loss, store, raw)
 
     def _batches(self, dataset: VideoDataset) -> Generator[tuple[Plan, Clip | RawClip], None, None]:
-        """This process's share of every batch of all epochs that are left, made ahead."""
+        """Yields this process's share of every batch of the remaining epochs, made ahead."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         wanted = (
             [(epoch, video) for video in batch[rank::world]]
             for epoch in range(self.epoch + 1, self.config.epochs + 1)
             for batch in self._epoch_batches(epoch)
-        )  # an epoch at a time: all of a large dataset take gigabytes
+        )  # one epoch at a time: the batches of all epochs can take gigabytes
         return load_batches(dataset, wanted, self.config.workers, self.accelerator.device)
 
     def _epoch_batches(self, epoch: int) -> list[list[int]]:

@@ -150,8 +150,8 @@ def test_masked_videos_are_found_among_many_without(records):
 
 
 @pytest.mark.parametrize("mask, message", [
-    (np.zeros((20, SIZE, SIZE), bool), "mask is empty in all 8 frames"),
-    (np.ones((20, 8, SIZE), bool), r"actor_mask has shape \(20, 8, 32\), its frames want \(20, 32, 32\)"),
+    (np.zeros((20, SIZE, SIZE), bool), "mask is empty in all 8 sampled frames"),
+    (np.ones((20, 8, SIZE), bool), r"actor_mask has shape \(20, 8, 32\), its frames need \(20, 32, 32\)"),
     (np.ones((9, SIZE, SIZE), bool), r"actor_mask has shape \(9, 32, 32\)"),
 ])  # fmt: skip
 def test_a_mask_that_cannot_be_used_is_named_and_the_others_count(records, mask, message):

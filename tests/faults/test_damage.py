@@ -87,7 +87,9 @@ def test_a_damaged_state_stops_a_training_and_says_what_to_do(run, tiny):
     original = (run / "state.pt").read_bytes()
     (run / "state.pt").write_bytes(original[:-100])
     try:
-        with pytest.raises(ValueError, match=r"state.pt is damaged .* put a copy of it back, or delete .*run to train"):
+        with pytest.raises(
+            ValueError, match=r"state.pt is damaged .* restore it from a copy, or delete .*run to train"
+        ):
             mvf.train(tiny(epochs=1), run)
     finally:
         (run / "state.pt").write_bytes(original)
@@ -98,7 +100,7 @@ def test_a_state_that_lacks_a_part_is_refused_with_the_part(run, tiny, lost):
     original = (run / "state.pt").read_bytes()
     state = {name: value for name, value in read_state(run / "state.pt").items() if name not in lost}
     torch.save(state, run / "state.pt")
-    wanted = rf"run/state.pt is no state of a training: it has no {', '.join(lost)}: put a copy of it back, or delete"
+    wanted = rf"run/state.pt is not a training state: it has no {', '.join(lost)}: restore it from a copy, or delete"
     try:
         with pytest.raises(ValueError, match=wanted):
             mvf.train(tiny(epochs=1), run)

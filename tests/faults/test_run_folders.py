@@ -148,7 +148,7 @@ def test_a_setting_that_this_version_lacks_is_refused_by_name(finished):
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"epochs": ', "\x00"])
 def test_a_config_that_is_no_json_object_is_named(finished, text):
     (finished / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=r"run/config.json is not JSON of settings"):
+    with pytest.raises(ValueError, match=r"run/config.json is not a JSON file of settings"):
         load_run(finished)
 
 

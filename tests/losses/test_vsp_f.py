@@ -208,6 +208,6 @@ def test_points_without_phase_and_ragged_bridges_are_refused():
     with pytest.raises(ValueError, match="none of the 4 videos"):
         loss(z, unlabelled)
     ragged = replace(clip, phase=torch.where(torch.arange(4)[:, None, None] > 0, clip.phase, 0))
-    with pytest.raises(ValueError, match=r"as many bridges in every video, got \[1, 2, 2, 2\]"):
+    with pytest.raises(ValueError, match=r"equally many bridges in every video, got \[1, 2, 2, 2\]"):
         FrameProcessContrastiveLoss(segments=2, variant="reference")(z, ragged)
     assert FrameProcessContrastiveLoss(segments=2)(z, ragged).isfinite()

@@ -84,7 +84,7 @@ def test_what_cannot_be_scored_says_why(timed):
     videos, times = timed
     with pytest.raises(ValueError, match="two different videos"):
         alignment_error(videos[:1], videos[:1], times[:1], times[:1])
-    with pytest.raises(ValueError, match="event times of queries must be one a frame"):
+    with pytest.raises(ValueError, match="event times of queries must be one per frame"):
         alignment_error(videos, videos, [t[1:] for t in times], times)
     with pytest.raises(ValueError, match="one width, got 6 and 2"):
         alignment_error(videos, [v[:, :2] for v in videos], times, times)

@@ -48,7 +48,7 @@ def test_steadiness_is_one_less_total_variation():
     distance = np.abs(patch_shares(a) - patch_shares(b)).sum(-1).mean() / 2
     assert attention_steadiness(a, b) == pytest.approx(1 - distance)
     assert attention_steadiness(a, 5 * a) == pytest.approx(1)
-    with pytest.raises(ValueError, match=r"alike, got \(5, 24\) and \(4, 24\)"):
+    with pytest.raises(ValueError, match=r"one shape, got \(5, 24\) and \(4, 24\)"):
         attention_steadiness(a, b[1:])
 
 
@@ -88,7 +88,7 @@ def test_density_share_is_attention_per_area_between_zero_and_one():
     assert density_share(np.concatenate([attention[:1], np.ones((1, 2, 2))]), limbs, torso) == pytest.approx(3 / 4)
     with pytest.raises(ValueError, match="no frame shows both"):
         density_share(attention, limbs, np.zeros((2, 2, 2)))
-    with pytest.raises(ValueError, match="alike"):
+    with pytest.raises(ValueError, match="one shape"):
         density_share(attention, limbs[:1], torso)
 
 

@@ -172,7 +172,7 @@ def test_bad_shapes_are_named():
         check_embeddings([np.zeros((3, 2)), np.zeros((3, 4))])
     with pytest.raises(ValueError, match=r"must be \(T, E\), got \(3,\)"):
         check_embeddings([np.zeros(3)])
-    with pytest.raises(ValueError, match=r"must be \(3,\), one a frame, got \(4,\)"):
+    with pytest.raises(ValueError, match=r"must be \(3,\), one per frame, got \(4,\)"):
         check_labels([np.zeros((3, 2))], [np.zeros(4, int)])
     with pytest.raises(ValueError, match="has 1 videos, its phases 2"):
         check_labels([np.zeros((3, 2))], [np.zeros(3, int)] * 2)
