@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MVF_ENGINE", "torch")  # exporting takes seconds; tests of OpenVINO ask for it
 
 TINY = {
     "backbone": "vit_tiny_patch16_224",

@@ -15,8 +15,8 @@ import platform
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ENGINES = ("torch", "openvino")
 GRAPH_FORMAT = 1  # of an exported graph; goes up when an older one would be misread
 GRAPH, WEIGHTS, NOTE = "graph.xml", "graph.bin", "graph.json"
 HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's names of the precisions that it computes in on CPUs
@@ -215,20 +216,26 @@ def _in_torch(block: nn.Module, tokens: Tensor, precision: str) -> Tensor:
 
 
 class AllOutputs(nn.Module):
-    """Everything that the workbench reads of a frozen backbone, as one function of frames of a fixed size."""
+    """Everything that the workbench reads of a frozen backbone, as one function of frames of a fixed size.
+
+    Shape:
+        frames (M, 3, S, S) -> patches, class token and class-token attention of every layer, in the order of `names`
+    """
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
 
-    def forward(self, frames: Tensor) -> dict[str, Tensor]:
-        """(M, 3, S, S) frames -> patches, class token and class-token attention of every layer, by name."""
-        layers = range(1, self.backbone.num_blocks + 1)
-        heads = layers if self.backbone.has_cls else ()
-        features, rows = self.backbone.features_and_attention(frames, layers, heads)
-        named = {f"patches{layer}": patches for layer, (patches, _) in features.items()}
-        named |= {f"cls{layer}": cls for layer, (_, cls) in features.items() if cls is not None}
-        return named | {f"heads{layer}": row for layer, row in rows.items()}
+        self.layers = range(1, backbone.num_blocks + 1)
+        kinds = ("patches", "cls", "heads") if backbone.has_cls else ("patches",)
+        self.names = [f"{kind}{layer}" for kind in kinds for layer in self.layers]
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        features, rows = self.backbone.features_and_attention(
+            frames, self.layers, self.layers if self.backbone.has_cls else ()
+        )
+        patches, classes = zip(*(features[layer] for layer in self.layers))
+        return (*patches, *classes, *rows.values()) if self.backbone.has_cls else patches
 
 
 def export(backbone: Backbone, image_size: int) -> Path:
@@ -263,12 +270,9 @@ def _write(backbone: Backbone, image_size: int, folder: Path, made_of: dict[str,
 
     logger.info("exporting %s at %d pixels to OpenVINO, once", backbone.timm_name, image_size)
     try:
-        fixed = AllOutputs(backbone.at_fixed_size(image_size))
-        frames = torch.zeros(2, 3, image_size, image_size)
-        with torch.no_grad():
-            names = list(fixed(frames))
-        model = _convert(fixed, frames)
-        for output, name in zip(model.outputs, names, strict=True):
+        outputs = AllOutputs(backbone.at_fixed_size(image_size))
+        model = _convert(outputs, torch.rand(2, 3, image_size, image_size))
+        for output, name in zip(model.outputs, outputs.names, strict=True):
             output.get_tensor().set_names({name})
     except Exception as error:  # torch and OpenVINO raise many kinds for networks that they do not know
         raise ExportError(f"{backbone.timm_name} does not export: {str(error).strip().splitlines()[0]}") from error
@@ -287,27 +291,20 @@ def _write(backbone: Backbone, image_size: int, folder: Path, made_of: dict[str,
 
 
 def _convert(module: nn.Module, example: Tensor) -> Any:
-    """The module as an OpenVINO model for any number of items."""
-    with _quiet():
-        from openvino.frontend import FrontEndManager
-        from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+    """A module of one tensor, whose outputs are a tensor or a tuple of them, as an OpenVINO model for any batch size.
 
-        with torch.no_grad():
-            program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
-        frontend = FrontEndManager().load_by_framework("pytorch")  # openvino.convert_model reports its use to a server
-        decoder = TorchFXPythonDecoder.from_exported_program(program)  # the frontend does not keep it alive
-        return frontend.convert(frontend.load(decoder))
+    By torch's tracer: exporting by `torch.export` takes eight times as long. `openvino.convert_model` does the same but
+    reports its use to a server.
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps warnings of the decoder, about operations that the network does not have, from the user."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's: sizes of the image become constants, as they should
+        traced = torch.jit.trace(module, example, check_trace=False)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced)  # the frontend does not keep it alive
+    return frontend.convert(frontend.load(decoder))
 
 
 def _sha256(path: Path) -> str:
