@@ -143,5 +143,5 @@ def test_what_does_not_fit_is_refused(table):
         PhaseLabeler(videos, table, phase_names=["down"])
     with pytest.raises(ValueError, match="a: a phase begins at frame 6, but there are only 5 frames"):
         PhaseLabeler({name: frames[:5] for name, frames in videos.items()}, table)
-    with pytest.raises(ValueError, match="b: lengths must be above the last of numbers, 18, got 18"):
+    with pytest.raises(ValueError, match="b: lengths must exceed the last frame number, 18, got 18"):
         PhaseLabeler(videos, table, numbers={name: 2 * np.arange(10) for name in videos}, lengths={"b": 18})
