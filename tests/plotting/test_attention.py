@@ -133,7 +133,7 @@ def test_any_grid_fits_a_page_without_words_cut_off(count, size, layout):
 def test_grids_refuse_what_cannot_be_drawn():
     with pytest.raises(ValueError, match="at least one video to draw, got none"):
         plotting.plot_attention_grid([])
-    with pytest.raises(ValueError, match="numbers must be 3, one a frame, or none, got 2"):
+    with pytest.raises(ValueError, match="numbers must be 3, one per frame, or empty, got 2"):
         plotting.plot_attention_grid([block(numbers=[1, 2])])
     with pytest.raises(ValueError, match="do not fit a page of 6.75 x 9.0 in: draw fewer"):
         plotting.plot_attention_grid([block(count=60)])
