@@ -75,9 +75,7 @@ def _from_workers(batches: Iterable[Item]) -> Iterator[Item]:
             reason = str(error).rpartition("\n  ")[2].partition("\n")[2].strip()  # after the lines of its traceback
             raise ChildProcessError(f"a worker that reads data failed: {reason}") from error
         if isinstance(error, ConnectionError | EOFError):
-            time.sleep(
-                PATIENCE
-            )  # a worker is dying, and torch's signal handler will raise a more helpful error here
+            time.sleep(PATIENCE)  # a worker is dying, and torch's signal handler will raise a more helpful error here
             raise RuntimeError(f"DataLoader worker (pid unknown) hung up: {error!r}") from error
         raise
 

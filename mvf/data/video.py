@@ -40,7 +40,7 @@ class VideoFile:
 
     Raises:
         VideoError: from every method that reads; the message names the file and the reason.
-        """
+    """
 
     def __init__(self, path: str | Path, fps: float = 0.0) -> None:
         if not (math.isfinite(fps) and fps >= 0):
