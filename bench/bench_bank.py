@@ -100,7 +100,7 @@ def in_new_process(settings: dict[str, Any]) -> dict[str, float]:
 
 
 def speed_table(base: dict[str, Any]) -> tuple[str, bool]:
-    """Returns Markdown of seconds, speed-up (measured and at `LONGER` epochs) and size; and whether the target is met."""
+    """Returns Markdown of seconds, speed-up (measured, and at `LONGER` epochs), size; and whether the target is met."""
     epochs = mvf.load_config("synthetic", **base).epochs
     lines = [
         f"| features | disk, MB | frames through the backbone | making, s | {epochs} epochs, s | speed-up, by frames | "

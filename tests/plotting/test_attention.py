@@ -216,7 +216,7 @@ def test_weights_and_names_that_do_not_fit_are_refused():
         plot_temporal_attention(-random_weights())
     with pytest.raises(ValueError, match="names must have 2 entries"):
         plot_temporal_attention(random_weights(), ["actor"])
-    with pytest.raises(ValueError, match="frames must be 6 rising positions"):
+    with pytest.raises(ValueError, match="frames must be 6 increasing positions"):
         plot_temporal_attention(random_weights(), frames=[0, 1])
     for bounds in ([[0, 6]], [[0, 7]] * 6, [[3, 6]] * 6, [[0, 3]] * 6):
         with pytest.raises(ValueError, match=r"bounds must be \(6, 2\), a chunk of 0 to 6 around each frame"):

@@ -130,5 +130,5 @@ def test_long_captions_of_retrieved_frames_wrap_beside_one_another():
     boxes = [axes.title.get_window_extent() for axes in figure.axes[:6]]
     assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
     assert figure.axes[3].get_title().startswith("3\n") and inside(figure)  # unlabelled: neither right nor wrong
-    with pytest.raises(ValueError, match="40 rows are .* a page has 9.0: draw fewer queries"):
+    with pytest.raises(ValueError, match="40 rows are .* a page has 9.0 in: draw fewer queries"):
         plotting.plot_retrieval([row] * 40)

@@ -108,7 +108,7 @@ def test_what_cannot_be_shown_is_refused():
         ("at least one video, got none", {}, {}),
         (r"squat: frames must be .*got \(5, 80, 120\)", {"squat": (frames[..., 0], entities, heads)}, {}),
         (r"squat: frames must be .*at least one", {"squat": (frames[:0], entities[:0], None)}, {}),
-        (r"squat: entities must be \(5, number, h, w\).*\(4, 2", {"squat": (frames, entities[:4], heads)}, {}),
+        (r"squat: entities must be \(5, count, h, w\).*\(4, 2", {"squat": (frames, entities[:4], heads)}, {}),
         (r"squat: heads must be .*or \(layers, \.\.\.\)", {"squat": (frames, None, heads[0])}, {}),
         ("squat: maps must be .*non-negative", {"squat": (frames, -entities, None)}, {}),
         ("as many entities", {"squat": arrays(), "bowling": arrays(entities=3)}, {}),

@@ -122,7 +122,7 @@ def test_what_is_no_label_is_refused_and_not_written(table):
         ((0, 0), (10, 1)): "increasing frames 0 to 9",
         ((3, 0), (3, 1)): "increasing frames",
         ((0, 0), (3, 2)): "phases must be -1 to 1",
-        ((0, 0), (3, 0)): "other than the one before",
+        ((0, 0), (3, 0)): "different from the one before",
     }.items():
         with pytest.raises(ValueError, match=f"b: .*{problem}"):
             labeler.accept("b", segments)
