@@ -185,8 +185,8 @@ NOTES = (
     "‡ exceeds the spread: the means differ by more than the sum of the two rows' two standard deviations.",
     "† holds over the videos: 0 is outside [ ], 95 % of a paired bootstrap over the validation videos, trials pooled. "
     f"No † is given where an action has fewer than {FEWEST} videos that both rows share.",
-    "Where there is no real difference, † is set in about 1 of 20 cases with many videos, 1 of 12 with 6 videos in each "
-    "of 4 actions, 1 of 6 with 5 videos in a single action.",
+    "Where there is no real difference, † is set in about 1 of 20 cases with many videos, 1 of 12 with 6 videos in "
+    "each of 4 actions, 1 of 6 with 5 videos in a single action.",
 )
 
 

@@ -66,7 +66,7 @@ class Difference:
     Attributes:
         mean: Difference of the means over trials.
         spread: Sum of the two rows' two standard deviations; None if one has a single trial.
-        interval: 95 % of a paired bootstrap over the videos that both rows share, trials pooled; None if there are none.
+        interval: 95 % of a paired bootstrap over the videos that both rows share, trials pooled; None without any.
         videos: Number of those videos in each action.
     """
 
