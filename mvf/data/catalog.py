@@ -116,10 +116,6 @@ def _options(find: Callable[..., VideoList]) -> tuple[str, ...]:
     return tuple(name for name in inspect.signature(find).parameters if name not in ("split", "root"))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Reports of what was found.
-
-
 def check_lines(config: Config) -> Iterator[str]:
     """Yields what was found, what was left out and why, the accepted layouts, and where the data are published.
 

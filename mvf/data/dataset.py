@@ -214,7 +214,7 @@ def wanted_frames(record: VideoRecord, wanted: Tensor) -> Iterator[tuple[Tensor,
         yield wanted[found : found + len(batch)], batch
         found += len(batch)
     if found < len(wanted):
-        raise VideoError(f"{record.name} gave {found} of {len(wanted)} wanted frames up to frame {int(wanted[-1])}")
+        raise VideoError(f"{record.name} gave {found} of {len(wanted)} requested frames up to frame {int(wanted[-1])}")
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class _Unpickler(pickle.Unpickler):
 def _reason(error: Exception) -> str:
     if isinstance(error, _Refused):
         return f"it would call {error}, which was refused and not run"
-    return f"damaged, cut short, or no pickle ({str(error).partition(chr(10))[0] or type(error).__name__})"
+    return f"damaged, cut short, or not a pickle ({str(error).partition(chr(10))[0] or type(error).__name__})"
 
 
 # plain values -------------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ class _Kind:
     def dtype(self) -> np.dtype:
         """The dtype, checked when an array is filled, so that a function call inside the array is refused first."""
         if self._dtype.kind not in ARRAYS:
-            raise ValueError(f"a numpy array of {self._dtype}, wanted numbers or text")
+            raise ValueError(f"it has a numpy array of {self._dtype}, expected numbers or text")
         return self._dtype
 
 
@@ -282,7 +282,7 @@ class RecordFrames:
             picture = decode_image(features[position].bytes_list.value[0])
             where = f"image {position} of the record at byte {self.record.start}"
             if picture is None:
-                raise VideoError(f"cannot read {self.path}: {where} is no image, or a damaged one")
+                raise VideoError(f"cannot read {self.path}: {where} is not an image, or is damaged")
             size = size or picture.shape
             if picture.shape != size:
                 raise VideoError(f"cannot use {self.path}: {where} is {picture.shape}, not {size}")

@@ -109,10 +109,10 @@ def check_phases(name: str, values: Any, num_phases: int = 0) -> np.ndarray:
         values = np.asarray(values)
         if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "iuf":
             found = f"{values.dtype} {values.shape}"
-            raise ValueError(f"{name}: its labels are {found}, wanted one integer a frame, at least 2")
+            raise ValueError(f"{name}: its labels are {found}, expected one integer per frame, at least 2")
         phases = _whole_phases(name, values)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors of dtypes that numpy lacks
-        reason = str(error) if str(error).startswith(f"{name}: ") else f"{name}: its labels are no numbers: {error}"
+        reason = str(error) if str(error).startswith(f"{name}: ") else f"{name}: its labels are not numbers: {error}"
         raise VideoError(reason) from None
     if num_phases and phases.max() >= num_phases:
         raise VideoError(f"{name}: phase {phases.max()}, but its action has only the phases 0 to {num_phases - 1}")
@@ -124,7 +124,7 @@ def read_boxes(name: str, path: Path, source: Source) -> np.ndarray:
     boxes = read_table(name, path)
     wanted = (source.num_source_frames, 4)
     if boxes.shape != wanted:
-        raise ValueError(f"{name}: boxes in {path} have shape {boxes.shape}, wanted {wanted}: x0 y0 x1 y1 a frame")
+        raise ValueError(f"{name}: boxes in {path} have shape {boxes.shape}, expected {wanted}: x0 y0 x1 y1 per frame")
     wrong = np.flatnonzero((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
     if len(wrong):
         raise ValueError(f"{name}: box {boxes[wrong[0]].tolist()} of frame {wrong[0]} in {path} is not x0 y0 x1 y1")
@@ -136,7 +136,7 @@ def mask_files(name: str, folder: Path, source: Source) -> tuple[list[Path], tup
     files = image_files(folder) if os.path.isdir(folder) else []  # also False for a name that the file system refuses
     if len(files) != source.num_source_frames:
         raise ValueError(
-            f"{name}: {len(files)} numbered masks in {folder}, wanted a folder of {source.num_source_frames} images"
+            f"{name}: {len(files)} numbered masks in {folder}, expected a folder of {source.num_source_frames} images"
         )
     height, width, _ = next(source.frames()).shape
     read_masks(name, files[:1], (height, width))
@@ -177,7 +177,7 @@ def read_frame_phases(name: str, path: Path) -> np.ndarray:
     values = read_table(name, path)
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if values.ndim != 1 or not len(values):
-        raise ValueError(f"{name}: phases in {path} have shape {values.shape}, wanted one number a frame")
+        raise ValueError(f"{name}: phases in {path} have shape {values.shape}, expected one number per frame")
     return _whole_phases(name, values)
 
 
@@ -186,7 +186,7 @@ def _whole_phases(name: str, values: np.ndarray) -> np.ndarray:
     wrong = np.flatnonzero((values != np.round(values)) | (values < -1) | (values >= LARGEST))
     if len(wrong):
         raise ValueError(
-            f"{name}: phase {values[wrong[0]]:g} at frame {wrong[0]}; phases are whole: 0, 1, ..., or -1 for unlabelled"
+            f"{name}: phase {values[wrong[0]]:g} at frame {wrong[0]}; phases must be 0, 1, ..., or -1 for unlabelled"
         )
     return values.astype(np.int64)
 
@@ -205,7 +205,7 @@ def read_csv(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]
             reader = csv.reader(io.StringIO(file.read(), newline=""), skipinitialspace=True)
         columns = [name.strip() for name in next(reader, [])]
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no table in UTF-8 ({error}): save it as CSV, UTF-8") from None
+        raise ValueError(f"{path} is not a UTF-8 table ({error}): save it as CSV, UTF-8") from None
     for name in filter(None, columns):
         if columns.count(name) > 1:
             raise ValueError(f"{path} has the column {name} {columns.count(name)} times; keep one")
@@ -220,7 +220,7 @@ def _csv_rows(path: Path, columns: Sequence[str], reader: CsvReader) -> Iterator
                 raise ValueError(f"{found}; quote text that holds commas")
             yield reader.line_num, dict(zip(columns, map(str.strip, cells)))
     except csv.Error as error:
-        raise ValueError(f"{path} is no table in UTF-8 ({error}): save it as CSV, UTF-8") from None
+        raise ValueError(f"{path} is not a UTF-8 table ({error}): save it as CSV, UTF-8") from None
 
 
 def _is_header(lines: list[str]) -> bool:
@@ -231,7 +231,6 @@ def _is_header(lines: list[str]) -> bool:
         return bool(lines)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
 # Published labels, whose number may differ from the number of frames.
 
 

@@ -146,7 +146,6 @@ class VideoList(list[VideoRecord]):
         self.action_assumed = action_assumed
 
 
-# ----------------------------------------------------------------------------------------------------------------------
 # Batches of frames, whose memory depends neither on the video's length nor on the size of its frames.
 
 BATCH_BYTES = 192 * 2**20  # pixels in memory: 32 frames of 1920 x 1080, 8 of 3840 x 2160, 2 of 7680 x 4320

@@ -218,7 +218,7 @@ def _decode(path: Path, start: float = 0.0) -> Iterator[DecodedFrame]:
                     number += 1
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
-        raise VideoError(f"cannot read {path}: damaged after {number} frames, or no video ({reason})") from error
+        raise VideoError(f"cannot read {path}: damaged after {number} frames, or not a video ({reason})") from error
 
 
 def _upright(frame: av.VideoFrame, aspect: float, reformatter: VideoReformatter) -> np.ndarray:

@@ -89,7 +89,7 @@ class RawEvents:
         files = {path.stem: path for path in reversed(found) if path.suffix.lower() in VIDEO_SUFFIXES}
         if times is None or not files:
             looked = folder / "finegym_annotation_info*.json" if times is None else " and ".join(map(str, places))
-            raise ValueError(f"raw FineGym needs its times and its source videos, found none in {looked}")
+            raise ValueError(f"raw FineGym needs its times and its source videos, but none were found in {looked}")
         try:
             videos = json.loads(times.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
@@ -112,7 +112,7 @@ class RawEvents:
     def _event(self, name: str, elements: Elements | None) -> IndexEntry:
         video, _, span = name.rpartition("_E_")
         if video not in self.files:
-            return IndexEntry.left_out(name, f"no source video {video}.mp4 is there")
+            return IndexEntry.left_out(name, f"the source video {video}.mp4 does not exist")
         try:
             described = self.videos[video][f"E_{span}"]
             start, stop = _seconds(described["timestamps"], "all")
@@ -163,14 +163,14 @@ def _read_elements(path: Path) -> dict[str, Elements]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}") from None
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from None
     for number, line in enumerate(lines, start=1):
         found = ELEMENT.fullmatch(line.strip())
         if found:
             events.setdefault(found[1], set()).add((found[2], int(found[3])))
         elif line.strip():
             wanted = "VIDEO_E_START_END_A_START_END CLASS"
-            raise ValueError(f'{path}, line {number}: wanted "{wanted}", found "{line.strip()}"')
+            raise ValueError(f'{path}, line {number}: expected "{wanted}", found "{line.strip()}"')
     return events
 
 

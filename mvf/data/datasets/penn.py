@@ -80,7 +80,6 @@ def _describe(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
     return None if action in WITHOUT_PHASES else (action, phase_names(action))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
 # The raw form: a folder of frames and a .mat file for each video, and phase labels from another source.
 
 PHASE_FOLDER = "penn_action_labels"
@@ -179,9 +178,6 @@ def _read_phases(name: str, path: Path) -> np.ndarray:
         raise VideoError(str(error)) from None
 
 
-# label files --------------------------------------------------------------------------------------------------------
-
-
 def read_label(path: str | Path) -> PennLabel:
     """Reads a label file.
 
@@ -204,7 +200,7 @@ def read_label(path: str | Path) -> PennLabel:
 
 def _numbers(path: str | Path, name: str, values: np.ndarray, columns: int) -> np.ndarray:
     if values.ndim != 2 or values.shape[1] != columns or not len(values) or values.dtype.kind not in "biuf":
-        raise VideoError(f"{path}: {name} is {values.dtype} {values.shape}, wanted numbers (frames, {columns})")
+        raise VideoError(f"{path}: {name} is {values.dtype} {values.shape}, expected numbers (frames, {columns})")
     return values.astype(np.float64)
 
 
@@ -214,11 +210,10 @@ def _text(values: np.ndarray) -> str:
 
 def _is_train(path: str | Path, values: np.ndarray) -> bool:
     if values.size != 1 or values.ravel()[0] not in (1, -1):
-        raise VideoError(f"{path}: train is {values.tolist()}, wanted 1 (train) or -1 (val)")
+        raise VideoError(f"{path}: train is {values.tolist()}, expected 1 (train) or -1 (val)")
     return bool(values.ravel()[0] == 1)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
 # Phase names from the key events of the 13 actions with phases.
 
 # Dwibedi et al., CVPR 2019, https://arxiv.org/abs/1904.07846, table 2

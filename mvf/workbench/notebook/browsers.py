@@ -49,7 +49,7 @@ def sample_videos(
         height: Maximum height in pixels; taller frames are shrunk.
     """
     if not videos:
-        raise ValueError("there are no videos to browse: the data set has none of this action")
+        raise ValueError("there are no videos to browse: the data set has no video of this action")
     if most < 1:
         raise ValueError(f"stored_frames must be at least 1, got {most}")
     found = {record.name: record for record in records}

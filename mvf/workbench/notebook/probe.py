@@ -108,10 +108,6 @@ def _caption(video: EmbeddedVideo, frame: int, words: Sequence[str] | None) -> s
     return f"{video.name} #{frame}{word}"
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# The arrays for these figures.
-
-
 @dataclass(frozen=True)
 class Probe:
     """Predictions for the validation videos of one action by probes fitted on its training videos.

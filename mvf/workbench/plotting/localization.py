@@ -199,9 +199,6 @@ def _notes(report: Mapping) -> tuple[str, ...]:
     return (*notes, *(said or plain))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# The figure.
-
 CHANCE: Mapping[str, float] = MappingProxyType({"auroc": 0.5, "lift": 1.0})
 GROUPS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {

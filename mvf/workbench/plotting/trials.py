@@ -119,9 +119,6 @@ def _draw_trials(axes: Axes, place: int, values: tuple[float, ...]) -> None:
     axes.plot(values, [place] * len(values), "o", color=RUN, markersize=3, alpha=0.85, label="a trial", zorder=4)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# The figure of a study: grouped rows, trials of several models, and the scores of the controls.
-
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 MARKERS = ("o", "s", "^")
 # line styles of the marks that apply to all models, in order

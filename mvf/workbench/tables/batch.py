@@ -135,9 +135,7 @@ def write_manifest(
     shown = _shown(parameters)
     before = read_manifest(path) if path.exists() else {"tables": [], "trials": 0, "runs": {}, "parameters": None}
     if before["parameters"] not in (None, shown):
-        raise ValueError(
-            f"{out} holds a batch with settings {before['parameters']}, wanted {shown}: choose another --out"
-        )
+        raise ValueError(f"{out} holds a batch with settings {before['parameters']}, not {shown}: choose another --out")
     for job in (job for seeds in jobs.values() for job in seeds):
         _check_same(job)
     merged = {preset: before["runs"].get(preset, {}) | seeds for preset, seeds in runs.items()}
@@ -158,10 +156,6 @@ def _shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
     for name in sorted(parameters.keys() - {*METHOD, *ANYWHERE}):
         shown[name] = cast(name, parameters[name], getattr(default, name, ""))
     return json.loads(json.dumps(shown))
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# One run.
 
 
 def _notebook_run(job: Job, crowded: bool) -> NotebookRun:

@@ -169,10 +169,6 @@ def _file_names(pairs: Sequence[tuple[Batch, str]]) -> list[str]:
     return names
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Lines of the tables.
-
-
 def _run_line(table: PaperTable, row: Row, batch: Batch, place: str) -> tuple[str, ...]:
     cells = [_run_cell(row, column, batch, place) for column in table.columns]
     return (*row.labels, "run", *cells, batch.labels_of(row), batch.progress_of(row))

@@ -130,10 +130,6 @@ def error_line(log: Path) -> str:
     return next((line for line in after if re.match(r"\w+: ", line)), lines[-1] if lines else "it wrote nothing")
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Submitit.
-
-
 def submitit() -> ModuleType:
     """Imports submitit, which only batches with an executor need.
 
@@ -155,7 +151,7 @@ class LocalJobs:
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
         unknown = [name for name in options if name not in LOCAL_OPTIONS]
         if unknown:
-            raise ValueError(f"--executor local heeds {', '.join(LOCAL_OPTIONS)} of --slurm, got {', '.join(unknown)}")
+            raise ValueError(f"--executor local supports only {', '.join(LOCAL_OPTIONS)}, got {', '.join(unknown)}")
         self._executor = submitit().LocalExecutor(folder, max_num_timeout=TIMEOUTS)
         self._executor.update_parameters(**{**options, "timeout_min": minutes(options.get("timeout_min", MONTH))})
         # Without gpus_per_node submitit hides all GPUs.
@@ -194,7 +190,7 @@ class SlurmJobs:
                              "--executor local")  # fmt: skip
         limits = {name: options[name] for name in LIMITS if name in options}
         if len(limits) != 1:
-            raise ValueError("a job on Slurm needs one time limit, after which it is queued again and goes on: --slurm "
+            raise ValueError("a Slurm job needs one time limit, after which it is queued again and resumes: --slurm "
                              f"time=MINUTES, or time=D-HH:MM:SS; got {limits or 'none'}")  # fmt: skip
         self._executor = submitit().SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
         # A job whose dependency failed leaves the queue instead of waiting for ever.
@@ -233,10 +229,6 @@ class SlurmJobs:
         return set(listed.stdout.split())
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Options of jobs on the command line.
-
-
 def parse_options(texts: Sequence[str]) -> dict[str, Any]:
     """Options of jobs from comma-separated `name=value` pairs; whole numbers become integers.
 
@@ -251,7 +243,7 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
     for pair in (pair for text in texts for pair in text.split(",")):
         name, equals, value = pair.partition("=")
         if not (name.strip() and equals and value.strip()):
-            raise ValueError(f'an option of jobs is NAME=VALUE, as in "partition=gpu,time=240", got "{pair}"')
+            raise ValueError(f'a job option must be NAME=VALUE, as in "partition=gpu,time=240", got "{pair}"')
         name = {"timeout": "timeout_min"}.get(name.strip(), name.strip())
         options[name] = int(value) if value.strip().isdecimal() else value.strip()
     return options
@@ -275,5 +267,5 @@ def minutes(limit: int | str) -> int:
     hours, whole, seconds = [*numbers, 0, 0][:3]
     total = (int(days or 0) * 24 + hours) * 60 + whole + -(-seconds // 60)
     if total < 1:
-        raise ValueError(f'a time limit is minutes, H:MM:SS or D-HH:MM:SS, and not zero; got "{limit}"')
+        raise ValueError(f'a time limit must be minutes, H:MM:SS or D-HH:MM:SS, and not zero; got "{limit}"')
     return total

@@ -178,9 +178,6 @@ def _low_end(values: Sequence[float]) -> float:
     return float(np.mean(values) - (2 * np.std(values, ddof=1) if len(values) > 1 else 0))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Differences from the reference row, compared with the spread over trials and intervals over validation videos.
-
 NOTES = (
     "‡ exceeds the spread: the means differ by more than the sum of the two rows' two standard deviations.",
     "† holds over the videos: 0 is outside [ ], 95 % of a paired bootstrap over the validation videos, trials pooled. "

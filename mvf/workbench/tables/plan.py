@@ -65,7 +65,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         found = {"tables": [str(name) for name in stored["tables"]], "trials": int(stored["trials"]), "runs": runs}
         return found | {"parameters": stored.get("parameters")}
     except WRONG_JSON as error:
-        raise ValueError(f"{path} is no manifest of a batch ({error!r}): delete it, and run python -m mvf batch again "
+        raise ValueError(f"{path} is not a batch manifest ({error!r}): delete it, and run python -m mvf batch again "
                          "for each of its tables; runs that are done stay so") from None  # fmt: skip
 
 

@@ -171,7 +171,6 @@ def _table(
     )
 
 
-# ----------------------------------------------------------------------------------------------------------------------
 # The study of objectives: every objective on the same two models and the same data. It is not in the paper.
 
 DATASETS = {"synthetic": "study", "folder": "study_pullups"}  # the preset of scl on each data set

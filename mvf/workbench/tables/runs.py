@@ -211,9 +211,6 @@ def _table(
     return plotting.Table(tuple(lines), ("row", LABELS, "runs", "embedding", *scores), caption, notes)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Localization and attention of several runs.
-
 MAPS = (
     "entity_1",
     "entity_best",

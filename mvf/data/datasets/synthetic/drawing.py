@@ -77,7 +77,13 @@ class Figure:
 
 
 class Canvas:
-    """Buffers of the nearest surface at each supersampled pixel: depth, brightness, colour and owner."""
+    """Buffers of the nearest surface at each supersampled pixel: depth, brightness, colour and owner.
+
+    Args:
+        height: Height of the frame, in pixels.
+        width: Width of the frame, in pixels.
+        light: (3,) direction of the light.
+    """
 
     def __init__(self, height: int, width: int, light: np.ndarray) -> None:
         self.light = light.tolist()
