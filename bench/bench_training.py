@@ -83,15 +83,15 @@ class TimedSource:
         self.source, self.clock, self.identity = source, clock, source.identity
 
     def count(self) -> int:
-        """Of the video."""
+        """Number of frames of the video."""
         return self.source.count()
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator:
-        """Of the video."""
+        """Yields frames of the video."""
         return self._timed(self.source.frames(start, stop, step))
 
     def frames_at(self, positions: Sequence[int]) -> Iterator:
-        """Of the video."""
+        """Yields the frames at these positions."""
         return self._timed(pick_frames(self.source, positions))
 
     def _timed(self, frames: Iterator) -> Iterator:

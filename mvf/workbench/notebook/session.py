@@ -1,4 +1,4 @@
-"""The steps that notebooks and shell commands share: open a model, embed a data set, report on it."""
+"""Steps that notebooks and shell commands share: opening a model, embedding a data set, reporting on it."""
 
 from __future__ import annotations
 

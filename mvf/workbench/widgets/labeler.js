@@ -123,7 +123,7 @@ class LabelerView extends FrameView {
   }
 
   // If this frame already has the phase, the boundary before moves here; if the next segment has it, the next boundary
-  // moves here; otherwise a new boundary is set.
+  // moves here; otherwise a boundary is set here.
   begin(phase) {
     if (phase >= this.names.length) return this.say(`there are only ${this.names.length} phases; press a digit to repeat one`);
     this.player.stop();
