@@ -186,7 +186,7 @@ def _whole_phases(name: str, values: np.ndarray) -> np.ndarray:
     wrong = np.flatnonzero((values != np.round(values)) | (values < -1) | (values >= LARGEST))
     if len(wrong):
         raise ValueError(
-            f"{name}: phase {values[wrong[0]]:g} at frame {wrong[0]}; phases must be 0, 1, ..., or -1 for unlabelled"
+            f"{name}: phase {values[wrong[0]]:g} at frame {wrong[0]}; phases must be integers: 0, 1, ..., or -1"
         )
     return values.astype(np.int64)
 

@@ -265,7 +265,7 @@ def test_a_wrong_table_is_an_error(tmp_path, header, row, message):
         ("gone.csv", "a: cannot read numbers from .*gone.csv"),
         ("long.csv", r"a: phases have shape \(11,\), but the video has 10 frames"),
         ("short.csv", r"a: phases have shape \(9,\), but the video has 10 frames"),
-        ("negative.csv", "a: phase -2 at frame 4; phases must be 0, 1, ..., or -1 for unlabelled"),
+        ("negative.csv", "a: phase -2 at frame 4; phases must be integers: 0, 1, ..., or -1"),
         ("half.csv", "a: phase 0.5 at frame 0"),
         ("nan.csv", "a: phase nan at frame 9"),
         ("words.csv", "a: cannot read numbers"),
@@ -291,7 +291,7 @@ def test_phases_that_do_not_fit_are_an_error(tmp_path, phases, message):
 @pytest.mark.parametrize(
     "boxes, message",
     [
-        (np.zeros((9, 4)), r"a: boxes in .* have shape \(9, 4\), wanted \(10, 4\)"),
+        (np.zeros((9, 4)), r"a: boxes in .* have shape \(9, 4\), expected \(10, 4\)"),
         (np.zeros((10, 5)), r"have shape \(10, 5\)"),
         (np.zeros(40), r"have shape \(40,\)"),
         (np.tile([20.0, 5, 8, 9], (10, 1)), r"box \[20.0, 5.0, 8.0, 9.0\] of frame 0 in .* is not x0 y0 x1 y1"),

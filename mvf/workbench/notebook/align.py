@@ -17,7 +17,7 @@ from mvf.workbench.notebook import probe
 from mvf.workbench.notebook.probe import of_action, phase_words
 from mvf.workbench.notebook.session import Session, Splits
 
-METHODS = MappingProxyType({"dtw": "Dynamic time warping, open ends", "nearest": "Nearest frame of each frame"})
+METHODS = MappingProxyType({"dtw": "Dynamic time warping, open ends", "nearest": "Nearest frame for each frame"})
 
 
 def check_alignment(method: str, stored: int, table: str = "") -> None:

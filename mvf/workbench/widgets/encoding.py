@@ -253,7 +253,7 @@ def _layered(name: str, kind: str, maps: ArrayLike | None, num_frames: int) -> N
     layered = maps[None] if maps.ndim == 4 else maps
     several = kind == "heads" or maps.ndim == 4
     if layered.ndim != 5 or layered.shape[1] != num_frames or not maps.size or not several:
-        wanted = f"({num_frames}, count, h, w)" + " with layers before it or not" * (kind == "heads")
+        wanted = f"({num_frames}, count, h, w)" + " or (layers, T, count, h, w)" * (kind == "heads")
         raise ValueError(f"{name}: {kind} must be {wanted}, one map per frame, got {maps.shape}")
     return layered
 

@@ -125,7 +125,7 @@ class PhaseTable:
             header.append("phases")
         row = self._find(header, rows, name)
         if row is None:
-            logger.warning("%s did not list %s: a row is added; rows without a split may move", self.path, name)
+            logger.warning("%s did not list %s: a row is added, which may change the splits", self.path, name)
             line = _padded([], header)
             line[[title.strip() for title in header].index("path")] = _path_of(self.path.parent, name).as_posix()
             rows.append(line)
