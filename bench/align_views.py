@@ -1,17 +1,17 @@
-"""Cameras of one take aligned pairwise, where the answer is known: frame i is the same instant in all of them.
+"""Aligns cameras of one take pairwise. The answer is known, because frame i is the same instant in all cameras.
 
     python bench/align_views.py RUN [RUN ...] VIDEOS [--warps 5]
 
-`VIDEOS` holds `<take>_cam<N>.mp4`. For every ordered pair of cameras of a take the query and the reference are each
-cut to a window of 50 to 80 % and played at a piecewise tempo of 0.6 to 1.6 (`random_warp` in warped.py), otherwise
-the identity wins. Error of a frame: instants (frames of the take) between it and the frame it is aligned with; only
-frames whose instant lies within the reference's window count, since the others have no right answer. The median is
-over all frames of all pairs of one set of warps; the table has its mean over warps and runs, and two standard
-deviations; and the same of the difference to the straight line on the same warps, since most of the spread is how hard
-a set of warps is. A warped video is embedded as if it were whole.
+`VIDEOS` holds `<take>_cam<N>.mp4`. For every ordered pair of cameras of a take, query and reference are each cut to a
+window of 50 to 80 % and played at a piecewise tempo of 0.6 to 1.6 (`random_warp` in warped.py); otherwise the identity
+would win. The error of a frame is the number of instants (frames of the take) between it and the frame it is aligned
+with. Only frames whose instant is in the reference's window count, because the others have no correct answer. The
+median is over all frames of all pairs of one set of warps. The table has its mean and two standard deviations over
+warps and runs, and the same for the difference to the straight line on the same warps, because most of the spread is
+due to the difficulty of the warps. A warped video is embedded as if it were whole.
 
-`straight line` aligns frame t with the frame at the same share of the reference. `backbone_motion` is z-scored by each
-video's own frames, which takes the camera's look out; that was chosen on these very takes, in favour of this control.
+`straight line` aligns frame t with the frame at the same share of the reference. `backbone_motion` is z-scored over
+each video's frames, which removes the camera's appearance; that was chosen on these takes, in favour of this control.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ Errors = dict[tuple[str, str], list[np.ndarray]]
 
 @dataclass(frozen=True)
 class Camera:
-    """What every warp of one camera is made of.
+    """The features of one camera, from which every warp is made.
 
     Attributes:
-        take: Cameras of one take show the same instants.
-        tokens: By network, (T, N, D) pooled tokens.
-        mean: (T, C) mean patches.
+        take: Name of the take; its cameras show the same instants.
+        tokens: (T, N, D) pooled tokens by network.
+        mean: (T, C) mean of the patches.
     """
 
     take: str
@@ -63,10 +63,10 @@ class Camera:
 
 
 def find_takes(folder: Path) -> dict[str, list[VideoRecord]]:
-    """The cameras of every take.
+    """Finds the cameras of every take.
 
     Raises:
-        ValueError: when no take has two.
+        ValueError: if no take has two.
     """
     takes = defaultdict(list)
     for path in sorted(folder.glob("*.mp4")):
@@ -78,12 +78,12 @@ def find_takes(folder: Path) -> dict[str, list[VideoRecord]]:
     for take, cameras in takes.items():
         if len({camera.num_frames for camera in cameras}) > 1:
             counts = {camera.name: camera.num_frames for camera in cameras}
-            raise ValueError(f"the cameras of {take} must have equally many frames, got {counts}")
+            raise ValueError(f"the cameras of {take} must have equal numbers of frames, got {counts}")
     return takes
 
 
 def read_cameras(run: Run, networks: dict[str, MVFormer], takes: dict[str, list[VideoRecord]]) -> list[Camera]:
-    """Backbone features of every source frame, pooled: frames are picked, so every warp is made of their rows."""
+    """Pools the backbone features of every source frame; a warp selects rows of them."""
     cache, cameras = clean_bank(run.model, run.config), []
     records = [record for take in takes.values() for record in take]
     if cache is not None:
@@ -97,7 +97,7 @@ def read_cameras(run: Run, networks: dict[str, MVFormer], takes: dict[str, list[
 
 
 def embed_warp(run: Run, networks: dict[str, MVFormer], camera: Camera, index: np.ndarray) -> dict[str, np.ndarray]:
-    """By kind of embedding, (T, E) of the camera's frames `index`."""
+    """Computes the (T, E) embeddings of the camera's frames `index`, by kind of embedding."""
     chunk = run.config.chunk
     embedded = {name: fuse_video(network, camera.tokens[name][index], chunk) for name, network in networks.items()}
     motion = backbone_motion(camera.mean[index])
@@ -110,13 +110,13 @@ def embed_warp(run: Run, networks: dict[str, MVFormer], camera: Camera, index: n
 
 
 def pairs(cameras: list[Camera]) -> Iterator[tuple[int, int]]:
-    """Ordered pairs of different cameras of one take."""
+    """Yields ordered pairs of different cameras of the same take."""
     numbered = permutations(range(len(cameras)), 2)
     return ((a, b) for a, b in numbered if cameras[a].take == cameras[b].take)
 
 
 def warp_errors(run: Run, networks: dict[str, MVFormer], cameras: list[Camera], warp: int) -> Errors:
-    """By embedding and method, the errors in frames of all pairs of one set of warps."""
+    """Returns the errors in frames of all pairs of one set of warps, by embedding and method."""
     generator, errors = np.random.default_rng(warp), defaultdict(list)
     sides = []
     for _ in ("query", "reference"):
@@ -135,11 +135,11 @@ def warp_errors(run: Run, networks: dict[str, MVFormer], cameras: list[Camera], 
 
 
 def main() -> None:
-    """Aligns, and prints the table as Markdown."""
+    """Aligns the videos and prints the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders: seeds of one setting, pooled")
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders of different seeds, which are pooled")
     parser.add_argument("videos", type=Path, help="folder of <take>_cam<N>.mp4")
-    parser.add_argument("--warps", type=int, default=5, help="sets of warps")
+    parser.add_argument("--warps", type=int, default=5, help="number of sets of warps")
     options = parser.parse_args()
     takes, medians = find_takes(options.videos), defaultdict(list)
     for folder in options.runs:
@@ -154,7 +154,7 @@ def main() -> None:
 
 
 def table(medians: dict[tuple[str, str], list[float]], runs: int, warps: int) -> Table:
-    """Medians, and how much below the straight line on the same warps: mean and two standard deviations."""
+    """Tabulates medians and differences to the straight line on the same warps: mean and two standard deviations."""
     line = np.array(medians["straight line", ""])
     rows = tuple((*key, _spread(values), *_against(np.array(values) - line)) for key, values in medians.items())
     caption = f"Median absolute error in frames, mean ± 2 sd over {warps} warps x {runs} runs"

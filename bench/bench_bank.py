@@ -1,15 +1,15 @@
-"""What a feature bank saves and costs: `online` against `banked` and its options.
+"""Benefits and costs of a feature bank: `online` against `banked` and its options.
 
     python bench/bench_bank.py                        speed of online and of a bank (half an hour)
     python bench/bench_bank.py --quick                tiny; checks that it works
-    python bench/bench_bank.py --quality 5 --out runs/bank   seeds 1..5 of online and every option, judged (hours)
+    python bench/bench_bank.py --quality 5 --out runs/bank   seeds 1..5 of online and every option, scored (hours)
     python bench/bench_bank.py --quality 3 --out runs/bank_pullups --clips FOLDER --train 12
 
-Speed: 24 files of drawn videos, 20 epochs, T = 32, evaluation left out, making the bank included; each in a process of
-its own with an empty bank. At 60 epochs it is worked out from the measured seconds: making + 60 x (training / 20).
-Quality: `cropped` classification of every seed, and the paired difference to online (or --against another way) with a
-90 % interval (Student's t over seeds), beside controls: while a way is no better than those it shows nothing of a bank.
-Runs lie under --out; those that are there and finished are not made again.
+Speed: 24 files of synthetic videos, 20 epochs, T = 32, without evaluation, including the time to make the bank; each in
+a separate process with an empty bank. The time of 60 epochs is extrapolated: making + 60 x (training / 20).
+Quality: `cropped` classification of every seed, and the paired difference to online (or to --against) with a 90 %
+interval (Student's t over seeds), beside controls: an option that does not beat them says nothing about a bank.
+Runs are in --out; finished ones are not repeated.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from mvf.models import build_model
 from mvf.workbench.notebook import session
 from mvf.workbench.notebook.session import open_session, stored_or_new_report
 
-EPOCHS, LONGER, TARGET = 20, 60, 8.0  # times faster at LONGER epochs, making the bank included
+EPOCHS, LONGER, TARGET = 20, 60, 8.0  # speed-up wanted at LONGER epochs, including making the bank
 BANKED = {"features": "banked", "bank_views": 4}
 WAYS: dict[str, dict[str, Any]] = {
     "online": {"features": "online"},
@@ -52,7 +52,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "PCA 256, int8": BANKED | {"bank_channels": 256, "bank_dtype": "int8"},
 }
 DEFAULT = "banked, V = 4"
-TIMED = ("online", DEFAULT, "int8", "PCA 256")  # making other V takes V / 4 as long
+TIMED = ("online", DEFAULT, "int8", "PCA 256")  # making a bank with V views takes V / 4 as long
 VIDEOS, LENGTH = 24, 90  # for training; frames each
 QUICK = {
     "epochs": 2,
@@ -61,11 +61,11 @@ QUICK = {
     "image_size": 32,
     "num_frames": 8,
 }
-MARGIN = 0.01  # of the interval of the paired difference
+MARGIN = 0.01  # that the interval of the paired difference must be within
 
 
 def time_training(settings: dict[str, Any]) -> dict[str, float]:
-    """Seconds of making the bank (views made later included in training) and of training, and the bank's bytes."""
+    """Measures seconds to make the bank (views made later count as training) and to train, and the bank's bytes."""
     config = mvf.load_config("synthetic", **settings)
     records = find_config_videos(config, "train")
     model = build_model(config).to(mvf.device.resolve_device(config.device))
@@ -88,7 +88,7 @@ def time_training(settings: dict[str, Any]) -> dict[str, float]:
 
 
 def in_new_process(settings: dict[str, Any]) -> dict[str, float]:
-    """`time_training` with an empty bank of its own; weights and frame counts are those of this user."""
+    """Runs `time_training` with a new, empty bank; weights and frame counts come from the user's cache."""
     with tempfile.TemporaryDirectory() as cache:
         weights = mvf.files.cache_folder() / "weights"
         if weights.exists():
@@ -100,7 +100,7 @@ def in_new_process(settings: dict[str, Any]) -> dict[str, float]:
 
 
 def speed_table(base: dict[str, Any]) -> tuple[str, bool]:
-    """Markdown: seconds, speed-up as measured and at `LONGER` epochs, size; and whether the target is met."""
+    """Returns Markdown of seconds, speed-up (measured, and at `LONGER` epochs), size; and whether the target is met."""
     epochs = mvf.load_config("synthetic", **base).epochs
     lines = [
         f"| features | disk, MB | frames through the backbone | making, s | {epochs} epochs, s | speed-up, by frames | "
@@ -125,7 +125,7 @@ def speed_table(base: dict[str, Any]) -> tuple[str, bool]:
 
 
 def quality_table(seeds: int, out: Path, base: dict[str, Any], preset: str, against: str) -> str:
-    """Markdown: `cropped` classification of each way, its paired difference to `against`, and what controls reach."""
+    """Returns Markdown: `cropped` classification of each option, its paired difference to `against`, and controls."""
     reports = {
         name: [judge(out, name, preset, base | way | {"seed": s + 1}) for s in range(seeds)]
         for name, way in WAYS.items()
@@ -149,7 +149,7 @@ def _scores(reports: list[dict[str, Any]], model: str) -> list[float]:
 
 
 def paired_interval(differences: np.ndarray, level: float = 0.9) -> tuple[float, float]:
-    """Mean and half width of Student's interval; of one difference the width is infinite."""
+    """Mean and half width of Student's interval; the width is infinite for a single difference."""
     if len(differences) < 2:
         return float(np.mean(differences)), float("inf")
     spread = stats.sem(differences)
@@ -157,7 +157,7 @@ def paired_interval(differences: np.ndarray, level: float = 0.9) -> tuple[float,
 
 
 def choose_clips(folder: Path, count: int, out: Path) -> dict[str, str]:
-    """Settings of a data set of `count` training videos, evenly spread over those of a folder, and all others."""
+    """Makes a data set of `count` training videos, evenly spaced over those of a folder, and all the others."""
     table = list(csv.DictReader((folder / "videos.csv").open()))
     train = [row for row in table if row["split"] == "train"]
     keep = [train[place] for place in np.linspace(0, len(train) - 1, min(count, len(train))).astype(int)]
@@ -175,9 +175,9 @@ def choose_clips(folder: Path, count: int, out: Path) -> dict[str, str]:
 
 
 def judge(out: Path, name: str, preset: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Trains (or goes on with, or finds) a run and gives its `cropped` scores, of the model and of the controls.
+    """Trains, resumes or finds a run, and returns its `cropped` scores of the model and the controls.
 
-    All are judged on stored features of the clean view, which saves `online` most of the time of it.
+    All are scored on stored features of the clean view, which saves `online` most of its evaluation time.
     """
     folder = out / f"{''.join(c if c.isalnum() else '_' for c in name)}-{settings['seed']}"
     mvf.train(mvf.load_config(preset, **settings), folder)  # refuses a run of other settings
@@ -186,15 +186,15 @@ def judge(out: Path, name: str, preset: str, settings: dict[str, Any]) -> dict[s
 
 
 def main() -> int:
-    """Prints one table; 1 where the target is missed."""
+    """Prints a table; returns 1 if the target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--quality", type=int, default=0, metavar="SEEDS")
-    parser.add_argument("--out", default="runs/bank", help="folder of the runs of --quality")
+    parser.add_argument("--out", default="runs/bank", help="folder for the runs of --quality")
     parser.add_argument("--preset", default="synthetic", help="of --quality")
-    parser.add_argument("--clips", type=Path, help="folder of videos and videos.csv, of --quality")
-    parser.add_argument("--train", type=int, default=10**9, help="of its training videos only so many")
-    parser.add_argument("--ways", default="", help="only these, separated by semicolons")
+    parser.add_argument("--clips", type=Path, help="folder with videos and videos.csv, for --quality")
+    parser.add_argument("--train", type=int, default=10**9, help="number of its training videos to use")
+    parser.add_argument("--ways", default="", help="only these options, separated by semicolons")
     parser.add_argument("--against", default="online", choices=WAYS, help="what the others are compared with")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a field")
     parser.add_argument("--one", default="", help=argparse.SUPPRESS)

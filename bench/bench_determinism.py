@@ -1,17 +1,17 @@
-"""How far two runs of the same seed part, on the CPU and on a GPU, with and without deterministic kernels.
+"""Measures how far two runs of the same seed diverge, on CPU and GPU, with and without deterministic kernels.
 
-    python bench/bench_determinism.py                 (every device there is)
+    python bench/bench_determinism.py                 (all available devices)
     python bench/bench_determinism.py --device cpu
 
-What to expect. On the CPU two runs of the same seed, machine, versions and number of threads are equal to the bit,
-which the test suite holds. Not across machines or numbers of threads: sums are then taken in another order. On a GPU
-some kernels add in the order in which threads finish (backward of gathers, scatters and interpolation, fused
-attention's backward), and cuDNN and cuBLAS may choose another algorithm by timing or by workspace, so runs part from
-the first steps on and by the end as far as two seeds of rounding do; GPU and CPU part in any case, in bfloat16 sooner.
+On the CPU two runs with the same seed, machine, versions and number of threads are bitwise equal, which the test suite
+checks. They are not across machines or numbers of threads, because sums are then taken in another order. On a GPU some
+kernels add in the order in which threads finish (backward of gathers, scatters, interpolation and fused attention),
+and cuDNN and cuBLAS may choose another algorithm by timing or workspace. Runs therefore diverge from the first steps
+on, in the end as far as rounding errors grow. GPU and CPU always diverge, in bfloat16 sooner.
 
-Switches, which each cost speed: `cudnn.deterministic` fixes the choice of convolutions;
+Two switches, at the cost of speed, prevent this: `cudnn.deterministic` fixes the choice of convolutions;
 `torch.use_deterministic_algorithms(True)` with CUBLAS_WORKSPACE_CONFIG=:4096:8 allows only kernels that add in a fixed
-order, and raises where there is none. Each row below is two fresh processes. "bits equal" is of the stored weights.
+order, and raises an error if there is none. Each row compares two fresh processes; "bits equal" means stored weights.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SETTINGS = {
 
 
 def run(folder: Path, device: str, mode: str) -> None:
-    """One run in a process of its own."""
+    """Trains a run in a separate process."""
     code = f"import torch, mvf\n{MODES[mode]}\n"
     code += f"mvf.train(mvf.load_config('synthetic', device={device!r}, **{SETTINGS!r}), {str(folder)!r})"
     environment = os.environ | {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if mode == "deterministic algorithms" else None
@@ -55,7 +55,7 @@ def run(folder: Path, device: str, mode: str) -> None:
 
 
 def compare(a: Path, b: Path) -> tuple[str, bool]:
-    """Bits equal, largest difference of a loss and of a weight; and the first again."""
+    """Compares two runs: text (bits equal, largest difference of a loss and a weight), and whether bits are equal."""
     losses = [[row["loss"] for row in read_history(folder)] for folder in (a, b)]
     first, second = (load_file(folder / "model.safetensors") for folder in (a, b))
     weights = max((first[name].double() - second[name].double()).abs().max().item() for name in first)
@@ -75,7 +75,7 @@ def main() -> int:
     sys.stdout.write(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n\n")
     sys.stdout.write("| runs compared | switches | bits equal | largest difference of a loss | of a weight |\n")
     sys.stdout.write("| --- | --- | --- | --- | --- |\n")
-    broken = False  # the promise of the CPU
+    broken = False  # whether CPU runs differ
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MVF_CACHE"] = str(Path(folder, "cache"))
         for device in devices:

@@ -1,11 +1,11 @@
-"""Two processes against one with the same global batch: how far their loss curves part, in float64 and float32.
+"""Compares the loss curves of two processes and one with the same global batch, in float64 and float32.
 
     python bench/bench_distributed.py
 
-Every objective below is trained for 20 steps by one process and by two (gloo, CPU), from the same seed, dropout 0, by
-the workbench's own trainer, on a small bank. For float64 the objective and all of the model but its frozen backbone are
-converted before they are wrapped, and so is every clip. All curves of two processes are made one after another in the
-same two processes. Fails where a float64 curve parts by more than 1e-5.
+Every objective below is trained for 20 steps by one process and by two (gloo, CPU), with the same seed, dropout 0, the
+package's own trainer and a small bank. For float64 the objective, every clip and all of the model except its frozen
+backbone are converted before they are wrapped. All curves of two processes are computed one after another in the same
+two processes. Fails if a float64 curve differs by more than 1e-5.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ SMALL = {
     "num_frames": 8,
     "batch_size": 4,
     "dropout": 0.0,
-    "features": "banked",  # drawing the videos anew would take longer than all else
+    "features": "banked",  # rendering the videos again would take longer than everything else
     "bank_views": 2,
     "precision": "fp32",
     "device": "cpu",
@@ -85,7 +85,7 @@ SMALL = {
 
 
 def loss_curve(case: str, dtype: torch.dtype, steps: int, folder: Path) -> list[float]:
-    """Losses of the first steps of a run of all processes there are."""
+    """Returns the losses of the first steps of a run with all processes."""
     config = load_config("synthetic", **{**SMALL, **CASES[case]})
     with mock.patch.multiple(trainer_module, **_converted(dtype)):
         trainer = trainer_module.Trainer(config, folder, Accelerator(cpu=True, mixed_precision="no"))
@@ -100,7 +100,7 @@ def loss_curve(case: str, dtype: torch.dtype, steps: int, folder: Path) -> list[
 
 
 def _converted(dtype: torch.dtype) -> dict[str, Callable[..., nn.Module]]:
-    """What the trainer builds its model and objective with, giving them in `dtype`; the backbone makes the bank."""
+    """Returns builders of the model and the objective in `dtype`; the backbone, which makes the bank, is kept."""
 
     def build_model(*arguments, **options) -> nn.Module:
         model = models.build_model(*arguments, **options)
@@ -112,7 +112,7 @@ def _converted(dtype: torch.dtype) -> dict[str, Callable[..., nn.Module]]:
 
 
 def work(cases: list[str], dtypes: list[str], steps: int, out: Path) -> None:
-    """All curves in this process, and in those of its group; the main one writes them."""
+    """Computes all curves in this process and its group; the main process writes them."""
     curves = {
         case: {dtype: loss_curve(case, getattr(torch, dtype), steps, out.parent / "none") for dtype in dtypes}
         for case in cases
@@ -125,7 +125,7 @@ def work(cases: list[str], dtypes: list[str], steps: int, out: Path) -> None:
 
 
 def run(processes: int, options: argparse.Namespace, out: Path) -> dict[str, dict[str, list[float]]]:
-    """The curves of so many processes, started by torchrun."""
+    """Computes the curves of `processes` processes, started by torchrun."""
     command = [__file__, "--work", str(out), "--steps", str(options.steps)]
     command += ["--cases", *options.cases, "--dtypes", *options.dtypes]
     launcher = [sys.executable]
@@ -136,7 +136,7 @@ def run(processes: int, options: argparse.Namespace, out: Path) -> dict[str, dic
 
 
 def parting(one: list[float], two: list[float]) -> float:
-    """Largest difference of two curves."""
+    """Largest difference between two curves."""
     return max(abs(a - b) if math.isfinite(a + b) else math.inf for a, b in zip(one, two, strict=True))
 
 

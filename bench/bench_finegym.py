@@ -1,13 +1,13 @@
-"""The tasks at FineGym288's size: 3,000 videos of 240 frames, 288 classes.
+"""Time and memory of the evaluation at FineGym288's size: 3,000 videos of 240 frames, 288 classes.
 
     python bench/bench_finegym.py                                      2,000 training and 1,000 validation videos
     python bench/bench_finegym.py --train 60 --val 30 --tau-videos 30  quick
 
-Embeddings are drawn: each video shows one to three elements of the 288, at its own pace, the rest is unlabelled. The
-protocol of the preset `finegym288` is run on them (linear probe by SGD, retrieval; progression and Kendall's tau are
-no scores there, as its classes have no order, and the line says so). Kendall's tau is timed all the same, over all
-videos together: `--tau-videos` query videos (0: all) are matched with every video, the time of all ordered pairs is
-extrapolated from them, and the value is of all pairs only where all were asked. Writes markdown to stdout.
+Embeddings are random: each video shows one to three of the 288 elements at its own pace; the rest is unlabelled. They
+are evaluated with the protocol of the preset `finegym288`: linear probe by SGD, and retrieval. Progression and
+Kendall's tau are not scores there, because its classes have no order, and their rows say so. Kendall's tau is timed
+nevertheless, over all videos together: `--tau-videos` query videos (0: all) are matched with every video, from which
+the time of all ordered pairs is extrapolated; its value is given only if all were used. Writes Markdown to stdout.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CLASSES, LENGTH = 288, 240
 
 
 def draw_videos(count: int, channels: int, seed: int) -> list[EmbeddedVideo]:
-    """Videos that pass through elements, each a short path of its own in embedding space."""
+    """Draws videos that pass through elements, each a short path in embedding space."""
     paths = np.random.default_rng(0).normal(size=(CLASSES, 4, channels))
     generator = np.random.default_rng([1, seed])
     videos = []
@@ -51,7 +51,7 @@ def draw_videos(count: int, channels: int, seed: int) -> list[EmbeddedVideo]:
 
 
 def timed(lines: list[str], name: str, compute: Callable[[], str]) -> None:
-    """Adds a row with what `compute` says, its seconds and the peak of memory so far."""
+    """Adds a row with the result of `compute`, its seconds and the peak memory so far."""
     begun = time.perf_counter()
     said = compute()
     seconds = time.perf_counter() - begun
@@ -61,7 +61,7 @@ def timed(lines: list[str], name: str, compute: Callable[[], str]) -> None:
 
 
 def time_tau(videos: list[np.ndarray], asked: int) -> str:
-    """Kendall's tau of `asked` query videos with all others."""
+    """Times Kendall's tau of `asked` query videos with all others."""
     asked = asked or len(videos)
     chosen = np.linspace(0, len(videos) - 1, asked).astype(int)
     begun = time.perf_counter()

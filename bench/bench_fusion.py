@@ -1,12 +1,12 @@
-"""The fusion with and without merged tokens: seconds of forward and backward, and memory.
+"""Time and memory of the fusion, forward and backward, with and without merged tokens.
 
     python bench/bench_fusion.py [--merge 0.5] [--quick] [--memory 6]
 
 Multi-entity Temporal Fusion of the paper's size (three blocks of width 256, dropout as in training) on clips of 80 to
-2,000 frames with 1 to 6 entities: batches of 4 as in training up to 500 frames, one clip above. Every setting is
-measured in a fresh process, the fastest of a few steps counts. Memory is how far the process grows beyond tokens and
-weights. A setting whose estimate is above `--memory` (GiB) is not run, and the table says so. Prints Markdown; exits
-with 1 when 240 frames of 6 entities are not at least twice as fast merged.
+2,000 frames with 1 to 6 entities: batches of 4, as in training, up to 500 frames, single clips above. Every setting is
+measured in a fresh process, with the fastest of a few steps. Memory is the growth of the process beyond tokens and
+weights. A setting whose estimate exceeds `--memory` (GiB) is skipped, and the table says so. Prints Markdown; exits
+with 1 if 240 frames of 6 entities are not at least twice as fast when merged.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ FRAMES, ENTITIES = (80, 160, 240, 500, 1000, 2000), (1, 3, 6)
 QUICK = ((80, 1), (80, 6), (240, 6))
 TARGET, TIMES = (240, 6), 2.0
 LONGEST_OF_TRAINING, BATCH = 500, 4
-REPEATS, SECONDS = 5, 20.0  # steps at most, and seconds after which no further one begins
+REPEATS, SECONDS = 5, 20.0  # maximum number of steps, and seconds after which no further step starts
 WIDTH, BLOCKS, FEEDFORWARD = 256, 3, 1024
 
 
 def batch_of(frames: int) -> int:
-    """Clips at once."""
+    """Number of clips per batch."""
     return BATCH if frames <= LONGEST_OF_TRAINING else 1
 
 
 def expected_gib(frames: int, entities: int, share: float) -> float:
-    """What a step keeps for backward: about 16 rows of the width and 3 of the feed-forward a token and block."""
+    """Estimates a step's GiB for backward: about 16 rows of the width and 3 of the feed-forward per token and block."""
     tokens = batch_of(frames) * frames * entities * (1 - share)
     return 4 * tokens * BLOCKS * (16 * WIDTH + 3 * FEEDFORWARD) / 2**30
 
 
 def step(fusion: MultiEntityTemporalFusion, tokens: torch.Tensor, valid: torch.Tensor) -> tuple[float, float]:
-    """Seconds of one forward and of one backward."""
+    """Measures the seconds of one forward and one backward."""
     fusion.zero_grad()
     started = time.perf_counter()
     out = fusion(tokens, valid).square().mean()
@@ -54,11 +54,11 @@ def step(fusion: MultiEntityTemporalFusion, tokens: torch.Tensor, valid: torch.T
 
 
 def measure(frames: int, entities: int, share: float) -> dict[str, float]:
-    """Seconds of the fastest step, and extra bytes, in this process."""
+    """Measures the seconds of the fastest step and the extra bytes in this process."""
     torch.manual_seed(0)
     fusion = MultiEntityTemporalFusion(WIDTH, BLOCKS, 8, FEEDFORWARD, num_frames=frames, token_merge=share)
     batch = batch_of(frames)
-    tokens = torch.randn(batch, frames, entities, WIDTH).cumsum_(1).requires_grad_()  # neighbours are alike
+    tokens = torch.randn(batch, frames, entities, WIDTH).cumsum_(1).requires_grad_()  # neighbouring frames are similar
     valid = torch.ones(batch, frames, dtype=torch.bool)
     step(fusion, tokens[:1, :8], valid[:1, :8])  # libraries allocate their own memory on first use
     before, started, found = peak_bytes(), time.perf_counter(), []
@@ -69,7 +69,7 @@ def measure(frames: int, entities: int, share: float) -> dict[str, float]:
 
 
 def measure_apart(frames: int, entities: int, share: float, bound: float) -> dict[str, float] | None:
-    """`measure` in a fresh process; None for what would take more than `bound` GiB."""
+    """Runs `measure` in a fresh process; returns None if it would take more than `bound` GiB."""
     if expected_gib(frames, entities, share) > bound:
         return None
     command = [sys.executable, __file__, "--only", str(frames), str(entities), str(share)]
@@ -77,21 +77,21 @@ def measure_apart(frames: int, entities: int, share: float, bound: float) -> dic
 
 
 def cells(found: dict[str, float] | None) -> tuple[str, str, str]:
-    """Forward, backward, memory."""
+    """Formats forward, backward and memory."""
     if found is None:
         return ("skipped",) * 3
     return f"{found['forward']:.3f}", f"{found['backward']:.3f}", f"{found['bytes'] / 2**20:.0f}"
 
 
 def times_faster(off: dict[str, float] | None, on: dict[str, float] | None) -> float | None:
-    """Forward and backward together."""
+    """Speed-up of forward and backward together."""
     if off is None or on is None:
         return None
     return (off["forward"] + off["backward"]) / (on["forward"] + on["backward"])
 
 
 def main(options: argparse.Namespace) -> int:
-    """Prints the table; returns 1 when the target is missed."""
+    """Prints the table; returns 1 if the target is missed."""
     rows, faster = [], {}
     for setting in QUICK if options.quick else product(FRAMES, ENTITIES):
         off, on = (measure_apart(*setting, share, options.memory) for share in (0.0, options.merge))
@@ -113,7 +113,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--merge", type=float, default=0.5, help="token_merge of the merged runs")
     parser.add_argument("--memory", type=float, default=6.0, help="GiB above which a setting is skipped")

@@ -1,13 +1,13 @@
-"""A long video in bounded memory: resident memory over time, speed, seams, and going on after kill -9.
+"""Embeds a long video in bounded memory: resident memory over time, speed, seams, and resuming after kill -9.
 
     python bench/bench_long.py                                            2 minutes of video, in about a minute
     python bench/bench_long.py --minutes 120 --features random            two hours of video in less than ten minutes
     python bench/bench_long.py --minutes 120 --model runs/synthetic-1     the whole model of a run, at its own speed
 
-A synthetic clip is encoded once and repeated by copying its packets, then embedded in a process of its own whose
-memory is sampled. `--features random` puts a fixed random map of 8x8 averaged patches in the place of the backbone:
-decoding, resizing, pooling, fusion, seams and files are all real, only the backbone's time and meaning are left out.
-Writes markdown to stdout, progress to stderr.
+A synthetic clip is encoded once, repeated by copying its packets, and embedded in a separate process whose memory is
+sampled. `--features random` replaces the backbone by a fixed random map of 8x8 averaged patches: decoding, resizing,
+pooling, fusion, seams and files are real; only the backbone's time and meaning are missing.
+Writes Markdown to stdout and progress to stderr.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from mvf.data.video import VideoFile
 from mvf.models import build_model
 from mvf.workbench.notebook.session import open_model
 
-FPS, EVERY = 30, 0.25  # frames a second of the video; seconds between samples of memory
+FPS, EVERY = 30, 0.25  # frames per second of the video; seconds between memory samples
 LIMIT = 3072  # MiB
 
 
 class RandomPatches(nn.Module):
-    """Averages of a grid of pixels through a fixed random map, with the surface of `mvf.models.backbone.Backbone`."""
+    """A fixed random map of averaged pixel patches, with the interface of `mvf.models.backbone.Backbone`."""
 
     def __init__(self, image_size: int = 112, channels: int = 384) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class RandomPatches(nn.Module):
 
 
 def make_model(options: argparse.Namespace) -> mvf.MVFormer:
-    """The model of a run, or an untrained one of the default preset."""
+    """Opens the model of a run, or makes an untrained one of the default preset."""
     if options.model:
         return open_model(options.model)[0]
     config = mvf.load_config("synthetic")
@@ -64,7 +64,7 @@ def make_model(options: argparse.Namespace) -> mvf.MVFormer:
 
 
 def make_video(path: Path, frames: int) -> Path:
-    """`frames` frames, rounded up to whole clips: packets of one encoded clip, again and again."""
+    """Writes a video of `frames` frames, rounded up to whole clips, by repeating the packets of one encoded clip."""
     record = mvf.data.find_videos("synthetic", "val", val_videos=1)[0]
     clip = path.with_name("clip.mp4")
     with av.open(str(clip), "w") as container:
@@ -91,7 +91,7 @@ def make_video(path: Path, frames: int) -> Path:
 
 
 def work(options: argparse.Namespace) -> None:
-    """The process that is measured."""
+    """Runs in the process that is measured."""
     record = VideoRecord(Path(options.work[0]).stem, "video", VideoFile(options.work[0]))
     mvf.embed(
         make_model(options), [record], out=options.work[1], precision=options.precision, **asdict(chunking(options))
@@ -110,14 +110,14 @@ def start(options: argparse.Namespace, video: Path, out: Path) -> subprocess.Pop
 
 
 def memory(process: subprocess.Popen) -> tuple[float, float, float]:
-    """MiB resident, MiB of it that belong to no file, and the most that ever were resident."""
+    """Returns resident MiB, those not backed by a file, and the peak of resident MiB."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     fields = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "RssAnon", "VmHWM"))}
     return tuple(int(fields.get(name, 0)) / 1024 for name in ("VmRSS", "RssAnon", "VmHWM"))
 
 
 def watch(process: subprocess.Popen, out: Path) -> np.ndarray:
-    """(samples, 4): seconds and `memory`, from the first chunk written until the process ends."""
+    """Samples (samples, 4) seconds and `memory` from the first written chunk until the process ends."""
     begun, samples = time.perf_counter(), []
     while process.poll() is None:
         samples.append((time.perf_counter() - begun, *memory(process)))
@@ -130,7 +130,7 @@ def watch(process: subprocess.Popen, out: Path) -> np.ndarray:
 
 
 def kill_and_resume(options: argparse.Namespace, folder: Path) -> tuple[int, bool]:
-    """Frames that were kept when the process was killed, and whether going on gave the undisturbed bits."""
+    """Returns the frames stored when the process was killed, and whether resuming gave bitwise equal results."""
     video = make_video(folder / "short.mp4", 4 * options.chunk)
     for name in ("undisturbed", "killed"):
         process = start(options, video, folder / name)
@@ -147,7 +147,7 @@ def kill_and_resume(options: argparse.Namespace, folder: Path) -> tuple[int, boo
 
 
 def seam_rows(seams: list[ChunkBoundary], overlap: int) -> list[str]:
-    """Markdown of the seams."""
+    """Formats the seams as Markdown."""
     low = [seam.jump / seam.ordinary for seam in seams]
     peak = [seam.peak / seam.ordinary_peak for seam in seams]
     apart = np.nanmean([s.disagreement for s in seams]) if overlap else np.nan
@@ -163,7 +163,7 @@ def seam_rows(seams: list[ChunkBoundary], overlap: int) -> list[str]:
 
 
 def report(options: argparse.Namespace, folder: Path) -> tuple[list[str], bool]:
-    """Runs everything; lines of markdown, and whether memory and resuming are as they should be."""
+    """Runs everything; returns lines of Markdown, and whether memory and resuming meet the targets."""
     begun = time.perf_counter()
     video = make_video(folder / "long.mp4", int(options.minutes * 60 * FPS))
     made = time.perf_counter() - begun

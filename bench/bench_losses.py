@@ -1,9 +1,9 @@
-"""Time of every objective, forward and backward, at the size of a training step.
+"""Times every objective, forward and backward, at the size of a training step.
 
     python bench/bench_losses.py
 
-4 videos of one action, 80 frames of 128 channels (two views where the objective compares views), on two threads. The
-fastest of five counts.
+The input is 4 videos of one action, 80 frames of 128 channels (two views if the objective compares views), on two
+threads. The fastest of five repeats counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TARGET = 0.5  # seconds
 
 
 def example(loss: nn.Module) -> tuple[torch.Tensor, Clip]:
-    """Unit-norm embeddings with gradient; a clip with actions, phases, and padding at the end of one video."""
+    """Makes unit-norm embeddings with gradient, and a clip with actions, phases and padding in one video."""
     generator = torch.Generator().manual_seed(0)
     shape = (VIDEOS, loss.views, FRAMES)
     z = F.normalize(torch.randn(*shape, WIDTH, generator=generator), dim=-1).requires_grad_()
@@ -40,11 +40,11 @@ def example(loss: nn.Module) -> tuple[torch.Tensor, Clip]:
 
 
 def seconds(name: str) -> float:
-    """Of one forward and backward, the fastest of several."""
+    """Measures one forward and backward, the fastest of several."""
     loss = build_loss(name, embedding_size=WIDTH)
     z, clip = example(loss)
     times = []
-    for _ in range(REPEATS + 1):  # the first one warms up
+    for _ in range(REPEATS + 1):  # the first repeat warms up
         started = time.perf_counter()
         loss(z, clip, generator=torch.Generator().manual_seed(1)).backward()
         times.append(time.perf_counter() - started)

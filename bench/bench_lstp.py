@@ -1,10 +1,10 @@
-"""LSTP in its cheap form against the plain form: equality, time and extra memory of forward and backward.
+"""Compares LSTP's cheap form with the plain form: equality, time and extra memory, forward and backward.
 
     python bench/bench_lstp.py
 
-One clip of the paper's size: 80 frames of 784 patches with 2304 channels, three queries of width 384. Time and memory
-are measured in a fresh process for each form. Extra memory is how far the process grows beyond the patches
-themselves: the peak of its resident size during forward and backward, less the peak before it.
+The input is one clip of the paper's size: 80 frames of 784 patches with 2304 channels, three queries of width 384. Time
+and memory are measured in a fresh process for each form. Extra memory is the growth of the process beyond the patches:
+its peak resident size during forward and backward minus the peak before.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from mvf.models.lstp import LearnableSpatialTokenPooling
 
 FRAMES, PATCHES, CHANNELS, WIDTH, ENTITIES = 80, 784, 2304, 384, 3
 TARGETS = {"float32": 1e-5, "float64": 1e-10, "speed": 8.0, "memory": 0.1}
-REPEATS = {"cheap": 10, "plain": 2}  # the fastest counts
+REPEATS = {"cheap": 10, "plain": 2}  # number of repeats; the fastest counts
 
 
 class PlainSpatialTokenPooling(nn.Module):
-    """Cross-attention as it is written in the paper: a key and a value for every patch."""
+    """Cross-attention as in the paper, with a key and a value for every patch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class PlainSpatialTokenPooling(nn.Module):
 
 
 def make(form: str) -> nn.Module:
-    """Either form, with the same weights."""
+    """Makes either form with the same weights."""
     torch.manual_seed(0)
     cheap = LearnableSpatialTokenPooling(CHANNELS, WIDTH, ENTITIES)
     if form == "cheap":
@@ -52,13 +52,13 @@ def make(form: str) -> nn.Module:
 
 
 def draw(frames: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Patches (1, frames, P, C), drawn in place."""
+    """Draws random patches (1, frames, P, C) in place."""
     generator = torch.Generator().manual_seed(1)
     return torch.empty(1, frames, PATCHES, CHANNELS, dtype=dtype).normal_(generator=generator)
 
 
 def step(module: nn.Module, patches: Tensor) -> tuple[Tensor, Tensor]:
-    """One forward and backward."""
+    """Runs one forward and backward."""
     module.zero_grad()
     entities, attention = module(patches)
     (entities.square().sum() + attention.square().sum()).backward()
@@ -66,7 +66,7 @@ def step(module: nn.Module, patches: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def largest_error(dtype: torch.dtype) -> float:
-    """Largest relative error (of norms) of entities, attention and gradients between the forms."""
+    """Largest relative error (by norm) of entities, attention and gradients between the forms."""
     patches, forms = draw(FRAMES, dtype), [make(form).to(dtype) for form in ("cheap", "plain")]
     results = []
     for form in forms:
@@ -77,7 +77,7 @@ def largest_error(dtype: torch.dtype) -> float:
 
 
 def measure(form: str) -> dict[str, float]:
-    """Seconds of a step (the fastest of a few) and extra bytes, in this process."""
+    """Measures the seconds of a step (the fastest of a few) and the extra bytes in this process."""
     patches, module = draw(FRAMES), make(form)
     step(module, patches[:, :1, :64])  # libraries allocate their own memory on first use
     before = peak_bytes()
@@ -91,18 +91,18 @@ def measure(form: str) -> dict[str, float]:
 
 
 def peak_bytes() -> int:
-    """Largest resident size of this process so far."""
+    """Peak resident size of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def measure_apart(form: str) -> dict[str, float]:
-    """`measure` in a fresh process."""
+    """Runs `measure` in a fresh process."""
     found = subprocess.run([sys.executable, __file__, form], check=True, capture_output=True, text=True)
     return json.loads(found.stdout)
 
 
 def main() -> int:
-    """Prints the table; returns 1 when a target is missed."""
+    """Prints the table; returns 1 if a target is missed."""
     plain, cheap = measure_apart("plain"), measure_apart("cheap")
     speed, memory = plain["seconds"] / cheap["seconds"], cheap["bytes"] / plain["bytes"]
     errors = {name: largest_error(getattr(torch, name)) for name in ("float32", "float64")}

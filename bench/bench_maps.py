@@ -1,9 +1,9 @@
-"""Attention maps against the backbone alone: time and peak memory.
+"""Compares time and peak memory of attention maps with those of the backbone alone.
 
     python bench/bench_maps.py
 
-A video of 100 frames, ViT-S/14 at 224 pixels, three entities, heads of the last block. Time is the median of
-interleaved repeats; memory is the peak resident size of a fresh process for each, of which the difference counts.
+The input is a video of 100 frames, ViT-S/14 at 224 pixels, three entities and the heads of the last block. Time is the
+median of interleaved repeats; memory is the difference of the peak resident sizes of two fresh processes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TARGETS = {"time": 1.3, "megabytes": 200.0}
 
 
 class Noise:
-    """Frames of noise, made when they are read: the video takes no memory in either process."""
+    """Frames of noise that are made when they are read, so that the video takes no memory in either process."""
 
     identity = "noise"
 
@@ -43,20 +43,20 @@ class Noise:
 
 
 def make() -> tuple[MVFormer, VideoRecord]:
-    """The model and the video."""
+    """Makes the model and the video."""
     config = mvf.load_config("synthetic", backbone="dinov2_vits14", image_size=224, entities=3)
     return mvf.build_model(config).eval(), VideoRecord("noise", "none", Noise())
 
 
 @torch.inference_mode()
 def run_backbone(model: MVFormer, record: VideoRecord) -> None:
-    """Features of all frames, as `mvf.embed` computes them, thrown away."""
+    """Computes the features of all frames as `mvf.embed` does, and discards them."""
     for frames in frame_batches(record.frames(), FRAMES_AT_ONCE):
         model.backbone(evaluation_view(frames, model.backbone.image_size))
 
 
 def run_maps(model: MVFormer, record: VideoRecord) -> None:
-    """Entity maps and head maps of all frames."""
+    """Computes the entity maps and head maps of all frames."""
     mvf.attention_maps(model, record)
 
 
@@ -64,7 +64,7 @@ RUNS: dict[str, Callable[[MVFormer, VideoRecord], None]] = {"backbone": run_back
 
 
 def measure_times() -> dict[str, float]:
-    """Median seconds of each."""
+    """Measures the median seconds of each."""
     model, record = make()
     seconds: dict[str, list[float]] = {name: [] for name in RUNS}
     for repeat in range(REPEATS):
@@ -77,18 +77,18 @@ def measure_times() -> dict[str, float]:
 
 
 def peak_megabytes() -> float:
-    """Largest resident size of this process so far."""
+    """Peak resident size of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def measure_memory(name: str) -> float:
-    """Peak megabytes of a fresh process that does one of them."""
+    """Measures the peak megabytes of a fresh process that runs one of them."""
     found = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True)
     return json.loads(found.stdout)
 
 
 def main() -> int:
-    """Prints the table; returns 1 when a target is missed."""
+    """Prints the table; returns 1 if a target is missed."""
     memory = {name: measure_memory(name) for name in RUNS}
     seconds = measure_times()
     ratio, growth = seconds["maps"] / seconds["backbone"], memory["maps"] - memory["backbone"]

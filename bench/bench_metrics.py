@@ -1,12 +1,12 @@
-"""The four tasks at Penn Action's size: 13 actions, 1,140 + 966 videos of about 70 frames, 128 channels.
+"""Times the four tasks at Penn Action's size: 13 actions, 1,140 + 966 videos of about 70 frames, 128 channels.
 
     python bench/bench_metrics.py
 
-(`OMP_NUM_THREADS=1` before it measures one thread.)
+(Prefix `OMP_NUM_THREADS=1` to measure a single thread.)
 
-Target: at most 6 s in all on two cores, full labels, retrieval at 5, 10, 15 and Kendall's tau on validation, stride 2
-(the published evaluators take 56 s). Embeddings are drawn, of unit norm and smooth in time, and hard enough
-(accuracy about 0.97, R^2 about 0.74) that the logistic solver takes about 30 steps (on the golden file 25).
+Target: at most 6 s in total on two cores, with full labels, retrieval at 5, 10, 15 and Kendall's tau on validation,
+stride 2 (the published evaluators take 56 s). Embeddings are random, of unit norm and smooth in time, and hard enough
+(accuracy about 0.97, R^2 about 0.74) that the logistic solver takes about 30 steps (25 on the golden file).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ log = logging.getLogger("bench")
 
 
 def draw_videos(phases: int, videos: int, path: np.ndarray, generator: np.random.Generator) -> tuple[list, list]:
-    """Videos that run along one smooth `path` (1000, E) at their own pace, with smooth noise of their own."""
+    """Draws videos that follow a smooth `path` (1000, E), each at its own pace and with its own smooth noise."""
     embeddings, labels = [], []
     for length in generator.integers(40, 101, videos):
         bounds = np.sort(generator.choice(np.arange(3, length - 3, 3), phases - 1, replace=False))
@@ -57,7 +57,7 @@ def draw_videos(phases: int, videos: int, path: np.ndarray, generator: np.random
 
 
 def draw_action(phases: int, train: int, val: int, seed: int) -> tuple[list, list, list, list]:
-    """Training and validation videos of one action."""
+    """Draws the training and validation videos of one action."""
     generator = np.random.default_rng(seed)
     path = gaussian_filter1d(generator.normal(size=(1000, CHANNELS)), 60, axis=0)
     path /= path.std()

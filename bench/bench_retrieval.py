@@ -1,10 +1,10 @@
-"""Retrieval over a million frames: the nearest frames of other videos, exactly, in bounded memory.
+"""Times exact retrieval over a million frames: the nearest frames of other videos, in bounded memory.
 
     python bench/bench_retrieval.py                                  10^6 frames of 128 channels, 10,000 queries timed
     python bench/bench_retrieval.py --frames 50000 --queries 1000    quick
 
-The queries are spread evenly over the frames; the time of all of them is extrapolated, as every query costs the same.
-A hundred of them are checked against distances in float64. Writes markdown to stdout.
+The queries are evenly spaced over the frames. The time of all frames is extrapolated, because every query costs the
+same. A hundred queries are checked against float64 distances. Writes Markdown to stdout.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LIMIT = 4.0  # GiB
 
 
 def draw_videos(frames: int, channels: int, seed: int = 0) -> list[np.ndarray]:
-    """Videos of unit norm that run smoothly between eight places of their own near one of 300 common places."""
+    """Draws unit-norm videos that move smoothly between eight random points near one of 300 shared points."""
     generator = np.random.default_rng(seed)
     places = generator.normal(size=(300, channels)).astype(np.float32)
     share = np.stack([np.interp(np.linspace(0, 7, LENGTH), np.arange(8), row) for row in np.eye(8)], 1)
@@ -39,7 +39,7 @@ def draw_videos(frames: int, channels: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def agrees(videos: list[np.ndarray], asked: np.ndarray, found: np.ndarray) -> bool:
-    """Whether the frames found have the k smallest float64 distances, in order."""
+    """Whether the retrieved frames have the k smallest float64 distances, in order."""
     frames = np.concatenate(videos)
     edges = np.cumsum([0, *map(len, videos)])
     for query, nearest in zip(asked, found):
@@ -54,7 +54,7 @@ def agrees(videos: list[np.ndarray], asked: np.ndarray, found: np.ndarray) -> bo
 
 
 def main() -> int:
-    """1 where the target is missed or a distance is wrong."""
+    """Prints the table; returns 1 if the target is missed or a distance is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=10**6)
     parser.add_argument("--channels", type=int, default=128)
@@ -65,7 +65,7 @@ def main() -> int:
     begun = time.perf_counter()
     blocks = nearest_in_others(videos, K, queries)
     parts = [next(blocks)]
-    first = time.perf_counter() - begun  # with the copies in float32
+    first = time.perf_counter() - begun  # including the copies in float32
     parts += blocks
     seconds = time.perf_counter() - begun
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,14 +1,14 @@
-"""Where a training step's time goes: `online`, the trainer's own code on real video files.
+"""Profiles an `online` training step: the trainer's own code on real video files.
 
     python bench/bench_training.py                                                    (about 3 minutes on two cores)
     python bench/bench_training.py --quick                                            (tiny; checks that it works)
-    python bench/bench_training.py --in-turn                (without reading ahead; --at-once 256: frames not in blocks)
+    python bench/bench_training.py --in-turn                (no loading ahead; --at-once 256: no blocks of frames)
     python bench/bench_training.py --device cuda --backbone dino_vitb8 --image-size 224 --frames 80   (on a GPU)
 
-Writes a markdown table with columns for each device and precision, each measured in a process of its own. Decoding and
-augmentation run beside the step (on a GPU the augmentation is part of it), so that only `waiting for the batch` of
-theirs is in the step. The first epoch warms up and is left out. Peak is the best rate of a large matrix product in the
-same precision.
+Writes a Markdown table with columns for each device and precision, each measured in a separate process. Decoding and
+augmentation run in parallel with the step (on a GPU the augmentation is part of it), so the step contains only the
+wait for the batch. The first epoch warms up and is not counted. Peak is the best rate of a large matrix product in
+the same precision.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ from mvf.workbench.plotting.movies import save_animation
 
 BESIDE = ("decoding", "augmentation")
 STEP = ("waiting for the batch", "backbone", "pooling", "fusion", "loss", "backward", "optimiser")
-TARGETS = {"cpu": {"fp32": 0.85, "bf16": 0.75}, "cuda": {}}  # share of the step in the backbone's forward
+TARGETS = {"cpu": {"fp32": 0.85, "bf16": 0.75}, "cuda": {}}  # share of the step that is the backbone's forward
 PEAK_TARGET = 0.45  # of the measured peak, on a GPU
 QUICK = {"backbone": "vit_tiny_patch16_224", "image_size": 32, "frames": 8, "videos": 4, "length": 16}
 
 
 class Clock:
-    """Adds up the seconds of functions; of a GPU those that it really works."""
+    """Adds up the seconds of functions; on a GPU those in which it computes."""
 
     def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.on_gpu = device.type == "cuda"
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, whose time counts as `name`."""
+        """Wraps a function so that its time counts as `name`."""
 
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -77,25 +77,25 @@ class Clock:
 
 
 class TimedSource:
-    """The frames of a video, whose decoding is timed."""
+    """A source of frames whose decoding is timed."""
 
     def __init__(self, source: FrameSource, clock: Clock) -> None:
         self.source, self.clock, self.identity = source, clock, source.identity
 
     def count(self) -> int:
-        """Of the video."""
+        """Number of frames of the video."""
         return self.source.count()
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator:
-        """Of the video."""
+        """Yields frames of the video."""
         return self._timed(self.source.frames(start, stop, step))
 
     def frames_at(self, positions: Sequence[int]) -> Iterator:
-        """Of the video."""
+        """Yields the frames at these positions."""
         return self._timed(pick_frames(self.source, positions))
 
     def _timed(self, frames: Iterator) -> Iterator:
-        """On a GPU not synchronised, since decoding runs beside it."""
+        """Times the decoding; does not synchronise a GPU, because decoding runs in parallel."""
         while True:
             started = time.perf_counter()
             frame = next(frames, None)
@@ -106,7 +106,7 @@ class TimedSource:
 
 
 def instrument(trainer: Trainer, clock: Clock) -> None:
-    """Times the parts of a trainer; what they compute stays the same."""
+    """Times the parts of a trainer without changing what they compute."""
     model, accelerator = trainer.model, trainer.accelerator
     for name, module in (("backbone", model.backbone), ("pooling", model.pooling), ("loss", trainer.loss)):
         module.forward = clock.timed(name, module.forward)
@@ -132,7 +132,7 @@ def instrument(trainer: Trainer, clock: Clock) -> None:
 
 
 def peak_rate(precision: str, device: torch.device, seconds: float = 1.0) -> float:
-    """Operations a second of a large matrix product, the best of many."""
+    """Measures operations per second of a large matrix product, the best of many."""
     size = 8192 if device.type == "cuda" else 1536
     left, right = (torch.randn(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
     clock, best, spent = Clock(device), float("inf"), 0.0
@@ -145,19 +145,19 @@ def peak_rate(precision: str, device: torch.device, seconds: float = 1.0) -> flo
 
 
 def operations(config: Config) -> float:
-    """Floating-point operations of the backbone for a frame."""
+    """Counts the backbone's floating-point operations per frame."""
     network = backbone.Backbone(config.backbone, "random", config.image_size, config.layers).to("meta")
     return backbone_operations(network)
 
 
 def make_videos(folder: Path, count: int, length: int) -> None:
-    """Video files of the synthetic figure; of every five one is for validation."""
+    """Writes video files of the synthetic data set; every fifth is for validation."""
     for record in mvf.data.find_videos("synthetic", "train", train_videos=count * 5 // 4):
         save_animation(np.stack(list(record.frames(0, length))), folder / f"{record.name}.mp4")
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Trains and returns seconds a step by part, and rates."""
+    """Trains; returns the seconds per step of each part, and rates."""
     if options.in_turn:
         loading.read_ahead = lambda items: (item for item in items)
     if options.at_once:
@@ -179,12 +179,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def summarise(trainer: Trainer, clock: Clock, config: Config) -> dict[str, Any]:
-    """Numbers of the table."""
+    """Computes the numbers of the table."""
     rows, device = trainer.history[1:], trainer.accelerator.device
     steps = rows[-1]["step"] - trainer.history[0]["step"]
     seconds = {name: clock.seconds[name] / steps for name in (*BESIDE, *STEP)}
     frames = sum(row["frames_per_second"] * row["seconds"] for row in rows) / steps
-    drawn = config.batch_size * trainer.loss.views * config.num_frames  # padding passes through the backbone too
+    drawn = config.batch_size * trainer.loss.views * config.num_frames  # padding also passes through the backbone
     peak = peak_rate(config.precision, device)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     if device.type == "cuda":
@@ -206,7 +206,7 @@ def summarise(trainer: Trainer, clock: Clock, config: Config) -> dict[str, Any]:
 
 
 def table(measured: dict[str, dict[str, Any]], options: argparse.Namespace) -> str:
-    """Markdown of all measurements, by device and precision: seconds of a step and their share, rates, targets."""
+    """Formats all measurements by device and precision as Markdown: seconds per step, shares, rates, targets."""
     weights = options.weights or "pretrained"
     sizes = f"{options.backbone} at {options.image_size} px, {weights} weights, batches of 4 videos x 2 views"
     lines = [f"**`online`, {sizes} x {options.frames} frames, {next(iter(measured.values()))['threads']} threads**", ""]
@@ -221,13 +221,13 @@ def table(measured: dict[str, dict[str, Any]], options: argparse.Namespace) -> s
     ]
     lines += [
         "",
-        "In brackets: beside the step, on the same cores; what it slows the step by is in the parts' seconds.",
+        "In brackets: in parallel with the step, on the same cores; the slowdown that it causes is in the other rows.",
     ]
     return "\n".join([*lines, *(line for key, found in measured.items() for line, _ in targets(key, found))])
 
 
 def targets(key: str, found: dict[str, Any]) -> list[tuple[str, bool]]:
-    """Lines about the targets of a measurement, and whether each is met."""
+    """Returns a line about each target of a measurement, and whether it is met."""
     device, precision = key.split()
     reached = {"Share of the step in the backbone's forward": found["seconds"]["backbone"] / found["step"]}
     wanted = {"Share of the step in the backbone's forward": TARGETS[device].get(precision, 0.0)}
@@ -253,7 +253,7 @@ RATES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
 
 
 def _cells(part: str, found: dict[str, Any], beside: bool) -> tuple[str, str]:
-    """Seconds and share; in brackets what runs beside the step."""
+    """Formats seconds and share; in brackets if it runs in parallel with the step."""
     seconds, step = found["seconds"], found["step"]
     if part == "**step**":
         value = step
@@ -267,7 +267,7 @@ def _cells(part: str, found: dict[str, Any], beside: bool) -> tuple[str, str]:
 
 
 def main() -> int:
-    """Prints the table; 1 where a target is missed."""
+    """Prints the table; returns 1 if a target is missed."""
     options = parse()
     if options.one:
         logging.disable()
@@ -287,27 +287,27 @@ def main() -> int:
 
 
 def word(name: str, value: Any) -> list[str]:
-    """An option as it is written in a shell."""
+    """Formats an option for the shell."""
     flag = "--" + name.replace("_", "-")
     return ([flag] if value else []) if isinstance(value, bool) else [flag, str(value)]
 
 
 def parse() -> argparse.Namespace:
-    """Options; `--quick` sets the sizes."""
+    """Parses the options; `--quick` sets small sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="dinov2_vits14")
     parser.add_argument("--image-size", type=int, default=112)
-    parser.add_argument("--precision", default="", choices=("", "fp32", "bf16", "fp16"), help="empty: all that apply")
-    parser.add_argument("--device", default="", choices=("", "cpu", "cuda"), help="empty: all there are")
-    parser.add_argument("--frames", type=int, default=32, help="T of a clip")
-    parser.add_argument("--weights", default="random", help="as backbone_weights; speed does not depend on them")
-    parser.add_argument("--videos", type=int, default=8, help="training videos, 4 a step")
+    parser.add_argument("--precision", default="", choices=("", "fp32", "bf16", "fp16"), help="default: all that apply")
+    parser.add_argument("--device", default="", choices=("", "cpu", "cuda"), help="default: all available")
+    parser.add_argument("--frames", type=int, default=32, help="number of frames of a clip")
+    parser.add_argument("--weights", default="random", help="value of backbone_weights, which does not affect speed")
+    parser.add_argument("--videos", type=int, default=8, help="number of training videos, 4 per step")
     parser.add_argument("--length", type=int, default=90, help="frames of a video")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--in-turn", action="store_true", help="make batches between the steps, not beside them")
-    parser.add_argument("--at-once", type=int, default=0, help="frames that pass the backbone together on a CPU")
+    parser.add_argument("--in-turn", action="store_true", help="make batches between the steps, not in parallel")
+    parser.add_argument("--at-once", type=int, default=0, help="number of frames per call of the backbone on a CPU")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

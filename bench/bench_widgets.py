@@ -1,11 +1,11 @@
-"""Scrubbing in the page: frames a second and bytes sent of an attention browser with 120 frames and 3 entities.
+"""Measures frames per second and bytes sent of an attention browser with 120 frames and 3 entities.
 
     python bench/bench_widgets.py [FOLDER_FOR_THE_PAGE]
 
-Targets: at least 30 frames a second in headless Chromium, at most 8 MB. Frames are moving crops of a photograph, 373 x
-280, as hard to compress as footage; maps are noise of 16 x 16 patches, 3 entities and one layer of 6 heads.
-`drawing` draws 120 frames in a row and waits for each (what the page can do); `dragging` moves the slider once in
-every animation frame until all 120 are shown (what a person sees; a screen shows at most 60 a second).
+Targets: at least 30 frames per second in headless Chromium, at most 8 MB. Frames are moving crops of a photograph, 373
+x 280, as hard to compress as real footage; maps are noise of 16 x 16 patches, 3 entities and one layer of 6 heads.
+`drawing` draws 120 frames in a row and waits for each, the maximum speed of the page. `dragging` moves the slider once
+per animation frame until all 120 are shown, the speed that a person sees (at most 60 per second on most screens).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = logging.getLogger("bench")
 
 
 def make_browser() -> AttentionBrowser:
-    """A browser over a video of `FRAMES` frames."""
+    """Makes an attention browser of a video of `FRAMES` frames."""
     picture = load_sample_image("china.jpg")
     frames = np.stack([picture[t // 2 : t // 2 + 280, t : t + 373] for t in range(FRAMES)])
     generator = np.random.default_rng(0)

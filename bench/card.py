@@ -1,6 +1,6 @@
-"""The report card: every row of the paper's tables, the preset that reproduces it, its cost, and the command.
+"""Writes the report card: every row of the paper's tables, its preset, cost and command.
 
-`python bench/card.py` writes it to `figures/report_card.md`.
+`python bench/card.py` writes `figures/report_card.md`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from mvf.workbench import plotting
 from mvf.workbench.tables.rows import NOT_RERUN, PaperTable, Row, paper_tables
 
 PATH = REPOSITORY / "figures" / "report_card.md"
-BASE = "penn"  # settings are shown as differences from it
+BASE = "penn"  # settings are shown as differences from this preset
 TRIALS = 3
-MODEL = (  # what the cost of a model depends on
+MODEL = (  # settings that the cost of a model depends on
     *"backbone image_size layers trainable_blocks".split(),
     *(f.name for f in fields(Architecture) if hasattr(Config, f.name)),
 )
@@ -46,7 +46,7 @@ def card_text() -> str:
 
 
 def table_card(table: PaperTable) -> plotting.Table:
-    """Rows and presets of one table; a row has a line for every data set that it is of.
+    """Tabulates the rows and presets of one table; a row has a line for each of its data sets.
 
     Example:
         >>> table_card(paper_tables()["table5"]).rows[0][:3]
@@ -61,7 +61,7 @@ def table_card(table: PaperTable) -> plotting.Table:
 
 
 def objectives() -> plotting.Table:
-    """Presets made for each objective, the labels that it consumes, and what is known of its published settings.
+    """Tabulates the presets of each objective, the labels that it uses, and its published settings.
 
     Example:
         >>> [row[:3] for row in objectives().rows if row[0] == "gta"]
@@ -82,7 +82,7 @@ def objectives() -> plotting.Table:
 
 
 def other_presets() -> plotting.Table:
-    """Presets of no row and no objective's family: what others start from, and what the tables have not."""
+    """Tabulates the presets that belong to no row and no objective."""
     of_rows = {preset for table in paper_tables().values() for row in table.rows for preset in row.presets.values()}
     lines = [
         (load_config(preset).dataset, preset, _differences(preset), *_costs(preset), stored.purpose)
@@ -131,7 +131,7 @@ def _costs(preset: str) -> tuple[str, ...]:
 
 @cache
 def _model_costs(model: tuple[tuple[str, Any], ...], objective: str) -> tuple[str, ...]:
-    """Costs of what many presets share: of the objective it matters only whether it reads the training-only head."""
+    """Returns the costs of a model; of the objective it matters only whether it uses the training-only head."""
     cost = model_cost(make_config({**dict(model), "objective": objective}))
     return f"{cost.parameters / 1e6:.2f}", f"{cost.backbone_parameters / 1e6:.2f}", f"{cost.operations / 1e9:.3g}"
 

@@ -1,10 +1,10 @@
-"""Fuzzes every parser with random seeds for a set time; writes a Markdown table to stdout.
+"""Fuzzes every parser of the package with random seeds for a given time; writes a Markdown table to stdout.
 
     python bench/fuzz.py --seconds 600 [--only NAME]
 
-The targets are those of `tests/fuzz`, which the test suite runs briefly. Exit status 1 when a parser did what none
-may do: an error of another kind or that does not name its file, code run, a hang, or memory without bound. Each such
-case is written to stderr with the input that caused it.
+The targets are those of `tests/fuzz`, which the test suite runs briefly. The exit status is 1 if a parser misbehaved:
+it raised an unexpected error or one that does not name its file, ran code, hung, or used unbounded memory. Each such
+case is written to stderr with its input.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
 from tests.fuzz.harness import SECONDS, BrokenError, Prepared, Target  # noqa: E402
 from tests.fuzz.registry import TARGETS  # noqa: E402
 
-ROUND = 100  # cases of a target before the next has its turn
-WIDTH = 2000  # characters of an input that are shown
+ROUND = 100  # cases per target and round
+WIDTH = 2000  # maximum number of characters shown of an input
 
 
 @dataclass
 class Tally:
-    """What came of one target's cases."""
+    """Counts the outcomes of one target's cases."""
 
     outcomes: Counter = field(default_factory=Counter)
     broken: dict[str, str] = field(default_factory=dict)
     slowest: float = 0.0
 
     def run(self, prepared: Prepared, stop: float) -> None:
-        """One round of new random cases, or fewer when the time `stop` has come."""
+        """Runs a round of new random cases, or fewer if the time reaches `stop`."""
 
         @settings(max_examples=ROUND, database=None, deadline=None, phases=[Phase.generate],
                   suppress_health_check=list(HealthCheck))  # fmt: skip
@@ -54,10 +54,10 @@ class Tally:
         one_round()
 
     def try_case(self, prepared: Prepared, content: object) -> None:
-        """Runs and counts one case; a fault is kept, and does not end the round."""
+        """Runs and counts one case; a fault is recorded and does not end the round."""
         started = time.monotonic()
         try:
-            faulthandler.dump_traceback_later(10 * SECONDS, exit=True)  # what hangs in C lets no alarm in
+            faulthandler.dump_traceback_later(10 * SECONDS, exit=True)  # a hang in C code blocks alarms
             outcome = prepared.try_case(content)
         except BrokenError as fault:
             outcome = "BROKEN"
@@ -69,7 +69,7 @@ class Tally:
 
 
 def fuzz(targets: list[Target], seconds: float, home: Path) -> dict[str, Tally]:
-    """Runs the targets in turn until the time is over; one that shows no case had no turn."""
+    """Runs the targets in turn until the time is over; a target without cases was not reached."""
     prepared = [Prepared(target, home / str(number)) for number, target in enumerate(targets)]
     tallies = {target.name: Tally() for target in targets}
     stop = time.monotonic() + seconds
@@ -81,7 +81,7 @@ def fuzz(targets: list[Target], seconds: float, home: Path) -> dict[str, Tally]:
 
 
 def table(tallies: dict[str, Tally]) -> str:
-    """The tallies as Markdown."""
+    """Formats the tallies as Markdown."""
     lines = ["| parser | cases | read | refused, by kind | broken | slowest case, s |", "| --- " * 6 + "|"]
     for name, tally in tallies.items():
         kinds = [f"{kind} {count}" for kind, count in tally.outcomes.most_common() if kind not in ("read", "BROKEN")]
@@ -93,14 +93,14 @@ def table(tallies: dict[str, Tally]) -> str:
 
 
 def main() -> int:
-    """Reads the options and runs."""
+    """Reads the options and runs the fuzzer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600, help="for all targets together (default 600)")
-    parser.add_argument("--only", default="", help="only targets whose name holds this")
+    parser.add_argument("--seconds", type=float, default=600, help="total time for all targets (default 600)")
+    parser.add_argument("--only", default="", help="only targets whose name contains this")
     options = parser.parse_args()
     targets = [target for target in TARGETS if options.only in target.name]
     if not targets:
-        parser.error(f'no target holds "{options.only}": {", ".join(target.name for target in TARGETS)}')
+        parser.error(f'no target contains "{options.only}": {", ".join(target.name for target in TARGETS)}')
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
@@ -115,7 +115,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def _without_stderr_of_libraries():
-    """OpenCV and FFmpeg write a line for every damaged file."""
+    """Silences OpenCV and FFmpeg, which write a line for every damaged file."""
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)

@@ -1,14 +1,13 @@
-"""What merged tokens, and the clock of long videos, cost in quality: by frames and by entities.
+"""Quality costs of merged tokens, by frames and entities, and of the clock of long videos.
 
     python bench/long_quality.py merge      cropped windows of about 70 to 2,300 frames, 1, 3 and 6 entities
-    python bench/long_quality.py clock      videos of about 2,900 frames, embedded at once and in chunks
+    python bench/long_quality.py clock      videos of about 2,900 frames, embedded whole and in chunks
 
-Judges the runs of `bench/merge_quality.py` (preset `synthetic`: clips of 32 frames): seeds 1 to 3 in runs/merge, and
-of other numbers of entities `python bench/merge_quality.py -p entities 6 -p localization false --out runs/merge_6`.
-The longer videos are drawn ones that repeat their action up to 60 times. A probe is fitted on videos of that length of
-the training split and scores those of the validation split; every window, or video, is embedded at once. Differences
-are paired by seed, with 90 % of Student's interval; beside them what controls reach on the same frames: a model above
-neither shows nothing.
+Scores the runs of `bench/merge_quality.py` (preset `synthetic`: clips of 32 frames), seeds 1 to 3 in runs/merge. Runs
+with other numbers of entities: `python bench/merge_quality.py -p entities 6 -p localization false --out runs/merge_6`.
+The longer videos are synthetic and repeat their action up to 60 times. A probe is fitted on training videos of that
+length and scored on validation videos; every window or video is embedded whole. Differences are paired by seed, with a
+90 % Student's interval, beside the controls on the same frames; a model that does not beat them shows nothing.
 """
 
 from __future__ import annotations
@@ -45,11 +44,11 @@ CHUNKINGS = {
     "200 shared and faded, one clock": Chunking(1000, 200, True, True),
 }
 
-Embed = Callable[[Tensor, slice], np.ndarray]  # pooled tokens of a video, its frames -> embeddings
+Embed = Callable[[Tensor, slice], np.ndarray]  # (pooled tokens of a video, its frames) -> embeddings
 
 
 def open_run(entities: int, name: str) -> tuple[MVFormer, Config]:
-    """A model of merge_quality.py, and its settings."""
+    """Opens a model of merge_quality.py and its settings."""
     folder = Path(ENTITIES[entities], name)
     if not folder.exists():
         raise SystemExit(f"there is no {folder}: python bench/merge_quality.py --out {folder.parent} makes it")
@@ -64,13 +63,13 @@ def drawn_videos(repeats: tuple[int, int], train: int, val: int) -> dict[str, Se
 def score(
     videos: dict[str, Sequence[VideoRecord]], model: MVFormer, ways: dict[str, Embed], whole: bool = False
 ) -> dict[str, dict[str, float]]:
-    """By way of embedding the scores of one model; the backbone's features are stored.
+    """Scores one model by each way of embedding; the backbone's features are stored.
 
     Args:
-        videos: Of both splits.
-        model: Its pooling is used.
-        ways: Ways of embedding the tokens.
-        whole: Take whole videos, not the windows that reports take.
+        videos: Videos of both splits.
+        model: The model, whose pooling is used.
+        ways: Ways of embedding the tokens, by name.
+        whole: Scores whole videos instead of the windows of reports.
     """
     cache = FeatureBank(model.backbone, None, "auto")
     rounds: dict[str, dict[str, Rounds]] = {name: {} for name in ways}
@@ -90,7 +89,7 @@ def score(
 
 
 def fusing(model: MVFormer, merge: float = 0.0, chunking: Chunking = CHUNKINGS["at once"]) -> Embed:
-    """Embeds windows, or videos, with some of the tokens merged."""
+    """Embeds windows or videos with some of the tokens merged."""
 
     def embed(tokens: Tensor, crop: slice) -> np.ndarray:
         model.fusion.token_merge = merge
@@ -100,13 +99,13 @@ def fusing(model: MVFormer, merge: float = 0.0, chunking: Chunking = CHUNKINGS["
 
 
 def telling_time(model: MVFormer) -> Embed:
-    """The control `position_only`: the position table alone."""
+    """Embeds with the position table alone, the control `position_only`."""
     clock = position_clock(model.architecture.num_frames, model.architecture.fusion_width, AT_ONCE, model)
     return lambda tokens, crop: clock(crop.stop - crop.start)
 
 
 def merge_table(entities_wanted: Sequence[int], repeats_wanted: Sequence[tuple[int, int]]) -> Table:
-    """A line for every number of frames and entities."""
+    """Tabulates the scores for every number of frames and entities."""
     rows = []
     for repeats in repeats_wanted:
         videos = drawn_videos(repeats, *SETS[repeats])
@@ -132,7 +131,7 @@ def merge_table(entities_wanted: Sequence[int], repeats_wanted: Sequence[tuple[i
 
 
 def clock_table() -> Table:
-    """A line for every way of chunking; scores of whole videos."""
+    """Tabulates the scores of whole videos for every way of chunking."""
     videos = drawn_videos((60, 60), 5, 5)
     by_way: dict[str, list[float]] = {}
     for seed in tqdm(SEEDS, desc="clocks"):
@@ -154,18 +153,18 @@ def clock_table() -> Table:
 
 
 def difference(ours: Sequence[float], base: Sequence[float]) -> str:
-    """Mean, 90 % interval, and every seed."""
+    """Formats the mean, the 90 % interval and every seed."""
     each = np.subtract(ours, base)
     middle, half = paired_interval(each)
     return f"{middle:+.3f} ± {half:.3f} ({', '.join(f'{value:+.3f}' for value in each)})"
 
 
 def main() -> None:
-    """Prints one table as Markdown."""
+    """Prints a table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("question", choices=("merge", "clock"))
     parser.add_argument("--entities", type=int, nargs="+", choices=ENTITIES, default=list(ENTITIES))
-    parser.add_argument("--sets", type=int, default=len(SETS), help="only so many lengths, from the shortest")
+    parser.add_argument("--sets", type=int, default=len(SETS), help="number of lengths, from the shortest")
     options = parser.parse_args()
     print(merge_table(options.entities, list(SETS)[: options.sets]) if options.question == "merge" else clock_table())
 

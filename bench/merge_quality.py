@@ -1,12 +1,12 @@
-"""What merging tokens along time costs in quality: scores on cropped windows with merging less those without.
+"""Quality cost of merging tokens along time: scores on cropped windows with merging minus those without.
 
     python bench/merge_quality.py [--merge 0.5] [--seeds 3] [--preset synthetic] [--out runs/merge] [-p NAME VALUE]
 
-For every seed a model is trained and judged without merging, one with each share of `--merge`, and the first is judged
-again with merging switched on, untrained for it. Runs that `--out` already holds are gone on with or read. The table
-has the difference of the means over seeds, the 95 % interval of a paired bootstrap over the validation videos with
-seeds pooled (`mvf.workbench.tables.trials.compare`), and the difference of every seed. `-p num_frames 80` or
-`-p entities 6` ask the same of other sizes: give each an `--out` of its own.
+For every seed a model is trained and scored without merging, one with each share of `--merge`, and the first is scored
+again with merging switched on only then. Runs in `--out` are resumed or read. The table has the difference of the means
+over seeds, the 95 % interval of a paired bootstrap over the validation videos with seeds pooled
+(`mvf.workbench.tables.trials.compare`), and the difference of every seed. For other sizes use `-p num_frames 80` or
+`-p entities 6`, each with another `--out`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ PLACE = "cropped"
 
 
 def judged(config: Config, folder: Path) -> dict:
-    """The report of a run, trained and judged where that is not done yet."""
+    """Returns the report of a run, which is trained and scored if necessary."""
     mvf.train(config, folder)
     return stored_or_new_report(open_session(folder))
 
 
 def reports_of(options: argparse.Namespace) -> dict[str, list[dict]]:
-    """By way of merging, the reports of all seeds; those without merging first."""
+    """Returns the reports of all seeds by way of merging, without merging first."""
     rows: dict[str, list[dict]] = {}
     for seed in range(1, options.seeds + 1):
         config = mvf.load_config(options.preset, **dict(options.p), seed=seed, token_merge=0.0)
@@ -52,7 +52,7 @@ def reports_of(options: argparse.Namespace) -> dict[str, list[dict]]:
 
 
 def table(rows: dict[str, list[dict]], preset: str) -> Table:
-    """A line for every score and way of merging."""
+    """Tabulates every score and way of merging."""
     plain, lines = rows["none"], []
     for score in SCORES:
         column = Column("", score, "", score, percent=False)
@@ -74,7 +74,7 @@ def table(rows: dict[str, list[dict]], preset: str) -> Table:
 
 
 def main() -> None:
-    """Trains, judges, and prints the table as Markdown."""
+    """Trains, scores and prints the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--merge", type=float, nargs="+", default=[0.5], help="shares, the values of token_merge")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 1 to N")

@@ -1,14 +1,13 @@
-"""Runs benchmarks and keeps what they say in figures/benchmarks.md, each with machine, versions, date and command.
+"""Runs benchmarks and writes their results to figures/benchmarks.md, with machine, versions, date and command.
 
     python bench/page.py                  those of `make bench` (about fifteen minutes on two cores)
-    python bench/page.py --list           all, with what they take
-    python bench/page.py bank long        these
-    python bench/page.py --quick training fusion      in small, printed only
+    python bench/page.py --list           lists all benchmarks, with their duration
+    python bench/page.py bank long        runs these
+    python bench/page.py --quick training fusion      runs these at a small size and only prints
 
-A benchmark replaces its own section when it has ended, so a page may hold sections of several days: each says of
-which. What stands before the first section is written by hand and stays. One that fails or misses a target is said to,
-on its section and by the exit status. Timings mean little on a machine that does other work: what others took of it is
-noted.
+A benchmark replaces its own section when it ends, so sections may have different dates. The text before the first
+section is written by hand and kept. A benchmark that fails or misses a target is marked in its section and by the exit
+status. Timings mean little on a machine that does other work, so the load of other processes is noted.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ from mvf.files import atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "figures" / "benchmarks.md"
-ALONE, LISTEN = 0.1, 2.0  # share of the processors above which others are at work; seconds of looking
+ALONE, LISTEN = 0.1, 2.0  # share of busy processors that means other work; seconds of measuring it
 PACKAGES = ("torch", "torchvision", "timm", "av", "numpy")
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One section.
+    """A benchmark, which makes one section of the page.
 
     Attributes:
-        title: Of the section.
-        command: Script of this folder and its options.
-        takes: On two cores, about.
+        title: Title of the section.
+        command: Script in this folder and its options.
+        takes: Approximate duration on two cores.
         always: Whether `make bench` runs it.
-        quick: Options of a small run; None where it is short anyway.
+        quick: Options of a small run; None if it is always short.
     """
 
     title: str
@@ -57,7 +56,7 @@ DRAWN = (
     '--out runs/bank -p data_options \'{"train_videos": 24, "val_videos": 24}\' '
     "-p epochs 20 -p localization false -p precision fp32"
 )
-# the order of the page
+# in the order of the page
 BENCHMARKS = {
     "training": Benchmark("A training step", "bench_training.py", "3 min", quick="--quick"),
     "lstp": Benchmark("Pooling", "bench_lstp.py", "1 min"),
@@ -104,7 +103,7 @@ BENCHMARKS = {
     ),
     "merge-sizes": Benchmark(
         "Merged tokens: quality by frames and entities",
-        "long_quality.py merge",  # of runs that merge_quality.py makes: it says which
+        "long_quality.py merge",  # needs runs of merge_quality.py, which it names
         "30 min",
         False,
     ),
@@ -114,7 +113,7 @@ BENCHMARKS = {
     ),
     "seams": Benchmark(
         "Seams of a trained model, one clock for the video",
-        "bench_long.py --minutes 2 --features backbone --model runs/merge/plain-1 --one-clock",  # made by merge-quality
+        "bench_long.py --minutes 2 --features backbone --model runs/merge/plain-1 --one-clock",  # of merge-quality
         "5 min",
         False,
     ),
@@ -135,7 +134,7 @@ BENCHMARKS = {
 
 
 def run(benchmark: Benchmark, quick: bool) -> tuple[str, int]:
-    """What a benchmark prints, under its title and where it was made; and its exit status."""
+    """Runs a benchmark; returns its section, with title, origin and output, and its exit status."""
     command = benchmark.command
     if quick and benchmark.quick is not None:
         command = f"{command.split()[0]} {benchmark.quick}"
@@ -152,20 +151,20 @@ def run(benchmark: Benchmark, quick: bool) -> tuple[str, int]:
     seconds = time.perf_counter() - started
     where = origin(busy, share("stolen", before, seconds), seconds)
     lines = [f"## {benchmark.title}", "", f"`python bench/{command}`: {where}"]
-    status = done.returncode or int(not done.stdout.strip())  # one that says nothing has failed too
+    status = done.returncode or int(not done.stdout.strip())  # a benchmark without output has failed too
     if status:
         lines += ["", f"**Failed, or missed a target** (exit status {status})."]
     return "\n".join([*lines, "", body(done.stdout), ""]), status
 
 
 def environment() -> dict[str, str]:
-    """This one, with the package of this checkout first."""
+    """Returns this process's environment with the package of this checkout first."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def ticks() -> dict[str, float]:
-    """Seconds so far of all processors together: busy, and stolen from a virtual machine by others; else zeros."""
+    """Returns total busy and stolen (by other virtual machines) seconds of all processors; zeros if unknown."""
     found = Path("/proc/stat")
     if not found.exists():
         return {"busy": 0.0, "stolen": 0.0}
@@ -175,12 +174,12 @@ def ticks() -> dict[str, float]:
 
 
 def share(what: str, before: dict[str, float], seconds: float) -> float:
-    """Of the processors' time."""
+    """Returns the share of the processors' time since `before`."""
     return (ticks()[what] - before[what]) / seconds / (os.cpu_count() or 1)
 
 
 def origin(busy: float, stolen: float, seconds: float) -> str:
-    """Machine, versions, date, commit, how busy it was before, what was stolen meanwhile, and duration, in words."""
+    """Describes machine, versions, date, commit, load before, time stolen meanwhile, and duration."""
     commit = _output("git", "describe", "--always", "--dirty", "--exclude", "*") or "no commit"
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     alone = "" if busy <= ALONE else " (NOT ALONE on the machine)"
@@ -191,7 +190,7 @@ def origin(busy: float, stolen: float, seconds: float) -> str:
 
 
 def machine() -> str:
-    """Processor, cores, memory, and the GPU where there is one."""
+    """Describes the processor, cores, memory, and the GPU if there is one."""
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -208,13 +207,13 @@ def _output(*command: str) -> str:
 
 
 def body(text: str) -> str:
-    """Markdown of what a benchmark printed: headings become bold lines, plain lines a block as they are."""
+    """Converts a benchmark's output to Markdown: headings become bold lines, plain lines a verbatim block."""
     text = re.sub(r"^#+ (.*)$", r"**\1**", text.strip(), flags=re.MULTILINE)
     return text if "| ---" in text or "| :--" in text or "|---" in text else f"```text\n{text}\n```"
 
 
 def placed(page: str, section: str) -> str:
-    """The page with a section in the place of the one of the same title, or in the order of `BENCHMARKS`."""
+    """Returns the page with a section that replaces the one of the same title, or is inserted in order."""
     head, *old = re.split(r"^(?=## )", page, flags=re.MULTILINE)
     sections = {_title(text): text for text in (*old, section)}
     order = [benchmark.title for benchmark in BENCHMARKS.values()]
@@ -227,11 +226,11 @@ def _title(section: str) -> str:
 
 
 def main() -> int:
-    """Runs, prints, and keeps; 1 when one of them failed."""
+    """Runs, prints and stores benchmarks; returns 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help="none: make bench's")
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help="default: make bench's")
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="small runs, printed only")
+    parser.add_argument("--quick", action="store_true", help="small runs that are only printed")
     options = parser.parse_args()
     if options.list:
         for name, benchmark in BENCHMARKS.items():

@@ -1,11 +1,11 @@
-"""Rates of this machine that the page of sizes is worked out from; writes figures/rates.toml.
+"""Measures the rates of this machine on which figures/sizes.md is based; writes figures/rates.toml.
 
     python bench/rates.py            (about four minutes, alone on the machine)
     python bench/rates.py --quick    (under a minute; into a temporary file unless --out is given)
 
-Frames a second of the frozen backbones (random weights, fused attention, all cores), of the video decoder on one core
-(a drawn clip of 320 x 240, H.264), and bytes a second read from the disk of the banks, its cache dropped before. The
-load average is noted with each: above 0.5 the machine was not alone.
+The rates are frames per second of the frozen backbones (random weights, fused attention, all cores), frames per second
+of the video decoder on one core (a synthetic clip of 320 x 240, H.264), and bytes per second read from the disk of the
+banks, with its cache dropped before. Each has the load average; above 0.5 other processes were running.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BLOCK = 2**24
 
 
 def per_second(count: int, work: Callable[[], object], seconds: float) -> float:
-    """Best of repeated timings, the first left out, for so many seconds."""
+    """Returns the best rate of repeated timings for `seconds`, without the first."""
     work()
     times: list[float] = []
     while sum(times) < seconds or not times:
@@ -48,7 +48,7 @@ def per_second(count: int, work: Callable[[], object], seconds: float) -> float:
 
 @torch.inference_mode()
 def backbone_rate(name: str, size: int, precision: str, seconds: float) -> float:
-    """Frames a second of a frozen backbone."""
+    """Measures frames per second of a frozen backbone."""
     backbone = Backbone(name, "random", size, (12,)).eval()
     frames = torch.rand(8 if size < 200 else 2, 3, size, size)
 
@@ -60,7 +60,7 @@ def backbone_rate(name: str, size: int, precision: str, seconds: float) -> float
 
 
 def decode_rate(seconds: float) -> float:
-    """Frames a second of a clip of 320 x 240 that a library decodes on one thread."""
+    """Measures frames per second of decoding a clip of 320 x 240 on one thread."""
     with tempfile.TemporaryDirectory() as folder:
         record = find_videos("synthetic", "val", train_videos=6, val_videos=2, width=320, height=240)[0]
         frames = record.load()
@@ -75,7 +75,7 @@ def decode_rate(seconds: float) -> float:
 
 
 def read_rate(gigabytes: float) -> float:
-    """Megabytes a second read in order from the disk that holds the banks."""
+    """Measures megabytes per second of sequential reads from the disk of the banks."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder) as file:
@@ -111,7 +111,7 @@ def main() -> int:
         "command": "python bench/rates.py" + (" --quick" if options.quick else ""),
     }
     text = ["# Written by bench/rates.py; read by python -m mvf sizes.\n"]
-    load = os.getloadavg()[0]  # of others: measured before this program adds its own
+    load = os.getloadavg()[0]  # of other processes: measured before this program adds its own
     for name, (unit, measure) in measures.items():
         rate = measure()
         sys.stdout.write(f"{name:26s} {rate:10.2f} {unit}/s\n")

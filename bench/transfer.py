@@ -1,12 +1,12 @@
-"""Phases of one labelled video carried to all others of its action.
+"""Measures the accuracy of phases transferred from one labelled video to all others of its action.
 
     python bench/transfer.py RUN [RUN ...] [--root FOLDER] [--labelled 20]
 
-Every training clip in turn (or `--labelled` of them, evenly spaced) is the labelled one; `mvf.transfer_phases` gives
+Every training clip (or `--labelled` of them, evenly spaced) is the labelled clip in turn. `mvf.transfer_phases` gives
 the phases of all other clips of both splits, whole and on three windows of 50 to 80 % of each
-(`mvf.evaluation.controls.windows`), each window embedded as if it were a whole video; the labelled clip is always
-whole. Accuracy: share of labelled frames of all other clips with the right phase. The table has its mean over the
-choice of the labelled clip (and over runs) and two standard deviations.
+(`mvf.evaluation.controls.windows`). A window is embedded as if it were a whole video; the labelled clip is always
+whole. Accuracy is the share of labelled frames of all other clips with the right phase. The table has its mean and two
+standard deviations over labelled clips and runs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Kinds = dict[str, tuple[Rounds, Rounds]]  # by embedding: whole videos (one roun
 
 
 def embed_kinds(run: Run, root: str) -> tuple[Kinds, int]:
-    """All embeddings of the training videos, then the others; and the number of training videos."""
+    """Returns all embeddings, training videos first, and the number of training videos."""
     config = with_data(run.config, data_root=root) if root else run.config
     splits = [find_config_videos(config, split) for split in ("train", "val")]
     records, cache = sum(splits, []), clean_bank(run.model, config)
@@ -60,7 +60,7 @@ def embed_kinds(run: Run, root: str) -> tuple[Kinds, int]:
 
 
 def _motion(rounds: Rounds) -> Rounds:
-    """`backbone_motion` z-scored by each video's own frames, as in `align_views.py`."""
+    """Z-scores `backbone_motion` over each video's frames, as in `align_views.py`."""
     moved = [[replace(video, embeddings=backbone_motion(video.embeddings)) for video in videos] for videos in rounds]
     return [[replace(v, embeddings=_standard(v.embeddings)) for v in videos] for videos in moved]
 
@@ -70,7 +70,7 @@ def _standard(frames: np.ndarray) -> np.ndarray:
 
 
 def accuracy(source: EmbeddedVideo, rounds: Rounds, method: str, open_ends: bool) -> float:
-    """Share of the labelled frames of all videos but the labelled one that get their phase."""
+    """Share of the labelled frames of all videos except the labelled one that get their true phase."""
     others = [v for videos in rounds for v in videos if v.name != source.name and v.phases is not None]
     right = frames = 0
     for video, phases in zip(others, transfer_phases(source, others, method, open_ends)):
@@ -80,7 +80,7 @@ def accuracy(source: EmbeddedVideo, rounds: Rounds, method: str, open_ends: bool
 
 
 def measure(kinds: Kinds, chosen: Sequence[int]) -> dict[tuple[str, str, str], list[float]]:
-    """By embedding, method, and whole or windows: one accuracy for each labelled video."""
+    """Returns one accuracy per labelled video by embedding, method, and whole videos or windows."""
     scores = defaultdict(list)
     for i in tqdm(chosen, unit="labelled clip"):
         for name, (whole, cropped) in kinds.items():
@@ -91,11 +91,11 @@ def measure(kinds: Kinds, chosen: Sequence[int]) -> dict[tuple[str, str, str], l
 
 
 def main() -> None:
-    """Carries phases, and prints the table as Markdown."""
+    """Transfers phases and prints the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders: seeds of one setting, pooled")
-    parser.add_argument("--root", default="", help="folder of the videos, where the run's own path does not lead there")
-    parser.add_argument("--labelled", type=int, default=0, help="training clips that take their turn; 0: all")
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders of different seeds, which are pooled")
+    parser.add_argument("--root", default="", help="folder of the videos, if the run's own path is not valid here")
+    parser.add_argument("--labelled", type=int, default=0, help="number of training clips to label in turn; 0: all")
     options = parser.parse_args()
     pooled = defaultdict(list)
     for folder in options.runs:
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def table(scores: dict[tuple[str, str, str], list[float]], caption: str) -> Table:
-    """Mean over the labelled clips and two standard deviations."""
+    """Tabulates the mean over the labelled clips and two standard deviations."""
     names = dict.fromkeys((name, method) for name, method, _ in scores)
     rows = tuple((*key, *(_cell(scores[*key, part]) for part in ("whole", "windows"))) for key in names)
     return Table(rows, ("embedding", "method", "whole", "windows"), f"{caption}, mean ± 2 sd")

@@ -1,4 +1,4 @@
-"""Videos cut and resampled in a known way, so that an alignment has an exact answer."""
+"""Videos that are cut and resampled in a known way, so that their alignment is known exactly."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mvf.data.records import VideoRecord
 
 @dataclass(frozen=True, eq=False)
 class WarpedSource:
-    """The frames of another video in a given order.
+    """A source with the frames of another video in a given order.
 
-    Frames come from one reading of that video for as long as the order does not go back, one frame in memory;
-    each step back starts another reading.
+    While the order is ascending, the video is read once, with one frame in memory; each step back starts reading it
+    again.
 
     Attributes:
         record: The video.
-        index: (T,) its frames, in the order in which they are shown.
+        index: (T,) indices of its frames, in the order in which they are shown.
     """
 
     record: VideoRecord
@@ -40,7 +40,7 @@ class WarpedSource:
         return self._read(self.index[start:stop:step])
 
     def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
-        """Frames at these positions."""
+        """Yields the frames at these positions."""
         return self._read(self.index[list(positions)])
 
     def _read(self, wanted: NDArray[np.int64]) -> Iterator[np.ndarray]:
@@ -49,21 +49,21 @@ class WarpedSource:
                 yield from self._forward(run)
 
     def _forward(self, run: NDArray[np.int64]) -> Iterator[np.ndarray]:
-        """Frames of an order that never goes back."""
+        """Yields frames in non-descending order."""
         distinct, times = np.unique(run, return_counts=True)
         for frame, count in zip(self.record.frames_at(distinct.tolist()), times):
             yield from repeat(frame, count)
 
 
 def warped(record: VideoRecord, index: ArrayLike) -> VideoRecord:
-    """The video that shows frames `index` of `record`, with its labels taken along.
+    """Returns a video of the frames `index` of `record`, with their labels.
 
     Args:
         record: Any video.
-        index: (T,) frames of it, at least one, in any order.
+        index: (T,) indices of its frames, at least one, in any order.
 
     Raises:
-        ValueError: if `index` is no list of frames of the video.
+        ValueError: if `index` is not a list of frames of the video.
 
     Example:
         >>> from mvf.data import find_videos
@@ -91,23 +91,23 @@ def random_warp(
     tempo: tuple[float, float] = (0.6, 1.6),
     pieces: int = 4,
 ) -> NDArray[np.int64]:
-    """A random window of a video, each of its equal pieces played at a tempo of its own.
+    """Draws a random window of a video, with a random tempo for each of its equal segments.
 
-    Frames are picked, not interpolated: a slow piece shows frames twice and a fast one leaves some out.
+    Frames are selected, not interpolated: a slow segment repeats frames and a fast one skips some.
 
     Args:
-        num_frames: Of the video.
-        generator: Draws the window's share and place, and the tempos (their logarithm is uniform, so that slow and
-            fast are as likely).
-        share: Least and largest share of the video.
-        tempo: Least and largest number of source frames that pass in one frame.
-        pieces: Of the window.
+        num_frames: Number of frames of the video.
+        generator: Draws the window's size and position and the tempos, which are log-uniform, so that slow and fast
+            are equally likely.
+        share: Minimum and maximum share of the video.
+        tempo: Minimum and maximum number of source frames per frame.
+        pieces: Number of segments of the window.
 
     Returns:
-        (T,) source frames, never going back: the truth of an alignment.
+        (T,) source frames in non-descending order, the true alignment.
 
     Raises:
-        ValueError: for an empty video and ranges that are none.
+        ValueError: for an empty video or an invalid range.
 
     Example:
         >>> index = random_warp(100, np.random.default_rng(0))

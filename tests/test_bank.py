@@ -241,7 +241,7 @@ def test_the_notebook_shows_the_size_before_anything_is_made(tiny, clips):
     bank = build_bank(config, model.backbone, clips)
     whole = bank.predicted_bytes(clips, 2)
     size = f"{whole / 1e9:.3f}"
-    assert table.rows[:2] == (("2 views, int8, 16 of 384 channels", size), ("of it still to be written", size))
+    assert table.rows[:2] == (("2 views, int8, 16 of 384 channels", size), ("not yet written", size))
     assert not list(bank.folder.rglob("view*"))
     bank.ensure(clips, 2)
     assert not bank.predicted_bytes(clips, 2) and bank.predicted_bytes(clips, 2, whole=True) == whole > 0

@@ -291,7 +291,7 @@ def test_a_run_is_not_compared_with_itself(make, tmp_path):
     first = make()
     (tmp_path / "link").symlink_to(first)
     for other in (first, tmp_path / "link", first / ".." / first.name):
-        with pytest.raises(ValueError, match="are one run: name another run"):
+        with pytest.raises(ValueError, match="are the same run: name another run"):
             write_page(first, other)
 
 
@@ -316,7 +316,7 @@ def test_runs_that_kept_no_sums_of_videos_say_so(make, uncharted):
     first = make()
     (first / "metrics.videos.json").unlink()
     text = text_of(first, make("other", settings={"seed": 2}))
-    assert "No intervals: A kept no sums of videos" in text and "– no interval" in text
+    assert "No intervals: A stored no sums per video" in text and "– no interval" in text
     assert "changed most" not in text
 
 
@@ -342,7 +342,7 @@ def test_pictures_and_movies_go_into_the_page_or_are_named(make, monkeypatch, un
     monkeypatch.setattr(sections, "LARGEST_MOVIE", 10)
     small = text_of(folder.parent)
     assert len(text) - len(small) > 0.1 * size and "<li>attention_1.png: the page would be too large" in small
-    assert "<li>overlay.mp4: 0.0 MB, a movie may have 0.0 MB" in small and "data:image/png" in small
+    assert "<li>overlay.mp4: 0.0 MB; the limit for a movie is 0.0 MB" in small and "data:image/png" in small
 
 
 def test_a_run_of_history_alone_is_read_without_its_model(make):

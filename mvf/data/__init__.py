@@ -1,4 +1,4 @@
-"""Videos and their labels, from any of the data sets in `mvf.data.datasets`."""
+"""Videos and their labels, from the data sets in `mvf.data.datasets`."""
 
 from mvf.data.catalog import check_lines, find_config_videos, find_videos, layout, splits
 from mvf.data.datasets import DATASETS

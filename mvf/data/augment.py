@@ -1,4 +1,4 @@
-"""Clip-consistent augmentation: one draw for all frames of a view."""
+"""Clip-consistent augmentation: random parameters are drawn once for all frames of a view."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BLUR_SIGMA = (0.1, 2.0)  # pixels
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed in [0, 2^63) that depends on every part and its type, the same on every machine.
+    """Derives a seed in [0, 2^63) from all parts and their types; it is the same on every machine.
 
     Example:
         >>> derive_seed(1, "squat") == derive_seed(1, "squat"), derive_seed(1, 23) == derive_seed(12, 3)
@@ -33,14 +33,14 @@ def derive_seed(*parts: int | str) -> int:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random resized crop, flip, color jitter and blur, drawn once for all frames of a call.
+    """Random resized crop, flip, color jitter and blur, with the same parameters for all frames of a call.
 
-    The draw is a function of the frames' height and width and the seed alone: calls on consecutive parts of a video
-    with one seed augment it as one clip. Global random state is neither read nor changed.
+    The parameters depend only on the frames' height and width and the seed, so calls with the same seed on consecutive
+    frames of a video augment it as one clip. Global random state is neither read nor changed.
 
     Attributes:
         image_size: S, side of the square result in pixels.
-        crop_area: Smallest and largest share of the frame's area that is kept, in (0, 1]; ratio 3/4 to 4/3.
+        crop_area: Smallest and largest share of the frame's area to keep, in (0, 1]; the aspect ratio is 3/4 to 4/3.
         flip: Probability of a horizontal flip.
         jitter: Strength of brightness, contrast, saturation, hue.
         jitter_probability: Probability of the color jitter.
@@ -63,7 +63,7 @@ class Augmentation:
             values = tuple(map(float, getattr(self, name)))
             if len(values) != count:
                 raise ValueError(f"{name} must be {count} numbers, got {values}")
-            object.__setattr__(self, name, values)  # one form, so that equal settings have one identity
+            object.__setattr__(self, name, values)  # a single type, so that equal settings have equal identities
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
             raise ValueError(f"crop_area must be two shares with 0 < low <= high <= 1, got {self.crop_area}")
         if min(self.jitter) < 0 or self.jitter[3] > 0.5:
@@ -76,7 +76,7 @@ class Augmentation:
 
     @property
     def identity(self) -> str:
-        """Everything that decides the result, for the key of a bank."""
+        """Everything that the result depends on besides frames and seed, for the key of a feature bank."""
         return f"{self!r} kernel {BLUR_KERNEL} sigma {BLUR_SIGMA}"
 
     def __call__(self, frames: Tensor, seed: int) -> Tensor:
@@ -84,11 +84,11 @@ class Augmentation:
         _check_frames(frames)
         with _DrawnFrom(torch.Generator().manual_seed(seed)):
             out = self._transform(frames.contiguous(memory_format=torch.channels_last))
-        return out.clamp(0, 1).contiguous()  # the blur's weights sum to 1 up to rounding
+        return out.clamp(0, 1).contiguous()  # the blur's weights sum to 1 only up to rounding
 
     @cached_property
     def _transform(self) -> v2.Compose:
-        # crop first: all that follows then works on the small picture
+        # crop first, so that the later steps work on the small picture
         return v2.Compose(
             [
                 v2.RandomResizedCrop(self.image_size, scale=self.crop_area, antialias=True),
@@ -106,7 +106,7 @@ class Augmentation:
 
 
 class _DrawnFrom(TorchFunctionMode):
-    """Lets torchvision's transforms, which take no generator, draw from one: in this thread, for this block."""
+    """Makes torchvision's transforms, which take no generator, draw from one, in this thread and block only."""
 
     DRAWS = (torch.rand, torch.randint, torch.randperm, Tensor.uniform_)
 
@@ -126,7 +126,7 @@ class _DrawnFrom(TorchFunctionMode):
 
 
 def build_augmentation(config: Config) -> Augmentation:
-    """The augmentation that `config` describes."""
+    """Builds the augmentation that `config` describes."""
     return Augmentation(
         config.image_size,
         config.crop_area,
@@ -138,7 +138,7 @@ def build_augmentation(config: Config) -> Augmentation:
 
 
 def evaluation_view(frames: Tensor, image_size: int) -> Tensor:
-    """The clean view: uint8 frames (T, 3, H, W) resized to float (T, 3, S, S) in [0, 1], without cropping."""
+    """Makes the clean view: uint8 frames (T, 3, H, W) resized to float (T, 3, S, S) in [0, 1], without cropping."""
     _check_frames(frames)
     frames = frames.contiguous(memory_format=torch.channels_last)  # the fast path of uint8 resizing
     return _to_float(v2.functional.resize(frames, [image_size, image_size], antialias=True))

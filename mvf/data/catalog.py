@@ -1,4 +1,4 @@
-"""Finds the videos of any data set by its name, and describes in words what is found."""
+"""Finds the videos of a data set by its name, and reports what was found."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ logger = logging.getLogger(__name__)
 
 
 def find_videos(name: str, split: str = "val", root: str | Path | None = None, **options: Any) -> VideoList:
-    """The videos of one split of a data set, with their labels; only what checking needs is decoded.
+    """Finds the videos of one split of a data set, with their labels; decodes only what must be checked.
 
     Args:
-        name: A dataset, like `synthetic` or `folder`.
-        split: `train`, `val`, or `dev`: a part of the training videos to choose settings on.
-        root: Where its files lie, relative to the working directory; empty: `$MVF_DATA`, else `~/mvf_data`.
-        **options: Keywords of that dataset.
+        name: Name of a data set, such as `synthetic` or `folder`.
+        split: `train`, `val`, or `dev`, a part of the training videos for choosing settings.
+        root: Folder of its files, relative to the working directory; empty for `$MVF_DATA`, else `~/mvf_data`.
+        **options: Options of that data set.
 
     Raises:
-        ValueError: for an unknown dataset, split or option (the nearest is named), and for missing or bad data.
+        ValueError: for an unknown data set, split or option (the message suggests the nearest), or missing or bad data.
     """
     return _usable(_find(name, split, root, options), name, split)
 
 
 def find_config_videos(config: Config, split: str, allow_empty: bool = False) -> VideoList:
-    """The videos of one split of the dataset that `config` names.
+    """Finds the videos of one split of the data set that `config` names.
 
-    `data_seed` and `fps` reach the datasets that know them; `data_options` overrides both.
+    `data_seed` and `fps` are passed to data sets that have these options; `data_options` overrides both.
 
     Args:
         config: The settings.
         split: `train`, `dev` or `val`.
-        allow_empty: Return an empty list, instead of an error, when none of the videos can be used.
+        allow_empty: Returns an empty list instead of raising an error if none of the videos can be used.
     """
     known = _options(_dataset(config.dataset).find_videos)
     options = {key: getattr(config, key) for key in ("data_seed", "fps")}
@@ -59,13 +59,13 @@ def find_config_videos(config: Config, split: str, allow_empty: bool = False) ->
 
 
 def layout(name: str) -> tuple[str, str]:
-    """The layouts that a dataset accepts, with `{root}` for its folder, and where its data are published."""
+    """Returns the layouts that a data set accepts, with `{root}` for its folder, and where it is published."""
     dataset = _dataset(name)
     return dataset.layout, dataset.source
 
 
 def splits(name: str) -> tuple[str, ...]:
-    """The splits that a data set has; one that serves only for training has no `val`.
+    """Returns the splits of a data set; one that serves only for training has no `val`.
 
     Example:
         >>> splits("penn"), splits("kinetics400")
@@ -75,7 +75,7 @@ def splits(name: str) -> tuple[str, ...]:
 
 
 def _of_action(videos: VideoList, action: str, split: str) -> VideoList:
-    """The videos of one action. The actions of unreadable videos are unknown, so all of these stay in the coverage."""
+    """Selects the videos of one action. Unreadable videos stay in the coverage, because their actions are unknown."""
     actions = sorted({record.action for record in videos})
     if split == "train" and action not in actions:
         raise ValueError(f'no training video shows action "{action}"; {nearest(action, actions)}')
@@ -98,7 +98,7 @@ def _find(name: str, split: str, root: str | Path | None, options: dict[str, Any
 
 
 def _usable(videos: VideoList, name: str, split: str) -> VideoList:
-    """Raises when no training video can be used; a validation split may be empty, and its coverage says why."""
+    """Raises ValueError if no training video can be used; a validation split may be empty (see its coverage)."""
     reasons = videos.coverage.unreadable
     if reasons and not videos and split == "train":
         lines = "".join(f"\n  {line}" for line in reason_lines(reasons))
@@ -116,15 +116,11 @@ def _options(find: Callable[..., VideoList]) -> tuple[str, ...]:
     return tuple(name for name in inspect.signature(find).parameters if name not in ("split", "root"))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# What is found of a data set, in words.
-
-
 def check_lines(config: Config) -> Iterator[str]:
-    """What is found, what is left out and why, the layouts that are accepted, and where the data are published.
+    """Yields what was found, what was left out and why, the accepted layouts, and where the data are published.
 
     Raises:
-        ValueError: if nothing is there, and for annotation files that are not what they should be.
+        ValueError: if nothing was found, or an annotation file is invalid.
     """
     root = data_folder(config.data_root)
     accepted, source = layout(config.dataset)
@@ -134,7 +130,7 @@ def check_lines(config: Config) -> Iterator[str]:
         if split not in splits(config.dataset):
             yield f"{split}: none, {config.dataset} serves only for training"
             continue
-        with _without_log():  # the same is said below
+        with _without_log():  # the same messages follow below
             videos = find_config_videos(config, split, allow_empty=True)
         yield f"{split}: {_found(videos)}"
         yield from (f"  {line}" for line in (*_actions(videos), *_resampled(videos)))
@@ -153,7 +149,7 @@ def _found(videos: VideoList) -> str:
 
 
 def _actions(videos: VideoList) -> list[str]:
-    """Number of videos of each action where there are several; only the range where there are many."""
+    """Number of videos per action if there are several actions; only the range if there are many."""
     actions = Counter(record.action for record in videos)
     if len(actions) > SHOWN_ACTIONS:
         return [f"{len(actions)} actions of {min(actions.values())} to {max(actions.values())} videos"]
@@ -165,7 +161,7 @@ def _resampled(videos: VideoList) -> list[str]:
     if not noted:
         return []
     first = f"{noted[0].name}: {noted[0].note}"
-    return [f"{len(noted)} whose labels and frames differ in number, the longer resampled ({first})"]
+    return [f"{len(noted)} with different numbers of labels and frames; the longer is resampled ({first})"]
 
 
 @contextmanager

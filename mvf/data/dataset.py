@@ -1,4 +1,4 @@
-"""The data set of training: clips of one video each, as pixels or as stored features of the backbone."""
+"""The training data set: clips of one video each, as pixels or as stored backbone features."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from mvf.data.sampling import Drawn, Sampler, Settings, find_sampler
 from mvf.data.video import VideoError
 
 CHUNK = 16  # decoded frames in memory at once
-Augment = Callable[[Tensor, int], Tensor]  # of uint8 frames (T, 3, H, W) and a seed, to float (T, 3, S, S)
-DRAWS = 100  # of a clip, until every view has enough valid frames
+Augment = Callable[[Tensor, int], Tensor]  # (uint8 frames (T, 3, H, W), seed) -> float (T, 3, S, S)
+DRAWS = 100  # attempts to draw a clip whose views all have enough valid frames
 
 
 def collate(clips: Sequence[Clip | RawClip]) -> Clip | RawClip:
-    """Joins clips of one video each, all of one kind, into a batch."""
+    """Joins clips of one video each, all of the same type, into a batch."""
     raw = [clip for clip in clips if isinstance(clip, RawClip)]
     return RawClip.stack(raw) if raw else Clip.stack([clip for clip in clips if isinstance(clip, Clip)])
 
 
 class FeatureStore(Protocol):
-    """Backbone features of augmented views of every video, computed beforehand."""
+    """Precomputed backbone features of augmented views of every video."""
 
     views: int
 
     def read(self, index: int, view: int, frame_index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Patches (T, P, C) and class tokens (T, C0), or None, of the given frames of one stored view."""
+        """Reads patches (T, P, C) and class tokens (T, C0), or None, for the given frames of a stored view."""
 
 
 class Needs(Protocol):
-    """What an objective needs of its clips; see `mvf.losses.objective.Objective`."""
+    """The requirements of an objective on its clips; see `mvf.losses.objective.Objective`."""
 
     views: int
     sampler: str
@@ -47,25 +47,25 @@ class Needs(Protocol):
 
 
 class VideoDataset(Dataset["Clip | RawClip"]):
-    """Clips of one video in V views, each a pure function of (seed, epoch, video, view).
+    """A data set of clips of one video in V views, each a pure function of (seed, epoch, video, view).
 
-    Items are indexed by `(epoch, index)`, so that any process, worker or resumed run draws the same clip. Without a
-    store, frames are decoded and every view is augmented on its own; with one, every view reads another stored view.
+    Items are indexed by `(epoch, index)`, so that every process, worker or resumed run draws the same clip. Without a
+    store, frames are decoded and each view is augmented separately; with one, each view reads a different stored view.
 
     Args:
         records: The videos.
-        length: T, frames of a view.
-        views: V.
+        length: Number of frames of a view, T.
+        views: Number of views, V.
         sampler: Name in `mvf.data.sampling.SAMPLERS`.
-        fewest: Frames that a video must have.
-        seed: Of the run.
+        fewest: Minimum number of valid frames in every view.
+        seed: Seed of the run.
         augmentation: Function of (uint8 frames (T, 3, H, W), seed) -> float (T, 3, S, S); needed without a store.
         store: Stored features, in the order of `records`.
-        raw_pixels: Frames of at most this many pixels are augmented on the device, and items are `RawClip`s; 0: none.
-        **sampling: Further fields of `mvf.data.sampling.Settings`.
+        raw_pixels: If not 0, items are `RawClip`s, and frames of at most this many pixels are augmented on the device.
+        **sampling: Other fields of `mvf.data.sampling.Settings`.
 
     Attributes:
-        actions: Sorted names of the videos' actions; `Clip.action` holds positions in it.
+        actions: Sorted names of the videos' actions; `Clip.action` holds indices into it.
 
     Shape:
         dataset[(epoch, index)] -> Clip (or RawClip) with B = 1; padding has phase -1 and the pixels of the last frame.
@@ -124,7 +124,7 @@ class VideoDataset(Dataset["Clip | RawClip"]):
     def _video(
         self, record: VideoRecord, frame_index: Tensor, seeds: tuple[int, ...], augmentation: Augment
     ) -> RawVideo | AugmentedVideo:
-        """Small frames as they are, or large ones augmented batch by batch, so that they are never all in memory."""
+        """Reads small frames as they are; augments large ones in batches, so that they are never all in memory."""
         distinct, slots = frame_index.unique(return_inverse=True)
         small: list[Tensor] = []
         augmented: list[list[Tensor]] = [[] for _ in seeds]
@@ -144,7 +144,7 @@ class VideoDataset(Dataset["Clip | RawClip"]):
     def _features(
         self, store: FeatureStore, index: int, frame_index: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """Patches (1, V, T, P, C) and class tokens (1, V, T, C0), or None, each view from another stored one."""
+        """Reads patches (1, V, T, P, C) and class tokens (1, V, T, C0), or None, from different stored views."""
         stored = torch.randperm(store.views, generator=generator)[: len(frame_index)].tolist()
         read = [store.read(index, view, frames) for view, frames in zip(stored, frame_index)]
         cls = [tokens for _, tokens in read if tokens is not None]
@@ -158,9 +158,9 @@ def build_dataset(
     store: FeatureStore | None = None,
     raw: bool = False,
 ) -> VideoDataset:
-    """The training clips of a configuration, as the objective `needs` them: pixels, or features from a store.
+    """Builds the training data set of a configuration for an objective with `needs`: pixels, or features from a store.
 
-    With `raw`, frames that take no more bytes than the float frames made of them are augmented on the device.
+    With `raw`, frames that take no more bytes than their augmented float frames are augmented on the device.
     """
     return VideoDataset(
         records,
@@ -182,10 +182,10 @@ def build_dataset(
 def draw_clip(
     sampler: Sampler, record: VideoRecord, length: int, generator: torch.Generator, settings: Settings, fewest: int
 ) -> Drawn:
-    """Draws the frames of a clip, again and again until every view has `fewest` valid frames.
+    """Draws the frames of a clip repeatedly until every view has `fewest` valid frames.
 
     Raises:
-        ValueError: naming the video that can give no such clip.
+        ValueError: if a video cannot give such a clip; the message names it.
     """
     if min(record.num_frames, length) >= fewest:
         try:
@@ -208,30 +208,30 @@ def _phase(record: VideoRecord, frame_index: Tensor, valid: Tensor) -> Tensor:
 
 
 def wanted_frames(record: VideoRecord, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of the frames at sorted distinct positions: positions (n,), uint8 frames (n, 3, H, W); n <= CHUNK."""
+    """Yields the frames at sorted distinct positions in batches: positions (n,), uint8 (n, 3, H, W); n <= CHUNK."""
     found = 0
     for batch in frame_batches(record.frames_at(wanted.tolist()), CHUNK):
         yield wanted[found : found + len(batch)], batch
         found += len(batch)
     if found < len(wanted):
-        raise VideoError(f"{record.name} gave {found} of {len(wanted)} wanted frames up to frame {int(wanted[-1])}")
+        raise VideoError(f"{record.name} gave {found} of {len(wanted)} requested frames up to frame {int(wanted[-1])}")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Clips that are augmented on the device: it is sent uint8 frames, each of them once.
+# Clips that are augmented on the device, to which each uint8 frame is sent once.
 #
-# A uint8 frame of S x S pixels takes a quarter of the bytes of the float frame made of it. Videos of more than 4 S x S
-# pixels are augmented before they are sent, so that a batch never takes more bytes than its float frames.
+# A uint8 frame of S x S pixels takes a quarter of the bytes of its float frame. Frames of more than 4 S x S pixels are
+# augmented before they are sent, so that a batch never takes more bytes than its float frames.
 
 
 @dataclass(frozen=True)
 class RawVideo:
-    """The frames of one video and what each view shows of them.
+    """The frames of one video, and which of them each view shows.
 
     Attributes:
-        frames: (n, 3, H, W) uint8, every wanted frame once.
-        slots: For each view (T,) places in `frames`.
-        seeds: For each view, of its augmentation.
+        frames: (n, 3, H, W) uint8, every needed frame once.
+        slots: For each view (T,) indices into `frames`.
+        seeds: For each view the seed of its augmentation.
     """
 
     frames: Tensor
@@ -239,7 +239,7 @@ class RawVideo:
     seeds: tuple[int, ...]
 
     def views(self, augmentation: Augment, device: torch.device | str) -> Tensor:
-        """(V, T, 3, S, S) on `device`; padding repeats a frame, which is augmented once."""
+        """Returns (V, T, 3, S, S) on `device`; padding repeats a frame, which is augmented once."""
         frames = self.frames.to(device, non_blocking=True)
         shown = []
         for slots, seed in zip(self.slots, self.seeds):
@@ -248,13 +248,13 @@ class RawVideo:
         return torch.stack(shown)
 
     def pin_memory(self) -> RawVideo:
-        """A copy in pinned memory, which a GPU reads while the CPU goes on."""
+        """Copies to pinned memory, which a GPU can read while the CPU continues."""
         return replace(self, frames=self.frames.pin_memory())
 
 
 @dataclass(frozen=True)
 class AugmentedVideo:
-    """The augmented views of one video whose frames are too large to be sent as they are.
+    """The augmented views of one video whose frames are too large to be sent unaugmented.
 
     Attributes:
         pixels: (V, T, 3, S, S) float.
@@ -263,17 +263,17 @@ class AugmentedVideo:
     pixels: Tensor
 
     def views(self, augmentation: Augment, device: torch.device | str) -> Tensor:
-        """(V, T, 3, S, S) on `device`; nothing is left to augment."""
+        """Returns (V, T, 3, S, S) on `device`; the views are augmented already."""
         return self.pixels.to(device, non_blocking=True)
 
     def pin_memory(self) -> AugmentedVideo:
-        """A copy in pinned memory, which a GPU reads while the CPU goes on."""
+        """Copies to pinned memory, which a GPU can read while the CPU continues."""
         return AugmentedVideo(self.pixels.pin_memory())
 
 
 @dataclass(frozen=True)
 class RawClip:
-    """A batch of clips without their pixels, and the videos from which these are made."""
+    """A batch of clips without pixels, and the videos from which their pixels are made."""
 
     clip: Clip
     videos: tuple[RawVideo | AugmentedVideo, ...]
@@ -281,16 +281,16 @@ class RawClip:
 
     @property
     def valid(self) -> Tensor:
-        """(B, V, T) True where a frame is real."""
+        """(B, V, T), True where a frame is not padding."""
         return self.clip.valid
 
     def to(self, device: torch.device | str) -> Clip:
-        """Moves the frames to `device` and augments those that are not augmented yet."""
+        """Moves the frames to `device` and augments those that are not yet augmented."""
         frames = torch.stack([video.views(self.augmentation, device) for video in self.videos])
         return replace(self.clip.to(device), frames=frames)
 
     def pin_memory(self) -> RawClip:
-        """A copy in pinned memory, which a GPU reads while the CPU goes on."""
+        """Copies to pinned memory, which a GPU can read while the CPU continues."""
         videos = tuple(video.pin_memory() for video in self.videos)
         return replace(self, clip=self.clip.pin_memory(), videos=videos)
 

@@ -1,7 +1,7 @@
 """Readers of two file formats: pickled indexes, without running code from the file, and TFRecord shards.
 
-Whatever a pickle calls is replaced by a function of this module. The functions of numpy and torch would believe what a
-file says about the memory of an array, which is enough to take over the process.
+Every function that a pickle calls is replaced by one of this module, because numpy's and torch's functions trust what
+the file says about an array's memory, which would let a file run code.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from google.protobuf.proto import parse_length_prefixed
 from mvf.data.records import frame_slice
 from mvf.data.video import VideoError, decode_image, file_identity, remembered
 
-Order = Literal["A", "C", "F"]  # of the numbers of an array in memory
-ARRAYS = "biufcSU"  # kinds of dtype: numbers and text
-EXPANDED = 1 << 20  # numbers that a tensor may show although fewer are stored (`torch.Tensor.expand`)
+Order = Literal["A", "C", "F"]  # memory order of an array
+ARRAYS = "biufcSU"  # dtype kinds that are read: numbers and text
+EXPANDED = 1 << 20  # elements that a tensor may have although fewer are stored (`torch.Tensor.expand`)
 
 
 def read_pickle(path: str | Path) -> Any:
-    """The contents of a pickle of plain containers, numpy arrays of numbers or text, and torch tensors.
+    """Reads a pickle of plain containers, numpy arrays of numbers or text, and torch tensors.
 
     Raises:
-        ValueError: naming the file, when it would call anything else (which is named, and not run), or is missing,
-            damaged or cut short.
+        ValueError: if the file is missing, damaged or cut short, or would call any other function; the message names
+            the file and the function, which is not run.
     """
     try:
         data = Path(path).read_bytes()
@@ -53,14 +53,14 @@ def read_pickle(path: str | Path) -> Any:
 
 
 def _check_memo(data: bytes) -> None:
-    """Refuses indices of the memo that would make the unpickler allocate more memory than the file has bytes."""
+    """Refuses memo indices that would make the unpickler allocate more memory than the file has bytes."""
     for operation, argument, _ in pickletools.genops(data):
         if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument not in range(len(data) + 1):
             raise ValueError(f"it stores a value at index {argument} of its memo")
 
 
 class _Refused(pickle.UnpicklingError):
-    """The pickle would call a function that is not allowed; the message is its name."""
+    """Raised if the pickle would call a function that is not allowed; the message is the function's name."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -70,20 +70,20 @@ class _Unpickler(pickle.Unpickler):
             full = f"{newer}{full.removeprefix(older)}" if full.startswith(f"{older}.") else full
         if full not in STAND_INS:
             raise _Refused(f"{module}.{name}")
-        return partial(STAND_INS[full])  # a new one every time: a pickle can set attributes of it
+        return partial(STAND_INS[full])  # a new object every time, because a pickle can set its attributes
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, _Refused):
         return f"it would call {error}, which was refused and not run"
-    return f"damaged, cut short, or no pickle ({str(error).partition(chr(10))[0] or type(error).__name__})"
+    return f"damaged, cut short, or not a pickle ({str(error).partition(chr(10))[0] or type(error).__name__})"
 
 
 # plain values -------------------------------------------------------------------------------------------------------
 
 
 def _encode(text: str = "", encoding: str = "latin1") -> bytes:
-    """Bytes as protocols before 3 write them."""
+    """Decodes bytes as pickle protocols before 3 write them."""
     if encoding not in ("latin1", "latin-1"):
         raise ValueError(f"bytes are written as latin1, found {encoding}")
     return text.encode("latin1")
@@ -93,7 +93,7 @@ def _encode(text: str = "", encoding: str = "latin1") -> bytes:
 
 
 class _Kind:
-    """Stands in for a dtype; only the byte order is taken from its stored state."""
+    """Replaces a dtype; only the byte order is read from its stored state."""
 
     def __init__(self, code: str, *_: Any) -> None:
         self._dtype = np.dtype(str(code))
@@ -103,14 +103,14 @@ class _Kind:
 
     @property
     def dtype(self) -> np.dtype:
-        """The dtype, checked only when an array is filled, so that code inside the array is refused by name first."""
+        """The dtype, checked when an array is filled, so that a function call inside the array is refused first."""
         if self._dtype.kind not in ARRAYS:
-            raise ValueError(f"a numpy array of {self._dtype}, wanted numbers or text")
+            raise ValueError(f"it has a numpy array of {self._dtype}, expected numbers or text")
         return self._dtype
 
 
 class _Array(np.ndarray):
-    """An array that is filled from the bytes of a pickle."""
+    """An array that is filled with bytes from a pickle."""
 
     def __setstate__(self, state: Sequence[Any]) -> None:
         *_, shape, kind, in_columns, data = state
@@ -134,7 +134,7 @@ def _scalar(kind: _Kind, data: bytes) -> np.generic:
 
 
 def _storage(data: bytes) -> torch.TypedStorage | torch.UntypedStorage:
-    """Stands in for torch's reader of plainly pickled tensors, which runs a full, unsafe load."""
+    """Replaces torch's reader of plainly pickled tensors, which runs a full, unsafe load."""
     try:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -146,7 +146,7 @@ def _storage(data: bytes) -> torch.TypedStorage | torch.UntypedStorage:
 
 
 def _tensor(storage: torch.TypedStorage, offset: int, size: Sequence[int], stride: Sequence[int], *_: Any) -> Any:
-    """A tensor that lies within its storage: torch's own function would make the storage larger."""
+    """Makes a tensor only within its storage; torch's own function would enlarge the storage."""
     flat = torch.empty(0, dtype=storage.dtype).set_(storage)
     values = flat.as_strided(size, stride, offset)
     if values.numel() > max(flat.numel(), EXPANDED):
@@ -154,7 +154,7 @@ def _tensor(storage: torch.TypedStorage, offset: int, size: Sequence[int], strid
     return values
 
 
-# The functions that pickles of plain containers, arrays and tensors call, and those called in their place.
+# The functions that pickles of plain containers, arrays and tensors call, and their replacements.
 STAND_INS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "builtins.set": set,
@@ -179,10 +179,10 @@ OLDER_NAMES = MappingProxyType({"__builtin__": "builtins", "numpy.core": "numpy.
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Videos in TFRecord shards: a tf.train.SequenceExample with JPEG frames each, read without TensorFlow.
+# Videos in TFRecord shards, each a tf.train.SequenceExample with JPEG frames, read without TensorFlow.
 #
-# The framing is read here because only TensorFlow reads it with its sums: a record is its length (8 bytes), the masked
-# CRC-32C of that length (4), the data, and its masked CRC-32C (4);
+# The framing is read here because only TensorFlow reads it and checks its sums. A record is its length (8 bytes), the
+# masked CRC-32C of the length (4), the data, and the masked CRC-32C of the data (4);
 # https://www.tensorflow.org/tutorials/load_data/tfrecord.
 
 HEADER, FOOTER = 12, 4  # bytes before and after the data of a record
@@ -192,7 +192,7 @@ WHOLE, DAMAGED, CUT = range(3)
 
 @dataclass(frozen=True)
 class Record:
-    """Where the data of a record lie: bytes `start` to `stop` of its file; `problem` is empty where they are whole."""
+    """Location of a record's data: bytes `start` to `stop` of its file; `problem` is empty if they are intact."""
 
     start: int
     stop: int
@@ -200,20 +200,20 @@ class Record:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of a shard, in order; the sums are checked once, which `$MVF_CACHE` remembers.
+    """Reads the records of a shard in order; the sums are checked once, and the result is kept in `$MVF_CACHE`.
 
-    A shard that is cut short ends in a record that says so. So does a shard with a damaged length, because nothing can
-    be found after it.
+    A shard that is cut short ends in a record that says so. So does a shard with a damaged length, because the records
+    after it cannot be found.
 
     Raises:
-        VideoError: when the file is not there.
+        VideoError: if the file does not exist.
     """
     found = remembered(f"{file_identity(path)}|records", lambda: np.array(list(_records(path)), float).reshape(-1, 3))
     return [Record(start, stop, PROBLEMS[state]) for start, stop, state in found.astype(int).tolist()]
 
 
 def _records(path: Path) -> Iterator[tuple[int, int, int]]:
-    """First byte, end and state of every record; one record at a time is in memory."""
+    """Yields first byte, end and state of every record; one record at a time is in memory."""
     size, start = path.stat().st_size, 0
     with path.open("rb") as file:
         while start < size or not size:
@@ -235,22 +235,22 @@ def _records(path: Path) -> Iterator[tuple[int, int, int]]:
 
 
 def _matches(data: bytes, stored: bytes) -> bool:
-    """Whether the stored sum, which is rotated and shifted, is that of the data."""
+    """Whether the stored sum, which is rotated and shifted, matches the data."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF == int.from_bytes(stored, "little")
 
 
 class RecordFrames:
-    """The JPEG frames of one record of a shard, all of one size; the record is read when frames are asked for.
+    """The JPEG frames of one record of a shard, all of the same size; the record is read when frames are requested.
 
     Args:
         path: The shard.
-        record: Where its SequenceExample lies.
+        record: Location of its SequenceExample.
         images: Number of images in it.
-        first: Bytes of the shard where the first image lies, as (start, stop); empty without images.
+        first: Bytes of the first image in the shard, as (start, stop); empty without images.
 
     Raises:
-        VideoError: from every method that reads, naming the file and the frame.
+        VideoError: from every method that reads; the message names the file and the frame.
     """
 
     def __init__(self, path: Path, record: Record, images: int, first: Sequence[tuple[int, int]]) -> None:
@@ -262,7 +262,7 @@ class RecordFrames:
 
     @cached_property
     def num_frames(self) -> int:
-        """Number of images; all of them decode."""
+        """Number of images, all of which decode."""
         return len(remembered(self.identity, lambda: np.arange(sum(1 for _ in self.frames()), dtype=float)))
 
     def count(self) -> int:
@@ -272,7 +272,7 @@ class RecordFrames:
         return self._read(range(self.images)[frame_slice(start, stop, step)])
 
     def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
-        """Frames at these positions; no others are decoded."""
+        """Yields the frames at these positions; no others are decoded."""
         return self._read(positions)
 
     def _read(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
@@ -282,7 +282,7 @@ class RecordFrames:
             picture = decode_image(features[position].bytes_list.value[0])
             where = f"image {position} of the record at byte {self.record.start}"
             if picture is None:
-                raise VideoError(f"cannot read {self.path}: {where} is no image, or a damaged one")
+                raise VideoError(f"cannot read {self.path}: {where} is not an image, or is damaged")
             size = size or picture.shape
             if picture.shape != size:
                 raise VideoError(f"cannot use {self.path}: {where} is {picture.shape}, not {size}")
@@ -300,10 +300,10 @@ class SequenceExample:
     """One video of a shard.
 
     Attributes:
-        name: Its name; of a record too damaged to tell, that of the shard and the number of the record.
-        labels: (n,) an integer a frame; None without labels.
-        frames: The source of the frames; None where `problem` says why they cannot be used.
-        problem: Empty where the record can be used.
+        name: Its name; if damage makes it unreadable, the shard's name and the record's number.
+        labels: (n,) one integer per frame; None without labels.
+        frames: The source of the frames; None if they cannot be used.
+        problem: Why the record cannot be used; empty if it can.
     """
 
     name: str
@@ -313,7 +313,7 @@ class SequenceExample:
 
 
 def read_examples(path: Path) -> list[SequenceExample]:
-    """The videos of a TFRecord shard, in order; a record that is damaged or cut short says so in its `problem`."""
+    """Reads the videos of a TFRecord shard in order; `problem` marks a record that is damaged or cut short."""
     return [_example(path, number, record) for number, record in enumerate(read_records(path))]
 
 
@@ -343,9 +343,9 @@ def _read_bytes(path: Path, record: Record) -> bytes:
 
 # tf.train.SequenceExample ---------------------------------------------------------------------------------------------
 
-# What is read of tensorflow/core/example/{example,feature}.proto: for each message its fields with number, type and
-# whether they repeat. A map is a list of entries with key and value. Context: `name`. Lists: `video` (a JPEG a frame)
-# and, optionally, `frame_labels` (an integer a frame).
+# The part of tensorflow/core/example/{example,feature}.proto that is read: for each message its fields, with number,
+# type and whether they repeat. A map is a list of entries with key and value. The context has `name`; the lists are
+# `video` (one JPEG per frame) and, optionally, `frame_labels` (one integer per frame).
 MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
     "BytesList": {"value": (1, "bytes", True)},
     "Int64List": {"value": (1, "int64", True)},
@@ -361,7 +361,7 @@ MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
 
 @cache
 def _message(name: str) -> Any:
-    """The class of a message, from a pool of its own, so that TensorFlow may be loaded too."""
+    """Returns the class of a message, from a separate pool, so that TensorFlow can be loaded too."""
     file = FileDescriptorProto(name="sequence_example.proto", package="mvf", syntax="proto3")
     for message, fields in MESSAGES.items():
         described = file.message_type.add(name=message)
@@ -382,7 +382,7 @@ def _parse(data: bytes) -> Any:
 
 
 def _start_name(data: bytes) -> str:
-    """The name in the context, with which the data of a whole or damaged example begin; empty where there is none."""
+    """Reads the name in the context, the start of an example, even if it is damaged; empty if there is none."""
     try:
         return _name(parse_length_prefixed(_message("Features"), io.BytesIO(data[1:]))) if data[:1] == b"\n" else ""
     except (ValueError, KeyError, IndexError, DecodeError):
@@ -398,7 +398,7 @@ def _feature_lists(example: Any) -> dict[str, Any]:
 
 
 def _video(lists: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
-    """The features of the list `video`; the bytes of an image are copied only when it is asked for."""
+    """Returns the features of the list `video`; an image's bytes are copied only when it is requested."""
     if "video" not in lists or not all(feature.bytes_list.value for feature in lists["video"]):
         raise ValueError("video must be a list with one image a frame")
     return lists["video"]

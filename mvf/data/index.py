@@ -1,4 +1,4 @@
-"""Opens the videos that an index lists, and names those that cannot be used, with the reason."""
+"""Opens the videos that an index lists, and reports those that cannot be used, with the reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mvf.data.augment import derive_seed
 from mvf.data.records import Coverage, FrameSource, VideoList, VideoRecord
 from mvf.data.video import VideoError
 
-SHOWN = 10  # most videos named in a message; `Coverage.unreadable` has all of them
+SHOWN = 10  # videos named in a message at most; `Coverage.unreadable` has all of them
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +33,12 @@ Named = TypeVar("Named", bound=_HasName)
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """A video that an index lists; whether it can be used is not known yet.
+    """A video that an index lists, before it is known whether it can be used.
 
     Attributes:
-        name: Becomes the name of the record.
-        open: Gives the frames, or raises `VideoError`.
-        record: Makes the record from the frames; raises `VideoError` when the video is to be left out.
+        name: Name of the record.
+        open: Returns the source of the frames, or raises `VideoError`.
+        record: Makes the record from the source; raises `VideoError` if the video must be left out.
     """
 
     name: str
@@ -47,7 +47,7 @@ class IndexEntry:
 
     @classmethod
     def left_out(cls, name: str, reason: str) -> IndexEntry:
-        """A video that the index lists and that cannot be used, for this reason."""
+        """Makes an entry for a listed video that cannot be used, with the reason."""
 
         def refuse() -> FrameSource:
             raise VideoError(reason)
@@ -56,10 +56,10 @@ class IndexEntry:
 
 
 def collect(entries: Sequence[IndexEntry]) -> VideoList:
-    """The records of all videos that can be used; the coverage names the others, with the reason.
+    """Collects the records of all usable videos; the coverage lists the others, with the reason.
 
-    Every video is decoded once, several at a time; `$MVF_CACHE` remembers its number of frames. Of videos with the
-    same name the first that can be used is used.
+    Every video is decoded once, several in parallel; `$MVF_CACHE` keeps its number of frames. Of videos with the same
+    name the first usable one is used.
     """
     records: dict[str, VideoRecord] = {}
     unreadable: dict[str, str] = {}
@@ -77,12 +77,12 @@ def collect(entries: Sequence[IndexEntry]) -> VideoList:
         logger.warning("left out %s", line)
     fitted = [record for record in records.values() if record.note]
     if fitted:
-        logger.info("labels and frames of %d videos differ in number, the longer were resampled", len(fitted))
+        logger.info("%d videos have different numbers of labels and frames; the longer was resampled", len(fitted))
     return VideoList(records.values(), Coverage(len(records), len(entries), unreadable))
 
 
 def reason_lines(reasons: Mapping[str, str]) -> list[str]:
-    """A line for each of the first videos that are left out, and how many more there are.
+    """Returns a line for each of the first omitted videos, and the number of the others.
 
     Example:
         >>> reason_lines({"a": "it is absent"}), reason_lines(dict.fromkeys(map(str, range(99)), "damaged"))[8:]
@@ -93,11 +93,11 @@ def reason_lines(reasons: Mapping[str, str]) -> list[str]:
 
 
 def dev_part(train: Sequence[Named]) -> list[Named]:
-    """The fixed fifth of the training videos, at least one, on which settings are chosen.
+    """Selects the fixed fifth of the training videos, at least one, for choosing settings.
 
     Args:
-        train: All training videos of an index, or anything else with a `.name`. Unreadable videos count too, so that
-            the choice does not depend on them.
+        train: All training videos of an index, or other objects with a `.name`. Unreadable videos are included, so that
+            the selection does not depend on them.
     """
     shuffled = sorted(train, key=lambda video: derive_seed("dev", video.name))
     chosen = {video.name for video in shuffled[: max(1, len(train) // 5)]}
@@ -107,18 +107,18 @@ def dev_part(train: Sequence[Named]) -> list[Named]:
 def find_form(
     form: str, places: Mapping[str, Sequence[Path]], root: Path, layout: str, source: str
 ) -> tuple[str, Path]:
-    """Which form of a dataset is on disk, and the folder that it lies in.
+    """Finds which form of a data set is on disk, and in which folder.
 
     Args:
         form: A key of `places`, or `auto`: the first that is found.
-        places: For every form the paths that show it is there, in the order of trying; their last parts may be
-            patterns.
+        places: For every form the paths that identify it, in the order in which they are tried; their last components
+            may be patterns.
         root: The data folder, for the message.
         layout: The accepted layouts, with `{root}`.
         source: Where the data are published.
 
     Raises:
-        ValueError: for an unknown form, and when nothing is there: where it looked, the layouts, the source.
+        ValueError: for an unknown form, or if nothing is found; the message lists the paths, layouts and source.
     """
     if form not in (*places, "auto"):
         raise ValueError(f'unknown form "{form}"; {nearest(form, [*places, "auto"])}')

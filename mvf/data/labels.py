@@ -1,8 +1,8 @@
-"""Labels of videos, read and checked against the frames.
+"""Reads the labels of videos and checks them against the frames.
 
-Labels of your own videos are given for every frame of the file, and are resampled with the video. A label that does not
-fit is an error, because the user wrote it, while a damaged video is left out. Published labels may differ in number
-from the frames, and then the longer of the two is resampled. A video whose published labels are damaged is left out.
+Labels of your own videos are given for every frame of the file and are resampled with the video. A label that does
+not fit is an error, because you can correct it; a damaged video is left out. If published labels and frames differ in
+number, the longer of the two is resampled; a video whose published labels are damaged is left out.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 Source = VideoFile | ImageFolder
 TABLES = (".csv", ".npy")
-LARGEST = 2**31  # numbers of phases and classes are smaller
+LARGEST = 2**31  # phase and class numbers are smaller
 
 
 def read_phases(name: str, text: str, folder: Path, source: Source) -> np.ndarray:
-    """(count,) phase of every frame, -1 where unlabelled.
+    """Reads the (count,) phase of every frame, -1 where unlabelled.
 
     Args:
         name: The video, for error messages.
-        text: First frame of every phase, like `0;34;58`, or the path of a .csv or .npy with a number a frame.
-        folder: What the path is relative to.
-        source: The frames of the video.
+        text: First frame of every phase, like `0;34;58`, or the path of a .csv or .npy with one number per frame.
+        folder: Folder that the path is relative to.
+        source: Source of the frames of the video.
 
     Raises:
-        ValueError: naming the video, the value found and the value wanted.
+        ValueError: if the phases are invalid; the message names the video.
     """
     if text.lower().endswith(TABLES):
         phases = read_frame_phases(name, folder / text)
@@ -53,10 +53,10 @@ def read_phases(name: str, text: str, folder: Path, source: Source) -> np.ndarra
 
 
 def parse_starts(name: str, text: str) -> list[int]:
-    """First frame of every phase, each later than the one before, from text like `0;34;58`.
+    """Parses the first frame of every phase, in increasing order, from text like `0;34;58`.
 
     Raises:
-        ValueError: naming the video, when the text is anything else.
+        ValueError: if the text is anything else; the message names the video.
     """
     try:
         starts = [int(part) for part in text.strip("; ").split(";")]
@@ -72,7 +72,7 @@ def parse_starts(name: str, text: str) -> list[int]:
 
 
 def phases_from_starts(name: str, starts: Sequence[int], num_frames: int) -> np.ndarray:
-    """(num_frames,) phases from the first frame of every phase, in order; frames before the first are unlabelled.
+    """Returns (num_frames,) phases from the first frame of each phase; frames before the first are unlabelled.
 
     Example:
         >>> phases_from_starts("squat", [1, 3], 5).tolist()
@@ -85,7 +85,7 @@ def phases_from_starts(name: str, starts: Sequence[int], num_frames: int) -> np.
 
 
 def fit_length(values: np.ndarray, length: int) -> np.ndarray:
-    """(length, ...) resampled from L1 values: new value j is old value floor(j * L1 / length).
+    """Resamples L1 values to (length, ...): new value j is old value floor(j * L1 / length).
 
     Example:
         >>> fit_length(np.array([0, 0, 1, 1, 2, 2]), 3).tolist(), fit_length(np.array([0, 1]), 5).tolist()
@@ -95,24 +95,24 @@ def fit_length(values: np.ndarray, length: int) -> np.ndarray:
 
 
 def check_phases(name: str, values: Any, num_phases: int = 0) -> np.ndarray:
-    """(n,) phases of a dataset, n at least 2.
+    """Checks the phases of a data set and returns them as (n,) integers, n at least 2.
 
     Args:
         name: The video, for messages.
-        values: An integer a frame, -1 where unlabelled: an array, a tensor or a list.
-        num_phases: Phases that the action has; 0: any number.
+        values: One integer per frame, -1 where unlabelled: an array, a tensor or a list.
+        num_phases: Number of phases of the action; 0 for any number.
 
     Raises:
-        VideoError: when the values are not phases, naming the video and the value.
+        VideoError: if the values are not phases; the message names the video and the value.
     """
     try:
         values = np.asarray(values)
         if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "iuf":
             found = f"{values.dtype} {values.shape}"
-            raise ValueError(f"{name}: its labels are {found}, wanted one integer a frame, at least 2")
+            raise ValueError(f"{name}: its labels are {found}, expected one integer per frame, at least 2")
         phases = _whole_phases(name, values)
-    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors of kinds that numpy lacks
-        reason = str(error) if str(error).startswith(f"{name}: ") else f"{name}: its labels are no numbers: {error}"
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors of dtypes that numpy lacks
+        reason = str(error) if str(error).startswith(f"{name}: ") else f"{name}: its labels are not numbers: {error}"
         raise VideoError(reason) from None
     if num_phases and phases.max() >= num_phases:
         raise VideoError(f"{name}: phase {phases.max()}, but its action has only the phases 0 to {num_phases - 1}")
@@ -120,11 +120,11 @@ def check_phases(name: str, values: Any, num_phases: int = 0) -> np.ndarray:
 
 
 def read_boxes(name: str, path: Path, source: Source) -> np.ndarray:
-    """(count, 4) boxes x0 y0 x1 y1 in pixels of the upright frame, from a .csv or .npy of one row a frame."""
+    """Reads (count, 4) boxes x0 y0 x1 y1, in pixels of the upright frame, from a .csv or .npy with a row per frame."""
     boxes = read_table(name, path)
     wanted = (source.num_source_frames, 4)
     if boxes.shape != wanted:
-        raise ValueError(f"{name}: boxes in {path} have shape {boxes.shape}, wanted {wanted}: x0 y0 x1 y1 a frame")
+        raise ValueError(f"{name}: boxes in {path} have shape {boxes.shape}, expected {wanted}: x0 y0 x1 y1 per frame")
     wrong = np.flatnonzero((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
     if len(wrong):
         raise ValueError(f"{name}: box {boxes[wrong[0]].tolist()} of frame {wrong[0]} in {path} is not x0 y0 x1 y1")
@@ -132,11 +132,11 @@ def read_boxes(name: str, path: Path, source: Source) -> np.ndarray:
 
 
 def mask_files(name: str, folder: Path, source: Source) -> tuple[list[Path], tuple[int, int]]:
-    """The mask image of every frame, and the (H, W) they must have; their number and the first one are checked."""
-    files = image_files(folder) if os.path.isdir(folder) else []  # false, too, for a name that the file system refuses
+    """Finds the mask images, one per frame, and their (H, W); checks their number and the first image."""
+    files = image_files(folder) if os.path.isdir(folder) else []  # also False for a name that the file system refuses
     if len(files) != source.num_source_frames:
         raise ValueError(
-            f"{name}: {len(files)} numbered masks in {folder}, wanted a folder of {source.num_source_frames} images"
+            f"{name}: {len(files)} numbered masks in {folder}, expected a folder of {source.num_source_frames} images"
         )
     height, width, _ = next(source.frames()).shape
     read_masks(name, files[:1], (height, width))
@@ -144,11 +144,11 @@ def mask_files(name: str, folder: Path, source: Source) -> tuple[list[Path], tup
 
 
 def read_masks(name: str, files: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
-    """(T, H, W) True where a mask image is not black; every image must have the (H, W) `size`."""
+    """Reads (T, H, W) masks, True where an image is not black; every image must have the (H, W) `size`."""
     try:
         masks = [read_image(path, cv2.IMREAD_GRAYSCALE) > 0 for path in files]
     except VideoError as error:
-        raise ValueError(f"{name}: {error}") from None  # the label is wrong, not the video
+        raise ValueError(f"{name}: {error}") from None  # the label is at fault, not the video
     for path, mask in zip(files, masks):
         if mask.shape != size:
             raise ValueError(f"{name}: mask {path} has (height, width) {mask.shape}, its video {size}")
@@ -156,7 +156,7 @@ def read_masks(name: str, files: Sequence[Path], size: tuple[int, int]) -> np.nd
 
 
 def read_table(name: str, path: Path) -> np.ndarray:
-    """(rows,) or (rows, columns) numbers from a .npy, or a .csv whose first line may be a header."""
+    """Reads (rows,) or (rows, columns) numbers from a .npy, or a .csv whose first line may be a header."""
     try:
         if path.suffix.lower() == ".npy":
             values = read_npy(path)
@@ -169,43 +169,43 @@ def read_table(name: str, path: Path) -> np.ndarray:
 
 
 def read_frame_phases(name: str, path: Path) -> np.ndarray:
-    """(n,) phase of every frame, -1 where unlabelled, from a .csv or .npy of one number a frame.
+    """Reads the (n,) phase of every frame, -1 where unlabelled, from a .csv or .npy with one number per frame.
 
     Raises:
-        ValueError: naming the video, when the file holds anything else.
+        ValueError: if the file holds anything else; the message names the video.
     """
     values = read_table(name, path)
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if values.ndim != 1 or not len(values):
-        raise ValueError(f"{name}: phases in {path} have shape {values.shape}, wanted one number a frame")
+        raise ValueError(f"{name}: phases in {path} have shape {values.shape}, expected one number per frame")
     return _whole_phases(name, values)
 
 
 def _whole_phases(name: str, values: np.ndarray) -> np.ndarray:
-    """The numbers as integers; raises ValueError where one is neither a phase nor -1."""
+    """Converts numbers to integers; raises ValueError if one is neither a phase nor -1."""
     wrong = np.flatnonzero((values != np.round(values)) | (values < -1) | (values >= LARGEST))
     if len(wrong):
         raise ValueError(
-            f"{name}: phase {values[wrong[0]]:g} at frame {wrong[0]}; phases are whole: 0, 1, ..., or -1 for unlabelled"
+            f"{name}: phase {values[wrong[0]]:g} at frame {wrong[0]}; phases must be integers: 0, 1, ..., or -1"
         )
     return values.astype(np.int64)
 
 
 def read_csv(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    """The columns of a table, and for each of its rows the number of its line and the text of its cells by column.
+    """Reads a CSV table: its columns, and for each row the line number and the cells by column.
 
-    Space around names and cells is removed. Cells that a short line lacks are left out.
+    Whitespace around names and cells is removed. Cells that are missing in a short line are omitted.
 
     Raises:
-        ValueError: naming the file, when it is no CSV in UTF-8 or has a column twice; also while rows are read, when a
-            line has more cells than columns.
+        ValueError: if the file is not a UTF-8 CSV or has a column twice, or, while rows are read, if a line has more
+            cells than columns; the message names the file.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(io.StringIO(file.read(), newline=""), skipinitialspace=True)
         columns = [name.strip() for name in next(reader, [])]
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no table in UTF-8 ({error}): save it as CSV, UTF-8") from None
+        raise ValueError(f"{path} is not a UTF-8 table ({error}): save it as CSV, UTF-8") from None
     for name in filter(None, columns):
         if columns.count(name) > 1:
             raise ValueError(f"{path} has the column {name} {columns.count(name)} times; keep one")
@@ -220,7 +220,7 @@ def _csv_rows(path: Path, columns: Sequence[str], reader: CsvReader) -> Iterator
                 raise ValueError(f"{found}; quote text that holds commas")
             yield reader.line_num, dict(zip(columns, map(str.strip, cells)))
     except csv.Error as error:
-        raise ValueError(f"{path} is no table in UTF-8 ({error}): save it as CSV, UTF-8") from None
+        raise ValueError(f"{path} is not a UTF-8 table ({error}): save it as CSV, UTF-8") from None
 
 
 def _is_header(lines: list[str]) -> bool:
@@ -231,15 +231,14 @@ def _is_header(lines: list[str]) -> bool:
         return bool(lines)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Published labels, which may differ in number from the frames.
+# Published labels, whose number may differ from the number of frames.
 
 
 class ThinnedSource:
-    """Fewer frames of a longer video: frame j is its frame floor(j * n / count).
+    """A video with some frames dropped: frame j is the source's frame floor(j * n / count).
 
     Args:
-        source: The video, of n frames.
+        source: The video with n frames.
         count: Number of frames to keep, at most n.
     """
 
@@ -258,28 +257,28 @@ class ThinnedSource:
         return pick_frames(self.source, self.source_index[frame_slice(start, stop, step)].tolist())
 
     def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
-        """Frames at ascending distinct positions."""
+        """Yields the frames at ascending distinct positions."""
         return pick_frames(self.source, self.source_index[list(positions)].tolist())
 
 
 def labelled_record(
     name: str, action: str, phase_names: tuple[str, ...], labels: Any, source: FrameSource, **others: np.ndarray
 ) -> VideoRecord:
-    """A record with the labels that a dataset holds for it, if any.
+    """Makes a record with a data set's labels for it, if any.
 
-    Where labels and frames differ in number, the longer of the two (L1) is resampled to the length of the shorter
-    (L2): item j of the result is item floor(j * L1 / L2) of the longer one. `note` of the record then says so.
+    If labels and frames differ in number, the longer of the two (L1) is resampled to the length of the shorter (L2):
+    item j of the result is item floor(j * L1 / L2) of the longer one. The record's `note` then says so.
 
     Args:
         name: The video.
         action: Its action.
-        phase_names: Words for its phases, as many as there are; empty: any number of phases.
-        labels: An integer a frame, -1 where unlabelled: an array, a tensor or a list; None without labels.
-        source: The frames that decode.
-        **others: Further annotations of (n, ...) rows, brought to the frames that are used.
+        phase_names: Names of all its phases; empty allows any number of phases.
+        labels: One integer per frame, -1 where unlabelled: an array, a tensor or a list; None without labels.
+        source: Source of the frames.
+        **others: Other annotations with (n, ...) rows, resampled to the frames that are used.
 
     Raises:
-        VideoError: when the labels are not phases.
+        VideoError: if the labels are not phases.
     """
     annotations, note = {}, ""
     if labels is not None:

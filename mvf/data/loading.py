@@ -1,4 +1,4 @@
-"""Batches of clips: which videos they show, in what order, and how they are made ahead of training steps."""
+"""Batches of clips: their videos and order, and loading them ahead of the training steps."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ logger = logging.getLogger(__name__)
 
 Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
 Item = TypeVar("Item")
-FROM_WORKER = "in DataLoader worker process"  # torch's words above the traceback of a worker
+FROM_WORKER = "in DataLoader worker process"  # torch's message above the traceback of a worker
 PATIENCE = 5.0  # seconds after which a worker with a broken pipe has certainly ended
 
 
 def epoch_batches(
     config: Config, records: VideoList, epoch: int, sampler: str = "views", world: int = 1
 ) -> list[list[int]]:
-    """Videos of every batch of an epoch, of all processes: a function of seed, epoch and the videos' actions alone."""
+    """Returns the videos of every batch of an epoch, for all processes, from seed, epoch and the videos' actions."""
     generator = torch.Generator().manual_seed(derive_seed(config.seed, "order", epoch))
     if find_sampler(sampler).one_action:
         return action_batches([record.action for record in records], config.batch_size, generator, world)
@@ -42,14 +42,14 @@ def epoch_batches(
 def load_batches(
     dataset: VideoDataset, plans: Iterable[Plan], workers: int, device: torch.device
 ) -> Generator[tuple[Plan, Clip | RawClip], None, None]:
-    """The batches of `plans`, made ahead: by worker processes, or without any by a thread of this process.
+    """Loads the batches of `plans` ahead, in worker processes, or in a thread if there are none.
 
-    A plan is taken when its batch is about to be made; without workers the thread takes it. Close the iterator, or
-    exhaust it, to stop the thread. For a GPU the batches lie in pinned memory.
+    A plan is read just before its batch is made; without workers the thread reads it. Close or exhaust the iterator to
+    stop the thread. For a GPU the batches are in pinned memory.
     """
     on_gpu = device.type == "cuda"
     if workers:
-        own = torch.Generator()  # otherwise the loader would draw from the generator that dropout uses
+        own = torch.Generator()  # otherwise the loader would use the generator of dropout
         plans, sent = tee(plans)
         loader = DataLoader(
             dataset,
@@ -67,44 +67,42 @@ def load_batches(
 
 
 def _from_workers(batches: Iterable[Item]) -> Iterator[Item]:
-    """The batches; an error in a worker is raised as torch gives it, with one line on top."""
+    """Yields the batches; an error in a worker is raised as torch gives it, with one line on top."""
     try:
         yield from batches
     except Exception as error:
         if FROM_WORKER in str(error):
-            reason = str(error).rpartition("\n  ")[2].partition("\n")[2].strip()  # behind the lines of its traceback
+            reason = str(error).rpartition("\n  ")[2].partition("\n")[2].strip()  # after the lines of its traceback
             raise ChildProcessError(f"a worker that reads data failed: {reason}") from error
         if isinstance(error, ConnectionError | EOFError):
-            time.sleep(
-                PATIENCE
-            )  # a worker is dying, and torch's signal handler will raise an error here that says more
+            time.sleep(PATIENCE)  # a worker is dying, and torch's signal handler will raise a more helpful error here
             raise RuntimeError(f"DataLoader worker (pid unknown) hung up: {error!r}") from error
         raise
 
 
 def read_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
-    """The items, each made in a thread while the one before it is used, so at most two are in memory at once.
+    """Yields items, each made in a thread while the previous one is used, so at most two are in memory at once.
 
-    An error in the thread is raised when the item is requested. Torch uses one thread there, because otherwise two sets
-    of threads would wait for each other on the same cores.
+    An error in the thread is raised when the item is requested. Torch uses a single thread there, because otherwise two
+    thread pools would compete for the same cores.
     """
     source, threads = iter(items), torch.get_num_threads()
     with ThreadPoolExecutor(1, "read_ahead", initializer=_use_one_thread) as pool:
         pool.submit(int).result()
-        torch.set_num_threads(threads)  # or threads started later would inherit the setting of the pool's thread
+        torch.set_num_threads(threads)  # otherwise threads started later would inherit the pool thread's setting
         ahead = pool.submit(list, islice(source, 1))
         while made := ahead.result():
             ahead = pool.submit(list, islice(source, 1))
-            yield made.pop()  # nothing here holds it while the next one is waited for
+            yield made.pop()  # no reference remains here while waiting for the next one
 
 
 def _use_one_thread() -> None:
     torch.set_num_threads(1)
-    torch.get_num_threads()  # applies the setting to this thread now, before the old number is restored
+    torch.get_num_threads()  # applies the setting to this thread before the old number is restored
 
 
 def check_supervision(loss: Needs, records: VideoList, config: Config) -> None:
-    """Refuses data that do not have what an objective needs: labels, pairs, numbers of frames."""
+    """Raises ValueError if the data lack what an objective needs: labels, pairs of videos, enough frames."""
     if "phase" in loss.labels or "frame" in loss.labels:
         without = [record.name for record in records if record.phases is None or not phase_runs(record.phases.tolist())]
         if without:

@@ -1,4 +1,4 @@
-"""What every dataset returns: a list of `VideoRecord`, with its coverage."""
+"""`VideoRecord` and `VideoList`, which every data set returns."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from torch import Tensor
 
 
 class FrameSource(Protocol):
-    """Where the pixels of one video come from: a file, a folder of images, a renderer.
+    """The source of a video's pixels: a file, a folder of images, a renderer.
 
-    A source that reads single frames faster than all frames between them also has `frames_at(positions)`; see
-    `pick_frames`.
+    A source that can read single frames without those in between also has `frames_at(positions)`; see `pick_frames`.
     """
 
     @property
@@ -25,14 +24,14 @@ class FrameSource(Protocol):
         """A string that changes whenever the pixels may have changed."""
 
     def count(self) -> int:
-        """Number of frames that really decode."""
+        """Number of frames that can be decoded."""
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
         """Yields uint8 (H, W, 3) RGB frames; memory does not grow with the video."""
 
 
 def pick_frames(source: FrameSource, positions: Sequence[int]) -> Iterator[np.ndarray]:
-    """The frames at ascending distinct positions, from `source.frames_at` where it exists, else out of all frames."""
+    """Yields the frames at ascending distinct positions, with `source.frames_at` if it exists."""
     if hasattr(source, "frames_at"):
         return source.frames_at(positions)
     if not len(positions):
@@ -49,17 +48,17 @@ def frame_slice(start: int, stop: int | None, step: int) -> slice:
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One video and what is known about it; nothing is decoded until it is asked for.
+    """One video and its annotations; nothing is decoded until it is needed.
 
     Attributes:
-        name: Unique within its split.
+        name: Name, unique within its split.
         action: The class of the whole video.
-        source: Gives the frames.
-        annotations: Functions without arguments, by name, for whichever of `phases`, `actor_mask`,
-            `object_mask`, `actor_box`, `joints` exist.
-        phase_names: Words for the phases 0, 1, ... of this action; empty where there are none.
-        phase_kinds: For each phase `pose` or `direction` (synthetic); empty where unknown.
-        note: How labels and frames differed in number, where one of them was resampled; else empty.
+        source: Source of the frames.
+        annotations: Functions without arguments, by name, for those of `phases`, `actor_mask`, `object_mask`,
+            `actor_box`, `joints` that exist.
+        phase_names: Names of the phases 0, 1, ... of this action; empty if there are none.
+        phase_kinds: For each phase `pose` or `direction` (synthetic); empty if unknown.
+        note: The numbers of labels and frames if they differed and one was resampled; else empty.
     """
 
     name: str
@@ -72,7 +71,7 @@ class VideoRecord:
 
     @cached_property
     def num_frames(self) -> int:
-        """Number of frames that decode, not what the header claims."""
+        """Number of frames that can be decoded, which may differ from the header."""
         return self.source.count()
 
     @cached_property
@@ -82,11 +81,11 @@ class VideoRecord:
         return None if phases is None else np.asarray(phases, dtype=np.int64)
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
-        """Iterates uint8 (H, W, 3) RGB frames with bounded memory."""
+        """Yields uint8 (H, W, 3) RGB frames with bounded memory."""
         return self.source.frames(start, stop, step)
 
     def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
-        """Iterates the frames at ascending distinct positions; others are not converted, or, as images, not read."""
+        """Yields the frames at ascending distinct positions; others are not converted, and images are not read."""
         return pick_frames(self.source, positions)
 
     def load(self) -> np.ndarray:
@@ -115,12 +114,12 @@ class VideoRecord:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of a split was found.
+    """Which videos of a split were found and which were left out.
 
     Attributes:
         found: Number of usable videos.
         expected: Number of videos that should be there.
-        unreadable: Reason by name, for every video left out.
+        unreadable: For every omitted video the reason, by name.
     """
 
     found: int
@@ -132,11 +131,11 @@ class Coverage:
 
 
 class VideoList(list[VideoRecord]):
-    """A list of `VideoRecord` that remembers what was left out.
+    """A list of `VideoRecord` with the coverage of its split.
 
     Attributes:
         coverage: How much of the split was found.
-        action_assumed: True where no action is given, so that all videos are taken for one action.
+        action_assumed: True if no action is given, so that all videos are assumed to show the same one.
     """
 
     def __init__(
@@ -147,17 +146,16 @@ class VideoList(list[VideoRecord]):
         self.action_assumed = action_assumed
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Frames of a video in batches, whose memory depends neither on the video's length nor on the size of its frames.
+# Batches of frames, whose memory depends neither on the video's length nor on the size of its frames.
 
-BATCH_BYTES = 192 * 2**20  # of pixels in memory: 32 frames of 1920 x 1080, 8 of 3840 x 2160, 2 of 7680 x 4320
+BATCH_BYTES = 192 * 2**20  # pixels in memory: 32 frames of 1920 x 1080, 8 of 3840 x 2160, 2 of 7680 x 4320
 
 
 def frame_batches(frames: Iterable[np.ndarray], size: int) -> Iterator[Tensor]:
-    """uint8 (n, 3, H, W) batches of (H, W, 3) frames, `size` at a time; `size` is halved until a batch is small enough.
+    """Batches (H, W, 3) frames as uint8 (n, 3, H, W), n = `size`, which is halved until a batch is small enough.
 
-    A batch takes at most `BATCH_BYTES`, or is one frame. Where `size` is a power of two, batches never cross its
-    multiples. A batch is a view of a (n, H, W, 3) array, the layout that resizes fastest.
+    A batch takes at most `BATCH_BYTES` or is a single frame. If `size` is a power of two, batches never cross its
+    multiples. A batch is a view of an (n, H, W, 3) array, the layout that resizes fastest.
     """
     frames = iter(frames)
     for first in frames:
@@ -167,13 +165,13 @@ def frame_batches(frames: Iterable[np.ndarray], size: int) -> Iterator[Tensor]:
         filled = 0
         for filled, frame in enumerate(chain([first], islice(frames, size - 1)), 1):
             batch[filled - 1] = frame
-        del first, frame  # while the batch is used, no other frame is in memory
+        del first, frame  # no other frame is in memory while the batch is used
         yield torch.from_numpy(batch[:filled]).permute(0, 3, 1, 2)
         del batch
 
 
 def joined(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """Joins smaller batches to batches of `size` rows; they end at multiples of `size`, or at the end.
+    """Joins smaller batches to batches of `size` rows; only the last may be smaller.
 
     Example:
         >>> [len(rows) for rows in joined(torch.zeros(7, 2).split(2), 4)]

@@ -1,4 +1,4 @@
-"""Which frames the views of a video show, as pure functions of its length and a generator."""
+"""Sampling of frames, clips and batches, as pure functions of lengths, labels and a generator."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from mvf.clip import SHORTEST_RUN, phase_runs
 from mvf.config import nearest
 
-SHORTEST_WINDOW = 0.4  # of the video, for content views
-SMALLEST_OVERLAP = 0.4  # of the shorter of two content windows
+SHORTEST_WINDOW = 0.4  # share of the video, for content views
+SMALLEST_OVERLAP = 0.4  # share of the shorter of two content windows
 
 
 def sample_views(
@@ -31,20 +31,20 @@ def sample_views(
     """Draws the frames of every view of one video.
 
     `published` (CARL, MV-Former): each view draws n = min(L, T) distinct frames from a block that starts at an
-    offset and may reach past the end of the video; what lies past it becomes padding. With `block_rule="length"`
-    the block is longer than the video, so the offset is always 0: position in the view gives away position in
-    the video. `content` views are two windows of 40 to 100 % of the video with independent offsets, overlapping
-    by at least 40 % of the shorter: position in the view says little.
+    offset and may reach past the end of the video; frames past the end become padding. With
+    `block_rule="length"` the block is longer than the video, so the offset is always 0, and the position in the
+    view reveals the position in the video. `content` views are windows of 40 to 100 % of the video with
+    independent offsets that overlap by at least 40 % of the shorter, so the position in the view reveals little.
 
     Reference: Chen et al., CVPR 2022, https://arxiv.org/abs/2203.14957, section 3.1.
 
     Args:
-        num_frames: L, frames of the video, at least 1.
-        length: T, frames of a view, at least 1.
+        num_frames: Number of frames of the video, L, at least 1.
+        length: Number of frames of a view, T, at least 1.
         generator: The only source of randomness.
-        views: V, at least 1.
+        views: Number of views, V, at least 1.
         sampling: `published` or `content`.
-        block_rule: Block of a published view, for r drawn from [1, region): `length` ceil(r L),
+        block_rule: Length of a published view's block, for r drawn from [1, region): `length` ceil(r L),
             `sampled` ceil(r n), `window` ceil(r T).
         region: Largest r, at least 1.
         overlap: Later published views start within floor((1 - overlap) n) frames of the first one's first frame.
@@ -100,10 +100,10 @@ def _published_views(
 
 
 def _some_inside(offset: int, block: int, count: int, num_frames: int, generator: torch.Generator) -> Tensor:
-    """Draws until a frame lies inside the video.
+    """Draws until at least one frame is inside the video.
 
-    A departure from the published code, which now and then returns a view of nothing but padding when views are
-    very short (T below about 8) or `window` blocks much longer than the video: there is nothing to attend to.
+    This departs from the published code, which occasionally returns a view of only padding if views are very short
+    (T below about 8) or `window` blocks are much longer than the video; such a view has nothing to attend to.
     """
     while True:
         frames = distinct(offset, block, count, generator)
@@ -112,7 +112,7 @@ def _some_inside(offset: int, block: int, count: int, num_frames: int, generator
 
 
 def content_windows(num_frames: int, views: int, generator: torch.Generator) -> list[tuple[int, int]]:
-    """Start and size of every view's window; drawn together until all overlap, so that no view is special."""
+    """Draws the start and size of every view's window together until all overlap, so that no view is special."""
     while True:
         windows = []
         for _ in range(views):
@@ -129,12 +129,12 @@ def _overlapping(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def distinct(start: int, size: int, count: int, generator: torch.Generator) -> Tensor:
-    """`count` distinct integers of [start, start + size), sorted."""
+    """Draws `count` distinct integers from [start, start + size), sorted."""
     return start + torch.randperm(size, generator=generator)[:count].sort().values
 
 
 def padded(drawn: Sequence[Tensor], length: int, num_frames: int) -> tuple[Tensor, Tensor]:
-    """Frames of each view, at most `length`, as frame_index and valid (V, `length`); padding repeats the last frame."""
+    """Pads each view's frames to frame_index and valid (V, `length`); padding repeats the last frame."""
     index = torch.stack([torch.cat([view, view.new_full((length - len(view),), num_frames)]) for view in drawn])
     return index.clamp(max=num_frames - 1), index < num_frames
 
@@ -144,28 +144,28 @@ def _uniform(generator: torch.Generator) -> float:
 
 
 def whole(low: int, high: int, generator: torch.Generator) -> int:
-    """A whole number of [low, high)."""
+    """Draws an integer from [low, high)."""
     return int(torch.randint(low, high, (), generator=generator))
 
 
 def check_lengths(**values: float) -> None:
-    """Refuses values below 1, by name."""
+    """Raises ValueError for a value below 1; the message names it."""
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Samplers: how the clips and batches of an objective are drawn.
+# Samplers: drawing the clips and batches of an objective.
 
-FARTHEST_POSITIVE = 5  # frames before its anchor
+FARTHEST_POSITIVE = 5  # frames between a positive and its anchor at most
 
 Drawn = tuple[Tensor, Tensor]  # frame_index (V, T) long, valid (V, T) bool
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The fields of a configuration that decide which frames are drawn; see `sample_views`."""
+    """The configuration fields that determine which frames are drawn; see `sample_views`."""
 
     views: int = 2
     sampling: str = "published"
@@ -176,12 +176,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Sampler:
-    """How an objective sees the videos.
+    """How the clips and batches of an objective are drawn.
 
     Attributes:
         draw: Function of (num_frames, length, generator, settings, phases) -> frame_index and valid, both (V, T);
             phases (num_frames,) or None.
-        one_action: True when all videos of a batch are of one action.
+        one_action: True if all videos of a batch must show the same action.
     """
 
     draw: Callable[[int, int, torch.Generator, Settings, np.ndarray | None], Drawn]
@@ -194,7 +194,7 @@ PUBLISHED = Settings()
 def draw_views(
     num_frames: int, length: int, generator: torch.Generator, settings: Settings, phases: np.ndarray | None = None
 ) -> Drawn:
-    """Overlapping views of one video: `sample_views`."""
+    """Draws overlapping views of one video with `sample_views`."""
     return sample_views(num_frames, length, generator, **asdict(settings))
 
 
@@ -205,9 +205,9 @@ def draw_frames(
     settings: Settings = PUBLISHED,
     phases: np.ndarray | None = None,
 ) -> Drawn:
-    """`length` distinct frames, sorted, of the whole video, or of a window where `sampling` is `content`.
+    """Draws `length` distinct sorted frames of the whole video, or of a window if `sampling` is `content`.
 
-    A video with fewer frames shows them all, and padding.
+    A video with fewer frames gives all of them and padding.
 
     Example:
         >>> draw_frames(4, 3, torch.Generator().manual_seed(0))[0]
@@ -224,10 +224,10 @@ def draw_segments(
     settings: Settings = PUBLISHED,
     phases: np.ndarray | None = None,
 ) -> Drawn:
-    """One random frame of each of `length` equal parts of the video, or of a window of it (LAV).
+    """Draws one random frame from each of `length` equal segments of the video, or of a window of it (LAV).
 
-    A part shorter than a frame shows the frame it lies in, so short videos repeat frames in order. A departure from
-    the published code, which starts such videos over.
+    A segment shorter than a frame gives the frame that contains it, so short videos repeat frames in order. This
+    departs from the published code, which starts short videos over.
     """
     start, size = _span(num_frames, length, settings.sampling, generator)
     edges = [start + size * part // length for part in range(length + 1)]
@@ -242,7 +242,7 @@ def draw_anchors(
     settings: Settings = PUBLISHED,
     phases: np.ndarray | None = None,
 ) -> Drawn:
-    """Anchor, its positive, next anchor, ...: sorted anchors, each followed by a frame 1 to 5 earlier (TCN).
+    """Draws sorted anchors, each followed by its positive, a frame 1 to 5 earlier (TCN).
 
     Raises:
         ValueError: for an odd length.
@@ -263,13 +263,13 @@ def draw_anchors(
 def draw_phase(
     num_frames: int, length: int, generator: torch.Generator, settings: Settings, phases: np.ndarray | None
 ) -> Drawn:
-    """`length` sorted frames inside one random phase (VSP-P).
+    """Draws `length` sorted frames inside one random phase (VSP-P).
 
-    A phase of `length` frames or more shows its first and its last one; a shorter one is drawn from with replacement,
-    its two ends left out.
+    A phase of at least `length` frames always gives its first and its last; from a shorter one, frames other than its
+    two ends are drawn with replacement.
 
     Raises:
-        ValueError: without phases of at least 3 frames.
+        ValueError: if no phase has at least 3 frames.
     """
     check_lengths(num_frames=num_frames, length=length)
     runs = [] if phases is None else phase_runs(phases.tolist())
@@ -300,10 +300,10 @@ SAMPLERS = {
 
 
 def find_sampler(name: str) -> Sampler:
-    """The sampler called `name`.
+    """Returns the sampler called `name`.
 
     Raises:
-        ValueError: for an unknown one; the nearest is named.
+        ValueError: for an unknown name; the message suggests the nearest.
     """
     if name not in SAMPLERS:
         raise ValueError(f'unknown sampler "{name}"; {nearest(name, SAMPLERS)}')
@@ -311,10 +311,10 @@ def find_sampler(name: str) -> Sampler:
 
 
 def random_batches(videos: int, size: int, generator: torch.Generator, world: int = 1) -> list[list[int]]:
-    """Every video once, in batches of `size`; the last may be smaller, and is cut to a multiple of `world`.
+    """Batches every video once, `size` at a time; the last batch may be smaller, and is cut to a multiple of `world`.
 
     Raises:
-        ValueError: when there are fewer videos than processes, or `size` cannot be shared among them.
+        ValueError: if there are fewer videos than processes, or `size` cannot be divided among them.
     """
     _check_shares(size, world)
     order = torch.randperm(videos, generator=generator).tolist()
@@ -327,13 +327,13 @@ def random_batches(videos: int, size: int, generator: torch.Generator, world: in
 
 
 def action_batches(actions: Sequence[str], size: int, generator: torch.Generator, world: int = 1) -> list[list[int]]:
-    """Every video once, in batches of `size` of one action each, actions in random order.
+    """Batches every video once, `size` at a time of one action each, with actions in random order.
 
-    The last batch of an action may be smaller. Where it has a single video or is no multiple of `world`, it is filled
-    with other videos of its action, or cut where there are too few.
+    The last batch of an action may be smaller. If it has a single video or is not a multiple of `world`, it is filled
+    with other videos of its action, or cut if there are too few.
 
     Raises:
-        ValueError: for a size below 2 or one that cannot be shared among processes, or an action with too few videos.
+        ValueError: for a size below 2 or not divisible among processes, or an action with too few videos.
     """
     _check_shares(size, world)
     least = max(2, world)
@@ -353,7 +353,7 @@ def action_batches(actions: Sequence[str], size: int, generator: torch.Generator
         missing = max(least - len(parts[-1]), -len(parts[-1]) % world)
         if missing <= len(order) - len(parts[-1]):
             parts[-1] += order[:missing]
-        else:  # too few others to fill it, and no video comes twice
+        else:  # too few others to fill it without repeating a video
             parts[-1] = parts[-1][: len(parts[-1]) // world * world]
         batches += parts
     return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
@@ -365,7 +365,7 @@ def _check_shares(size: int, world: int) -> None:
 
 
 def _span(num_frames: int, length: int, sampling: str, generator: torch.Generator) -> tuple[int, int]:
-    """Start and size of the part of a video from which frames are drawn."""
+    """Draws the start and size of the window from which frames are drawn."""
     check_lengths(num_frames=num_frames, length=length)
     if sampling == "content":
         return content_windows(num_frames, 1, generator)[0]

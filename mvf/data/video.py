@@ -1,4 +1,4 @@
-"""Where pixels come from: video files (PyAV) and folders of numbered images (OpenCV), decoded in order."""
+"""Sources of frames: video files (PyAV) and folders of numbered images (OpenCV), decoded in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mvf.files import atomic, cache_folder, read_npy, save_array
 
 logger = logging.getLogger(__name__)
 
-# Text in a file's header need not be UTF-8. PyAV 19 has no such argument, and keeps such bytes.
+# Text in a file's header need not be UTF-8. PyAV 19 has no such argument and keeps the bytes.
 UNDECODABLE: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .mts .m2ts .3gp .ogv".split())
 
@@ -30,16 +30,16 @@ VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv 
 class VideoFile:
     """The frames of one video file, upright and with square pixels.
 
-    Rotation flags and pixel aspect are applied. The length is the number of frames that decode, whatever the
-    header claims; it costs one pass over the file, remembered in `$MVF_CACHE`. A file whose decoding fails
-    or is reported corrupt anywhere counts as damaged as a whole.
+    Rotation flags and pixel aspect ratios are applied. The length is the number of frames that decode, not the
+    header's; it needs one pass over the file, whose result is kept in `$MVF_CACHE`. A file counts as damaged if
+    any frame fails to decode or is reported corrupt.
 
     Args:
         path: A file in any format that FFmpeg reads.
-        fps: Resample to this rate, each frame the nearest in time of the source; 0 keeps the frames as they are.
+        fps: Resamples to this rate with the nearest source frame in time; 0 keeps the frames as they are.
 
     Raises:
-        VideoError: from every method that reads, naming the file and the reason.
+        VideoError: from every method that reads; the message names the file and the reason.
     """
 
     def __init__(self, path: str | Path, fps: float = 0.0) -> None:
@@ -59,7 +59,7 @@ class VideoFile:
 
     @cached_property
     def source_index(self) -> np.ndarray:
-        """(count(),) which frame of the file each frame is; labels given per source frame are indexed by it."""
+        """(count(),) source frame of each frame, which also indexes labels given per source frame."""
         if self.fps and not np.isfinite(self._times).all():
             raise VideoError(f"cannot resample {self.path}: its frames carry no time stamps; use fps=0")
         return resampled_index(self._times, self.fps)
@@ -71,12 +71,12 @@ class VideoFile:
         yield from self._read(self.source_index[frame_slice(start, stop, step)])
 
     def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
-        """Frames at ascending positions; those between are decoded, which is needed, and not converted."""
+        """Yields the frames at ascending positions; frames in between must be decoded but are not converted."""
         yield from self._read(self.source_index[list(positions)])
 
     def _read(self, wanted: np.ndarray) -> Iterator[np.ndarray]:
-        """Frames of the file by their numbers in it, which never go back."""
-        reformatter = VideoReformatter()  # reused: setting up a colour conversion costs more than doing it
+        """Yields frames by their ascending numbers in the file."""
+        reformatter = VideoReformatter()  # reused: creating one costs more than a conversion
         position = 0
         found = numbered(self._decoded, partial(_decode, self.path), self._times, wanted[0]) if len(wanted) else ()
         for number, (frame, aspect, _) in found:
@@ -104,13 +104,13 @@ class VideoFile:
 
 
 class ImageFolder:
-    """A folder of numbered images, in natural order (frame 2 before frame 10), all of one size.
+    """A folder of numbered images of equal size, in natural order (frame 2 before frame 10).
 
     Args:
         path: The folder.
 
     Raises:
-        VideoError: from every method that reads, naming the image and the reason.
+        VideoError: from every method that reads; the message names the image and the reason.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -128,12 +128,12 @@ class ImageFolder:
 
     @cached_property
     def num_source_frames(self) -> int:
-        """Number of images; all of them decode."""
+        """Number of images, all of which decode."""
         return len(remembered(self.identity, lambda: np.arange(sum(1 for _ in self._read(self.files)), dtype=float)))
 
     @cached_property
     def source_index(self) -> np.ndarray:
-        """(count(),) which image each frame is: images are never resampled."""
+        """(count(),) image of each frame; images are never resampled."""
         return np.arange(self.num_source_frames)
 
     def count(self) -> int:
@@ -143,7 +143,7 @@ class ImageFolder:
         return self._read(self.files[frame_slice(start, stop, step)])
 
     def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
-        """Images at these positions; no others are opened, so a damaged one among them does no harm."""
+        """Yields the images at these positions; no others are opened, so damaged ones among those do no harm."""
         return self._read(self.files[position] for position in positions)
 
     def _read(self, files: Iterable[Path]) -> Iterator[np.ndarray]:
@@ -158,7 +158,7 @@ class ImageFolder:
 
 
 def open_source(path: str | Path, fps: float = 0.0) -> VideoFile | ImageFolder:
-    """The frames of a video file or of a folder of numbered images."""
+    """Opens a video file or a folder of numbered images."""
     if not Path(path).exists():
         raise VideoError(f"cannot read {path}: it does not exist")
     if not Path(path).is_dir():
@@ -169,11 +169,11 @@ def open_source(path: str | Path, fps: float = 0.0) -> VideoFile | ImageFolder:
 
 
 def resampled_index(times: np.ndarray, fps: float) -> np.ndarray:
-    """Source frame nearest in time to each frame of a video resampled to a steady rate; the earlier one on ties.
+    """Returns the nearest source frame in time for each frame of a resampled video; ties go to the earlier one.
 
     Args:
         times: (N,) presentation times of the source frames in seconds.
-        fps: Wanted frames per second; 0 keeps all frames.
+        fps: Frames per second of the result; 0 keeps all frames.
 
     Returns:
         (M,) non-decreasing integers in [0, N-1].
@@ -185,14 +185,14 @@ def resampled_index(times: np.ndarray, fps: float) -> np.ndarray:
     if not fps or len(times) < 2:
         return np.arange(len(times))
     times = np.maximum.accumulate(times - times[0])
-    duration = times[-1] * len(times) / (len(times) - 1)  # the last frame is shown for a mean interval
-    tolerance = 1e-6  # rounding of times must not decide
+    duration = times[-1] * len(times) / (len(times) - 1)  # the last frame is shown for the mean interval
+    tolerance = 1e-6  # rounding of times must not change the result
     wanted = np.arange(max(1, math.ceil((duration - tolerance) * fps))) / fps
     return np.searchsorted((times[:-1] + times[1:]) / 2, wanted - tolerance)
 
 
 def _decode(path: Path, start: float = 0.0) -> Iterator[DecodedFrame]:
-    """Frames in presentation order, from about `start` seconds: a seek may land some frames before or after it."""
+    """Decodes frames in presentation order from about `start` seconds; a seek may land before or after it."""
     number, size = 0, None
     try:
         if path.stat().st_size == 0:
@@ -218,7 +218,7 @@ def _decode(path: Path, start: float = 0.0) -> Iterator[DecodedFrame]:
                     number += 1
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
-        raise VideoError(f"cannot read {path}: damaged after {number} frames, or no video ({reason})") from error
+        raise VideoError(f"cannot read {path}: damaged after {number} frames, or not a video ({reason})") from error
 
 
 def _upright(frame: av.VideoFrame, aspect: float, reformatter: VideoReformatter) -> np.ndarray:
@@ -238,7 +238,7 @@ def file_identity(path: Path) -> str:
 
 
 def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """The result of `compute()`, cached on disk under `identity`; a cache that cannot be used only costs time."""
+    """Returns `compute()`, cached on disk under `identity`; a cache that cannot be used only costs time."""
     path = cache_folder() / "frame_counts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
     try:
         return read_npy(path)
@@ -248,17 +248,17 @@ def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         with atomic(path) as temporary:
             save_array(temporary, values)
     except OSError as error:
-        logger.warning("frame counts cannot be kept, videos are read again next time: %s", error)
+        logger.warning("frame counts cannot be cached, so videos will be read again next time: %s", error)
     return values
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Seeking: reading a video file from a frame far inside it.
+# Seeking to a frame far inside a video file.
 
-FAR = 300  # frames: nearer ones are decoded from the start, which is about as fast as seeking
-RUN_UP = 1.0  # seconds that a seek aims before the frame, because it lands late where frames are reordered
+FAR = 300  # frames: decoding from the start to a nearer frame is about as fast as seeking
+RUN_UP = 1.0  # seconds: a seek aims this much before the frame, because it lands late if frames are reordered
 
-# a frame, the width of its pixels over their height, and when it is shown: seconds from the start of its file or NaN
+# a frame, its pixel aspect ratio (width over height), and its time in seconds from the start of the file, or NaN
 DecodedFrame = tuple[av.VideoFrame, float, float]
 
 
@@ -268,15 +268,15 @@ def numbered(
     times: np.ndarray,
     first: int,
 ) -> Iterator[tuple[int, DecodedFrame]]:
-    """Decoded frames with their numbers, in order and without gaps, beginning at frame `first` or before it.
+    """Yields decoded frames with their numbers, without gaps, starting at or before frame `first`.
 
-    After a seek, frames are identified by their times, and only from a key frame on, where decoding is exact. Where
-    seeking fails, or finds other frames than counting did, the file is decoded from the start.
+    After a seek, frames are identified by their times, starting at a key frame, from which decoding is exact. If
+    seeking fails or finds other frames than counting did, the file is decoded from the start.
 
     Args:
         decode: Function that decodes all frames from the start.
         decode_from: Function that decodes frames from about the given second on.
-        times: (N,) of all frames, in seconds; NaN where there are none.
+        times: (N,) times of all frames in seconds, NaN where the file has none.
         first: The first frame that is needed.
     """
     done = -1
@@ -284,13 +284,13 @@ def numbered(
         try:
             for number, item in _sought(decode_from(times[first] - RUN_UP), times):
                 if number > first and done < 0 or 0 <= done != number - 1:
-                    break  # landed behind the frame, or frames are missing
+                    break  # landed after the frame, or frames are missing
                 yield number, item
                 done = number
             else:
                 if done == len(times) - 1:
                     return
-        except VideoError:  # decoding from the start says what is wrong, if anything is
+        except VideoError:  # decoding from the start will raise the error, if there is one
             pass
     for number, item in enumerate(decode()):
         if number > done:
@@ -298,7 +298,7 @@ def numbered(
 
 
 def _sought(frames: Iterator[DecodedFrame], times: np.ndarray) -> Iterator[tuple[int, DecodedFrame]]:
-    """Frames from the first key frame on, as long as their times are those of known frames."""
+    """Yields frames from the first key frame on, as long as their times match known frames."""
     exact = False
     for item in frames:
         exact = exact or bool(item[0].key_frame)
@@ -318,11 +318,11 @@ JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # marke
 
 
 class VideoError(ValueError):
-    """A video that cannot be read; the message names the file and the reason."""
+    """Raised for a video that cannot be read; the message names the file and the reason."""
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
-    """Sorts numbers inside names by value.
+    """Returns a sort key that orders numbers in names by value.
 
     Example:
         >>> sorted(["10.png", "9.png"], key=natural_key)
@@ -332,17 +332,17 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images with a number in their name that lie in `folder`, in natural order."""
+    """Lists the images in `folder` with a number in their name, in natural order."""
     found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
     numbered = [path for path in found if any(map(str.isdecimal, path.stem))]
     return sorted(numbered, key=lambda path: natural_key(path.name))
 
 
 def read_image(path: Path, flag: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray:
-    """One image, uint8 (H, W, 3) RGB, or (H, W) for `cv2.IMREAD_GRAYSCALE`.
+    """Reads an image as uint8 (H, W, 3) RGB, or (H, W) for `cv2.IMREAD_GRAYSCALE`.
 
     Raises:
-        VideoError: when the file is not an image, or is cut short, naming it.
+        VideoError: if the file is not an image or is cut short; the message names it.
     """
     try:
         picture = decode_image(path.read_bytes(), flag)
@@ -354,32 +354,32 @@ def read_image(path: Path, flag: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray:
 
 
 def decode_image(data: bytes, flag: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray | None:
-    """The image in a file's bytes; None where there is none, or only a part of one."""
-    cut = data.startswith(JPEG_START) and data.rfind(JPEG_END) < data.rfind(JPEG_SCAN)  # OpenCV would fill it with grey
+    """Decodes the image in a file's bytes; returns None if there is none or it is incomplete."""
+    cut = data.startswith(JPEG_START) and data.rfind(JPEG_END) < data.rfind(JPEG_SCAN)  # OpenCV fills up with grey
     return None if cut or not data else cv2.imdecode(np.frombuffer(data, np.uint8), flag)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Excerpts of longer video files.
 
-SLACK = 1.0  # seconds that an excerpt may reach beyond the end of its file, because annotated times are rounded
-ROUNDING = 1e-6  # seconds: a frame shown at `start` belongs to the excerpt however its time was rounded
+SLACK = 1.0  # seconds: an excerpt may end this much after its file, because annotated times are rounded
+ROUNDING = 1e-6  # seconds: a frame at `start` belongs to the excerpt despite rounding
 
 
 class Excerpt(VideoFile):
-    """The frames of a video file that are shown from `start` until before `stop`.
+    """The frames of a video file from `start` until before `stop`.
 
-    Frames are numbered from 0 by what decodes. Only the range is decoded, wherever in the file it lies, and damage
-    elsewhere in the file does not matter.
+    Decoded frames are numbered from 0. Only the range is decoded, wherever it is in the file; damage elsewhere in the
+    file does not matter.
 
     Args:
         path: A file in any format that FFmpeg reads.
         start: Seconds from the start of the file.
-        stop: Likewise.
+        stop: End, in seconds from the start of the file.
 
     Raises:
         ValueError: if the range is empty.
-        VideoError: from every method that reads; also where the file ends more than a second before `stop`.
+        VideoError: from every method that reads, and if the file ends more than a second before `stop`.
     """
 
     def __init__(self, path: str | Path, start: float, stop: float) -> None:
@@ -390,7 +390,7 @@ class Excerpt(VideoFile):
 
     @cached_property
     def times(self) -> np.ndarray:
-        """(count(),) seconds from `start` at which each frame is shown in the file."""
+        """(count(),) time of each frame in seconds after `start`."""
         return self._times - self.start
 
     @property
@@ -408,7 +408,7 @@ class Excerpt(VideoFile):
             raise VideoError(f"cannot cut {self._range}: the video ends at {last:g} s, is it complete?")
 
     def _from_before(self) -> Iterator[DecodedFrame]:
-        """Frames from somewhere before the range on; from the start of the file where seeking fails."""
+        """Decodes from somewhere before the range, or from the start of the file if seeking fails."""
         for begin in (self.start - RUN_UP, 0.0):
             frames = _decode(self.path, begin)
             first = next(frames, None)

@@ -1,1 +1,1 @@
-"""Notebooks, figures, widgets, tables and pages. They are built on the core, which never imports them."""
+"""Notebook helpers, figures, widgets, tables and report pages, built on the core, which never imports them."""

@@ -38,7 +38,7 @@ def test_of_many_missing_videos_the_first_are_named_and_the_others_counted(tmp_p
         lines = _check("penn", tmp_path)
     assert lines[1].startswith("train: 4 of 34 videos")
     assert (
-        "  1 whose labels and frames differ in number, the longer resampled (0001_squat: 11 labels for 16 frames)"
+        "  1 with different numbers of labels and frames; the longer is resampled (0001_squat: 11 labels for 16 frames)"
         in lines
     )
     named = [line for line in lines if line.startswith("  left out")]

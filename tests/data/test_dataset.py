@@ -157,7 +157,7 @@ def test_clips_are_batched_by_a_loader(workers):
 
 def test_a_video_that_gives_fewer_frames_than_it_counted_is_named():
     dataset = VideoDataset([VideoRecord("short", "a", Flat(30, missing=20))], 30, augmentation=_clean)
-    with pytest.raises(VideoError, match="short gave .* of .* wanted frames"):
+    with pytest.raises(VideoError, match="short gave .* of .* requested frames"):
         dataset[0, 0]
 
 

@@ -173,10 +173,10 @@ def test_annotations_may_lie_in_a_folder_of_their_own(tmp_path):
 def test_without_times_or_source_videos_it_says_where_it_looked(tmp_path):
     root = write_finegym99_raw(tmp_path)
     (_home(root) / "videos").rename(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="found none in .*FineGym/videos and .*source_videos"):
+    with pytest.raises(ValueError, match="none were found in .*FineGym/videos and .*source_videos"):
         find_videos("finegym99", "val", root)
     _events(root).unlink()
-    with pytest.raises(ValueError, match=r"found none in .*FineGym/finegym_annotation_info\*.json"):
+    with pytest.raises(ValueError, match=r"none were found in .*FineGym/finegym_annotation_info\*.json"):
         find_videos("finegym99", "val", root)
 
 
@@ -234,7 +234,7 @@ def test_a_malformed_line_is_named_with_its_number(tmp_path, line):
     _train(root).write_text(f"{_train(root).read_text()}\n{line}\n")
     with pytest.raises(ValueError) as caught:
         find_videos("finegym99", "train", root)
-    assert 'gym99_train_element_v1.0.txt, line 14: wanted "VIDEO_E_START' in str(caught.value)
+    assert 'gym99_train_element_v1.0.txt, line 14: expected "VIDEO_E_START' in str(caught.value)
     assert f'found "{line}"' in str(caught.value)
 
 
@@ -252,7 +252,7 @@ def test_a_json_that_is_none_is_named(tmp_path, text, reason):
 def test_elements_that_are_no_text_are_named(tmp_path):
     root = write_finegym99_raw(tmp_path)
     _train(root).write_bytes(b"\xff\xfe0")
-    with pytest.raises(ValueError, match=r"gym99_train_element_v1.0.txt is no text in UTF-8"):
+    with pytest.raises(ValueError, match=r"gym99_train_element_v1.0.txt is not UTF-8 text"):
         find_videos("finegym99", "train", root)
 
 

@@ -265,7 +265,7 @@ def test_a_wrong_table_is_an_error(tmp_path, header, row, message):
         ("gone.csv", "a: cannot read numbers from .*gone.csv"),
         ("long.csv", r"a: phases have shape \(11,\), but the video has 10 frames"),
         ("short.csv", r"a: phases have shape \(9,\), but the video has 10 frames"),
-        ("negative.csv", "a: phase -2 at frame 4; phases are whole: 0, 1, ..., or -1 for unlabelled"),
+        ("negative.csv", "a: phase -2 at frame 4; phases must be integers: 0, 1, ..., or -1"),
         ("half.csv", "a: phase 0.5 at frame 0"),
         ("nan.csv", "a: phase nan at frame 9"),
         ("words.csv", "a: cannot read numbers"),
@@ -291,7 +291,7 @@ def test_phases_that_do_not_fit_are_an_error(tmp_path, phases, message):
 @pytest.mark.parametrize(
     "boxes, message",
     [
-        (np.zeros((9, 4)), r"a: boxes in .* have shape \(9, 4\), wanted \(10, 4\)"),
+        (np.zeros((9, 4)), r"a: boxes in .* have shape \(9, 4\), expected \(10, 4\)"),
         (np.zeros((10, 5)), r"have shape \(10, 5\)"),
         (np.zeros(40), r"have shape \(40,\)"),
         (np.tile([20.0, 5, 8, 9], (10, 1)), r"box \[20.0, 5.0, 8.0, 9.0\] of frame 0 in .* is not x0 y0 x1 y1"),
@@ -306,7 +306,7 @@ def test_boxes_that_do_not_fit_are_an_error(tmp_path, boxes, message):
 @pytest.mark.parametrize(
     "count, width, message",
     [
-        (9, 64, "a: 9 numbered masks in .*masks, wanted a folder of 10"),
+        (9, 64, "a: 9 numbered masks in .*masks, expected a folder of 10"),
         (0, 64, "a: 0 numbered masks"),
         (10, 60, r"a: mask .*0.png has \(height, width\) \(48, 60\), its video \(48, 64\)"),
     ],
@@ -318,7 +318,7 @@ def test_masks_that_do_not_fit_are_an_error(tmp_path, count, width, message):
 
 
 def test_masks_under_a_name_that_no_disk_takes_are_none(tmp_path):
-    with pytest.raises(ValueError, match="a: 0 numbered masks in .*mmm, wanted a folder of 10"):
+    with pytest.raises(ValueError, match="a: 0 numbered masks in .*mmm, expected a folder of 10"):
         _find(_labelled(tmp_path, ",," + 5000 * "m"))
 
 
@@ -344,8 +344,8 @@ def test_unlabelled_clips_of_mixed_sizes_are_read():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"path\na\xff.mp4\n", r"videos\.csv is no table in UTF-8 .*save it as CSV, UTF-8"),
-        (b"path\n" + b"a" * 200_000, r"videos\.csv is no table in UTF-8 \(field larger than field limit"),
+        (b"path\na\xff.mp4\n", r"videos\.csv is not a UTF-8 table .*save it as CSV, UTF-8"),
+        (b"path\n" + b"a" * 200_000, r"videos\.csv is not a UTF-8 table \(field larger than field limit"),
         (b"path,path\na.mp4,b.mp4\n", r"videos\.csv has the column path 2 times; keep one"),
     ],
 )

@@ -155,7 +155,7 @@ def test_layouts_that_lie_about_memory_are_refused(tmp_path, layout, protocol, m
         "scalar": Call(core.multiarray.scalar, (kind, data)),
         "buffer": Call(core.numeric._frombuffer, (data, kind, (1,), "C")),
     }[maker]
-    with pytest.raises(ValueError, match=r"a\.pkl: damaged.*a numpy array of .+, wanted numbers or text"):
+    with pytest.raises(ValueError, match=r"a\.pkl: damaged.*a numpy array of .+, expected numbers or text"):
         read_pickle(_write(tmp_path / "a.pkl", [value], protocol))
 
 
@@ -171,7 +171,7 @@ def test_arrays_of_another_shape_than_their_bytes_are_refused(tmp_path, shape):
 def test_objects_in_an_array_are_not_read_and_code_among_them_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"system, which was refused and not run"):
         read_pickle(_write(tmp_path / "a.pkl", np.array([Payload(tmp_path / "ran")], object)))
-    with pytest.raises(ValueError, match="a numpy array of object, wanted numbers or text"):
+    with pytest.raises(ValueError, match="a numpy array of object, expected numbers or text"):
         read_pickle(_write(tmp_path / "a.pkl", np.array([[1], "a"], object)))
     assert not (tmp_path / "ran").exists()
 
@@ -208,7 +208,7 @@ def test_files_that_are_no_pickles_are_named(tmp_path):
     path = tmp_path / "a.pkl"
     for data in (b"", b"not a pickle", whole[:20], whole[:-40], whole[:300], b"\x80\x04\x95" + b"\xff" * 20):
         path.write_bytes(data)
-        with pytest.raises(ValueError, match=r"cannot read .*a\.pkl: damaged, cut short, or no pickle \(.+\)"):
+        with pytest.raises(ValueError, match=r"cannot read .*a\.pkl: damaged, cut short, or not a pickle \(.+\)"):
             read_pickle(path)
     with pytest.raises(ValueError, match=r"cannot read .*b\.pkl: No such file"):
         read_pickle(tmp_path / "b.pkl")

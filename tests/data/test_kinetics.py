@@ -111,7 +111,7 @@ def test_a_csv_without_header_is_refused(tmp_path):
     [
         ("zumba,abc,0,ten,train", 'train.csv, line 2: time_start and time_end must be seconds, got "0" and "ten"'),
         ("zumba,abc,0,inf,train", 'time_start and time_end must be seconds, got "0" and "inf"'),
-        ('"' + "a" * 140_000, "train.csv is no table in UTF-8 .field larger than"),
+        ('"' + "a" * 140_000, "train.csv is not a UTF-8 table .field larger than"),
         ("zumba,abc,0", "train.csv, line 2: fewer cells than columns"),
         ("zumba,abc,0,10,train,9", "train.csv, line 2: more cells than columns"),
         ("zumba,abc,0,10,test", "the csv in .*kinetics400 list no training clip"),
@@ -125,7 +125,7 @@ def test_a_bad_line_is_named(tmp_path, row, reason):
 def test_a_table_that_is_no_text_is_named(tmp_path):
     _table(tmp_path)
     (tmp_path / "kinetics400" / "train.csv").write_bytes(b"label,\xff\xfe")
-    with pytest.raises(ValueError, match="train.csv is no table in UTF-8"):
+    with pytest.raises(ValueError, match="train.csv is not a UTF-8 table"):
         _find(tmp_path)
 
 

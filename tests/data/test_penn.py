@@ -215,9 +215,9 @@ def test_damaged_label_files_are_named_in_their_split(raw, keep):
     "changed, reason",
     [
         ({"bbox": None, "y": None}, "0001.mat has no field y, bbox"),
-        ({"bbox": np.zeros((5, 3))}, r"bbox is float64 \(5, 3\), wanted numbers \(frames, 4\)"),
-        ({"x": np.zeros((0, 13))}, r"x is .* \(0, \d+\), wanted numbers \(frames, 13\)"),
-        ({"train": 3}, r"train is \[\[3\]\], wanted 1 \(train\) or -1"),
+        ({"bbox": np.zeros((5, 3))}, r"bbox is float64 \(5, 3\), expected numbers \(frames, 4\)"),
+        ({"x": np.zeros((0, 13))}, r"x is .* \(0, \d+\), expected numbers \(frames, 13\)"),
+        ({"train": 3}, r"train is \[\[3\]\], expected 1 \(train\) or -1"),
         ({"action": "juggling"}, 'unknown action "juggling"; '),
         ({"action": "tennis_serv"}, 'unknown action "tennis_serv"; did you mean "tennis_serve"'),
         ({"action": "pushup"}, "says pushup, but its phases are .*squat/0001.npy"),
@@ -274,7 +274,7 @@ def test_of_more_frames_than_labels_as_many_as_labels_are_used(raw):
 
 def test_a_single_label_is_no_labelling(raw):
     write_penn_phases(raw, "0001", "squat", "train", np.zeros(1))
-    assert "wanted one integer a frame, at least 2" in _reason(raw, "0001_squat")
+    assert "expected one integer per frame, at least 2" in _reason(raw, "0001_squat")
 
 
 @pytest.mark.parametrize(
@@ -285,8 +285,8 @@ def test_a_single_label_is_no_labelling(raw):
         (np.full(16, np.nan), "phase nan at frame 0"),
         (np.full(16, np.inf), "phase inf at frame 0"),
         (np.full(16, 2**62), "phase 4.61169e+18 at frame 0"),
-        (np.zeros((0,)), "wanted one integer a frame"),
-        (np.zeros((16, 2)), "wanted one integer a frame"),
+        (np.zeros((0,)), "expected one integer per frame"),
+        (np.zeros((16, 2)), "expected one integer per frame"),
         (np.array([{}] * 16), "cannot read numbers from"),
     ],
 )
@@ -354,12 +354,12 @@ def _prepared(folder: Path, *changes: dict) -> Path:
         ({"name": "0001_squat"}, "0001_squat", "listed 2 times; the first is used"),
         ({"video_file": "videos/gone.mp4"}, "0000_squat", "the video gone.mp4 is absent"),
         ({"video_file": None}, "entry 0", "has no video_file"),
-        ({"frame_label": ["a"] * 12}, "0000_squat", "wanted one integer a frame"),
+        ({"frame_label": ["a"] * 12}, "0000_squat", "expected one integer per frame"),
         ({"frame_label": [7] * 12}, "0000_squat", "only the phases 0 to 3"),
-        ({"frame_label": [[0], [1, 2]]}, "0000_squat", "0000_squat: its labels are no numbers"),
-        ({"frame_label": torch.zeros(12, dtype=torch.bfloat16)}, "0000_squat", "its labels are no numbers"),
-        ({"frame_label": {"a": 1}}, "0000_squat", "wanted one integer a frame"),
-        ({"frame_label": [2**70] * 12}, "0000_squat", "wanted one integer a frame"),
+        ({"frame_label": [[0], [1, 2]]}, "0000_squat", "0000_squat: its labels are not numbers"),
+        ({"frame_label": torch.zeros(12, dtype=torch.bfloat16)}, "0000_squat", "its labels are not numbers"),
+        ({"frame_label": {"a": 1}}, "0000_squat", "expected one integer per frame"),
+        ({"frame_label": [2**70] * 12}, "0000_squat", "expected one integer per frame"),
         ({"video_file": "a" * 300 + ".mp4"}, "0000_squat", "File name too long"),
     ],
 )

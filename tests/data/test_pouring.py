@@ -186,7 +186,7 @@ def test_duplicated_names_are_named(shards):
             field(1, text_map({"name": bytes_feature(b"junk")}))
             + field(2, text_map({"video": field(1, bytes_feature(b"no jpeg")) * 3})),
             "junk",
-            "image 0 of the record at byte 12 is no image, or a damaged one",
+            "image 0 of the record at byte 12 is not an image, or is damaged",
         ),
     ],
     ids=["noise", "empty", "context only", "one frame", "no frame", "sixth phase", "no images"],

@@ -251,7 +251,7 @@ def test_a_cache_that_cannot_be_written_does_not_fail_reading(tmp_path, monkeypa
     (tmp_path / "file").touch()
     monkeypatch.setenv("MVF_CACHE", str(tmp_path / "file" / "cache"))
     assert VideoFile(path).count() == 12
-    assert "cannot be kept" in caplog.text
+    assert "cannot be cached" in caplog.text
 
 
 def test_processes_may_count_at_once(tmp_path):

@@ -121,7 +121,7 @@ def _picture_of_another_size(path: Path) -> Path:
 
 BAD = {
     "empty": (_empty, r"the file is empty \(0 bytes\)"),
-    "text": (_text, "damaged after 0 frames, or no video"),
+    "text": (_text, "damaged after 0 frames, or not a video"),
     "audio": (_audio, "holds no video stream"),
     "frameless": (_without_frames, "holds no video stream|too short: 0 frames"),
     "single": (_one_frame, "too short: 1 frames, at least 2 are needed"),
@@ -130,7 +130,7 @@ BAD = {
     "misnamed": (_video_called_png, r"3\.png: not an image, or damaged"),
     "sizes": (_picture_of_another_size, r"1\.png: it is 64x48, the images before it 32x48"),
     "faststart": (_cut_after_header, r"damaged(?: or cut off)? after \d+ frames"),
-    **{f"cut{percent}": (_cut(percent / 100), "damaged after 0 frames, or no video") for percent in (1, 50, 90)},
+    **{f"cut{percent}": (_cut(percent / 100), "damaged after 0 frames, or not a video") for percent in (1, 50, 90)},
 }
 
 

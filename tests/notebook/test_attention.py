@@ -123,7 +123,7 @@ def test_the_oracle_is_best_on_the_very_video_and_named_so(attention_videos, mod
     region = np.repeat([[[1.0, 0.0], [0.0, 0.0]]], 6, axis=0)
     scores = [attention_auroc(map_, region) for map_ in video.heads[-1].swapaxes(0, 1)]
     assert video.head == np.argmax(scores) and video.head_rule == "oracle: best on this very video"
-    with pytest.raises(ValueError, match='v has neither mask nor boxes: head="oracle"'):
+    with pytest.raises(ValueError, match='v has neither a mask nor boxes: head="oracle"'):
         attention_videos([record_of(6)], head="oracle")
 
 
@@ -168,10 +168,10 @@ def speck(length, size=(20, 30)):
 
 def test_training_videos_that_do_not_tell_are_no_choice(attention_videos):
     (video,) = attention_videos([record_of(6)], [speck(6)])
-    assert video.head_rule == "closest to entity 1: training videos do not tell"
+    assert video.head_rule == "closest to entity 1: training videos do not define AUROC"
     with pytest.raises(ValueError, match="no training video defines AUROC"):
         attention_videos([record_of(6)], [speck(6)], head="training")
-    with pytest.raises(ValueError, match='speck: its actor covers half of a patch in no frame .*head="entity"'):
+    with pytest.raises(ValueError, match='speck: in no frame does its actor cover at least half .*head="entity"'):
         attention_videos([speck(6)], head="oracle")
 
 

@@ -133,7 +133,7 @@ def test_any_grid_fits_a_page_without_words_cut_off(count, size, layout):
 def test_grids_refuse_what_cannot_be_drawn():
     with pytest.raises(ValueError, match="at least one video to draw, got none"):
         plotting.plot_attention_grid([])
-    with pytest.raises(ValueError, match="numbers must be 3, one a frame, or none, got 2"):
+    with pytest.raises(ValueError, match="numbers must be 3, one per frame, or empty, got 2"):
         plotting.plot_attention_grid([block(numbers=[1, 2])])
     with pytest.raises(ValueError, match="do not fit a page of 6.75 x 9.0 in: draw fewer"):
         plotting.plot_attention_grid([block(count=60)])
@@ -216,7 +216,7 @@ def test_weights_and_names_that_do_not_fit_are_refused():
         plot_temporal_attention(-random_weights())
     with pytest.raises(ValueError, match="names must have 2 entries"):
         plot_temporal_attention(random_weights(), ["actor"])
-    with pytest.raises(ValueError, match="frames must be 6 rising positions"):
+    with pytest.raises(ValueError, match="frames must be 6 increasing positions"):
         plot_temporal_attention(random_weights(), frames=[0, 1])
     for bounds in ([[0, 6]], [[0, 7]] * 6, [[3, 6]] * 6, [[0, 3]] * 6):
         with pytest.raises(ValueError, match=r"bounds must be \(6, 2\), a chunk of 0 to 6 around each frame"):

@@ -114,7 +114,7 @@ def test_films_refuse_no_frames_other_names_and_maps_of_another_video(tmp_path):
         plotting.attention_movie(frames(), np.ones((5, 1, 4, 4)))
     with pytest.raises(ValueError, match=r"heads must be \(6, h, w\).*got \(1, 7, 4, 4\)"):
         plotting.attention_movie(frames(), None, np.ones((7, 4, 4)))
-    with pytest.raises(ValueError, match="numbers must be 6, one a frame, got 2"):
+    with pytest.raises(ValueError, match="numbers must be 6, one per frame, got 2"):
         plotting.attention_movie(frames(), np.ones((6, 1, 4, 4)), numbers=[1, 2])
     with pytest.raises(ValueError, match="'frame' or 'video', got 'clip'"):
         plotting.attention_movie(frames(), np.ones((6, 1, 4, 4)), normalise="clip")

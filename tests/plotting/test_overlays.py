@@ -97,7 +97,7 @@ def test_tint_colours_the_inside_and_nothing_else():
 def test_contours_refuse_maps_of_several_frames_and_missing_colours():
     with pytest.raises(ValueError, match=r"entities must be \(N, h, w\).*got \(2, 3, 4, 4\)"):
         plotting.entity_contours(frames()[0], np.ones((2, 3, 4, 4)))
-    with pytest.raises(ValueError, match="colours must be 2, one an entity, got 1"):
+    with pytest.raises(ValueError, match="colours must be 2, one per entity, got 1"):
         plotting.entity_contours(frames()[0], np.ones((2, 4, 4)), colours=["red"])
 
 
@@ -107,7 +107,7 @@ def test_named_maps_take_the_entities_asked_for_and_refuse_others():
     assert list(maps) == ["entity 3", "entity 1"] and (maps["entity 3"] == entities[:, 2]).all()
     with pytest.raises(ValueError, match=r"from 1 to 3, got \[0\]"):
         named_maps(2, entities, shown=[0])
-    with pytest.raises(ValueError, match="one a different name of"):
+    with pytest.raises(ValueError, match="with distinct names"):
         named_maps(2, entities, np.ones((2, 2, 4, 4)), ["head", "head"])
 
 

@@ -12,7 +12,7 @@ def test_views_show_both_strips_with_their_frame_numbers():
     assert len(figure.axes) == 2 * 3 + 1
     assert {"10", "15", "50", "55", "view 1", "view 2", "squat"} <= set(texts(figure))
     assert "view 2" not in texts(plotting.plot_views((frames(),), (np.arange(6),), shown=3))
-    with pytest.raises(ValueError, match=r"indices\[1\] must be \(6,\), one a frame, got \(5,\)"):
+    with pytest.raises(ValueError, match=r"indices\[1\] must be \(6,\), one per frame, got \(5,\)"):
         plotting.plot_views((frames(), frames()), (np.arange(6), np.arange(5)))
     with pytest.raises(ValueError, match=r"views\[0\] must be \(T, H, W, 3\).*\(6, 3, 4, 5\)"):
         plotting.plot_views((np.zeros((6, 3, 4, 5)), frames()), (np.arange(6), np.arange(6)))
@@ -94,7 +94,7 @@ def test_ribbons_of_many_videos_fit_a_page(count):
 def test_ribbons_refuse_other_lengths_no_video_and_more_than_a_page():
     with pytest.raises(ValueError, match=r"got \(3,\) and \(2,\)"):
         plotting.plot_phase_ribbons([[0, 1], [0, 1, 1]], [[0, 1], [0, 1]])
-    with pytest.raises(ValueError, match="1 to 16 videos, which fit a page, got 0"):
+    with pytest.raises(ValueError, match="1 to 16 videos, as many as fit on a page, got 0"):
         plotting.plot_phase_ribbons([], [])
     with pytest.raises(ValueError, match="got 40"):
         plotting.plot_phase_ribbons([[0]] * 40, [[0]] * 40)
@@ -130,5 +130,5 @@ def test_long_captions_of_retrieved_frames_wrap_beside_one_another():
     boxes = [axes.title.get_window_extent() for axes in figure.axes[:6]]
     assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
     assert figure.axes[3].get_title().startswith("3\n") and inside(figure)  # unlabelled: neither right nor wrong
-    with pytest.raises(ValueError, match="40 rows are .* a page has 9.0: draw fewer queries"):
+    with pytest.raises(ValueError, match="40 rows are .* a page has 9.0 in: draw fewer queries"):
         plotting.plot_retrieval([row] * 40)

@@ -65,7 +65,7 @@ def test_confusion_divides_rows_and_names_accuracy_and_counts():
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), [[0.8, 0.2], [0, 1]])
     assert {"80", "20", "up (10)", "down (40)"} <= set(texts(figure)) and "0.960" in " ".join(texts(figure))
     assert len(plotting.plot_confusion(np.eye(12), list("abcdefghijkl")).axes) == 2  # a colour bar for large ones
-    with pytest.raises(ValueError, match=r"\(2, 2\), one row a name, got \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"\(2, 2\), one row per name, got \(3, 3\)"):
         plotting.plot_confusion(np.eye(3), ["a", "b"])
 
 

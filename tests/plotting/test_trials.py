@@ -61,7 +61,7 @@ def test_all_that_is_drawn_lies_within_the_axes_and_is_in_the_legend():
     assert low < 28 and high > 60
     named = {text.get_text() for text in figure.legends[0].get_texts()}
     marks = {"clock alone", "backbone motion", "first: untrained", "second: untrained"}
-    assert named == marks | {f"{model}: a run, bar at the mean" for model in VALUES}
+    assert named == marks | {f"{model}: one run; bar: mean" for model in VALUES}
     assert len(figure.axes[1].lines) == len(figure.axes[0].lines) - 4
 
 
@@ -84,5 +84,5 @@ def test_nothing_run_gives_a_figure_that_says_so():
 
 
 def test_values_for_other_rows_are_refused():
-    with pytest.raises(ValueError, match="drawn videos, first: one entry a row is wanted, 3 in all, got 1"):
+    with pytest.raises(ValueError, match="drawn videos, first: values must have one entry per row, 3 in all, got 1"):
         plot_study([panel(values={"first": [[1.0]]})], GROUPS)

@@ -194,7 +194,7 @@ def test_a_damaged_manifest_is_named_and_can_be_deleted(tmp_path, capsys, text):
     manifest.write_bytes(text)
     assert main(["batch", "table5", "--out", str(tmp_path)]) == 1
     said = capsys.readouterr().err
-    assert f"{manifest} is no manifest of a batch" in said and "delete it" in said and said.count("\n") == 1
+    assert f"{manifest} is not a batch manifest" in said and "delete it" in said and said.count("\n") == 1
     manifest.unlink()
     batch.write_manifest(tmp_path, ["table5"], 1, {}, plan(["table5"], 1, tmp_path, {}))
     assert json.loads(manifest.read_text())["tables"] == ["table5"]
@@ -373,7 +373,10 @@ def test_on_a_disc_without_locks_a_cluster_gets_its_jobs(slurm, tmp_path, no_loc
     ("words", "message"),
     [
         (["--slurm", "time=3"], "add --executor slurm"),
-        (["--executor", "local", "--slurm", "partition=gpu"], "--executor local heeds timeout_min, gpus_per_node"),
+        (
+            ["--executor", "local", "--slurm", "partition=gpu"],
+            "--executor local supports only timeout_min, gpus_per_node",
+        ),
         (["--executor", "slurm", "--slurm", "time"], 'NAME=VALUE, as in "partition=gpu,time=240", got "time"'),
         (["--executor", "slurm", "--slurm", "walltime=3,time=5"], "walltime"),
         (["--executor", "slurm", "--slurm", "partition=gpu"], "--slurm time=MINUTES, or time=D-HH:MM:SS; got none"),

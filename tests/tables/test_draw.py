@@ -286,7 +286,7 @@ def test_what_is_no_batch_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no batch in .*: python -m mvf batch"):
         read_batches(str(tmp_path))
     (tmp_path / "batch.json").write_text('{"tables": ["table3"]')
-    with pytest.raises(ValueError, match="batch.json is no manifest"):
+    with pytest.raises(ValueError, match="batch.json is not a batch manifest"):
         read_batches(str(tmp_path))
     write_batch(tmp_path / "b", {"penn": 0.5}, tables=["tabel3"])
     with pytest.raises(ValueError, match='did you mean "table3"'):

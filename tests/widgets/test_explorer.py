@@ -94,9 +94,9 @@ def test_what_does_not_fit_is_refused():
         EmbeddingExplorer(points | {"left": np.zeros((11, 3))}, videos)
     with pytest.raises(ValueError, match=r"left: points must be \(11, E\), one row for each frame, got \(10, 2\)"):
         EmbeddingExplorer(points | {"left": points["left"][:10]}, videos)
-    with pytest.raises(ValueError, match='points must have every video, "right" is missing'):
+    with pytest.raises(ValueError, match='points must contain every video, but "right" is missing'):
         EmbeddingExplorer({"left": points["left"]}, videos)
     with pytest.raises(ValueError, match="names must have one entry for each of 2 phases, got 1"):
         EmbeddingExplorer(points, videos, phases={"left": [1] * 11}, phase_names=["up"])
-    with pytest.raises(ValueError, match="left: phases must be whole numbers"):
+    with pytest.raises(ValueError, match="left: phases must be integers"):
         EmbeddingExplorer(points, videos, phases={"left": [0.5] * 11})

@@ -122,7 +122,7 @@ def test_what_is_no_label_is_refused_and_not_written(table):
         ((0, 0), (10, 1)): "increasing frames 0 to 9",
         ((3, 0), (3, 1)): "increasing frames",
         ((0, 0), (3, 2)): "phases must be -1 to 1",
-        ((0, 0), (3, 0)): "other than the one before",
+        ((0, 0), (3, 0)): "different from the one before",
     }.items():
         with pytest.raises(ValueError, match=f"b: .*{problem}"):
             labeler.accept("b", segments)
@@ -143,5 +143,5 @@ def test_what_does_not_fit_is_refused(table):
         PhaseLabeler(videos, table, phase_names=["down"])
     with pytest.raises(ValueError, match="a: a phase begins at frame 6, but there are only 5 frames"):
         PhaseLabeler({name: frames[:5] for name, frames in videos.items()}, table)
-    with pytest.raises(ValueError, match="b: lengths must be above the last of numbers, 18, got 18"):
+    with pytest.raises(ValueError, match="b: lengths must exceed the last frame number, 18, got 18"):
         PhaseLabeler(videos, table, numbers={name: 2 * np.arange(10) for name in videos}, lengths={"b": 18})

@@ -105,7 +105,7 @@ def test_wrong_tables_and_labels_are_refused(tmp_path):
         "a": "neither first frames",
         "b": "later than the one before",
         "c": "cannot read",
-        "e": "whole",
+        "e": "integers",
     }.items():
         with pytest.raises(ValueError, match=f"{name}: .*{problem}"):
             table.read(name)

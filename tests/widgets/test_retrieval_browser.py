@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_refused():
         RetrievalBrowser(videos(), embeddings() | {"b": np.zeros((3, 4))})
     with pytest.raises(ValueError, match="same width, got .*'c': 3"):
         RetrievalBrowser(videos(), embeddings() | {"c": np.zeros((5, 3))})
-    with pytest.raises(ValueError, match='embeddings must have every video, "a" is missing'):
+    with pytest.raises(ValueError, match='embeddings must contain every video, but "a" is missing'):
         RetrievalBrowser(videos(), {"b": embeddings()["b"]})
     with pytest.raises(ValueError, match="c: embeddings must be finite"):
         RetrievalBrowser(videos(), embeddings() | {"c": np.full((5, 4), np.nan)})

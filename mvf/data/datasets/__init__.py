@@ -1,4 +1,4 @@
-"""One module a data set, and the table that names them: a new data set is one file and one line here.
+"""One module per data set, and a table of their names; a new data set is one file and one line here.
 
 docs/add_a_dataset.md shows how.
 """
@@ -16,13 +16,13 @@ SPLITS = ("train", "dev", "val")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where the videos of a data set are found.
+    """A data set: the function that finds its videos, and its description.
 
     Attributes:
         find_videos: Function of (split, root, *, options...) -> VideoList; its keywords are the data set's options.
-        layout: The accepted layouts of its files, with `{root}` for its folder; empty where there are none.
+        layout: The accepted layouts of its files, with `{root}` for its folder; empty if it has no files.
         source: Where its data are published.
-        splits: The splits that it has; a data set that serves only for training has no `val`.
+        splits: Its splits; a data set that serves only for training has no `val`.
     """
 
     find_videos: Callable[..., VideoList]

@@ -1,7 +1,7 @@
-"""FineGym99 and FineGym288: gymnastics events, whose frames are labelled with the element they belong to.
+"""FineGym99 and FineGym288: gymnastics events whose frames are labelled with elements.
 
 An event is one exercise of one gymnast, a few seconds to two minutes of a competition video. The raw form cuts events
-out of the source videos by the published times; the prepared form has a file for each event.
+from the source videos at the published times; the prepared form has one file per event.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mvf.data.records import VideoList, VideoRecord
 from mvf.data.video import ROUNDING, VIDEO_SUFFIXES, Excerpt, VideoError, natural_key
 from mvf.files import data_folder
 
-SOURCE = "https://sdolivia.github.io/FineGym (annotations, and the addresses of the source videos)"
+SOURCE = "https://sdolivia.github.io/FineGym (annotations and URLs of the source videos)"
 LAYOUT = """accepted layouts (the folder FineGym/ may also be given itself; any version in the file names will do):
   {root}/FineGym/
   raw:       finegym_annotation_info_v1.0.json, EDITION_train_element_v1.0.txt, EDITION_val_element.txt,
@@ -44,10 +44,10 @@ Segments = list[tuple[float, float, int]]  # start and end in seconds of the eve
 def find_events(
     edition: str, split: str, root: str | Path | None, form: str, stage: str, additional: bool = False
 ) -> VideoList:
-    """The events of one split of `edition`, gym99 or gym288; the datasets' `find_videos` describe the rest.
+    """Finds the events of one split of `edition`, gym99 or gym288; see `find_gym99` and `find_gym288`.
 
     Raises:
-        ValueError: for missing data and for annotation files that are not what they should be.
+        ValueError: if data are missing or an annotation file is invalid.
     """
     if stage not in STAGES:
         raise ValueError(f'unknown stage "{stage}"; {nearest(stage, STAGES)}')
@@ -67,13 +67,13 @@ def find_events(
 
 @dataclass(frozen=True)
 class RawEvents:
-    """Events as published: times of events and their segments, to be cut from the source videos.
+    """Events as published: times of events and their segments, which are cut from the source videos.
 
     Attributes:
-        times: Path of the json.
+        times: Path of the JSON file with the times.
         videos: By video id and event id, `timestamps` of the event and of its `segments`.
         files: Source video by video id.
-        stage: Which of a segment's time stamps counts.
+        stage: Which of a segment's time stamps is used.
     """
 
     times: Path
@@ -89,7 +89,7 @@ class RawEvents:
         files = {path.stem: path for path in reversed(found) if path.suffix.lower() in VIDEO_SUFFIXES}
         if times is None or not files:
             looked = folder / "finegym_annotation_info*.json" if times is None else " and ".join(map(str, places))
-            raise ValueError(f"raw FineGym needs its times and its source videos, found none in {looked}")
+            raise ValueError(f"raw FineGym needs its times and its source videos, but none were found in {looked}")
         try:
             videos = json.loads(times.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
@@ -99,20 +99,20 @@ class RawEvents:
         return cls(times, videos, files, stage)
 
     def labelled(self, index: Path | None, name: str) -> list[IndexEntry]:
-        """The events whose elements `index` lists."""
+        """Returns the events whose elements `index` lists."""
         if index is None:
             return [IndexEntry.left_out(name, f"{name} does not exist beside {self.times}")]
         return [self._event(event, elements) for event, elements in _read_elements(index).items()]
 
     def unlabelled(self, video: IndexEntry) -> IndexEntry:
-        """An unlabelled event, cut from its source video where that exists, else the file that the list names."""
+        """Returns an unlabelled event, cut from its source video if that exists, else from the listed file."""
         event = EVENT.fullmatch(video.name)
         return self._event(video.name, None) if event and event[1] in self.files else video
 
     def _event(self, name: str, elements: Elements | None) -> IndexEntry:
         video, _, span = name.rpartition("_E_")
         if video not in self.files:
-            return IndexEntry.left_out(name, f"no source video {video}.mp4 is there")
+            return IndexEntry.left_out(name, f"the source video {video}.mp4 does not exist")
         try:
             described = self.videos[video][f"E_{span}"]
             start, stop = _seconds(described["timestamps"], "all")
@@ -134,7 +134,7 @@ class RawEvents:
 
 
 def _find(edition: str, root: Path, form: str) -> tuple[str, Path]:
-    """The form on disk, and the folder of its annotations."""
+    """Finds the form on disk and the folder of its annotations."""
     homes = [root / "FineGym", root / "finegym", root]
     places = {
         "prepared": [home / f"{edition}_*.pkl" for home in homes],
@@ -144,12 +144,12 @@ def _find(edition: str, root: Path, form: str) -> tuple[str, Path]:
 
 
 def _newest(folder: Path, pattern: str) -> Path | None:
-    """The file with the highest version in its name."""
+    """Finds the file with the highest version in its name."""
     return max(folder.glob(pattern), key=lambda path: natural_key(path.name), default=None)
 
 
 def _describe(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """The event's class: a number stays one, because prepared files do not say whether they count from 0 or from 1."""
+    """Names the event's class; a number is kept, because prepared files do not say whether they count from 0."""
     event = entry.get("event_label", "gymnastics")
     try:
         return (event.replace("_", " ") if isinstance(event, str) else f"event {int(event)}"), ()
@@ -158,24 +158,24 @@ def _describe(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 
 
 def _read_elements(path: Path) -> dict[str, Elements]:
-    """The elements of every event, in the order of the file."""
+    """Reads the elements of every event, in the order of the file."""
     events: dict[str, Elements] = {}
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}") from None
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from None
     for number, line in enumerate(lines, start=1):
         found = ELEMENT.fullmatch(line.strip())
         if found:
             events.setdefault(found[1], set()).add((found[2], int(found[3])))
         elif line.strip():
             wanted = "VIDEO_E_START_END_A_START_END CLASS"
-            raise ValueError(f'{path}, line {number}: wanted "{wanted}", found "{line.strip()}"')
+            raise ValueError(f'{path}, line {number}: expected "{wanted}", found "{line.strip()}"')
     return events
 
 
 def _seconds(timestamps: Sequence[Sequence[float]], stage: str) -> tuple[float, float]:
-    """Start and end of the first or last stage, or of all together."""
+    """Returns the start and end of the first or last stage, or of all stages together."""
     spans = [(float(start), float(end)) for start, end in timestamps]
     return spans[-1 if stage == "last" else 0][0], spans[0 if stage == "first" else -1][1]
 
@@ -193,7 +193,7 @@ def _record(name: str, action: str, segments: Segments | None, source: Excerpt) 
 
 
 def _phases(segments: Segments, times: np.ndarray) -> np.ndarray:
-    """(T,) class of the segment that a frame lies in, the later one where two overlap; -1 outside all."""
+    """Returns the (T,) class of each frame's segment, the later one if two overlap; -1 outside all segments."""
     phases = np.full(len(times), -1)
     for start, end, label in sorted(segments):
         phases[(times >= start - ROUNDING) & (times < end - ROUNDING)] = label
@@ -203,20 +203,21 @@ def _phases(segments: Segments, times: np.ndarray) -> np.ndarray:
 def find_gym99(
     split: str = "val", root: str | Path | None = None, *, form: str = "auto", stage: str = "all"
 ) -> VideoList:
-    """The events of FineGym99: `phases` are element classes, -1 outside all elements.
+    """Finds the events of FineGym99; `phases` are element classes, -1 outside all elements.
 
-    Events that cannot be used are left out and named in `.coverage`: the source video is absent or ends more than a
-    second before the event does, or the json lacks the event or one of its elements.
+    Events that cannot be used are left out and listed in `.coverage`: the source video is missing or ends more than a
+    second before the event, or the JSON file lacks the event or one of its elements.
 
     Args:
         split: `train`, `val`, or `dev`: a fixed fifth of `train`.
-        root: Its folder, or the folder that holds it; empty: `$MVF_DATA`, else `~/mvf_data`.
-        form: `raw`, `prepared`, or `auto`: prepared where its files are there, else raw.
+        root: Its folder, or the parent of its folder; empty for `$MVF_DATA`, else `~/mvf_data`.
+        form: `raw`, `prepared`, or `auto`, which is prepared if its files exist, else raw.
         stage: An element with several stages (a vault has three) has a time stamp for each. Its frames are those of
-            the `first` stage, of the `last`, or `all` from the start of the first to the end of the last. Only `raw`.
+            the `first` stage, of the `last`, or of `all`, from the start of the first to the end of the last. Only
+            for the raw form.
 
     Raises:
-        ValueError: if the data are missing, or an annotation file is not what it should be.
+        ValueError: if data are missing or an annotation file is invalid.
     """
     return find_events("gym99", split, root, form, stage)
 
@@ -229,17 +230,17 @@ def find_gym288(
     stage: str = "all",
     additional: bool = True,
 ) -> VideoList:
-    """The events of FineGym288, as `find_gym99` describes them.
+    """Finds the events of FineGym288, like `find_gym99`.
 
     Args:
         split: `train`, `val`, or `dev`: a fixed fifth of the labelled events of `train`.
-        root: As there.
-        form: As there.
-        stage: As there.
-        additional: Add the unlabelled events of `additional_v1.0.pkl`, where it is there, to `train`. In the raw form
-            they are cut from their source video, or else read from the file that the list names.
+        root: As in `find_gym99`.
+        form: As in `find_gym99`.
+        stage: As in `find_gym99`.
+        additional: Adds the unlabelled events of `additional_v1.0.pkl`, if it exists, to `train`. In the raw form they
+            are cut from their source video, or else read from the listed file.
 
     Raises:
-        ValueError: as there.
+        ValueError: if data are missing or an annotation file is invalid.
     """
     return find_events("gym288", split, root, form, stage, additional)

@@ -1,4 +1,4 @@
-"""Your own videos: a folder of video files or of folders of numbered images, with optional labels."""
+"""Your own videos: a folder with video files or folders of numbered images, and optional labels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TableRow:
-    """One line of `videos.csv`; empty text where a cell or column is absent."""
+    """One row of `videos.csv`; a missing cell or column is empty text."""
 
     path: str
     split: str = ""
@@ -45,23 +45,23 @@ class TableRow:
 
 
 def find_videos(split: str = "val", root: str | Path | None = None, *, fps: float = 0.0) -> VideoList:
-    """The videos of a folder, as its `videos.csv` describes them.
+    """Finds the videos of a folder, with the labels of its `videos.csv`.
 
-    Without a `split` every fifth video by name is val (of two to four videos the last); `dev` is a fixed fifth of the
-    train videos, which `train` includes. Videos that cannot be read are left out and named in `.coverage`; labels
-    that do not fit their video are an error.
+    Without a column `split` every fifth video by name is in val (of two to four videos the last); `dev` is a fixed
+    fifth of the train videos, which `train` includes. Videos that cannot be read are left out and listed in
+    `.coverage`; labels that do not fit their video are an error.
 
     Args:
         split: `train`, `dev` or `val`.
-        root: The folder; empty: `$MVF_DATA`, else `~/mvf_data`.
-        fps: Resample videos and their labels to this rate; 0 keeps all frames.
+        root: The folder; empty for `$MVF_DATA`, else `~/mvf_data`.
+        fps: Resamples videos and their labels to this rate; 0 keeps all frames.
 
     Returns:
-        Records named by path without extension. `.action_assumed` is True where no action is given, so that all
-        videos are taken for one action.
+        Records named by path without extension. `.action_assumed` is True if no action is given, so that all videos
+        are assumed to show the same one.
 
     Raises:
-        ValueError: if the folder or its videos are missing or unreadable, or `videos.csv` or a label is wrong.
+        ValueError: if the folder or its videos are missing or unreadable, or `videos.csv` or a label is invalid.
     """
     folder = data_folder(root)
     rows = _with_splits(_with_names(_rows(folder)))
@@ -112,7 +112,7 @@ def _read_row(where: str, cells: dict[str, str]) -> TableRow:
 
 
 def _discover(folder: Path) -> list[str]:
-    """Paths of all video files and folders of numbered images below `folder`, which itself is no video."""
+    """Lists all video files and folders of numbered images below `folder`, which is not a video itself."""
     found = []
     for path, subfolders, files in os.walk(folder, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
@@ -125,19 +125,19 @@ def _discover(folder: Path) -> list[str]:
 
 
 def _with_names(rows: Sequence[TableRow]) -> list[TableRow]:
-    """Names are paths without extension; the extension stays where two videos would share a name."""
+    """Names videos by path without extension; the extension is kept if two videos would have equal names."""
     names = [row.path.removesuffix(_video_suffix(row.path)) for row in rows]
     times = Counter(names)
     return [replace(row, name=name if times[name] == 1 else row.path) for row, name in zip(rows, names)]
 
 
 def _video_suffix(path: str) -> str:
-    suffix = Path(path).suffix  # folders of images may have dots in their names
+    suffix = Path(path).suffix  # names of image folders may contain dots
     return suffix if suffix.lower() in VIDEO_SUFFIXES else ""
 
 
 def _with_splits(rows: Sequence[TableRow]) -> list[TableRow]:
-    """Sends every fifth row without a split, by name, to val; the last one where there are two to four."""
+    """Assigns every fifth row without a split, by name, to val; of two to four rows the last."""
     names = sorted(row.name for row in rows if not row.split)
     val = set(names[4::5] or names[1:][-1:])
     return [row if row.split else replace(row, split="val" if row.name in val else "train") for row in rows]

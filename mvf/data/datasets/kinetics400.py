@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClipFile:
-    """One training clip: `path` is empty where no file of it was found."""
+    """One training clip; `path` is empty if no file was found."""
 
     name: str
     action: str
@@ -46,21 +46,21 @@ def find_videos(
     max_videos: int = 0,
     decode: bool = True,
 ) -> VideoList:
-    """The training clips of Kinetics-400, with their class as action and without phases.
+    """Finds the training clips of Kinetics-400, with their class as action and without phases.
 
     They serve only for training: `val` is always empty, with a coverage of 0 of 0.
 
     Args:
         split: `train`, `val` (empty), or `dev`: a fixed fifth of the clips found for `train`.
-        root: Its folder, or the folder that holds it; empty: `$MVF_DATA`, else `~/mvf_data`.
-        fps: Resample to this rate; 0 keeps all frames.
-        max_videos: Go through the clips in a fixed random order until this many are found; 0 takes all. The coverage
-            then counts the clips gone through.
-        decode: Decode every clip once beforehand (remembered in `$MVF_CACHE`), as training in any case does in every
-            epoch. False: a clip counts as found when its file is there and not empty, and a damaged one ends training.
+        root: Its folder, or the parent of its folder; empty for `$MVF_DATA`, else `~/mvf_data`.
+        fps: Resamples to this rate; 0 keeps all frames.
+        max_videos: Visits the clips in a fixed random order until this many are found; 0 takes all. The coverage then
+            counts the visited clips.
+        decode: Decodes every clip once beforehand (the result is kept in `$MVF_CACHE`). If False, a clip counts as
+            found if its file exists and is not empty, and a damaged clip stops the training.
 
     Raises:
-        ValueError: if nothing of either form is there, or a csv is not what it should be.
+        ValueError: if neither form is found or a csv file is invalid.
     """
     if max_videos < 0:
         raise ValueError(f"max_videos must be 0 (all) or more, got {max_videos}")
@@ -105,14 +105,14 @@ def _clips(root: Path) -> list[ClipFile]:
 
 
 def _video_files(folder: Path) -> Iterator[Path]:
-    """All video files below `folder`, by one walk."""
+    """Yields all video files below `folder` in a single walk."""
     for place, subfolders, files in os.walk(folder, followlinks=True):
         subfolders.sort()
         yield from (Path(place, name) for name in sorted(files) if Path(name).suffix.lower() in VIDEO_SUFFIXES)
 
 
 def _read_table(path: Path) -> Iterator[tuple[str, str]]:
-    """Name and class of every training clip that the table lists."""
+    """Yields the name and class of every training clip in the table."""
     columns, rows = read_csv(path)
     missing = [name for name in COLUMNS if name not in columns]
     if missing:
@@ -139,7 +139,7 @@ def _clip_name(row: dict[str, str], where: str) -> str:
 
 
 def _usable(clips: Sequence[ClipFile], wanted: int, root: Path) -> tuple[list[ClipFile], dict[str, str]]:
-    """The first `wanted` clips (0: all) whose files exist, and the reason for every clip skipped on the way."""
+    """Returns the first `wanted` clips (0: all) whose files exist, and the reason for every clip skipped."""
     found: dict[str, ClipFile] = {}
     unreadable: dict[str, str] = {}
     for clip in clips:

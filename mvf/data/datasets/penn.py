@@ -41,20 +41,20 @@ LAYOUT = """accepted layouts (the folder Penn_Action/ or penn_action/ may also b
 
 
 def find_videos(split: str = "val", root: str | Path | None = None, *, form: str = "auto") -> VideoList:
-    """The videos of Penn Action, named like `0001_baseball_pitch`, with phases where there are phase labels.
+    """Finds the videos of Penn Action, named like `0001_baseball_pitch`, with phases if there are phase labels.
 
     The raw form adds boxes and joints. Its split is that of the folder with the phase labels, else the `train` field
-    of the label file. jump_rope and strum_guitar have no phases and do not count. Where phases and frames differ in
-    number the longer of the two is resampled (`mvf.data.labels`). Videos with damaged labels or a gap between their
-    frames are left out.
+    of the label file. jump_rope and strum_guitar have no phases and are excluded. If phases and frames differ in
+    number, the longer of the two is resampled (`mvf.data.labels`). Videos with damaged labels or missing frames are
+    left out.
 
     Args:
         split: `train`, `val`, or `dev`: a fixed fifth of `train`.
-        root: The folder that holds Penn_Action/ or penn_action/; empty: `$MVF_DATA`, else `~/mvf_data`.
-        form: `raw`, `prepared`, or `auto`: raw when it has phase labels, else prepared, else raw without phases.
+        root: The parent of Penn_Action/ or penn_action/; empty for `$MVF_DATA`, else `~/mvf_data`.
+        form: `raw`, `prepared`, or `auto`, which is raw if it has phase labels, else prepared, else raw without phases.
 
     Raises:
-        ValueError: if neither form is there, saying where it looked, or a prepared index would run code.
+        ValueError: if neither form is found (the message lists the paths), or a prepared index would run code.
     """
     root = data_folder(root)
     places = {
@@ -80,8 +80,7 @@ def _describe(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
     return None if action in WITHOUT_PHASES else (action, phase_names(action))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# The raw form: a folder of frames and a .mat file for each video, and phase labels from elsewhere.
+# The raw form: a folder of frames and a .mat file for each video, and phase labels from another source.
 
 PHASE_FOLDER = "penn_action_labels"
 FIELDS = ("action", "x", "y", "visibility", "bbox", "train")
@@ -90,15 +89,15 @@ JOINTS = 13
 
 @dataclass(frozen=True, eq=False)
 class PennLabel:
-    """What the label file of one video says; its fields may be longer or shorter than the frames, and one another.
+    """The label file of one video; its fields may differ in length from the frames and from one another.
 
     Attributes:
-        action: As spelled in the file.
-        train: True for the training part of the release.
-        joints: (n, 13, 2) x y in pixels, NaN where the file calls a joint invisible (its place is then a guess or a
-            corner of the image).
-        boxes: (m, 4) x0 y0 x1 y1 in pixels. They were drawn on videos of another size, so they carry fractions:
-            they are edges, not indices of pixels, and x1 and y1 are exclusive as they stand.
+        action: Action as spelled in the file.
+        train: True for the training split of the release.
+        joints: (n, 13, 2) x y in pixels, NaN where the file marks a joint as invisible (its position is then a guess or
+            a corner of the image).
+        boxes: (m, 4) x0 y0 x1 y1 in pixels. They were drawn on videos of another size and have fractions, so they are
+            edges, not pixel indices, and x1 and y1 are already exclusive.
     """
 
     action: str
@@ -108,7 +107,7 @@ class PennLabel:
 
 
 def find_phase_files(root: Path) -> dict[str, list[Path]]:
-    """Phase labels by the number of their video; a number with several files is a mistake."""
+    """Finds phase label files by video number; more than one file per number is an error in the data."""
     found = defaultdict(list)
     for folder in (root, root / "Penn_Action", root / "penn_action", root.parent):
         for path in sorted((folder / PHASE_FOLDER).glob("*/*/*.npy")):
@@ -121,7 +120,7 @@ def find_phase_files(root: Path) -> dict[str, list[Path]]:
 
 
 def read_raw(folder: Path, phase_files: Mapping[str, Sequence[Path]], part: str) -> list[IndexEntry]:
-    """The videos of one part. A video whose labels and split are unknown is named as left out in both parts."""
+    """Reads the videos of one split. A video with unknown labels and split is listed as left out in both splits."""
     named = [*(folder / "frames").iterdir(), *(folder / "labels").glob("*.mat")]
     numbers = {path.stem for path in named if path.stem.isdecimal()} | phase_files.keys()
     videos = [_read_video(folder, number, phase_files.get(number, ())) for number in sorted(numbers)]
@@ -129,7 +128,7 @@ def read_raw(folder: Path, phase_files: Mapping[str, Sequence[Path]], part: str)
 
 
 def _read_video(folder: Path, number: str, phase_files: Sequence[Path]) -> tuple[str, IndexEntry | None]:
-    """The split of a video, empty where it is not known, and its entry, None for an action without phases."""
+    """Returns a video's split, empty if unknown, and its entry, None for an action without phases."""
     splits = {path.parts[-3] for path in phase_files}
     split = splits.pop() if len(splits) == 1 else ""
     name, mat = number, folder / "labels" / f"{number}.mat"
@@ -155,7 +154,7 @@ def _read_video(folder: Path, number: str, phase_files: Sequence[Path]) -> tuple
 
 
 def _open_frames(folder: Path) -> ImageFolder:
-    """The frames of one video, which are numbered without a gap."""
+    """Opens the frames of one video, which must be numbered without gaps."""
     if not folder.is_dir():
         raise VideoError(f"its frames are absent: {folder} does not exist")
     source = ImageFolder(folder)
@@ -179,18 +178,15 @@ def _read_phases(name: str, path: Path) -> np.ndarray:
         raise VideoError(str(error)) from None
 
 
-# label files --------------------------------------------------------------------------------------------------------
-
-
 def read_label(path: str | Path) -> PennLabel:
-    """One label file.
+    """Reads a label file.
 
     Raises:
-        VideoError: when it is absent, damaged, cut short, or lacks a field, naming the file.
+        VideoError: if it is missing, damaged, cut short or lacks a field; the message names the file.
     """
     try:
         fields = loadmat(io.BytesIO(Path(path).read_bytes()), variable_names=FIELDS)
-    except Exception as error:  # on a damaged file loadmat raises whatever its parts do
+    except Exception as error:  # loadmat raises many kinds of errors on damaged files
         raise VideoError(f"cannot read {path}: damaged or cut short ({type(error).__name__}: {error})") from None
     missing = [name for name in FIELDS if name not in fields]
     if missing:
@@ -204,7 +200,7 @@ def read_label(path: str | Path) -> PennLabel:
 
 def _numbers(path: str | Path, name: str, values: np.ndarray, columns: int) -> np.ndarray:
     if values.ndim != 2 or values.shape[1] != columns or not len(values) or values.dtype.kind not in "biuf":
-        raise VideoError(f"{path}: {name} is {values.dtype} {values.shape}, wanted numbers (frames, {columns})")
+        raise VideoError(f"{path}: {name} is {values.dtype} {values.shape}, expected numbers (frames, {columns})")
     return values.astype(np.float64)
 
 
@@ -214,12 +210,11 @@ def _text(values: np.ndarray) -> str:
 
 def _is_train(path: str | Path, values: np.ndarray) -> bool:
     if values.size != 1 or values.ravel()[0] not in (1, -1):
-        raise VideoError(f"{path}: train is {values.tolist()}, wanted 1 (train) or -1 (val)")
+        raise VideoError(f"{path}: train is {values.tolist()}, expected 1 (train) or -1 (val)")
     return bool(values.ravel()[0] == 1)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Names of the phases, from the key events of the 13 actions that have phases.
+# Phase names from the key events of the 13 actions with phases.
 
 # Dwibedi et al., CVPR 2019, https://arxiv.org/abs/1904.07846, table 2
 KEY_EVENTS = MappingProxyType(
@@ -247,7 +242,7 @@ WITHOUT_PHASES = ("jump_rope", "strum_guitar")
 
 
 def phase_names(action: str) -> tuple[str, ...]:
-    """Words for the phases of an action: before, between and after its key events.
+    """Names the phases of an action: before, between and after its key events.
 
     Example:
         >>> phase_names("bowl")
@@ -258,7 +253,7 @@ def phase_names(action: str) -> tuple[str, ...]:
 
 
 def find_action(text: str) -> str:
-    """The name of an action however it is spelled, also of one without phases; empty where there is no such action.
+    """Finds the name of an action from any spelling, also if it has no phases; empty if there is no such action.
 
     Example:
         >>> find_action("push_ups"), find_action("Jumping-Jack"), find_action("juggling")
@@ -269,10 +264,10 @@ def find_action(text: str) -> str:
 
 
 def known_action(text: str) -> str:
-    """The name of an action however it is spelled.
+    """Finds the name of an action from any spelling.
 
     Raises:
-        VideoError: when there is no such action, naming the nearest.
+        VideoError: if there is no such action; the message suggests the nearest.
     """
     action = find_action(text)
     if not action:

@@ -1,4 +1,4 @@
-"""Pouring: one action with five phases; the prepared form, or TFRecord shards."""
+"""Pouring: one action with five phases, in prepared form or as TFRecord shards."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ LAYOUT = """accepted layouts (the folder pouring/ may also be given itself):
 
 
 def find_videos(split: str = "val", root: str | Path | None = None, *, form: str = "auto") -> VideoList:
-    """The videos of Pouring, all of the action `pouring`, with phases where there are labels.
+    """Finds the videos of Pouring, all of the action `pouring`, with phases if there are labels.
 
-    Where labels and frames differ in number the longer of the two is resampled (`mvf.data.labels`). The complete
-    videos of a TFRecord shard that is cut short are used.
+    If labels and frames differ in number, the longer of the two is resampled (`mvf.data.labels`). The complete videos
+    of a TFRecord shard that is cut short are used.
 
     Args:
         split: `train`, `val`, or `dev`: a fixed fifth of `train`.
-        root: The folder that holds pouring/; empty: `$MVF_DATA`, else `~/mvf_data`.
-        form: `prepared`, `tfrecord`, or `auto`: the first of them that is there.
+        root: The parent of pouring/; empty for `$MVF_DATA`, else `~/mvf_data`.
+        form: `prepared`, `tfrecord`, or `auto`, which is the first of them that exists.
 
     Raises:
-        ValueError: if neither form is there, saying where it looked, or a prepared index would run code.
+        ValueError: if neither form is found (the message lists the paths), or a prepared index would run code.
     """
     root = data_folder(root)
     patterns = {"prepared": ("train.pkl", "val.pkl"), "tfrecord": ("pouring_*-of-*.tfrecord",)}
@@ -56,7 +56,7 @@ def find_videos(split: str = "val", root: str | Path | None = None, *, form: str
 
 
 def _read_shards(folder: Path, part: str) -> list[IndexEntry]:
-    """The videos of all shards of a split. A shard that is missing beside the others is named as left out."""
+    """Reads the videos of all shards of a split; a missing shard is listed as left out."""
     found = [re.fullmatch(rf"pouring_{part}-(\d+)-of-(\d+)\.tfrecord", path.name) for path in sorted(folder.iterdir())]
     shards = {int(match[1]): match[0] for match in found if match}
     total = max((int(match[2]) for match in found if match), default=1)

@@ -1,4 +1,4 @@
-"""The prepared form that several datasets come in: a pickled list of videos beside a folder with their files."""
+"""The prepared form of several data sets: a pickled list of videos and a folder with their files."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from mvf.data.labels import labelled_record
 from mvf.data.records import FrameSource
 from mvf.data.video import VideoError, open_source
 
-# gives the action of an entry and words for its phases (as many as there are; empty: any number of classes), or None
-# for an entry that the dataset does not count; raises VideoError for one that is to be left out
+# returns an entry's action and the names of all its phases (empty: any number of classes), or None if the data set
+# excludes the entry; raises VideoError if it must be left out
 Describe = Callable[[Mapping[str, Any]], tuple[str, tuple[str, ...]] | None]
 
 
 def read_index(index: Path, describe: Describe) -> list[IndexEntry]:
-    """The videos that a prepared index lists, in its order.
+    """Reads the videos that a prepared index lists, in its order.
 
-    An entry is a dict with `name`, `video_file` and, optionally, `frame_label` (an integer a frame, -1 unlabelled; an
-    array, a tensor or a list). Stored paths are often those of another machine, so a video is also looked for by its
-    file name, in `videos/` and beside the index.
+    An entry is a dict with `name`, `video_file` and, optionally, `frame_label` (one integer per frame, -1 = unlabelled;
+    an array, a tensor or a list). Stored paths are often from another machine, so a video is also searched by its file
+    name in `videos/` and beside the index.
 
     Args:
-        index: The pickle: a list of entries, or a tuple whose first item is that list. Where it does not exist the
-            result is one video, left out for this reason.
-        describe: Gives the action and the words for the phases of an entry.
+        index: The pickle: a list of entries, or a tuple whose first item is that list. If it does not exist, the result
+            is one entry that is left out for this reason.
+        describe: Returns the action and the phase names of an entry.
 
     Raises:
-        ValueError: naming the file, when it is damaged, would run code, or is no such list.
+        ValueError: if the file is damaged, would run code, or is not such a list; the message names it.
     """
     if not index.exists():
         return [IndexEntry.left_out(index.name, f"{index} does not exist")]

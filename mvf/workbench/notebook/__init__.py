@@ -1,4 +1,4 @@
-"""What the notebooks call: their parameters, a session, and the figures and widgets of each."""
+"""Functions for the notebooks: their parameters, a session, and the figures and widgets of each."""
 
 from mvf.workbench.notebook.align import alignment_figure, check_alignment, transfer_figure, transfer_table
 from mvf.workbench.notebook.attention import (

@@ -17,13 +17,13 @@ from mvf.workbench.notebook import probe
 from mvf.workbench.notebook.probe import of_action, phase_words
 from mvf.workbench.notebook.session import Session, Splits
 
-METHODS = MappingProxyType({"dtw": "Dynamic time warping, open ends", "nearest": "Nearest frame, each alone"})
+METHODS = MappingProxyType({"dtw": "Dynamic time warping, open ends", "nearest": "Nearest frame for each frame"})
 
 
 def check_alignment(method: str, stored: int, table: str = "") -> None:
-    """Checks the parameters of `align.ipynb` before the long work begins."""
+    """Checks the parameters of `align.ipynb` before any long computation."""
     if method not in METHODS:
-        raise ValueError(f'unknown method "{method}" of alignment; {nearest(method, METHODS)}')
+        raise ValueError(f'unknown alignment method "{method}"; {nearest(method, METHODS)}')
     if stored < 1:
         raise ValueError(f"stored_frames must be at least 1, got {stored}")
     if table and not table.endswith(".csv"):
@@ -31,7 +31,7 @@ def check_alignment(method: str, stored: int, table: str = "") -> None:
 
 
 def alignment_figure(splits: Splits, action: str = "", method: str = "dtw") -> Figure:
-    """Draws the alignment of the first two validation videos of one action: its path, and pairs of frames."""
+    """Draws the alignment of the first two validation videos of an action: its path and pairs of frames."""
     known, videos = splits.shown
     pair = probe.first_pair(of_action(videos, action))
     if pair is None:
@@ -51,22 +51,22 @@ def transfer(
 
     Args:
         splits: The videos.
-        labelled: Name of the labelled clip; empty: the first training video of `action` that has labels.
-        action: Name of the action, where no clip is named; empty: the one with the most phases.
+        labelled: Name of the labelled clip; empty for the first training video of `action` that has labels.
+        action: Name of the action, if no clip is named; empty for the one with the most phases.
         method: `dtw` or `nearest`.
 
     Returns:
-        The clip, the other videos, and their phases; or a sentence that says why there are none.
+        The clip, the other videos and their phases; or a sentence that says why there are none.
 
     Raises:
-        ValueError: when the clip that was named does not exist or has no labels.
+        ValueError: if the named clip does not exist or has no labels.
     """
     both = [*splits.train, *splits.val]
     clips = probe.labelled(both if labelled else of_action(both, action))
     clip = next((video for video in clips if labelled in ("", video.name)), None)
     if clip is None and labelled:
         known = nearest(labelled, [video.name for video in clips]) if clips else "no video is labelled"
-        raise ValueError(f'labelled="{labelled}" is no labelled video; {known}')
+        raise ValueError(f'labelled="{labelled}" is not a labelled video; {known}')
     if clip is None:
         return "no video has labelled phases: label a clip below"
     others = [video for video in both if video.action == clip.action and video is not clip]
@@ -74,7 +74,7 @@ def transfer(
 
 
 def transfer_figure(splits: Splits, labelled: str = "", action: str = "", method: str = "dtw") -> Figure:
-    """Draws the phases transferred from one labelled clip to the other videos of its action beside the true ones."""
+    """Draws the phases transferred from a labelled clip to the other videos of its action, beside the true ones."""
     found = transfer(splits, labelled, action, method)
     if isinstance(found, str):
         return plotting.plot_message(found)
@@ -91,7 +91,7 @@ def transfer_figure(splits: Splits, labelled: str = "", action: str = "", method
 def transfer_table(
     session: Session, splits: Splits, labelled: str = "", action: str = "", method: str = "dtw"
 ) -> plotting.Table:
-    """Accuracy of the transferred phases over labelled frames, for the model and for its position table alone."""
+    """Tabulates the accuracy of transferred phases over labelled frames, for the model and its position table."""
     columns = ("embedding", "accuracy")
     found = transfer(splits, labelled, action, method)
     if isinstance(found, str):

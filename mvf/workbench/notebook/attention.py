@@ -1,4 +1,4 @@
-"""Attention maps for `attention.ipynb`: figures in the paper's layouts, a film, and attention over time."""
+"""Attention maps for `attention.ipynb`: figures in the paper's layouts, a movie, and temporal attention."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mvf.metrics import attention_overlap
 from mvf.workbench import plotting
 from mvf.workbench.notebook.session import Session, backbone_of, clean_bank
 
-MOST_QUERIES = 400  # query frames in a figure of attention over time
+MOST_QUERIES = 400  # query frames in a figure of temporal attention
 
 
 def attention_figure(video: AttentionVideo, settings: Mapping) -> Figure:
-    """Draws one video: a row is a frame; the columns are the input, every entity and the chosen head."""
+    """Draws one video: rows are frames; columns are the input, every entity and the chosen head."""
     return plotting.plot_attention_grid(
         [_block(video, settings["rows"])], normalise=settings["normalise"], layer=video.caption, contour_mass=0.6
     )
@@ -31,8 +31,8 @@ def attention_figure(video: AttentionVideo, settings: Mapping) -> Figure:
 def attention_grid(videos: Sequence[AttentionVideo], settings: Mapping, report: Mapping) -> Figure:
     """Draws the paper's Figure 3: two videos side by side, each with two entities and the chosen head.
 
-    The entities are the first and the one of the background, which `report` chose on training videos; without masks
-    it is the second, as in the paper.
+    The entities are the first, and the background entity that `report` chose on training videos; without masks it is
+    the second, as in the paper.
     """
     chosen = _at_least_one(videos)[:2]
     entities = chosen[0].entities
@@ -57,7 +57,7 @@ def teaser(videos: Sequence[AttentionVideo], settings: Mapping) -> Figure:
 
 
 def write_movie(video: AttentionVideo, path: Path, frames_per_second: float = 12) -> list[Path]:
-    """Writes a film of one video beside its maps, as GIF and as MP4; `path` has no suffix."""
+    """Writes a movie of one video beside its maps, as GIF and as MP4; `path` has no suffix."""
     film = plotting.attention_movie(
         video.frames, video.entities, video.head_maps, _head_name(video), numbers=video.numbers.tolist(),
         title=video.name,
@@ -66,7 +66,7 @@ def write_movie(video: AttentionVideo, path: Path, frames_per_second: float = 12
 
 
 def temporal_figure(session: Session, video: AttentionVideo, block: int = -1) -> Figure:
-    """Draws which frames and entities each frame of one video attends to in the fusion."""
+    """Draws which frames and entities each frame of a video attends to in the fusion."""
     records = (r for split in ("val", "train") for r in find_config_videos(session.config, split, allow_empty=True))
     record = next(record for record in records if record.name == video.name)
     bank = clean_bank(session.model, session.config)
@@ -80,9 +80,9 @@ def temporal_figure(session: Session, video: AttentionVideo, block: int = -1) ->
 
 
 def _block(video: AttentionVideo, rows: int) -> plotting.AttentionBlock:
-    """Takes evenly spaced frames of a video, without the first and the last."""
+    """Selects evenly spaced frames of a video, without the first and the last."""
     if rows < 1:
-        raise ValueError(f"rows must be at least 1 frame a figure, got {rows}")
+        raise ValueError(f"rows must be at least 1 frame per figure, got {rows}")
     index = np.unique(np.linspace(0, len(video.frames) - 1, rows + 2).round().astype(int)[1:-1])
     entities, heads = (None if maps is None else maps[index] for maps in (video.entities, video.head_maps))
     return plotting.AttentionBlock(
@@ -101,7 +101,7 @@ def _head_name(video: AttentionVideo) -> tuple[str, ...]:
 
 
 def _caption_parts(videos: Sequence[AttentionVideo]) -> dict[str, Any]:
-    """The layers, and the rules that chose the heads, for the caption of a figure of several videos."""
+    """Returns the layers and the rules that chose the heads, for the caption of a figure of several videos."""
     first = videos[0]
     layers = f"entities: layers {', '.join(map(str, first.entity_layers))}"
     heads = f"head: layer {first.layer}" if first.layers else first.head_name
@@ -112,28 +112,28 @@ def _caption_parts(videos: Sequence[AttentionVideo]) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------------------------------------
 # Videos with their attention maps, and the head that a figure shows.
 
-MOST_ROWS = 12  # of a figure a page tall
+MOST_ROWS = 12  # rows in a figure as tall as a page
 RULES = ("training", "oracle", "entity")
-STORED_SIDE = 640  # pixels: larger frames are stored smaller
+STORED_SIDE = 640  # pixels: larger frames are shrunk to this side
 
 
 @dataclass(frozen=True)
 class AttentionVideo:
-    """A video with its attention maps, frame by frame, from one decoding pass.
+    """A video and its attention maps, frame by frame, from one decoding pass.
 
     Attributes:
-        name: Of the video.
-        frames: (T, H, W, 3) uint8, at most `STORED_SIDE` pixels long.
+        name: Name of the video.
+        frames: (T, H, W, 3) uint8, with sides of at most `STORED_SIDE` pixels.
         numbers: (T,) position of every frame in the video.
-        num_frames: Of the whole video.
+        num_frames: Number of frames of the whole video.
         entities: (T, N, h, w), or None.
         heads: (layers, T, K, h, w), or None.
-        layers: Numbers of the backbone blocks of `heads`, ascending; empty where `heads` is None.
-        layer: The block whose head is shown; 0 where `heads` is None.
-        head: Which head of that block is shown, from 0.
+        layers: Numbers of the backbone blocks of `heads`, ascending; empty if `heads` is None.
+        layer: Number of the block whose head is shown; 0 if `heads` is None.
+        head: Index of the head of that block that is shown, from 0.
         head_rule: How the head was chosen.
         entity_layers: Backbone blocks from which the entities are pooled.
-        image_size: Side in pixels at which the model saw the frames.
+        image_size: Side in pixels of the frames as the model's input.
         backbone: Name of the backbone.
         training: Whether it is a training video, because there are no validation videos.
     """
@@ -155,7 +155,7 @@ class AttentionVideo:
 
     @property
     def head_maps(self) -> np.ndarray | None:
-        """(T, h, w) maps of the head that is shown."""
+        """Returns the (T, h, w) maps of the head that is shown."""
         return None if self.heads is None else self.heads[self.layers.index(self.layer), :, self.head]
 
     @property
@@ -174,7 +174,7 @@ class AttentionVideo:
 
     @property
     def caption(self) -> str:
-        """What the caption of a figure must state: layers, head and its rule, image size and frames."""
+        """Text for a figure's caption: layers, the head and its rule, image size and frames."""
         entities = f"entities of layers {', '.join(map(str, self.entity_layers))}"
         step = int(self.numbers[1] - self.numbers[0]) if len(self.numbers) > 1 else 1
         shown = f"{len(self.numbers)} of {self.num_frames} frames" if step > 1 else f"{self.num_frames} frames"
@@ -189,8 +189,8 @@ class HeadRule:
 
     Attributes:
         name: One of `RULES`, or "number"; empty for a backbone without heads.
-        words: The rule in a caption.
-        number: The head, from 1, where the rule gives all videos the same one; else 0.
+        words: The rule as text for a caption.
+        number: The head, from 1, if it is the same for all videos; else 0.
     """
 
     name: str
@@ -199,11 +199,11 @@ class HeadRule:
 
 
 def check_attention(session: Session, settings: Mapping) -> None:
-    """Checks the settings of `attention.ipynb` before any long work.
+    """Checks the settings of `attention.ipynb` before any long computation.
 
     Args:
         session: Model and data.
-        settings: As in `attention_videos`; also `rows` (frames a figure) and `normalise`, where given.
+        settings: As in `attention_videos`; optionally also `rows` (frames per figure) and `normalise`.
 
     Raises:
         ValueError: for a number below 1, or a layer, head, image size or normalisation that does not exist.
@@ -213,7 +213,7 @@ def check_attention(session: Session, settings: Mapping) -> None:
             raise ValueError(f"{name} must be at least 1, got {settings[name]}")
     if settings.get("rows", 1) > MOST_ROWS:
         raise ValueError(
-            f"rows must be at most {MOST_ROWS} frames a figure, got {settings['rows']}: a page holds no more"
+            f"rows must be at most {MOST_ROWS} frames per figure, got {settings['rows']}: no more fit on a page"
         )
     if settings.get("normalise", "frame") not in ("frame", "video"):
         raise ValueError(f'normalise must be "frame" or "video", got "{settings["normalise"]}"')
@@ -222,7 +222,7 @@ def check_attention(session: Session, settings: Mapping) -> None:
     backbone.grid_of(settings["image_size"] or backbone.image_size)
     asked, heads = str(settings.get("head") or ""), backbone.num_heads or 0
     if asked and not heads:
-        raise ValueError(f'head="{asked}": {backbone.name} has no class token, so no heads; leave head empty')
+        raise ValueError(f'head="{asked}": {backbone.name} has no class token and therefore no heads; leave head empty')
     if asked.isdigit() and not 1 <= int(asked) <= heads:
         raise ValueError(f"{backbone.name} has heads 1 to {heads}, got head {asked}")
     if asked and not asked.isdigit() and asked not in RULES:
@@ -230,22 +230,22 @@ def check_attention(session: Session, settings: Mapping) -> None:
 
 
 def attention_videos(session: Session, report: Mapping, settings: Mapping) -> list[AttentionVideo]:
-    """Computes the attention maps of validation videos, or of training videos where there are none.
+    """Computes the attention maps of validation videos, or of training videos if there are none.
 
-    The videos are of as many different actions as possible.
+    The videos show as many different actions as possible.
 
     Args:
         session: Model and data.
-        report: Of `mvf.evaluate`; the head that it chose is used where `layer` is the last block.
+        report: From `mvf.evaluate`; the head that it chose is used if `layer` is the last block.
         settings: `videos`, their number; `layer`, the block whose head is shown; `layers`, all blocks whose heads are
             kept (absent or empty: those from which the entities are pooled, and `layer`); `image_size` or None;
-            `stored_frames`, the most frames of a video; `head`, which is "training" (best AUROC on training videos),
-            "oracle" (best on each video itself), "entity" (closest to entity 1) or a number from 1. Without `head` it
-            is "training" where training videos have masks or boxes that define AUROC, else "entity".
+            `stored_frames`, the maximum number of frames of a video; `head`, which is "training" (best AUROC on
+            training videos), "oracle" (best on each video itself), "entity" (closest to entity 1) or a number from 1.
+            Without `head` it is "training" if training videos have masks or boxes that define AUROC, else "entity".
 
     Raises:
-        ValueError: for a layer, head, rule or image size that does not exist, a rule that needs masks where there are
-            none, and a number of videos or frames below 1.
+        ValueError: for a layer, head, rule or image size that does not exist, a rule that needs masks if there are
+            none, or a number of videos or frames below 1.
     """
     check_attention(session, settings)
     backbone = backbone_of(session.model)
@@ -298,39 +298,39 @@ def _rule(session: Session, report: Mapping, asked: str, layer: int) -> HeadRule
     if asked == "entity" or not (asked or any(map(is_annotated, records))):
         return HeadRule("entity", "closest to entity 1" + ("" if asked else ": no masks"))
     chosen = ((report.get("localization") or {}).get("head_best") or {}).get("index")
-    if chosen is None or layer != backbone.num_blocks:  # the report's is of the last block
+    if chosen is None or layer != backbone.num_blocks:  # the report chose a head of the last block
         try:
             chosen = choose_head(session.model, records, layer)
         except ValueError:
             if asked:
                 raise
-            return HeadRule("entity", "closest to entity 1: training videos do not tell")
+            return HeadRule("entity", "closest to entity 1: training videos do not define AUROC")
     return HeadRule("training", "chosen by AUROC on training videos", chosen)
 
 
 def _choose(record: VideoRecord, seen: MappedFrames, heads: np.ndarray, rule: HeadRule) -> tuple[int, str]:
-    """Chooses one of `heads` (T, K, h, w): its index, and how it was chosen."""
+    """Chooses one of `heads` (T, K, h, w) and returns its index and how it was chosen."""
     if rule.number:
         return rule.number - 1, rule.words
     if rule.name == "oracle":
         if not is_annotated(record):
-            raise ValueError(f'{record.name} has neither mask nor boxes: head="oracle" needs them, "entity" does not')
+            raise ValueError(f'{record.name} has neither a mask nor boxes: head="oracle" needs them, "entity" does not')
         actor = read_regions(record, seen.numbers, seen.size, heads.shape[-2:], parts=False).actor
         best = best_map(list(heads.swapaxes(0, 1)), actor)
         if best is None:
-            reason = "its actor covers half of a patch in no frame shown, or of all patches"
+            reason = "in no frame does its actor cover at least half of some patches but not of all"
             raise ValueError(f'{record.name}: {reason}: use a larger image_size, or head="entity"')
         return best, rule.words
     if seen.maps.entities is None:
-        return 0, "the first: no entities to be close to"
+        return 0, "the first: there are no entities to compare with"
     compared = np.concatenate([seen.maps.entities[:, :1], heads], axis=1)
     return int(attention_overlap(compared)[0, 1:].argmax()), rule.words
 
 
 def _one_an_action(records: VideoList, count: int) -> list[VideoRecord]:
-    """Takes `count` records, one action after the other.
+    """Selects `count` records, taking the actions in turn.
 
-    Those of one action are spread over its list, because neighbours there often show the same person.
+    Records of one action are spread over its list, because neighbours often show the same person.
     """
     actions: dict[str, list[VideoRecord]] = {}
     for record in records:

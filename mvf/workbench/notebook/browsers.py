@@ -1,4 +1,4 @@
-"""The widgets of the notebooks, over embeddings and maps that are already computed."""
+"""Makes the notebooks' widgets from embeddings and attention maps that are already computed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mvf.workbench.widgets import AlignmentPlayer, AttentionBrowser, EmbeddingEx
 
 @dataclass(frozen=True)
 class SampledVideos:
-    """Every n-th frame of several videos, so that a notebook that stores a widget stays small.
+    """Every n-th frame of several videos, so that a notebook with a stored widget stays small.
 
     Attributes:
         frames: Video name -> (T, H, W, 3) uint8.
@@ -43,13 +43,13 @@ def sample_videos(
     """Reads every n-th frame of embedded videos.
 
     Args:
-        records: Records of these videos, and of others.
+        records: Records, including those of the videos.
         videos: The videos with their embeddings.
-        most: Frames kept of all videos together; every video keeps at least one.
-        height: In pixels; taller frames are made smaller.
+        most: Maximum number of frames of all videos together, but at least one per video.
+        height: Maximum height in pixels; taller frames are shrunk.
     """
     if not videos:
-        raise ValueError("there are no videos to browse: the data set has none of this action")
+        raise ValueError("there are no videos to browse: the data set has no video of this action")
     if most < 1:
         raise ValueError(f"stored_frames must be at least 1, got {most}")
     found = {record.name: record for record in records}
@@ -65,7 +65,7 @@ def sample_videos(
 
 
 def attention_browser(videos: Sequence[AttentionVideo], export: str | Path = "") -> AttentionBrowser:
-    """Shows the maps of `attention_videos` over their frames."""
+    """Makes a browser of the maps of `attention_videos`."""
     if not videos:
         raise ValueError("there is no video to browse: give at least one of `attention_videos`")
     first = videos[0]
@@ -83,7 +83,7 @@ def attention_browser(videos: Sequence[AttentionVideo], export: str | Path = "")
 def embedding_explorer(
     splits: Splits, action: str = "", stored: int = 240, most: int = 8
 ) -> EmbeddingExplorer | Figure:
-    """Shows the frames of one action as points of two dimensions; hovering over a point shows its frame."""
+    """Makes an explorer of the frames of one action as points in two dimensions."""
     records, videos = splits.shown
     videos = probe.of_action(videos, action)[:most]
     if not videos:
@@ -98,7 +98,7 @@ def embedding_explorer(
 
 
 def retrieval_browser(splits: Splits, action: str = "", stored: int = 240, most: int = 8) -> RetrievalBrowser | Figure:
-    """Shows a frame of one action beside its nearest frames of the other videos."""
+    """Makes a browser of a frame of one action and its nearest frames in other videos."""
     records, videos = splits.shown
     videos = probe.of_action(videos, action)[:most]
     if len(videos) < 2:
@@ -118,7 +118,7 @@ def retrieval_browser(splits: Splits, action: str = "", stored: int = 240, most:
 def alignment_player(
     splits: Splits, action: str = "", method: str = "dtw", stored: int = 240, most: int = 4
 ) -> AlignmentPlayer | Figure:
-    """Plays videos of one action, warped to the time of the first."""
+    """Makes a player of videos of one action, warped to the time of the first."""
     records, videos = splits.shown
     videos = probe.of_action(videos, action)[:most]
     if len(videos) < 2:
@@ -143,15 +143,15 @@ def alignment_player(
 def phase_labeler(
     session: Session, splits: Splits, action: str = "", path: str | Path = "", stored: int = 240, most: int = 12
 ) -> PhaseLabeler:
-    """Labels the phases of one action, training videos first; those labelled so far propose boundaries.
+    """Makes a labeler of one action's phases, training videos first; labelled videos give proposals for the others.
 
     Args:
-        session: Its data folder holds `videos.csv` when the data set is a folder.
+        session: The session; if its data set is a folder, that folder contains `videos.csv`.
         splits: The videos.
-        action: Name of the action; empty: the one with the most phases.
-        path: The table to write; empty: that of the folder, for other data sets `labels/videos.csv` beside the figures.
-        stored: Frames kept of all videos together.
-        most: Number of videos.
+        action: Name of the action; empty for the one with the most phases.
+        path: The table to write; if empty, the folder's, or for other data sets `labels/videos.csv` beside the figures.
+        stored: Number of stored frames of all videos together.
+        most: Maximum number of videos.
     """
     both = [*splits.train, *splits.val]
     videos = probe.of_action(both, action)[:most]
@@ -167,7 +167,7 @@ def phase_labeler(
 
 
 def with_still(browser: object) -> tuple[object, ...]:
-    """Returns a widget and the same picture as an ordinary output, because reopened notebooks lose their widgets."""
+    """Returns a widget and its picture as an ordinary output, because reopened notebooks lose their widgets."""
     return (browser, browser.still()) if hasattr(browser, "still") else (browser,)
 
 

@@ -1,4 +1,4 @@
-"""Parameters of a notebook. They are checked and cast here, because papermill only warns and passes text."""
+"""Checks and casts the parameters of a notebook, because papermill only warns and passes text."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mvf.config import Config, cast, load_config, nearest
 def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Reads the notebook's parameters, cast to their declared types.
 
-    From this call on, the output of an error begins with its message.
+    After this call, the output of every error begins with its message.
 
     Args:
-        namespace: `globals()` of a notebook whose parameters cell declares one `name: type = value` a line.
+        namespace: `globals()` of a notebook whose parameters cell declares one `name: type = value` per line.
 
     Raises:
-        ValueError: for a name that papermill passed and the notebook does not declare (the nearest is named), or a
-            value that does not fit its type.
+        ValueError: if papermill passed a name that the notebook does not declare (the message suggests the nearest),
+            or a value does not fit its type.
 
     Example:
         >>> read_parameters({"__annotations__": {"seed": int, "layers": str}, "seed": "3", "layers": [4, 8]})
@@ -41,15 +41,15 @@ def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_config(parameters: Mapping[str, Any], **more: Any) -> Config:
-    """Makes the configuration of a run from notebook parameters.
+    """Builds the configuration of a run from notebook parameters.
 
-    Each of these overrides the one before: the preset, the data keys of the dataset, the parameters, `overrides`.
-    Parameters that are empty or None keep the preset's value. An empty preset means the dataset's own.
+    Each of these overrides the one before: the preset, the data keys of the data set, the parameters, `overrides`.
+    Parameters that are empty or None keep the preset's value. An empty preset means the data set's own.
     """
     given = {**parameters, **more}
     overrides = given.pop("overrides", {}) or {}
     if not isinstance(overrides, Mapping) or not all(isinstance(name, str) for name in overrides):
-        raise ValueError(f'overrides must be settings by name, like {{"learning_rate": 1e-4}}, got {overrides!r}')
+        raise ValueError(f'overrides must be a mapping of settings, like {{"learning_rate": 1e-4}}, got {overrides!r}')
     preset = given.pop("preset", "") or given.get("dataset") or "synthetic"
     return load_config(
         preset, **{name: value for name, value in given.items() if value not in ("", None)} | dict(overrides)
@@ -57,7 +57,7 @@ def run_config(parameters: Mapping[str, Any], **more: Any) -> Config:
 
 
 def _show_messages_first() -> None:
-    """Puts an error's message above its traceback, so that a batch's log begins with what to do."""
+    """Prints an error's message above its traceback, so that a batch's log begins with what to do."""
     shell = get_ipython()
     if shell is None:
         return
@@ -70,7 +70,7 @@ def _show_messages_first() -> None:
 
 
 def _passed_names(cells: list[str]) -> list[str]:
-    """Names that papermill's injected cell assigns."""
+    """Returns the names that papermill's injected cell assigns."""
     injected = [ast.parse(cell) for cell in cells if cell.startswith("# Parameters\n")]
     targets = [node.targets[0] for tree in injected for node in tree.body if isinstance(node, ast.Assign)]
     return [target.id for target in targets if isinstance(target, ast.Name)]

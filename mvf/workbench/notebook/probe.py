@@ -18,7 +18,7 @@ from mvf.workbench.notebook.session import Splits
 
 
 def confusion_figure(probe: Probe | None) -> Figure:
-    """Draws the confusion matrix of one action."""
+    """Draws the phase confusion matrix of one action."""
     if probe is None:
         return plotting.plot_message("no action has labels of two phases in both splits")
     return plotting.plot_confusion(probe.confusion, probe.names, title=f"{probe.action}: frames of validation videos")
@@ -46,7 +46,7 @@ def similarity_figure(splits: Splits, action: str = "") -> Figure:
 
 
 def retrieval_figure(splits: Splits, action: str = "") -> Figure:
-    """Draws frames of one validation video, each with the five nearest frames of other videos."""
+    """Draws frames of a validation video, each with the five nearest frames of other videos."""
     videos = of_action(splits.val, action)
     if len(videos) < 2:
         return plotting.plot_message("retrieval needs two validation videos of one action")
@@ -77,7 +77,7 @@ def embedding_figure(splits: Splits, action: str = "", most: int = 8) -> Figure:
 
 
 def of_action(videos: Sequence[EmbeddedVideo], action: str) -> list[EmbeddedVideo]:
-    """Videos of `action`, or of the one with the most phases (the first by name among equals)."""
+    """Returns the videos of `action`, or of the one with the most phases (of equals the first by name)."""
     phases = {v.action: 0 for v in sorted(videos, key=lambda v: v.action)}
     for video in videos:
         if video.phases is not None:
@@ -89,7 +89,7 @@ def of_action(videos: Sequence[EmbeddedVideo], action: str) -> list[EmbeddedVide
 
 
 def phase_words(splits: Splits, action: str) -> tuple[str, ...] | None:
-    """Names of an action's phases; None where they have none."""
+    """Returns the names of an action's phases, or None if they have no names."""
     names = next((r.phase_names for r in splits.val_records if r.action == action), ())
     return names or None
 
@@ -108,22 +108,18 @@ def _caption(video: EmbeddedVideo, frame: int, words: Sequence[str] | None) -> s
     return f"{video.name} #{frame}{word}"
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# The arrays behind these figures.
-
-
 @dataclass(frozen=True)
 class Probe:
-    """Predictions for the validation videos of one action, by probes fitted on its training videos.
+    """Predictions for the validation videos of one action by probes fitted on its training videos.
 
     Attributes:
-        action: Its name.
+        action: Name of the action.
         videos: The labelled validation videos.
         num_phases: Number of phases.
         names: Names of the phases.
-        predicted: (T,) predicted phases of every validation video.
-        confusion: (num_phases, num_phases) frames, rows true.
-        progression: (T, num_phases - 1) predicted and true time since each boundary, of every validation video.
+        predicted: (T,) predicted phases, one array per validation video.
+        confusion: (num_phases, num_phases) counts of frames, one row per true phase.
+        progression: (T, num_phases - 1) predicted and true time since each boundary, per validation video.
     """
 
     action: str
@@ -136,7 +132,7 @@ class Probe:
 
 
 def labelled(videos: Sequence[EmbeddedVideo], action: str = "") -> list[EmbeddedVideo]:
-    """The videos (of one action) that have a labelled frame."""
+    """Returns the videos (of one action) that have a labelled frame."""
     chosen = [v for v in videos if v.phases is not None and (v.phases >= 0).any()]
     return [v for v in chosen if v.action == action] if action else chosen
 
@@ -144,7 +140,7 @@ def labelled(videos: Sequence[EmbeddedVideo], action: str = "") -> list[Embedded
 def probe_actions(
     train: Sequence[EmbeddedVideo], val: Sequence[EmbeddedVideo], records: Sequence[VideoRecord]
 ) -> list[Probe]:
-    """A `Probe` for every action that has labels of two phases or more in both splits."""
+    """Fits a `Probe` for every action that has labels of at least two phases in both splits."""
     actions = sorted({v.action for v in labelled(train)} & {v.action for v in labelled(val)})
     names = {record.action: record.phase_names for record in records}
     probes = [_probe(labelled(train, action), labelled(val, action), names.get(action, ())) for action in actions]
@@ -165,14 +161,14 @@ def _probe(train: list[EmbeddedVideo], val: list[EmbeddedVideo], names: tuple[st
 
 
 def choose_probe(probes: Sequence[Probe], action: str = "") -> Probe | None:
-    """The probe of `action`, else the one with the most phases, the first by name among equals; scores do not count."""
+    """Returns the probe of `action`, or of the action with the most phases (of equals the first by name)."""
     if action:
         return next((probe for probe in probes if probe.action == action), None)
     return max(probes, key=lambda probe: probe.num_phases, default=None)
 
 
 def first_pair(videos: Sequence[EmbeddedVideo]) -> tuple[EmbeddedVideo, EmbeddedVideo] | None:
-    """The first two videos of one action; None when no action has two."""
+    """Returns the first two videos of the same action, or None if no action has two."""
     for video in videos:
         same = [other for other in videos if other.action == video.action]
         if len(same) > 1:
@@ -181,7 +177,7 @@ def first_pair(videos: Sequence[EmbeddedVideo]) -> tuple[EmbeddedVideo, Embedded
 
 
 def nearest_frames(videos: Sequence[EmbeddedVideo], query: int, frame: int, k: int = 5) -> list[tuple[int, int]]:
-    """The k frames of other videos nearest to one frame, as (video, frame), at most one a video."""
+    """Finds the k frames of other videos nearest to one frame, as (video, frame), at most one per video."""
     others = [i for i in range(len(videos)) if i != query]
     best = []
     for i in others:
@@ -191,7 +187,7 @@ def nearest_frames(videos: Sequence[EmbeddedVideo], query: int, frame: int, k: i
 
 
 def query_frames(video: EmbeddedVideo, count: int = 4) -> list[int]:
-    """Chooses query frames: evenly spaced over the labelled frames of a video, or over all where it has no labels."""
+    """Chooses query frames, evenly spaced over the labelled frames of a video, or over all if it has no labels."""
     frames = np.arange(len(video.embeddings))
     if video.phases is not None and (video.phases >= 0).any():
         frames = frames[video.phases >= 0]
@@ -199,11 +195,11 @@ def query_frames(video: EmbeddedVideo, count: int = 4) -> list[int]:
 
 
 def frame_at(record: VideoRecord, frame: int) -> np.ndarray:
-    """One uint8 (H, W, 3) frame."""
+    """Reads one frame, uint8 (H, W, 3)."""
     return next(iter(record.frames(frame, frame + 1)))
 
 
 def two_dimensions(videos: Sequence[EmbeddedVideo]) -> list[np.ndarray]:
-    """(T, 2) first two principal components of all frames of all videos together."""
+    """Projects each video to (T, 2): the first two principal components of all frames of all videos."""
     stacked = PCA(2, random_state=0).fit_transform(np.concatenate([v.embeddings for v in videos]))
     return np.split(stacked, np.cumsum([len(v.embeddings) for v in videos])[:-1])

@@ -1,4 +1,4 @@
-"""The steps that notebooks and shell commands share: open a model, embed a data set, report on it."""
+"""Steps that notebooks and shell commands share: opening a model, embedding a data set, reporting on it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from mvf.models.backbone import Backbone
 from mvf.models.mvformer import FrameEmbedder
 from mvf.training.run import default_folder, load_run, read_config, read_history, use_engine
 
-PROTOCOL = "3"  # goes up when a report of the same model on the same data would say something else
+PROTOCOL = "3"  # is raised when the report of the same model on the same data would change
 CHECKPOINTS = (".pth", ".pt", ".pyth")
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Training and validation videos of a data set, as found and as embedded."""
+    """Training and validation videos of a data set, as records and as embedded videos."""
 
     train_records: VideoList
     val_records: VideoList
@@ -40,19 +40,19 @@ class Splits:
 
     @property
     def shown(self) -> tuple[VideoList, list[EmbeddedVideo]]:
-        """The videos that figures show: those of validation, or of training where there are none."""
+        """Returns the videos for figures: validation videos, or training videos if there are none."""
         return (self.val_records, self.val) if self.val else (self.train_records, self.train)
 
 
 def open_model(source: str | Path, **data: Any) -> tuple[FrameEmbedder, Config]:
-    """Opens a model from a run folder or a checkpoint of the official code, with the configuration of its data.
+    """Opens a model from a run folder or an official checkpoint, with the configuration of its data.
 
     Args:
-        source: Run folder, or file `.pth`.
-        **data: Data keys to use instead of the run's own: dataset, data_root, data_seed, ...
+        source: Run folder, or `.pth` file.
+        **data: Data keys that replace the run's own: dataset, data_root, data_seed, ...
 
     Raises:
-        ValueError: when `source` is neither.
+        ValueError: if `source` is neither.
     """
     source = Path(source)
     model: FrameEmbedder
@@ -73,7 +73,7 @@ def open_model(source: str | Path, **data: Any) -> tuple[FrameEmbedder, Config]:
 
 
 def with_data(config: Config, **data: Any) -> Config:
-    """`config` on other data: the data keys of the other dataset's preset, then `data`."""
+    """Moves `config` to other data: the data keys of the other data set's preset, then `data`."""
     if not data:
         return config
     keys = {}
@@ -86,7 +86,7 @@ def with_data(config: Config, **data: Any) -> Config:
 
 @dataclass(frozen=True)
 class Session:
-    """An opened model: where it came from, its data, and the folder of its figures."""
+    """An open model, its source, its data and the folder of its figures."""
 
     source: Path
     model: FrameEmbedder
@@ -95,7 +95,7 @@ class Session:
 
     @property
     def report(self) -> Path:
-        """Path of `metrics.json`: in the run folder for the run's own data, beside the figures for other data."""
+        """Path of `metrics.json`: in the run folder for the run's own data, else beside the figures."""
         own = self.source.is_dir() and read_config(self.source) == self.config
         return (self.source if own else self.figures) / "metrics.json"
 
@@ -104,10 +104,10 @@ def open_session(source: str | Path = "", out: str | Path = "", **data: Any) -> 
     """Opens a run or checkpoint for a notebook; see `open_model`.
 
     Args:
-        source: Run folder or checkpoint; empty: the first seed of the default preset.
-        out: Folder for figures; empty: `figures/` of the run or beside the checkpoint, on other data than the run's
-            own `figures-<dataset>-<mark>/`.
-        **data: Data keys to use instead of the run's own.
+        source: Run folder or checkpoint; empty for the first seed of the default preset.
+        out: Folder for figures; if empty, `figures/` in the run or beside the checkpoint, or for other data than the
+            run's own `figures-<dataset>-<mark>/`.
+        **data: Data keys that replace the run's own.
     """
     source = Path(source) if source else default_folder(load_config())
     model, config = open_model(source, **data)
@@ -118,10 +118,10 @@ def open_session(source: str | Path = "", out: str | Path = "", **data: Any) -> 
 
 
 def backbone_of(model: FrameEmbedder) -> Backbone:
-    """The backbone of a model.
+    """Returns the backbone of a model.
 
     Raises:
-        ValueError: when it has none.
+        ValueError: if it has none.
     """
     if model.backbone is None:
         raise ValueError("this needs a model with a backbone, but the model starts from patch features")
@@ -129,17 +129,17 @@ def backbone_of(model: FrameEmbedder) -> Backbone:
 
 
 def clean_bank(model: FrameEmbedder, config: Config) -> FeatureBank | None:
-    """The bank of the clean view's features where a run stores features; else None."""
+    """Returns the bank with the clean view's features if the run stores features, else None."""
     return FeatureBank(backbone_of(model), None, config.precision) if config.features == "banked" else None
 
 
 def embed_splits(model: FrameEmbedder, config: Config, one_is_enough: bool = False) -> Splits:
-    """Embeds the training and validation videos of the configured data set; neither when one split has no videos.
+    """Embeds the training and validation videos of the configured data set, or none if one split has no videos.
 
     Args:
-        model: A run's or an official checkpoint's.
-        config: Says which videos.
-        one_is_enough: Embed one split even when the other has no videos: aligning and labelling need no validation.
+        model: Model of a run or of an official checkpoint.
+        config: Configuration of the data.
+        one_is_enough: Embeds one split even if the other has no videos; aligning and labelling need only one.
     """
     cache = clean_bank(model, config)
     records = {split: _with_model(find_config_videos(config, split), model) for split in ("train", "val")}
@@ -152,7 +152,7 @@ def embed_splits(model: FrameEmbedder, config: Config, one_is_enough: bool = Fal
 
 
 def _with_model(videos: VideoList, model: FrameEmbedder) -> VideoList:
-    """Keeps the videos that a model can embed; the coverage names those of actions without a model."""
+    """Keeps the videos that a model can embed; the coverage lists those of actions without a model."""
     if not model.actions:
         return videos
     known, found = [v for v in videos if v.action in model.actions], videos.coverage
@@ -161,7 +161,7 @@ def _with_model(videos: VideoList, model: FrameEmbedder) -> VideoList:
 
 
 def report_on(model: FrameEmbedder, config: Config, splits: Splits, path: str | Path | None = None) -> dict:
-    """Evaluates a model on embedded splits, and writes the report to `path` when one is given."""
+    """Evaluates a model on embedded splits, and writes the report to `path` if given."""
     report = evaluate(
         splits.train, splits.val, config, model, splits.train_records, splits.val_records, cache=splits.cache
     )
@@ -173,7 +173,7 @@ def report_on(model: FrameEmbedder, config: Config, splits: Splits, path: str | 
 
 
 def stored_or_new_report(session: Session, splits: Splits | None = None) -> dict:
-    """Reads the stored report when it is of exactly this model and data; else makes a new one and stores it."""
+    """Reads the stored report if it is of exactly this model and data; else makes a new one and stores it."""
     if session.report.exists():
         report = read_report(session.report)
         if _marks(session.model, session.config).items() <= report.items():
@@ -183,7 +183,7 @@ def stored_or_new_report(session: Session, splits: Splits | None = None) -> dict
 
 
 def stored_or_new_knock_outs(session: Session) -> dict:
-    """Scores with parts of the input removed (`mvf.evaluation.knockouts`), stored in `knockouts.json`."""
+    """Reads or computes the knock-out scores (`mvf.evaluation.knockouts`), which are stored in `knockouts.json`."""
     path, marks = session.figures / "knockouts.json", _marks(session.model, session.config)
     if path.exists():
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -198,20 +198,20 @@ def stored_or_new_knock_outs(session: Session) -> dict:
 
 
 def _cost(model: FrameEmbedder, config: Config) -> dict[str, float]:
-    """Size and speed of a model; the time is measured here and now, so other load on the machine slows it."""
+    """Measures the size and speed of a model; other load on the machine increases the time."""
     one = model.of(model.actions[0] if model.actions else "")
     timed = {} if one.backbone is None else {"ms_per_frame": milliseconds_per_frame(one, config)}
     return asdict(model_cost(config)) | timed
 
 
 def _epoch_cost(folder: Path) -> dict[str, float]:
-    """Median seconds per epoch in the history of a run folder; empty without one."""
+    """Returns the median seconds per epoch from the history of a run folder; empty without a history."""
     rows = read_history(folder) if (folder / "history.csv").exists() else []
     return {"seconds_per_epoch": median(row["seconds"] for row in rows)} if rows else {}
 
 
 def _marks(model: FrameEmbedder, config: Config) -> dict[str, str]:
-    """The entries by which a stored report is recognised as this model's on this data."""
+    """Returns the report entries that identify this model and data."""
     return {"model_sha256": fingerprint(model), "judged_on": _data_mark(config), "protocol": PROTOCOL}
 
 
@@ -221,7 +221,7 @@ def _data_mark(config: Config) -> str:
 
 
 def summary(report: dict, figures: Sequence[Path] = ()) -> str:
-    """The report as text: scores with verdicts, cropped windows first, and the paths of the figures."""
+    """Formats the report as text: scores with verdicts, cropped windows first, and the paths of the figures."""
     weights = f"{report['backbone']} ({report['backbone_weights']} weights)"
     labels = f"labels used in training: {report['supervision']}"
     lines = [f"{report['preset']} on {report['dataset']}, seed {report['seed']}, {weights}, {labels}"]

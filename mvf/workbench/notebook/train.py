@@ -19,7 +19,7 @@ from mvf.workbench.notebook.session import backbone_of
 
 
 def coverage_table(records: VideoList) -> plotting.Table:
-    """Counts the videos of each action, and says which were left out and why."""
+    """Tabulates the number of videos of each action, and which were left out and why."""
     actions = sorted({record.action for record in records})
     chosen = [[r for r in records if r.action == action] for action in actions]
     rows = tuple(
@@ -41,8 +41,8 @@ def coverage_table(records: VideoList) -> plotting.Table:
 
 @torch.no_grad()
 def model_table(model: MVFormer, frames: Tensor) -> plotting.Table:
-    """The shapes of what goes through a model for frames (B, T, 3, S, S), and the parameters of its modules."""
-    out = model(frames[:, :2])  # all of them would take minutes on a CPU
+    """Tabulates tensor shapes in a model for frames (B, T, 3, S, S), and the parameters of its modules."""
+    out = model(frames[:, :2])  # all frames would take minutes on a CPU
     tensors = {
         "frames (B, T, 3, H, W)": frames,
         "attention (B, T, N, P)": out.attention,
@@ -55,7 +55,7 @@ def model_table(model: MVFormer, frames: Tensor) -> plotting.Table:
 
 
 def bank_table(config: Config, model: MVFormer, records: VideoList) -> plotting.Table:
-    """How much disk space the features of the augmented views will take, before any is computed."""
+    """Tabulates the disk space of the augmented views' features before any is computed."""
     if config.features != "banked":
         return plotting.Table((("online: nothing is stored", ""),), ("feature bank", "GB"))
     backbone = backbone_of(model)
@@ -68,14 +68,14 @@ def bank_table(config: Config, model: MVFormer, records: VideoList) -> plotting.
     kept = f"{config.bank_channels} of {backbone.channels}" if config.bank_channels else backbone.channels
     rows = (
         (f"{config.bank_views} views, {config.bank_dtype}, {kept} channels", f"{whole:.3f}"),
-        ("of it still to be written", f"{missing:.3f}"),
+        ("not yet written", f"{missing:.3f}"),
         ("free on the disk", f"{free_bytes(banks[0][0].folder) / 1e9:.1f}"),
     )
     return plotting.Table(rows, ("feature bank", "GB"), notes=tuple(map(str, folders)))
 
 
 def _runs(config: Config, records: VideoList) -> Iterator[tuple[Config, list[VideoRecord]]]:
-    """The runs that training consists of, with their videos: one run, or one for each action."""
+    """Returns the runs of a training with their videos: one run, or one per action."""
     if not config.per_action:
         yield config, records
         return
@@ -84,7 +84,7 @@ def _runs(config: Config, records: VideoList) -> Iterator[tuple[Config, list[Vid
 
 
 def _parameter_counts(model: MVFormer) -> dict[str, int]:
-    """Parameters of each module; frozen and trained ones of the backbone are counted apart."""
+    """Counts the parameters of each module; those of the backbone separately as frozen and trained."""
     sizes: dict[str, int] = {}
     for name, module in model.named_children():
         for p in module.parameters():

@@ -1,7 +1,7 @@
 """Figures and tables, drawn from plain arrays.
 
-Functions return a figure and keep no reference to it. A notebook shows it when a cell ends in it, and `save_figure`
-writes it as PNG and PDF at the size of a paper's column or page.
+Functions return a figure and keep no reference to it. A notebook shows the figure at the end of a cell, and
+`save_figure` writes it as PNG and PDF at the size of a paper's column or page.
 
 Example:
     >>> figure = plot_history([{"epoch": 1, "loss": 2.0, "learning_rate": 1e-4, "grad_norm": 3.0}])

@@ -1,4 +1,4 @@
-"""Figures of alignment: which frames correspond, and phases transferred from video to video."""
+"""Figures of alignment: corresponding frames, and phases transferred from one video to others."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from mvf.workbench.plotting.style import (
 )
 
 TRUTH = "#D55E00"
-MATRIX = 2.1  # inches: height of the matrix of `plot_alignment`
-ROW = 0.17  # inches of a video in `plot_transfer`
-ROWS = 26  # videos a column
+MATRIX = 2.1  # inches: height of the matrix in `plot_alignment`
+ROW = 0.17  # inches per video in `plot_transfer`
+ROWS = 26  # videos per column
 
 
 def plot_alignment(
@@ -41,24 +41,25 @@ def plot_alignment(
     title: str = "",
     caption: str = "",
 ) -> Figure:
-    """Draws the path of video A through video B, and frames of A above the frames of B aligned with them.
+    """Draws the alignment path of videos A and B, and frames of A above the frames of B aligned with them.
 
-    Time runs to the right in all parts, and every picture of A stands below its own time.
+    Time runs to the right everywhere, and every frame of A is drawn below its position on the time axis.
 
     Args:
-        frames_a: (Ta, H, W, 3) uint8 or float in [0, 1]; `frames_b` (Tb, H, W, 3).
-        alignment: (Ta,) frame of B for every frame of A, or (L, 2) pairs as `mvf.alignment.alignment_path` gives.
+        frames_a: (Ta, H, W, 3) uint8 or float in [0, 1].
+        frames_b: (Tb, H, W, 3), likewise.
+        alignment: (Ta,) frame of B for every frame of A, or (L, 2) pairs as `mvf.alignment.alignment_path` returns.
         similarity: (Ta, Tb), drawn behind the path.
-        truth: (Ta,) frame of B that is right, may lie between frames, NaN where there is none: drawn dashed, and
+        truth: (Ta,) correct frame of B, possibly between two frames, NaN where there is none. It is drawn dashed, and
             the error is written below each pair.
-        names: The two videos.
-        shown: Pairs, evenly spaced over A.
-        title: Printed above.
-        caption: Printed below: method, model.
+        names: Names of the two videos.
+        shown: Number of pairs, evenly spaced over A.
+        title: Printed above the figure.
+        caption: Printed below it, such as the method and the model.
     """
     frames_a, frames_b = as_images(frames_a, "frames_a"), as_images(frames_b, "frames_b")
     path, partner = _path_and_partners(alignment, len(frames_a), len(frames_b))
-    truth = _checked(truth, (len(frames_a),), "truth", "one a frame of A")
+    truth = _checked(truth, (len(frames_a),), "truth", "one per frame of A")
     similarity = _checked(similarity, (len(frames_a), len(frames_b)), "similarity", "(Ta, Tb)")
     edges = np.linspace(0, len(frames_a), min(shown, len(frames_a)) + 1)
     chosen = ((edges[:-1] + edges[1:] - 1) / 2).round().astype(int)
@@ -92,16 +93,16 @@ def plot_transfer(
     """Draws phases transferred to many videos: the true ribbon of each above the transferred one, and the accuracy.
 
     Args:
-        transferred: One (T,) array of phases a video, -1 = unlabelled.
-        true: The same; None draws the transferred ribbons alone.
-        names: Of the videos, short.
+        transferred: One (T,) array of phases per video, -1 = unlabelled.
+        true: The true phases in the same form; None draws only the transferred ribbons.
+        names: Short names of the videos.
         phase_labels: Names of the phases.
-        title: Printed above, with the accuracy over all labelled frames.
-        caption: Printed below: the labelled clip, method, model.
+        title: Printed above the figure, with the accuracy over all labelled frames.
+        caption: Printed below it, such as the labelled clip, the method and the model.
     """
     given = [np.asarray(phases) for phases in transferred]
     if not given:
-        raise ValueError("transferred must hold the phases of at least one video, got none")
+        raise ValueError("transferred must contain the phases of at least one video, got none")
     truths = [None] * len(given) if true is None else [np.asarray(phases) for phases in true]
     names = [f"video {i + 1}" for i in range(len(given))] if names is None else list(names)
     if len(truths) != len(given) or len(names) != len(given):
@@ -115,7 +116,7 @@ def plot_transfer(
     rows = -(-len(names) // columns)
     accuracy = transferred_accuracy(given, truths)
     above = "" if accuracy is None else f"accuracy {accuracy:.3f} over labelled frames"
-    below = "" if true is None else "Upper half of a ribbon: true; lower: transferred; at its end the accuracy."
+    below = "" if true is None else "Upper half of each ribbon: true; lower half: transferred; right: accuracy."
     with paper_figure(PAGE, rows * ROW + 1.25) as figure:
         figure.suptitle(": ".join(filter(None, (title, above))))
         grid = figure.subplots(1, columns, squeeze=False, sharex=True)[0]
@@ -128,7 +129,7 @@ def plot_transfer(
 
 
 def _path_and_partners(alignment: ArrayLike, length_a: int, length_b: int) -> tuple[NDArray, NDArray]:
-    """(L, 2) pairs to draw, and for every frame of A the middle one of its partners."""
+    """Returns the (L, 2) pairs to draw, and the middle partner of every frame of A."""
     alignment = np.asarray(alignment)
     is_path = alignment.ndim == 2 and alignment.shape[1:] == (2,)
     if not (is_path or alignment.shape == (length_a,)) or alignment.dtype.kind not in "iu":
@@ -140,7 +141,7 @@ def _path_and_partners(alignment: ArrayLike, length_a: int, length_b: int) -> tu
     if path.min(initial=0) < 0 or (path >= (length_a, length_b)).any():
         raise ValueError(f"alignment must stay within {length_a} and {length_b} frames, got up to {path.max(axis=0)}")
     if len(missing := np.setdiff1d(np.arange(length_a), path[:, 0])):
-        raise ValueError(f"alignment must have a partner for every frame of A, frame {missing[0]} has none")
+        raise ValueError(f"alignment must have a partner for every frame of A, but frame {missing[0]} has none")
     partners = (np.sort(path[path[:, 0] == t, 1]) for t in range(length_a))
     return path, np.array([found[(len(found) - 1) // 2] for found in partners])
 
@@ -180,7 +181,7 @@ def _draw_path(
 
 
 def transferred_accuracy(transferred: Sequence[NDArray], true: Sequence[NDArray | None]) -> float | None:
-    """Share of the labelled frames of all videos that got their true phase; None without labelled frames."""
+    """Share of all labelled frames whose transferred phase is the true one; None without labelled frames."""
     pairs = [(got[phases >= 0], phases[phases >= 0]) for got, phases in zip(transferred, true) if phases is not None]
     right = [got == phases for got, phases in pairs if len(phases)]
     return float(np.concatenate(right).mean()) if right else None
@@ -194,8 +195,8 @@ def _draw_ribbons(
     labels: Sequence[str],
     rows: int,
 ) -> None:
-    """Draws all ribbons of a column as one picture: for each video two true rows, two transferred ones, one empty."""
-    colours = (*phase_colours(len(labels)), UNLABELLED)  # the last serves -1, as indexing from the end reads it
+    """Draws the ribbons of one column as one picture: per video two true rows, two transferred rows, one empty row."""
+    colours = (*phase_colours(len(labels)), UNLABELLED)  # phase -1 indexes the last colour
     table = np.array([mpl.colors.to_rgb(colour) for colour in colours])
     cells = np.ones((5 * rows, max(map(len, transferred)), 3))
     for i, (got, phases) in enumerate(zip(transferred, true)):

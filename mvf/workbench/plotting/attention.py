@@ -31,12 +31,12 @@ from mvf.workbench.plotting.style import (
     show_image,
 )
 
-SIDE_PIXELS = (300, 600)  # of the shortest side in print: smooth maps and thin lines, and a small file
+SIDE_PIXELS = (300, 600)  # shortest side of a picture in print: smooth maps, thin lines and a small file
 
 
 @dataclass(frozen=True)
 class AttentionBlock:
-    """One video of an attention figure: the frames to draw and their maps.
+    """One video of an attention figure: the frames to draw and their attention maps.
 
     Attributes:
         frames: (T, H, W, 3) uint8 or float in [0, 1].
@@ -44,7 +44,7 @@ class AttentionBlock:
         heads: (T, h, w), or (K, T, h, w) for K heads; or None.
         head_names: K headings, such as "CLS head 4".
         numbers: T positions of the frames in the video; by default 0, 1, ...; empty for none.
-        name: Of the video.
+        name: Name of the video.
     """
 
     frames: ArrayLike
@@ -65,11 +65,13 @@ def plot_attention(
     title: str = "",
     **options: Any,
 ) -> Figure:
-    """Draws the entity maps of one video beside the backbone's head maps, one row a frame.
+    """Draws the entity maps of one video beside the backbone's head maps, one row per frame.
 
     Args:
-        frames: As in `AttentionBlock`; so are `entities`, `heads`, `head_names`, `frame_numbers` and `title`.
-        options: Of `plot_attention_grid`.
+        frames: (T, H, W, 3), as in `AttentionBlock`; so are `entities`, `heads` and `head_names`.
+        frame_numbers: The block's `numbers`.
+        title: The block's `name`.
+        options: Passed to `plot_attention_grid`.
 
     Example:
         >>> figure = plot_attention(np.zeros((2, 8, 12, 3)), np.ones((2, 3, 4, 4)), shown=[1, 2])
@@ -97,19 +99,20 @@ def plot_attention_grid(
     """Draws videos in the layout of the paper's Figure 3: rows are frames; columns are the input, entities and heads.
 
     Args:
-        videos: Side by side, or `stacked` one below the other.
+        videos: The videos, drawn side by side.
+        stacked: Draws the videos one below the other.
         shown: Numbers of the entities drawn, from 1; by default all.
-        transposed: Frames in columns, maps in rows.
+        transposed: Draws frames in columns and maps in rows.
         normalise: "frame" divides each map by its own maximum, "video" by its maximum over the frames given.
-        layer: Which layers the maps come from, for the caption, such as "entities: layers 4, 8, 12; head: layer 12".
+        layer: The maps' layers, for the caption, such as "entities: layers 4, 8, 12; head: layer 12".
         head_rule: How the heads were chosen, for the caption, such as "chosen by AUROC on training videos".
-        opacity: Of the maps over the frames; 1 draws the maps alone.
-        colormap: A name of matplotlib's.
+        opacity: Opacity of the maps over the frames; 1 draws only the maps.
+        colormap: Name of a matplotlib colormap.
         contour_mass: Outlines the strongest patches that hold this share of the attention.
         width: `COLUMN` or `PAGE`; by default a column where the pictures are large enough in it.
 
     Raises:
-        ValueError: for no video; maps of other lengths than the frames; more pictures than a page holds.
+        ValueError: if there is no video, maps and frames differ in length, or the pictures do not fit on a page.
     """
     style = {"opacity": opacity, "colormap": colormap, "contour_mass": contour_mass}
     blocks = [_block(video, shown, normalise, style) for video in videos]
@@ -117,7 +120,7 @@ def plot_attention_grid(
     words = [
         f"Each map divided by its maximum over the {over}"
         + (f", drawn over the picture at {100 * opacity:.0f} % opacity." if opacity < 1 else "."),
-        f"Line: strongest patches holding {100 * contour_mass:.0f} % of the attention." if contour_mass else "",
+        f"Outline: strongest patches holding {100 * contour_mass:.0f} % of the attention." if contour_mass else "",
         _sentence(layer),
         _sentence(head_rule and f"Head: {head_rule}"),
     ]
@@ -131,14 +134,14 @@ def plot_attention_grid(
 
 
 def plot_teaser(videos: Sequence[AttentionBlock], entity: int = 1, **options: Any) -> Figure:
-    """Draws videos side by side as in the paper's Figure 1: the input, and below it one entity and the heads.
+    """Draws videos side by side as in the paper's Figure 1: the input, and below it an entity and the heads.
 
     Args:
-        videos: With one or a few frames each.
+        videos: The videos, with one or a few frames each.
         entity: Number of the entity drawn, from 1.
-        options: Of `plot_attention_grid`.
+        options: Passed to `plot_attention_grid`.
     """
-    # A single frame without a number is not labelled "frame 0".
+    # A single frame without a number gets no label "frame 0".
     bare = [replace(v, numbers=()) if v.numbers is None and len(as_images(v.frames)) == 1 else v for v in videos]
     return plot_attention_grid(bare, shown=[entity], transposed=True, **options)
 
@@ -152,10 +155,10 @@ def plot_entities(
     layer: str = "",
     width: float | None = None,
 ) -> Figure:
-    """Draws all entities of a frame on one picture, each outlined in its own colour; one row a video.
+    """Draws all entities of a frame on one picture, each outlined in its own colour; one row per video.
 
     Args:
-        videos: Their heads are not drawn.
+        videos: The videos; their heads are not drawn.
         shown: Numbers of the entities drawn, from 1; by default all.
         contour_mass: Share of its attention that an entity's outlined patches hold.
         tint: Opacity of the colour inside the outlines.
@@ -193,7 +196,7 @@ def _block(video: AttentionBlock, shown: Sequence[int] | None, normalise: str, s
 def _numbers(video: AttentionBlock, count: int) -> list[str]:
     numbers = range(count) if video.numbers is None else video.numbers
     if len(numbers) not in (0, count):
-        raise ValueError(f"numbers must be {count}, one a frame, or none, got {len(numbers)}")
+        raise ValueError(f"numbers must be {count}, one per frame, or empty, got {len(numbers)}")
     return [f"frame {number}" for number in numbers] or [""] * count
 
 
@@ -208,24 +211,24 @@ def _sentence(text: str) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Pages of pictures: matplotlib does not choose a height for a figure, so it is computed from the pictures and words.
+# Grids of pictures: matplotlib does not choose a figure's height, so it is computed from the pictures and the text.
 
-# Inches: between pictures, between blocks, the words left of a row, the bar or legend below.
+# Inches: gap between pictures, gap between blocks, row label, colour bar or legend.
 GAP, BLOCK_GAP, SIDE, FOOT = 0.03, 0.1, 0.16, 0.24
-LARGEST, SMALLEST = 1.6, 0.8  # inches: width of a picture at most; what it needs before a column is narrow enough
-TINIEST = 0.2  # inches: a smaller picture shows nothing
-BOLD = 0.82  # of a line's letters fit in it when they are bold
+LARGEST, SMALLEST = 1.6, 0.8  # inches: widest picture; pictures narrower than this in a column get the whole page
+TINIEST = 0.2  # inches: smaller pictures are not legible
+BOLD = 0.82  # bold text fits this share of the letters into a line
 
 
 @dataclass(frozen=True)
 class PictureBlock:
-    """Pictures of one size in rows and columns.
+    """Pictures of equal size in rows and columns.
 
     Attributes:
         pictures: Rows of (H, W, 3) uint8 pictures.
-        rows: A word left of every row.
-        columns: A heading above every column.
-        name: Above the block.
+        rows: Labels left of the rows.
+        columns: Headings above the columns.
+        name: Title above the block.
     """
 
     pictures: Sequence[Sequence[NDArray[np.uint8]]]
@@ -244,7 +247,7 @@ class PictureBlock:
 
     @property
     def beside(self) -> float:
-        """Inches of a row beside its pictures: the word on the left, and the gaps."""
+        """Width in inches of what is not pictures in a row: the label and the gaps."""
         return SIDE * any(self.rows) + GAP * (self.shape[1] - 1)
 
     def transposed(self) -> PictureBlock:
@@ -253,7 +256,7 @@ class PictureBlock:
 
 @dataclass(frozen=True)
 class _Placed:
-    """A block with the size of its pictures, in inches, and its words wrapped to fit above them."""
+    """A block with the size of its pictures, in inches, and its text wrapped to fit above them."""
 
     block: PictureBlock
     cell: tuple[float, float]
@@ -270,7 +273,7 @@ class _Placed:
 
     @property
     def lines(self) -> tuple[int, int]:
-        """Numbers of text lines of the name and of the headings."""
+        """Numbers of lines of the name and of the headings."""
         return _lines(self.name), max(map(_lines, self.columns))
 
 
@@ -282,17 +285,17 @@ def picture_grid(
     bar: tuple[str, str] | None = None,
     handles: Sequence[Artist] = (),
 ) -> PaperFigure:
-    """Draws blocks of pictures side by side or one below the other, as large as a paper's page allows.
+    """Draws blocks of pictures side by side or stacked, as large as a paper's page allows.
 
-    Words that repeat the block before are left out: headings of stacked blocks, words left of blocks side by side.
+    Text that repeats the previous block is omitted: headings of stacked blocks, row labels of blocks side by side.
 
     Args:
-        blocks: The pictures; blocks side by side share a height, stacked ones a width.
+        blocks: The pictures; blocks side by side share a height, stacked blocks a width.
         width: `COLUMN` or `PAGE`; by default a column where the pictures are large enough in it.
-        down: One block below the other.
-        caption: Printed below.
-        bar: Colour map and unit of a colour bar below the pictures.
-        handles: Of the legend below the pictures.
+        down: Whether the blocks are stacked.
+        caption: Printed below the figure.
+        bar: Colormap and unit of a colour bar below the pictures.
+        handles: Handles of a legend below the pictures.
     """
     if not blocks:
         raise ValueError("there must be at least one video to draw, got none")
@@ -303,7 +306,7 @@ def picture_grid(
     if min(map(min, cells)) < TINIEST:
         raise ValueError(f"the pictures do not fit a page of {width} x {TALLEST} in: draw fewer videos, frames or maps")
     placed = [_place(block, cell) for block, cell in zip(blocks, cells)]
-    # Pictures side by side start at one height, however many lines of words are above each.
+    # Pictures side by side start at the same height, however many lines of text are above each.
     lines = [p.lines if down else tuple(np.max([q.lines for q in placed], axis=0)) for p in placed]
     tall = [sum(above) * LINE + p.rows_tall for p, above in zip(placed, lines)]
     content = sum(tall) + BLOCK_GAP * (len(tall) - 1) if down else max(tall)
@@ -383,7 +386,7 @@ def _draw(figure: PaperFigure, placed: _Placed, above: tuple[int, int], x: float
 
 
 def _draw_foot(figure: PaperFigure, y: float, bar: tuple[str, str] | None, handles: Sequence[Artist]) -> None:
-    """A colour bar, its unit beside it, or a legend, at a height of y inches."""
+    """Draws a colour bar with its unit, or a legend, at a height of y inches."""
     width, height = figure.get_size_inches()
     if handles:
         place = (0.5, y / height)
@@ -402,9 +405,9 @@ def _draw_foot(figure: PaperFigure, y: float, bar: tuple[str, str] | None, handl
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Figure of temporal attention: which frames and entities a frame attends to.
+# Temporal attention: which frames and entities a frame attends to.
 
-BRIGHTEST = 99.5  # percentile that gets the brightest colour: single frames would darken the rest
+BRIGHTEST = 99.5  # percentile with the brightest colour, so that single frames do not darken the rest
 
 
 def attention_by_distance(
@@ -413,10 +416,10 @@ def attention_by_distance(
     """Averages the weight of each entity by its distance in time from the query frame.
 
     Args:
-        weights: (F, T, N); rows of zeros, of padded frames, are left out.
+        weights: (F, T, N); all-zero rows, of padded frames, are ignored.
         frames: (F,) positions of the query frames; by default 0, 1, ...
-        bounds: (F, 2) first frame, and the one after the last, that each can attend to; by default all. Pairs
-            outside are left out.
+        bounds: (F, 2) first frame, and the one after the last, that each can attend to; by default all. Pairs outside
+            are ignored.
 
     Returns:
         (D,) distances in frames, negative in the past; (D, N) mean weights over all pairs at that distance.
@@ -443,27 +446,27 @@ def plot_temporal_attention(
     caption: str = "",
     bounds: ArrayLike | None = None,
 ) -> Figure:
-    """Draws how much each frame attends to every entity of every frame: maps, shares of entities, distances in time.
+    """Draws how much each frame attends to every entity of every frame, per frame, in total and by distance in time.
 
     Args:
         weights: (F, T, N), each row summing to 1 over (T, N) (`mvf.attention.temporal_attention`).
         names: N names of the entities; by default "entity 1", ...
         frames: (F,) evenly spaced positions of the query frames; by default 0, 1, ...
         title: Name of the video.
-        caption: Which block the weights are of, such as "Block 3 of 3, mean over 8 heads."
+        caption: The block that the weights are from, such as "Block 3 of 3, mean over 8 heads."
         bounds: (F, 2) first frame, and the one after the last, of the chunk that each frame can attend to; by default
-            the whole video. Uniform attention is uniform over the chunk.
+            the whole video. Uniform attention means uniform over the chunk.
 
     Raises:
-        ValueError: for weights of another shape, negative ones, or names, frames or bounds that do not fit them.
+        ValueError: if weights have another shape or are negative, or names, frames or bounds do not fit them.
     """
     weights, queries, bounds = _checked(weights, frames, bounds)
     entities = weights.shape[2]
     names = [f"entity {i + 1}" for i in range(entities)] if names is None else list(names)
     if len(names) != entities:
-        raise ValueError(f"names must have {entities} entries, one an entity, got {len(names)}: {names}")
+        raise ValueError(f"names must have {entities} entries, one per entity, got {len(names)}: {names}")
     reach = np.diff(bounds) * entities
-    relative = weights * reach[:, None]  # 1: uniform over all that the frame can attend to
+    relative = weights * reach[:, None]  # 1: uniform over everything that the frame can attend to
     panel = min((PAGE - 1.1) / entities, 2.2)
     with paper_figure(PAGE, panel + 2.7) as figure:
         figure.suptitle(title)
@@ -474,20 +477,20 @@ def plot_temporal_attention(
         for i, (name, colour) in enumerate(zip(names, _colours(entities))):
             shares.plot(queries, weights[..., i].sum(axis=1), color=colour, label=name)
             near.plot(distance, mean[:, i], color=colour)
-        shares.set(xlabel="frame that looks", ylabel="share of its attention", ylim=(0, 1))
+        shares.set(xlabel="query frame", ylabel="share of its attention", ylim=(0, 1))
         near.set(xlabel="distance in time (frames)", ylabel="attention / uniform", ylim=(0, None))
         near.axvline(0, color="#BFBFBF", linewidth=0.6, zorder=0)
         for axes, level in ((shares, 1 / entities), (near, 1)):
             axes.axhline(level, color="#7F7F7F", linestyle=(0, (3, 2)), linewidth=0.8, label="uniform", zorder=1)
         lower.legend(*shares.get_legend_handles_labels(), loc="outside upper center", ncols=min(entities + 1, 7))
         chunked = (reach < weights.shape[1] * entities).any()
-        seen = "the frame's chunk; the fusion sees no other" if chunked else "all frames"
+        seen = "the frame's chunk, the only one it can attend to" if chunked else "all frames"
         set_caption(figure, f"{caption} 1 is uniform attention to all entities of {seen}.".strip())
     return figure
 
 
 def _draw_maps(figure: SubFigure, relative: NDArray, frames: NDArray, names: Sequence[str]) -> None:
-    """One map an entity, all with one colour scale."""
+    """Draws one map per entity, all on the same colour scale."""
     grid = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     top = max(float(np.percentile(relative, BRIGHTEST)), 1e-12)
     step = (frames[-1] - frames[0]) / (len(frames) - 1) if len(frames) > 1 else 1
@@ -495,8 +498,8 @@ def _draw_maps(figure: SubFigure, relative: NDArray, frames: NDArray, names: Seq
     for i, (axes, name) in enumerate(zip(grid, names)):
         image = axes.imshow(relative[..., i], vmin=0, vmax=top, cmap="magma", extent=extent, aspect="auto")
         axes.set_title(name)
-        axes.set_xlabel("frame looked at" if len(names) < 5 else "looked at")
-    grid[0].set_ylabel("frame that looks")
+        axes.set_xlabel("attended frame" if len(names) < 5 else "attended")
+    grid[0].set_ylabel("query frame")
     clipped = "max" if relative.max() > top else "neither"
     figure.colorbar(image, ax=list(grid), label="attention / uniform", extend=clipped, pad=0.02, aspect=25)
 
@@ -513,7 +516,7 @@ def _checked(
         raise ValueError(f"weights must be (F, T, N), finite and non-negative, got {weights.shape}")
     frames = np.arange(len(weights)) if frames is None else np.asarray(frames)
     if frames.shape != weights.shape[:1] or (np.diff(frames) <= 0).any():
-        raise ValueError(f"frames must be {len(weights)} rising positions, one a row of weights, got {frames.tolist()}")
+        raise ValueError(f"frames must be {len(weights)} increasing positions, one per row, got {frames.tolist()}")
     length = weights.shape[1]
     if bounds is None:
         return weights, frames, np.tile((0, length), (len(weights), 1))

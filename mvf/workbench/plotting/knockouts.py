@@ -1,4 +1,4 @@
-"""Table and figure of `knock_outs`: how scores change when parts of the input are removed."""
+"""Table and figure of knock-outs: how scores change when something is removed from the input."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ NAMES: Mapping[str, str] = MappingProxyType(
     }
 )
 TOO_FEW = "too few validation videos of an action to tell a change from chance"
-LOWEST = -0.6  # an R² far below would squeeze the rest of its column
+LOWEST = -0.6  # an R² far below this would squeeze the rest of its column
 
 
 def knock_out_name(name: str) -> str:
-    """What was removed, in words.
+    """Describes what was removed.
 
     Example:
         >>> knock_out_name("without_entity_1"), knock_out_name("only_entity_2"), knock_out_name("without_actor")
@@ -38,11 +38,11 @@ def knock_out_name(name: str) -> str:
 
 
 def knockouts_table(result: Mapping, group: str = "cropped") -> Table:
-    """Tabulates scores by what was removed, each with its change and the 95 % interval of that.
+    """Tabulates scores by what was removed, each with its change and the change's 95 % interval.
 
     Args:
         result: What `mvf.evaluation.knockouts.knock_outs` returns.
-        group: "cropped" windows or "whole" videos.
+        group: "cropped" for windows or "whole" for videos.
 
     Example:
         >>> found = {"scores": {"nothing": {"whole": {"kendall_tau": 0.9}}}}
@@ -77,7 +77,7 @@ def _cell(value: float | None, change: Mapping | None) -> str:
 
 
 def _is_tested(change: Mapping) -> bool:
-    """Whether the interval rests on enough videos to say that it excludes 0."""
+    """Whether enough videos went into the interval to say that it excludes 0."""
     return change["interval"] is not None and not change.get("too_few", False)
 
 
@@ -86,7 +86,7 @@ def _amount(result: Mapping, name: str) -> str:
     lost, reached = ((result.get(key) or {}).get(name) for key in ("blank", "reached"))
     text = f"{knock_out_name(name)}: {100 * result['removed'][name]:.1f} % of the patches"
     if reached is not None and name != "without_actor":
-        text += f", which hold {100 * reached:.0f} % of the attention that the actor's hold"
+        text += f", which get {100 * reached:.0f} % as much attention as the actor's"
     return text + (f", {100 * lost:.1f} % of the frames left without any" if lost else "")
 
 
@@ -95,7 +95,7 @@ def plot_knockouts(result: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -
 
     Args:
         result: What `mvf.evaluation.knockouts.knock_outs` returns.
-        scores: Which scores, one column each.
+        scores: The scores to draw, one column each.
     """
     changes = result.get("differences") or {}
     groups = [group for group in GROUPS if any(group in by_group for by_group in changes.values())]
@@ -121,8 +121,8 @@ def plot_knockouts(result: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -
         words += f" Hollow: {TOO_FEW}." if any(change and not _is_tested(change) for change in drawn) else ""
         set_caption(
             figure,
-            "Score with this removed minus score with nothing removed, which is above each panel; bars: paired 95 % "
-            f"bootstrap over videos. Vermillion: lower, and the bar leaves out 0; blue: higher.{words}",
+            "Score with this removed minus score with nothing removed (above each panel); bars: paired 95 % bootstrap "
+            f"intervals over videos. Vermillion: lower, and the bar excludes 0; blue: higher.{words}",
         )
     return figure
 

@@ -1,4 +1,4 @@
-"""Tables and figure of localization: entities and heads beside baselines, some of which see no image."""
+"""Tables and figures of localization: entities and heads beside baselines, some of which use no image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mvf.workbench.plotting.scores import control_name, plot_message, present
 from mvf.workbench.plotting.style import PAGE, paper_figure, set_caption
 from mvf.workbench.plotting.table import MISSING, Table, cell
 
-# Entities, then the baselines that a model must beat, then those that see no image.
+# Entities, then the baselines that a model must beat, then those that use no image.
 MAPS = (
     "entity_best", "head_best", "head_oracle", "head_best_any_layer", "head_oracle_any_layer", "untrained_entity_best",
     "backbone_pca", "mean_training_mask", "centre", "uniform", "actor_mask",
@@ -37,12 +37,12 @@ WITH_ENDS = (*TITLES, "limbs")
 
 
 def localization_table(report: Mapping) -> Table:
-    """Tabulates where the attention lies: entities and heads beside baselines, some of which see no image.
+    """Tabulates how well attention maps find the actor: entities and heads beside baselines, some without an image.
 
-    The measures are means over videos: `auroc` 0.5 and `lift` 1 are chance; lift is the mass on the region over the
-    region's share of the frame; `jaccard size` is the share of the patches that hold 60 % of the mass; `limbs` is
-    attention per area of limbs over that of limbs and torso together, 0.5 is even. AUROC, lift and limbs come with
-    95 % bootstrap intervals over videos. "the region itself" is what a perfect map of the actor scores on this grid.
+    The measures are means over videos. For `auroc` chance is 0.5. `lift` is the attention on the region over the
+    region's share of the frame; chance is 1. `jaccard size` is the share of patches that hold 60 % of the attention.
+    `limbs` is the attention per area of the limbs over that of limbs and torso together; 0.5 is even. AUROC, lift and
+    limbs have 95 % bootstrap intervals over videos. "the region itself" is the score of a perfect map on this grid.
 
     Example:
         >>> print(localization_table({"localization": {"entity_1": {"auroc": 0.9, "lift": 4.0}, "area": 0.1}}))
@@ -65,7 +65,7 @@ def localization_table(report: Mapping) -> Table:
 
 
 def localization_differences_table(report: Mapping) -> Table:
-    """Tabulates entity 1, and the entity chosen on training videos, minus the others, paired over videos.
+    """Tabulates entity 1, and the entity chosen on training videos, minus the other maps, paired over videos.
 
     Example:
         >>> row = {"mean": 0.1, "interval": [0.05, 0.15], "videos": 9}
@@ -83,16 +83,16 @@ def localization_differences_table(report: Mapping) -> Table:
         videos = max((row.get("videos", 0) for row in measures.values()), default=0)
         rows.append((" - ".join(map(map_name, pair.split(" - "))), *cells, str(videos) if videos else MISSING))
     columns = ("difference", *TITLES.values(), "videos")
-    notes = ("Without interval: too few videos to say.",) if few else ()
+    notes = ("No interval: there are too few videos.",) if few else ()
     return Table(tuple(rows), columns, "Localization: paired differences over videos [95 %]", notes)
 
 
 def attention_table(report: Mapping) -> Table:
-    """Tabulates measures that need no mask, of entities and of the head chosen on training videos.
+    """Tabulates measures that need no mask for entities and for the head chosen on training videos.
 
-    All are means over videos with 95 % intervals. `overlap` is the attention that two entities share, 1 for equal
-    maps; `steadiness` is the attention that stays where it was one frame before; `entropy` is the map's entropy over
-    that of a uniform map; `effective share` is the share of the patches that a uniform map of the same entropy covers.
+    All are means over videos with 95 % intervals. `overlap` is the attention that two entities share, 1 for equal maps.
+    `steadiness` is the share of attention on the same patches as one frame before. `entropy` is the map's entropy over
+    that of a uniform map. `effective share` is the share of patches that a uniform map of the same entropy covers.
 
     Example:
         >>> found = {"overlap": [[1.0, 0.25], [0.25, 1.0]], "entropy": {"entity_1": 0.5, "entity_2": 0.75}}
@@ -134,7 +134,7 @@ def ordered(found: Mapping) -> list[str]:
 
 
 def map_name(name: str, values: Mapping = MappingProxyType({}), short: bool = False) -> str:
-    """A map in words, with the number of the entity or head behind it.
+    """Describes a map, with the number of its entity or head.
 
     Example:
         >>> map_name("head_best_any_layer", {"index": 3, "layer": 8}, short=True)
@@ -158,7 +158,7 @@ def map_name(name: str, values: Mapping = MappingProxyType({}), short: bool = Fa
 
 
 def _cell(row: Mapping, measure: str) -> str:
-    """The mean, with its interval for the measures of `WITH_ENDS`."""
+    """Formats the mean, with its interval for the measures in `WITH_ENDS`."""
     return _with_ends(row.get(measure), (row.get("interval") or {}).get(measure) if measure in WITH_ENDS else None)
 
 
@@ -175,7 +175,7 @@ def _signed(row: Mapping | None) -> str:
 
 
 def _ends(interval: Sequence[float]) -> str:
-    """The ends of an interval, without zeros before the point.
+    """Formats the ends of an interval, without zeros before the decimal point.
 
     Example:
         >>> _ends([-0.0104, 0.99]), _ends([6.1, 7.05])
@@ -186,21 +186,18 @@ def _ends(interval: Sequence[float]) -> str:
 
 
 def _notes(report: Mapping) -> tuple[str, ...]:
-    """Why localization was skipped, and the verdicts on the differences."""
+    """Lists why localization was skipped, and the verdicts on the differences."""
     reason = (report.get("skipped") or {}).get("localization")
     notes = [f"localization skipped: {reason}"] if reason else []
     rows = [
         (pair, m, row) for pair, by in (report.get("localization_differences") or {}).items() for m, row in by.items()
     ]
     said = [row["verdict"] for _, _, row in rows if "verdict" in row]
-    # older reports hold no verdicts
+    # older reports have no verdicts
     plain = [f"{pair}, {m}: {r['mean']:+.3f} [{r['interval'][0]:.3f}, {r['interval'][1]:.3f}]"
              for pair, m, r in rows if r.get("interval") and not r.get("too_few")]  # fmt: skip
     return (*notes, *(said or plain))
 
-
-# ----------------------------------------------------------------------------------------------------------------------
-# The same in a figure.
 
 CHANCE: Mapping[str, float] = MappingProxyType({"auroc": 0.5, "lift": 1.0})
 GROUPS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -215,14 +212,14 @@ GROUPS: Mapping[str, tuple[str, str]] = MappingProxyType(
 def plot_localization(report: Mapping) -> Figure:
     """Draws AUROC and lift of every map, and entity 1 minus the others, with 95 % intervals over videos.
 
-    A good model has its entities to the right of all heads and of the mean training mask, and all differences to
-    the right of zero. Reports without masks give a figure that says so.
+    In a good model the entities are to the right of all heads and of the mean training mask, and all differences are to
+    the right of zero. For a report without masks the figure says so.
     """
     found = report.get("localization")
     if not found:
         reason = (report.get("skipped") or {}).get("localization", "this report has no localization")
         return plot_message(f"Localization: {reason}")
-    maps = [name for name in ordered(found) if name != "actor_mask"]  # its lift would squeeze all others together
+    maps = [name for name in ordered(found) if name != "actor_mask"]  # its lift would squeeze the others together
     pairs = [pair for pair in report.get("localization_differences") or {} if pair.startswith("entity_1 - ")]
     differences = [report["localization_differences"][pair] for pair in pairs]
     heights = [len(maps) + 1.5] + ([len(pairs) + 1.5] if pairs else [])
@@ -287,9 +284,9 @@ def _caption(report: Mapping, differences: Sequence[Mapping]) -> str:
     counted = f" {videos:.0f} validation videos." if videos else ""
     covered = f" The actor covers {100 * area:.1f} % of the frame." if area is not None else ""
     too_few = any(row.get("too_few") for by in differences for row in by.values())
-    few = " Too few videos to say: no intervals of differences." if too_few else ""
+    few = " No intervals of differences: there are too few videos." if too_few else ""
     return (
         "Means over videos with 95 % bootstrap intervals. Entity best, head best and untrained entity best are chosen "
-        f"by AUROC on training videos; head oracles are the best head of each video by AUROC on its own mask. In "
-        f"brackets the entity, the head, or layer.head.{counted}{covered}{few}"
+        f"by AUROC on training videos; head oracles are each video's best head by AUROC on its own mask. In "
+        f"brackets: the entity, the head, or layer.head.{counted}{covered}{few}"
     )

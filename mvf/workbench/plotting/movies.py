@@ -1,4 +1,4 @@
-"""Films of attention, and the GIF and MP4 files that hold them."""
+"""Movies of attention maps, written as GIF or MP4."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mvf.files import atomic
 from mvf.workbench.plotting.overlays import map_limits, named_maps, overlay, resized
 from mvf.workbench.plotting.style import as_images
 
-BAND, EDGE = 18, 2  # pixels: height of a band of text, gap between panels
-UNSEEN = 6  # levels of 255: smaller changes of a pixel are noise, and would make up most of a GIF
+BAND, EDGE = 18, 2  # pixels: height of a text band, gap between panels
+UNSEEN = 6  # of 255: smaller changes of a pixel are noise, which would fill most of a GIF
 
 
 def attention_movie(
@@ -36,27 +36,27 @@ def attention_movie(
     colormap: str = "magma",
     contour_mass: float | None = None,
 ) -> NDArray[np.uint8]:
-    """Makes a film of a video beside its maps: input, entities, heads, with a band of text above and below.
+    """Makes a movie of a video beside its attention maps, with a band of text above and below.
 
     Args:
         frames: (T, H, W, 3) uint8 or float in [0, 1].
         entities: (T, N, h, w), non-negative; or None for a pooling without attention.
         heads: (T, h, w), or (K, T, h, w) for K heads; or None.
-        head_names: K headings.
+        head_names: Headings of the K heads.
         numbers: T positions of the frames in the video; by default 0, 1, ...
         shown: Numbers of the entities drawn, from 1; by default all.
-        title: Name of the video, for the lower band.
-        height: Of a panel, in pixels; its width keeps the aspect.
-        normalise: "video" divides a map by its maximum over all frames and does not flicker; "frame" by its own.
-        opacity: Of the maps over the frames.
-        colormap: A name of matplotlib's.
+        title: Name of the video, printed in the lower band.
+        height: Height of a panel, in pixels; the aspect ratio is kept.
+        normalise: "frame" divides each map by its own maximum; "video" by its maximum over all frames, without flicker.
+        opacity: Opacity of the maps over the frames.
+        colormap: Name of a matplotlib colormap.
         contour_mass: Outlines the strongest patches that hold this share of the attention.
 
     Returns:
         (T, height + two bands, width of all panels, 3) uint8, for `save_animation`.
 
     Raises:
-        ValueError: for no frames; maps or numbers of another length; panels of less than 32 pixels.
+        ValueError: if there are no frames, maps or numbers differ in length, or panels are below 32 pixels.
 
     Example:
         >>> attention_movie(np.zeros((2, 8, 12, 3)), np.ones((2, 3, 4, 4)), height=40).shape
@@ -66,7 +66,7 @@ def attention_movie(
     maps = named_maps(len(frames), entities, heads, head_names, shown)
     numbers = range(len(frames)) if numbers is None else numbers
     if len(numbers) != len(frames):
-        raise ValueError(f"numbers must be {len(frames)}, one a frame, got {len(numbers)}")
+        raise ValueError(f"numbers must be {len(frames)}, one per frame, got {len(numbers)}")
     if height < 32:
         raise ValueError(f"height must be at least 32 pixels, got {height}")
     limits = {name: map_limits(one, normalise) for name, one in maps.items()}
@@ -96,7 +96,7 @@ def _with_bands(panels: Sequence[NDArray[np.uint8]], headings: Sequence[str], be
 
 @lru_cache(maxsize=512)
 def _text_band(text: str, width: int) -> NDArray[np.uint8]:
-    """Renders dark text on a white band, as large as fits."""
+    """Renders dark text on a white band, as large as it fits."""
     file = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     for size in range(12, 6, -1):
         font = ImageFont.truetype(file, size)
@@ -108,15 +108,15 @@ def _text_band(text: str, width: int) -> NDArray[np.uint8]:
 
 
 def save_animation(frames: ArrayLike, path: str | Path, fps: float = 12) -> Path:
-    """Writes pictures as a looping GIF or an H.264 MP4 that browsers play, chosen by the suffix, in one step.
+    """Writes pictures atomically as a looping GIF or an H.264 MP4 that browsers play, chosen by the suffix.
 
     Args:
         frames: (T, H, W, 3) uint8 or float in [0, 1].
-        path: Ends in .gif or .mp4.
-        fps: Frames per second; a GIF counts in hundredths of a second and plays 50 at most.
+        path: The file, ending in .gif or .mp4.
+        fps: Frames per second, at most 50 for a GIF, which counts time in hundredths of a second.
 
     Raises:
-        ValueError: for another suffix or shape, no frames, or an `fps` that the file cannot play.
+        ValueError: for another suffix or shape, no frames, or an `fps` that the format does not allow.
     """
     frames, path = as_images(frames), Path(path)
     writers = {".gif": (_write_gif, 50), ".mp4": (_write_mp4, 1000)}
@@ -131,18 +131,18 @@ def save_animation(frames: ArrayLike, path: str | Path, fps: float = 12) -> Path
 
 
 def _write_gif(frames: NDArray[np.uint8], path: Path, fps: float) -> None:
-    # With one palette and no dithering, pixels that stand still keep one colour, which the file stores as runs. The
-    # octree keeps rare bright colours, which median cut loses; the 256th index is left for Pillow's unchanged pixels.
+    # With one palette and no dithering, unchanged pixels keep their colour, which compresses well. The octree keeps
+    # rare bright colours, which median cut loses; Pillow uses the 256th index for unchanged pixels.
     sampled = np.concatenate(frames[:: max(1, len(frames) // 16)])
     palette = Image.fromarray(sampled).quantize(255, Image.Quantize.FASTOCTREE)
     pictures = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in _steadied(frames)]
-    ends = np.round(np.arange(len(frames) + 1) * 100 / fps)  # so that rounding does not add up
+    ends = np.round(np.arange(len(frames) + 1) * 100 / fps)  # so that rounding errors do not add up
     durations = (10 * np.diff(ends)).astype(int).tolist()
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)
 
 
 def _steadied(frames: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """Copies every pixel that hardly changes from the frame before."""
+    """Replaces every pixel that hardly changes by the pixel of the previous frame."""
     kept = [frames[0]]
     for frame in frames[1:]:
         still = np.abs(frame.astype(np.int16) - kept[-1]).max(axis=2, keepdims=True) <= UNSEEN
@@ -151,9 +151,9 @@ def _steadied(frames: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 
 
 def _write_mp4(frames: NDArray[np.uint8], path: Path, fps: float) -> None:
-    # H.264 in yuv420p, the form all players know, halves the colour in both directions: sizes must be even.
+    # All players support H.264 in yuv420p. It halves the colour resolution in both directions, so sizes must be even.
     even = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
-    # The index goes first, so that a page plays the film while it still loads.
+    # The index goes first, so that a page can play the movie while it is loading.
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "18"})
         stream.height, stream.width, stream.pix_fmt = even.shape[1], even.shape[2], "yuv420p"

@@ -1,4 +1,4 @@
-"""Pictures of attention: a map over a frame, and the outlines of several entities."""
+"""Pictures of attention: a heat map over a frame, and the outlines of several entities."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mvf.workbench.plotting.style import entity_colours
 
 @lru_cache(maxsize=8)
 def _lookup(colormap: str) -> NDArray[np.uint8]:
-    """The colours of a colour map, (256, 3) uint8."""
+    """The colours of a colormap, (256, 3) uint8."""
     return (mpl.colormaps[colormap](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
 def strongest_patches(attention: ArrayLike, mass: float) -> NDArray[np.bool_]:
-    """The fewest patches of an (h, w) map that together hold `mass` of its attention.
+    """Finds the fewest patches of an (h, w) map that together hold `mass` of its attention.
 
     Example:
         >>> strongest_patches(np.array([[0.5, 0.3], [0.15, 0.05]]), 0.6)
@@ -43,18 +43,18 @@ def overlay(
     contour_mass: float | None = None,
     maximum: float | None = None,
 ) -> NDArray[np.uint8]:
-    """Lays a map of attention over a frame, enlarged to it without changing its aspect.
+    """Overlays a frame with an attention map, enlarged to the frame's size.
 
-    Colours run from 0, the dark end, to `maximum`: a map that is equal everywhere is bright everywhere, and is not
-    stretched until its noise looks like structure.
+    Colours run from 0, the dark end, to `maximum`. A uniform map is therefore bright everywhere; its noise is not
+    stretched to look like structure.
 
     Args:
         frame: (H, W, 3) uint8.
         attention: (h, w), non-negative.
-        opacity: 0 shows the frame alone, 1 the map alone.
-        colormap: A name of matplotlib's.
+        opacity: 0 shows only the frame, 1 only the map.
+        colormap: Name of a matplotlib colormap.
         contour_mass: Outlines the strongest patches that hold this share of the attention.
-        maximum: What gets the brightest colour; by default the largest value of this map.
+        maximum: Value of the brightest colour; by default the map's largest.
 
     Returns:
         (H, W, 3) uint8.
@@ -86,14 +86,14 @@ def entity_contours(
 ) -> NDArray[np.uint8]:
     """Outlines the strongest patches of several entities on one frame, each in its own colour.
 
-    Outlines that would fall on the same border lie side by side, the first entity's outermost.
+    Outlines on the same border are drawn side by side, the first entity's outermost.
 
     Args:
         frame: (H, W, 3) uint8.
         entities: (N, h, w), non-negative.
         mass: Share of its attention that an entity's outlined patches hold.
-        tint: Opacity of the colour inside the outlines; 0 for the outlines alone.
-        colours: N colours of matplotlib's; by default `entity_colours(N)`.
+        tint: Opacity of the colour inside the outlines; 0 draws only the outlines.
+        colours: N matplotlib colours; by default `entity_colours(N)`.
 
     Returns:
         (H, W, 3) uint8.
@@ -107,7 +107,7 @@ def entity_contours(
         raise ValueError(f"entities must be (N, h, w), the maps of one frame, got {entities.shape}")
     colours = entity_colours(len(entities)) if colours is None else colours
     if len(colours) != len(entities):
-        raise ValueError(f"colours must be {len(entities)}, one an entity, got {len(colours)}")
+        raise ValueError(f"colours must be {len(entities)}, one per entity, got {len(colours)}")
     chosen = [
         (strongest_patches(attention, mass), (round(255 * red), round(255 * green), round(255 * blue)))
         for attention, (red, green, blue) in zip(entities, map(mpl.colors.to_rgb, colours))
@@ -130,7 +130,7 @@ def _outline(
     colour: tuple[int, int, int] = (255, 255, 255),
     inset: int = 0,
 ) -> NDArray[np.uint8]:
-    """Draws the border of the chosen patches on a dark edge so that it shows on any ground.
+    """Draws the border of the chosen patches with a dark edge, so that it is visible on any background.
 
     `inset` moves the line inwards by that many line widths.
     """
@@ -146,7 +146,7 @@ def _outline(
 
 
 def _enlarged(patches: NDArray[np.bool_], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Chosen patches as a mask of the picture's size."""
+    """Enlarges the mask of chosen patches to the picture's size."""
     height, width = image.shape[:2]
     return np.asarray(cv2.resize(patches.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
@@ -159,7 +159,7 @@ def _as_frame(frame: ArrayLike) -> NDArray[np.uint8]:
 
 
 def resized(frame: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
-    """Resizes an (H, W, 3) picture to another height and keeps its aspect; shrinking averages pixels.
+    """Resizes an (H, W, 3) picture to a height and keeps the aspect ratio; shrinking averages pixels.
 
     Example:
         >>> resized(np.zeros((20, 30, 3), np.uint8), 10).shape
@@ -177,14 +177,14 @@ def named_maps(
     head_names: Sequence[str] = ("CLS head",),
     shown: Sequence[int] | None = None,
 ) -> Mapping[str, NDArray]:
-    """Checks the maps of a video and names them: heading -> (T, h, w) for every entity and head.
+    """Checks the maps of a video and returns heading -> (T, h, w) for every entity and head.
 
     Args:
-        num_frames: T.
+        num_frames: Number of frames, T.
         entities: (T, N, h, w), or None for a pooling without attention.
         heads: (T, h, w), or (K, T, h, w) for K heads; or None.
-        head_names: K headings.
-        shown: Numbers of the entities wanted, from 1; by default all.
+        head_names: Headings of the K heads.
+        shown: Numbers of the entities to return, from 1; by default all.
 
     Example:
         >>> list(named_maps(2, np.ones((2, 3, 4, 4)), shown=[1, 3]))
@@ -196,7 +196,7 @@ def named_maps(
     if entities is not None:
         entities = np.asarray(entities)
         if entities.ndim != 4 or len(entities) != num_frames:
-            raise ValueError(f"entities must be ({num_frames}, N, h, w), one map a frame, got {entities.shape}")
+            raise ValueError(f"entities must be ({num_frames}, N, h, w), one map per frame, got {entities.shape}")
         count = entities.shape[1]
         chosen = range(1, count + 1) if shown is None else shown
         if not set(chosen) <= set(range(1, count + 1)):
@@ -209,13 +209,13 @@ def named_maps(
     if heads.ndim != 4 or heads.shape[1] != num_frames or len(heads) != len(set(head_names)):
         raise ValueError(
             f"heads must be ({num_frames}, h, w) or ({len(head_names)}, {num_frames}, h, w), "
-            f"one a different name of {list(head_names)}, got {heads.shape}"
+            f"with distinct names, {list(head_names)}, got {heads.shape}"
         )
     return maps | dict(zip(head_names, heads, strict=True))
 
 
 def map_limits(maps: NDArray, normalise: str) -> NDArray:
-    """The values that get the brightest colour in T maps (T, h, w): (T,) maxima of the "frame" or of the "video".
+    """Returns the (T,) values of the brightest colour for maps (T, h, w): the maxima per "frame" or of the "video".
 
     Raises:
         ValueError: if `normalise` is neither.

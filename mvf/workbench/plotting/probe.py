@@ -48,12 +48,12 @@ ENDS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 def plot_progression(
     predicted: ArrayLike, true: ArrayLike, names: Sequence[str] | None = None, title: str = ""
 ) -> Figure:
-    """Draws the progression of one video: time since the end of each phase, predicted against true.
+    """Draws the progression of one video: predicted and true time since the end of each phase.
 
     Args:
-        predicted: (T, K) in video lengths, one column a phase boundary.
-        true: (T, K), NaN where there is no target.
-        names: K names of the boundaries.
+        predicted: (T, K) in video lengths, one column per phase boundary.
+        true: (T, K) targets, NaN where there is none.
+        names: Names of the K boundaries.
         title: Name of the video.
     """
     predicted, true = np.asarray(predicted, dtype=float), np.asarray(true, dtype=float)
@@ -61,7 +61,7 @@ def plot_progression(
         raise ValueError(f"predicted and true must both be (T, K), got {predicted.shape} and {true.shape}")
     names = list(names) if names is not None else [f"end of phase {i}" for i in range(true.shape[1])]
     if len(names) != true.shape[1]:
-        raise ValueError(f"names must have {true.shape[1]} entries, one a boundary, got {len(names)}")
+        raise ValueError(f"names must have {true.shape[1]} entries, one per boundary, got {len(names)}")
     colours = phase_colours(len(names))
     with paper_figure(PAGE, 2.3) as figure:
         axes = figure.subplots()
@@ -98,10 +98,11 @@ def plot_similarity(
     Args:
         similarity: (Ta, Tb).
         path: (L, 2) pairs (frame of A, frame of B).
-        phases_a: (Ta,) phases, -1 = unlabelled: drawn as a ribbon beside the matrix; `phases_b` below it.
-        names: The two videos.
+        phases_a: (Ta,) phases, -1 = unlabelled, drawn as a ribbon beside the matrix.
+        phases_b: (Tb,) phases, drawn below it.
+        names: Names of the two videos.
         phase_labels: Names of the phases.
-        title: Printed above.
+        title: Printed above the figure.
     """
     similarity = np.asarray(similarity)
     if similarity.ndim != 2:
@@ -127,9 +128,9 @@ def plot_similarity(
 
 
 def _side(axes: Axes, phases: ArrayLike | None, length: int, colours: Sequence[str], vertical: bool) -> Axes:
-    """Numbers the frames along one side of the matrix, outside a ribbon of phases where there is one."""
+    """Numbers the frames along one side of the matrix, outside its phase ribbon if there is one."""
     if phases is not None and np.shape(phases) != (length,):
-        raise ValueError(f"phases must be ({length},), one a frame of the similarity matrix, got {np.shape(phases)}")
+        raise ValueError(f"phases must be ({length},), one per frame of the similarity matrix, got {np.shape(phases)}")
     side = axes
     if phases is not None:
         axes.set(**{"yticks" if vertical else "xticks": []})
@@ -147,15 +148,15 @@ def plot_embeddings(
     caption: str = "",
     lines: int = 3,
 ) -> Figure:
-    """Draws frames as points of two dimensions, coloured by phase, with the trajectories of the first videos.
+    """Draws frames as points in two dimensions, coloured by phase, and the trajectories of the first videos.
 
     Args:
-        points: One (T, 2) array a video.
-        phases: One (T,) array (-1 = unlabelled) or None a video.
+        points: One (T, 2) array per video.
+        phases: One (T,) array (-1 = unlabelled) or None per video.
         names: Names of the phases.
-        title: Printed above.
-        caption: How the two dimensions were made, such as "first two principal components".
-        lines: Trajectories drawn, of the first videos: more than a few hide one another.
+        title: Printed above the figure.
+        caption: How the two dimensions were computed, such as "first two principal components".
+        lines: Number of videos with a trajectory; more than a few hide one another.
     """
     given = [np.asarray(p) for p in points]
     phases = list(phases) if phases is not None else [None] * len(given)
@@ -182,7 +183,7 @@ def plot_embeddings(
 
 
 def _draw_trajectory(axes: Axes, points: NDArray, index: NDArray, colours: Sequence[str], line: bool) -> None:
-    """Draws points by phase, unlabelled ones smaller; `line` joins them from a ring to a square."""
+    """Draws points coloured by phase, unlabelled ones smaller; `line` joins them from a ring to a square."""
     size, order = np.where(index < 0, 3, 8), np.argsort(index >= 0, kind="stable")  # labelled ones on top
     shades = [colours[i if i >= 0 else -1] for i in index[order]]
     x, y = points[order].T
@@ -194,9 +195,9 @@ def _draw_trajectory(axes: Axes, points: NDArray, index: NDArray, colours: Seque
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Ribbons of phases over time, and the legend of all figures of phases.
+# Phase ribbons over time, and the legend of all figures with phases.
 
-# Inches: a ribbon, a pair with its name and the gap below, the frame numbers and the legend of two rows at the foot.
+# Inches: a ribbon; a pair with its name and gap; frame numbers and a two-row legend at the bottom.
 RIBBON, PAIR, BELOW = 0.14, 0.5, 0.78
 MOST = int((TALLEST - BELOW - 1.5 * LINE) / PAIR)
 
@@ -208,17 +209,17 @@ def plot_phase_ribbons(
     title: str = "",
     videos: Sequence[str] | None = None,
 ) -> Figure:
-    """Draws the predicted and the true phase of every frame as two ribbons; all videos share one time axis.
+    """Draws the predicted and the true phase of every frame as two ribbons; all videos share a time axis.
 
     Args:
-        predicted: (T,) phases of a video, or one such array a video.
-        true: The same of the labels, -1 = unlabelled.
+        predicted: (T,) phases of a video, or one such array per video.
+        true: The labels in the same form, -1 = unlabelled.
         names: Names of the phases.
-        title: Name of the video, or of the figure; every video's accuracy over its labelled frames is added.
-        videos: Names of several videos.
+        title: Name of the video or the figure; each video's accuracy over its labelled frames is added.
+        videos: Names of the videos, if there are several.
 
     Raises:
-        ValueError: for lengths that do not fit; no video; more than fit a page.
+        ValueError: if lengths differ, or there is no video or more than fit on a page.
     """
     if len(predicted) and np.ndim(predicted[0]) == 0:
         pairs, videos, title = [(np.asarray(predicted), np.asarray(true))], [title], ""
@@ -228,7 +229,7 @@ def plot_phase_ribbons(
         if p.ndim != 1 or p.shape != t.shape or not p.size:
             raise ValueError(f"predicted and true must both be (T,), T at least 1, got {p.shape} and {t.shape}")
     if not 1 <= len(pairs) <= MOST:
-        raise ValueError(f"predicted must be of 1 to {MOST} videos, which fit a page, got {len(pairs)}")
+        raise ValueError(f"predicted must have 1 to {MOST} videos, as many as fit on a page, got {len(pairs)}")
     videos = [f"video {i + 1}" for i in range(len(pairs))] if videos is None else videos
     names = phase_names(names, *(phases for pair in pairs for phases in pair))
     height = BELOW + PAIR * len(pairs) + LINE * 1.5 * bool(title)
@@ -259,19 +260,19 @@ def _draw_pair(axes: Sequence[Axes], predicted: NDArray, true: NDArray, colours:
 
 
 def number_frames(axis: Axis) -> None:
-    """Puts whole, round frame numbers along an axis."""
+    """Labels an axis with round, integer frame numbers."""
     axis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
 
 
 def has_unlabelled(*phases: ArrayLike | None) -> bool:
-    """Whether a frame of any of the videos has phase -1."""
+    """Whether any frame has phase -1."""
     return any(p is not None and np.any(np.asarray(p) < 0) for p in phases)
 
 
 def phase_legend(
     figure: Figure, names: Sequence[str], unlabelled: bool, marks: Sequence[Artist] = (), caption: str = ""
 ) -> None:
-    """Adds a legend below, in as few rows as fit: a caption, phases, grey for unlabelled frames, other marks."""
+    """Adds a caption and a legend below, in as few rows as possible: phases, unlabelled frames, other marks."""
     handles: list[Artist] = [Patch(color=c, label=name) for name, c in zip(names, phase_colours(len(names)))]
     if unlabelled:
         handles.append(Patch(color=UNLABELLED, label="unlabelled"))
@@ -291,7 +292,7 @@ def phase_legend(
 
 
 def _legend_columns(labels: Sequence[str], width: float) -> int:
-    """The most columns, filled downwards as matplotlib does, whose labels fit `width` inches."""
+    """Returns the most legend columns, filled downwards as matplotlib does, that fit `width` inches."""
     for count in range(len(labels), 1, -1):
         columns = np.array_split([len(label) for label in labels], count)
         if sum(max(column) * LETTER + 0.32 for column in columns) <= width:
@@ -300,7 +301,7 @@ def _legend_columns(labels: Sequence[str], width: float) -> int:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Figures made of frames: views of a clip, retrieval.
+# Figures with frames: views of a clip, retrieval.
 
 
 def plot_views(
@@ -313,17 +314,17 @@ def plot_views(
     """Draws augmented views of a clip as strips with frame numbers, and where in the video each was sampled.
 
     Args:
-        views: (T, H, W, 3) uint8 or float in [0, 1], one a view.
-        indices: (T,) positions of the frames of each view in the video, 0-based.
+        views: One (T, H, W, 3) array per view, uint8 or float in [0, 1].
+        indices: One array per view: (T,) positions of its frames in the video, 0-based.
         num_frames: Length of the video, in frames; by default up to the last sampled frame.
-        shown: Pictures a strip, evenly spaced over the view.
+        shown: Number of frames per strip, evenly spaced over the view.
         title: Name of the video.
     """
     pairs = enumerate(zip(views, indices, strict=True))
     strips = [(as_images(frames, f"views[{n}]"), np.asarray(index)) for n, (frames, index) in pairs]
     for n, (frames, index) in enumerate(strips):
         if index.shape != frames.shape[:1]:
-            raise ValueError(f"indices[{n}] must be ({len(frames)},), one a frame, got {index.shape}")
+            raise ValueError(f"indices[{n}] must be ({len(frames)},), one per frame, got {index.shape}")
     shown = min(shown, *(len(index) for _, index in strips))
     height = PAGE / (shown + 0.5) * max(f.shape[1] / f.shape[2] for f, _ in strips)
     with paper_figure(PAGE, len(strips) * height + 1.2) as figure:
@@ -357,10 +358,11 @@ class RetrievalRow:
     """A query frame and the frames that were retrieved for it, nearest first.
 
     Attributes:
-        query: (H, W, 3) uint8 picture; `query_caption` its video and phase.
-        frames: The pictures found.
+        query: (H, W, 3) uint8 query frame.
+        query_caption: Its video and phase.
+        frames: The retrieved frames.
         captions: Their videos and phases.
-        right: Whether each has the query's phase; None where one of the two is unlabelled.
+        right: Whether each has the query's phase; None if one of the two is unlabelled.
     """
 
     query: NDArray[np.uint8]
@@ -370,20 +372,20 @@ class RetrievalRow:
     right: Sequence[bool | None]
 
 
-# Colour and sign of a frame found: one of the two shows for every kind of colour vision, and in print.
+# Colour and sign of a retrieved frame; the sign also serves colour-blind readers and black-and-white print.
 MARKS = MappingProxyType({True: (RIGHT, " ✓"), False: (WRONG, " ✗"), None: (UNLABELLED, "")})
 
 
 def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
-    """Draws query frames and their nearest frames of other videos; right ones are green with a tick, wrong ones red.
+    """Draws query frames and the nearest frames of other videos, marked green with a tick if right, red if wrong.
 
     Raises:
-        ValueError: without a query, or for more rows than fit a page.
+        ValueError: if there is no query, or the rows do not fit on a page.
     """
     if not rows:
         raise ValueError("rows must have at least one query, got none")
     found = max(len(row.frames) for row in rows)
-    # Pictures are at most a quarter of the page wide; where rows are too tall, empty columns make them smaller.
+    # A picture is at most a quarter of the page wide; if rows are too tall, empty columns make it smaller.
     for columns in range(max(4, 1 + found), 20):
         words = [_captions(row, PAGE / columns - 0.02) for row in rows]
         heights = [_row_height(row, texts, PAGE / columns - 0.06) for row, texts in zip(rows, words)]
@@ -391,7 +393,7 @@ def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
         if height <= TALLEST:
             break
     else:
-        raise ValueError(f"{len(rows)} rows are {height:.1f} in tall, a page has {TALLEST}: draw fewer queries")
+        raise ValueError(f"{len(rows)} rows are {height:.1f} in tall, but a page has {TALLEST} in: draw fewer queries")
     with paper_figure(PAGE, height) as figure:
         figure.suptitle(title)
         figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
@@ -404,18 +406,18 @@ def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
                 show_image(ax, frame)
                 ax.set_title(text, fontsize=7, pad=3)
                 ax.spines[:].set(visible=ax is not axes[0], color=colour, linewidth=1.8)
-        set_caption(figure, "Nearest first. ✓ green: the query's phase; ✗ red: another; grey: unlabelled.")
+        set_caption(figure, "Nearest first. ✓ green: the query's phase; ✗ red: another phase; grey: unlabelled.")
     return figure
 
 
 def _row_height(row: RetrievalRow, texts: Sequence[str], cell: float) -> float:
-    """Inches of a row whose pictures are `cell` wide."""
+    """Height in inches of a row whose pictures are `cell` inches wide."""
     ratio = max(picture.shape[0] / picture.shape[1] for picture in (row.query, *row.frames))
     return cell * ratio + LINE * (1 + texts[0].count("\n")) + 0.1
 
 
 def _captions(row: RetrievalRow, width: float) -> list[str]:
-    """Words above the pictures of a row, wrapped to `width` inches, of equally many lines so that ranks align."""
+    """Wraps the captions of a row to `width` inches, with equally many lines so that ranks align."""
     firsts = ["query", *(f"{rank}{MARKS[right][1]}" for rank, right in enumerate(row.right, start=1))]
     texts = [
         "\n".join((first, *(fit_words(line, width) for line in caption.split("\n"))))

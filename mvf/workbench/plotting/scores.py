@@ -1,4 +1,4 @@
-"""Tables and figures of a run and its report: scores beside their controls, `cropped` first."""
+"""Tables and figures of a run and its report: scores beside their controls, cropped windows first."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HEADLINE = ("model", "position_only", "untrained", "backbone_motion")
 
 
 def control_name(name: str) -> str:
-    """A control's name in words.
+    """Describes a control.
 
     Example:
         >>> control_name("frozen_frame"), control_name("entity_1")
@@ -54,7 +54,7 @@ def control_name(name: str) -> str:
 
 
 def score_groups(report: Mapping) -> dict[str, dict[str, Mapping]]:
-    """The scores of a report: group -> embedding -> scores, `cropped` first, the model first in each.
+    """Returns the scores of a report, group -> embedding -> scores, `cropped` first and the model first in each.
 
     Example:
         >>> score_groups({"scores": {"kendall_tau": 0.9}, "cropped": {"model": {"kendall_tau": 0.8}}})
@@ -73,14 +73,14 @@ def score_groups(report: Mapping) -> dict[str, dict[str, Mapping]]:
 
 
 def _with_alignment(report: Mapping, members: Mapping[str, Mapping], kind: str) -> dict[str, Mapping]:
-    """Adds the alignment errors, which reports keep apart: window to whole for `cropped`, else whole to whole."""
+    """Adds the alignment errors, a separate entry of reports: window to whole for `cropped`, else whole to whole."""
     errors = {"model": report.get("alignment_error") or {}, **(report.get("alignment_error_controls") or {})}
     found = {name: {"alignment_error": values[kind]} for name, values in errors.items() if kind in values}
     return {name: {**members.get(name, {}), **found.get(name, {})} for name in dict.fromkeys((*members, *found))}
 
 
 def present(names: Iterable[str], rows: Iterable[Mapping]) -> list[str]:
-    """The names that at least one row has a value for."""
+    """Returns the names for which at least one row has a value."""
     rows = list(rows)
     return [name for name in names if any(row.get(name) is not None for row in rows)]
 
@@ -103,14 +103,14 @@ def _notes(report: Mapping) -> tuple[str, ...]:
 
 
 def report_table(report: Mapping, scores: Sequence[str] = tuple(SCORES)) -> Table:
-    """Tabulates each score of the model beside its controls, with the verdict; the table to read first.
+    """Tabulates each score of the model beside its controls, with the verdict. Read this table first.
 
-    Scores on cropped windows come first, because there the clock does not know where the window starts. A score that
-    could not be computed is a dash, with the reason below the table.
+    Scores on cropped windows come first, because the clock does not know where a window starts. A score that could not
+    be computed is shown as a dash, with the reason below the table.
 
     Args:
         report: What `mvf.evaluate` returns, or a `metrics.json`.
-        scores: Which scores, in order.
+        scores: The scores to show, in order.
 
     Example:
         >>> report = {"scores": {"classification": 0.96}, "controls": {"position_only": {"classification": 0.92}},
@@ -156,7 +156,7 @@ def scores_table(report: Mapping) -> Table:
 
 
 def actions_table(report: Mapping) -> Table:
-    """Tabulates the model's scores on whole videos, one row an action."""
+    """Tabulates the model's scores on whole videos, one row per action."""
     actions = report.get("per_action") or {}
     scores = present(SCORES, actions.values())
     rows = tuple((name, *(cell(values.get(score)) for score in scores)) for name, values in actions.items())
@@ -164,7 +164,7 @@ def actions_table(report: Mapping) -> Table:
 
 
 def kinds_table(report: Mapping) -> Table:
-    """Tabulates phase accuracy by kind of phase: a pose, or a pose passed in two directions, which needs motion.
+    """Tabulates phase accuracy by kind of phase: a pose, or a pose passed in two directions (which needs motion).
 
     Example:
         >>> print(kinds_table({"phase_kinds": {"pose": {"classification": {"model": 0.9}}}}))
@@ -184,7 +184,7 @@ def kinds_table(report: Mapping) -> Table:
 # Figures: training curves, controls, label fractions, confusion.
 
 CLOCKS = ("position_only", "frame_count", "frozen_frame")
-LOWEST = -0.5  # an R² far below zero would squeeze the rest of its column
+LOWEST = -0.5  # an R² far below this would squeeze the rest of its column
 BLUE, VERMILLION, GREY = OKABE_ITO[0], OKABE_ITO[5], "#7F7F7F"
 
 
@@ -192,9 +192,9 @@ def plot_history(history: Sequence[Mapping], epochs: int | None = None) -> Figur
     """Draws loss, learning rate and gradient norm by epoch, side by side.
 
     Args:
-        history: One row an epoch, as in `history.csv`: epoch, loss, learning_rate, grad_norm (text or numbers).
-            Without a row the figure says that there was no training.
-        epochs: Length of the run; fixes the horizontal axis while it is not over.
+        history: One row per epoch, as in `history.csv`: epoch, loss, learning_rate, grad_norm (text or numbers).
+            If it is empty, the figure says that there was no training.
+        epochs: Length of the run, which fixes the horizontal axis before the run is over.
 
     Example:
         >>> figure = plot_history([{"epoch": 1, "loss": 2.0, "learning_rate": 1e-4, "grad_norm": 3.0}])
@@ -202,7 +202,7 @@ def plot_history(history: Sequence[Mapping], epochs: int | None = None) -> Figur
         ['loss', 'learning rate', 'gradient norm']
     """
     if not history:
-        return plot_message("Evaluated without training: no epoch was trained, there are no curves.")
+        return plot_message("Evaluated without training: no epoch was trained, so there are no curves.")
     epoch = [float(row["epoch"]) for row in history]
     labels = {"loss": "loss", "learning_rate": "learning rate", "grad_norm": "gradient norm"}
     with paper_figure(PAGE, 1.7) as figure:
@@ -220,7 +220,7 @@ class LivePlot:
     """Draws the training curves in one notebook output that is replaced as epochs finish.
 
     Give it to `mvf.train(..., on_epoch=LivePlot(config.epochs))`. It redraws at most once a second, and always after
-    the last epoch; the output is one small picture, under papermill too.
+    the last epoch. The output is one small picture, also under papermill.
 
     Args:
         epochs: Length of the run.
@@ -234,7 +234,7 @@ class LivePlot:
         self._drawn = -np.inf
 
     def __call__(self, row: Mapping) -> None:
-        from IPython.display import display  # only notebooks have it
+        from IPython.display import display  # only installed with notebooks
 
         self.history.append(row)
         is_last = self.epochs is not None and int(row["epoch"]) >= self.epochs
@@ -249,14 +249,14 @@ class LivePlot:
 
 
 def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -> Figure:
-    """Draws the model beside its controls, score by score, on cropped windows and whole videos.
+    """Draws the scores of the model beside those of its controls, on cropped windows and whole videos.
 
-    The dashed line is what the clock alone scores; the band from it to the model is what the pixels add
-    (vermillion where they add nothing).
+    The dashed line is the score of the clock alone. The band from it to the model is what the pixels add (vermillion
+    if they add nothing).
 
     Args:
         report: What `mvf.evaluate` returns, or a `metrics.json`.
-        scores: Which scores, one column each.
+        scores: The scores to draw, one column each.
     """
     groups = score_groups(report)
     scores = present(scores, [values for members in groups.values() for values in members.values()])
@@ -292,7 +292,7 @@ def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) ->
 
 
 def _draw_scores(axes: Axes, values: Mapping[str, float | None]) -> None:
-    """Draws one dot a row and prints its value at the right edge."""
+    """Draws one dot per row and prints its value at the right edge."""
     clock, model = values.get("position_only"), values.get("model")
     if clock is not None:
         axes.axvline(max(clock, LOWEST), color=VERMILLION, linestyle=(0, (3, 2)), linewidth=0.8, zorder=1)
@@ -340,14 +340,14 @@ def _is_cut(groups: Mapping[str, Mapping[str, Mapping]], scores: Sequence[str]) 
 
 
 def plot_label_fractions(fractions: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Draws classification and progression over the share of labelled training videos.
+    """Draws classification and progression against the share of labelled training videos.
 
     Args:
         fractions: `report["label_fractions"]`: share of the training videos -> score -> value.
     """
     scores = present(("classification", "progression"), fractions.values())
     if not scores:
-        return plot_message("No score over label fractions: the videos have no phase labels, or one phase only.")
+        return plot_message("No scores by share of labels: the videos have no phase labels, or only one phase.")
     with paper_figure(COLUMN, 2.1) as figure:
         axes = figure.subplots()
         for score, marker in zip(scores, "os"):
@@ -366,16 +366,16 @@ def plot_label_fractions(fractions: Mapping[str, Mapping[str, float]]) -> Figure
 
 
 def plot_confusion(matrix: ArrayLike, names: Sequence[str], title: str = "Phase classification") -> Figure:
-    """Draws the confusion of phases: rows are true, columns predicted, each row divided by its frames.
+    """Draws the confusion matrix of phases, each row (true phase) divided by its number of frames.
 
     Args:
         matrix: (K, K) counts of frames.
-        names: K names of the phases.
-        title: What was classified.
+        names: Names of the K phases.
+        title: Printed above the figure.
     """
     counts = np.asarray(matrix, dtype=float)
     if counts.shape != (len(names), len(names)):
-        raise ValueError(f"matrix must be ({len(names)}, {len(names)}), one row a name, got {counts.shape}")
+        raise ValueError(f"matrix must be ({len(names)}, {len(names)}), one row per name, got {counts.shape}")
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with paper_figure(COLUMN, 3.0, layout="compressed") as figure:
         axes = figure.subplots()

@@ -23,11 +23,11 @@ from numpy.typing import ArrayLike, NDArray
 from mvf.files import atomic
 
 COLUMN, PAGE = 3.25, 6.75  # inches: one column and the full width of a two-column paper
-MESSAGE = "message"  # label of a figure that only says why there is nothing to draw
-TALLEST = 9.0  # inches: height of its page
-LETTER, LINE = 0.0565, 0.125  # inches: a letter and a line of 7 point DejaVu Sans, the font of small words
+MESSAGE = "message"  # label of a figure that only explains why there is nothing to draw
+TALLEST = 9.0  # inches: height of a page's text
+LETTER, LINE = 0.0565, 0.125  # inches: a letter and a line of 7 point DejaVu Sans, the font of small text
 
-# Okabe and Ito's palette, in the order that keeps neighbours apart for every kind of colour vision.
+# Okabe and Ito's palette, ordered so that neighbours differ for every kind of colour vision.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 ON_PHOTOGRAPHS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00", "#0072B2")  # the same, bright first
 UNLABELLED = "#D9D9D9"
@@ -65,10 +65,10 @@ STYLE: Mapping[str, object] = MappingProxyType(
 
 
 class PaperFigure(Figure):
-    """A figure that keeps the house style whenever it is drawn, and shows itself once in a notebook.
+    """A figure that is always drawn in the package's style, and is shown once in a notebook.
 
-    pyplot never sees it, so nothing stays open and nothing is shown twice. Matplotlib makes some ticks, and embeds
-    fonts, only when it draws: the style has to hold then too, not just while the figure is built.
+    pyplot does not manage it, so nothing stays open or is shown twice. Matplotlib makes some ticks and embeds fonts
+    only when it draws, so the style must apply then too, not just while the figure is built.
     """
 
     def draw(self, renderer: RendererBase) -> None:
@@ -89,7 +89,7 @@ class PaperFigure(Figure):
 def paper_figure(
     width: float, height: float, layout: Literal["constrained", "compressed", "none"] = "constrained"
 ) -> Iterator[PaperFigure]:
-    """Yields an empty figure of `width` x `height` inches inside the house style.
+    """Yields an empty figure of `width` x `height` inches in the package's style.
 
     Layout "compressed" closes the gaps that pictures of a fixed aspect leave in a grid.
 
@@ -106,18 +106,18 @@ def paper_figure(
 
 
 def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
-    """Writes `path`.png (200 dots per inch) and `path`.pdf (text stays text), each in one step.
+    """Writes `path`.png (200 dots per inch) and `path`.pdf (with text as text) atomically.
 
     Args:
         figure: The figure.
-        path: Where to, without a suffix.
+        path: Path of the files, without a suffix.
 
     Returns:
         The two paths written.
     """
     written = Path(f"{path}.png"), Path(f"{path}.pdf")
     for target in written:
-        # Without a date in it, the same figure gives the same file; by its title a message is told from a figure.
+        # Without a date, the same figure gives the same file; the title distinguishes a message from a figure.
         metadata = {"CreationDate": None} if target.suffix == ".pdf" else {"Title": figure.get_label()}
         with atomic(target) as temporary:
             figure.savefig(temporary, dpi=200, metadata=metadata)
@@ -131,7 +131,7 @@ def set_caption(figure: Figure, text: str) -> None:
 
 
 def caption_lines(text: str, width: float) -> int:
-    """Lines that `set_caption` makes of a text below a figure of `width` inches."""
+    """Number of lines of a `set_caption` text below a figure of `width` inches."""
     return _wrapped(text, width).count("\n") + 1
 
 
@@ -140,7 +140,7 @@ def _wrapped(text: str, width: float) -> str:
 
 
 def fit_words(text: str, inches: float) -> str:
-    """Breaks 7 point text at spaces, and at underscores where it must, into lines of at most `inches`.
+    """Breaks 7 point text at spaces, if necessary at underscores, into lines of at most `inches`.
 
     Example:
         >>> fit_words("clean_and_jerk_000", 0.7)
@@ -156,7 +156,7 @@ def fit_words(text: str, inches: float) -> str:
 
 
 def entity_colours(count: int) -> list[str]:
-    """One colour an entity that shows on a photograph: Okabe and Ito's for up to seven, evenly spaced viridis beyond.
+    """One colour per entity, visible on photographs: Okabe and Ito's for up to seven, else evenly spaced viridis.
 
     Example:
         >>> entity_colours(2)
@@ -166,7 +166,7 @@ def entity_colours(count: int) -> list[str]:
 
 
 def phase_colours(count: int) -> list[str]:
-    """One colour a phase: Okabe and Ito's for up to eight, evenly spaced viridis beyond.
+    """One colour per phase: Okabe and Ito's for up to eight, else evenly spaced viridis.
 
     Example:
         >>> phase_colours(2)
@@ -182,7 +182,7 @@ def _colours(first: Sequence[str], count: int) -> list[str]:
 
 
 def phase_names(names: Sequence[str] | None, *phases: ArrayLike | None) -> list[str]:
-    """`names`, or "phase 0", "phase 1", ... for every phase that occurs.
+    """Returns `names`, or "phase 0", "phase 1", ... for every phase that occurs.
 
     Raises:
         ValueError: if a phase has no name.
@@ -199,7 +199,7 @@ def as_images(frames: ArrayLike, name: str = "frames") -> NDArray[np.uint8]:
     """Checks (T, H, W, 3) pictures, uint8 or float in [0, 1], and returns them as uint8.
 
     Raises:
-        ValueError: if the shape or the values are others.
+        ValueError: if the shape or the values are different.
 
     Example:
         >>> as_images(np.ones((2, 4, 5, 3))).max()
@@ -218,7 +218,7 @@ def as_images(frames: ArrayLike, name: str = "frames") -> NDArray[np.uint8]:
 
 
 def show_image(axes: Axes, image: NDArray[np.uint8], title: str = "") -> None:
-    """Puts a picture, without ticks or frame, into `axes`."""
+    """Draws a picture without ticks or frame in `axes`."""
     axes.imshow(image)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -228,7 +228,7 @@ def show_image(axes: Axes, image: NDArray[np.uint8], title: str = "") -> None:
 def draw_ribbon(axes: Axes, phases: ArrayLike, colours: Sequence[str], vertical: bool = False) -> None:
     """Fills `axes` with one coloured cell per frame; frames of phase -1 are grey."""
     phases = np.asarray(phases)
-    # The last row serves -1, which is how indexing from the end reads it.
+    # Phase -1 indexes the last row.
     table = np.array([mpl.colors.to_rgb(colour) for colour in (*colours, UNLABELLED)])
     cells = table[np.where(phases < 0, -1, phases)]
     end = len(phases) - 0.5

@@ -1,4 +1,4 @@
-"""Tables that a notebook shows as HTML and a terminal as Markdown."""
+"""Tables that are shown as HTML in a notebook and as Markdown in a terminal."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ NOT_RUN = "not run"
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under headings, shown as HTML by a notebook and as Markdown by `str`.
+    """A table of text with headings, shown as HTML in a notebook and as Markdown by `str`.
 
     Attributes:
-        rows: Cells, one tuple a row; `cell` makes text of numbers.
-        columns: Headings.
-        caption: One line above the table.
+        rows: Cells, one tuple per row; `cell` formats numbers as text.
+        columns: Headings of the columns.
+        caption: A line above the table.
         notes: Lines below it.
-        strong: Indices of the rows to set in bold.
-        best: (row, column) of the cells to set in bold.
-        second: (row, column) of the cells to underline.
+        strong: Indices of the rows in bold.
+        best: (row, column) of the cells in bold.
+        second: (row, column) of the underlined cells.
 
     Example:
         >>> print(Table((("model", "0.960"),), ("embedding", "classification"), "Scores"))
@@ -53,7 +53,7 @@ class Table:
         return any(_is_number(c) for c in cells) and all(_is_number(c) or c in (MISSING, NOT_RUN, "") for c in cells)
 
     def _marked(self, best: str, second: str, escaped: Callable[[str], str] = str) -> list[list[str]]:
-        """The rows with `best` and `second`, patterns like "**{}**", around the cells that are."""
+        """Returns the rows, with `best` and `second`, patterns like "**{}**", applied to the marked cells."""
         rows = [[escaped(cell) for cell in row] for row in self.rows]
         for pattern, cells in ((best, self.best), (second, self.second)):
             for i, j in cells:
@@ -74,7 +74,7 @@ class Table:
 
     def _repr_html_(self) -> str:
         numeric = [self._is_numeric(i) for i in range(len(self.columns))]
-        # Columns of text before the first number say what a row is.
+        # Text columns before the first numeric column are row headings.
         named = next((i for i, is_number in enumerate(numeric) if is_number), 1) or 1
         style = "caption-side:top;text-align:left;font-weight:bold"
         caption = f'<caption style="{style}">{escape(self.caption)}</caption>' if self.caption else ""
@@ -87,7 +87,7 @@ class Table:
 
 
 def _html_row(cells: list[str], numeric: list[bool], scope: str, headings: int, weight: str) -> str:
-    """A row whose first cells are headings of `scope`; figures of numbers are of one width, so that digits line up."""
+    """Formats a row whose first cells are headings of `scope`; digits have equal widths, so that they line up."""
     inner = ""
     for i, (text, is_number) in enumerate(zip(cells, numeric)):
         tag, opened = ("th", f'th scope="{scope}"') if i < headings else ("td", "td")
@@ -104,7 +104,7 @@ def _is_number(text: str) -> bool:
 
 
 def cell(value: object) -> str:
-    """A value as a table shows it: three decimals, a dash for what is missing.
+    """Formats a value for a table: three decimals, a dash if it is missing.
 
     Example:
         >>> cell(0.96), cell(None), cell((4, 8)), cell(3)
@@ -120,7 +120,7 @@ def cell(value: object) -> str:
 
 
 def config_table(config: Mapping[str, object]) -> Table:
-    """Tabulates a configuration, one row a field. Numbers are shown in full.
+    """Tabulates a configuration, one row per field. Numbers are shown in full.
 
     Example:
         >>> print(config_table({"seed": 1, "layers": (4, 8, 12)}))
@@ -143,11 +143,11 @@ class HasShape(Protocol):
 def shapes_table(
     tensors: Mapping[str, HasShape | Sequence[int] | None], parameters: Mapping[str, int] | None = None
 ) -> Table:
-    """Tabulates the shape of each tensor in a model, and below the table the parameters of each module.
+    """Tabulates the shape of each tensor in a model, with the number of parameters of each module below.
 
     Args:
-        tensors: Anything with a `shape`, a shape itself, or None (absent), by name; naming the axes helps:
-            `"entities (B, T, N, D)"`.
+        tensors: By name, ideally with its axes, such as `"entities (B, T, N, D)"`: anything with a `shape`, a shape
+            itself, or None (absent).
         parameters: Number of parameters of each module.
 
     Example:

@@ -1,4 +1,4 @@
-"""Figures of trials: every trial is a dot, with mean and spread, beside the clock and the paper's number."""
+"""Figures of repeated trials: a dot per trial, mean and spread, beside the clock and the paper's number."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ RUN, PAPER, CLOCK, QUIET = "#0072B2", "#D55E00", "#7F7F7F", "#8C8C8C"
 
 @dataclass(frozen=True)
 class TrialPanel:
-    """One metric of all rows.
+    """A panel with one metric of all rows.
 
     Attributes:
         title: Name of the metric.
-        unit: Of its axis.
-        values: By row, a value a trial; None for a row that was not run.
-        paper: By row, printed mean and ±, or None.
-        clock: What the clock alone reaches, or None.
+        unit: Unit of its axis.
+        values: For each row one value per trial, or None if it was not run.
+        paper: For each row the mean and ± printed in the paper, or None.
+        clock: Score of the clock alone, or None.
     """
 
     title: str
@@ -39,13 +39,13 @@ class TrialPanel:
 def plot_trials(
     panels: Sequence[tuple[str, Sequence[TrialPanel]]], rows: Sequence[str], title: str = "", caption: str = ""
 ) -> Figure:
-    """Draws the trials of several rows: one line of panels for each kind of videos, one panel a metric.
+    """Draws the trials of several rows: one line of panels for each kind of video, one panel per metric.
 
     Args:
-        panels: Name of each line, and its panels.
+        panels: Name and panels of each line.
         rows: Names of the rows.
-        title: Above the figure.
-        caption: Below it.
+        title: Printed above the figure.
+        caption: Printed below it.
 
     Example:
         >>> panel = TrialPanel("Class.", "%", ((44.0, 46.0, 45.0), None), ((94.2, 0.04), None), clock=30.0)
@@ -100,7 +100,7 @@ def _draw_panel(axes: Axes, panel: TrialPanel) -> None:
 
 
 def _draw_clock(axes: Axes, clock: float) -> None:
-    """Draws a line; far outside the axis, where a line would squeeze the rows, an arrow and the number."""
+    """Draws a line, or an arrow with the number if the line would be far outside the axis."""
     low, high = axes.get_xlim()
     if low - (high - low) < clock < high + (high - low):
         axes.axvline(clock, color=CLOCK, linestyle=(0, (1, 1.5)), linewidth=1.2, label="clock alone", zorder=1)
@@ -119,28 +119,25 @@ def _draw_trials(axes: Axes, place: int, values: tuple[float, ...]) -> None:
     axes.plot(values, [place] * len(values), "o", color=RUN, markersize=3, alpha=0.85, label="a trial", zorder=4)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# The figure of a study: rows in groups, trials of several models, and the scores of the controls.
-
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 MARKERS = ("o", "s", "^")
-# line styles of the marks that hold for all models, in their order
+# line styles of the marks that apply to all models, in order
 MARK_STYLES = ((0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)), (0, (4, 2)))
 MARK = "#595959"
 ROW = 0.235  # inches
-APART = 0.38  # of the models of a row, in rows
+APART = 0.38  # rows: distance between the models of a row
 
 
 @dataclass(frozen=True)
 class StudyPanel:
-    """One score on one data set.
+    """A panel with one score on one data set.
 
     Attributes:
-        title: Of the panel.
-        unit: Of its axis.
-        values: By model, then by row, a value a trial; None for a row that was not run.
-        marks: By name, a value that holds for all models; None where there is none.
-        untrained: By model, what it scores before training, or None.
+        title: Title of the panel.
+        unit: Unit of its axis.
+        values: For each model and row one value per trial, or None if it was not run.
+        marks: By name, a value that applies to all models, or None.
+        untrained: For each model its score before training, or None.
     """
 
     title: str
@@ -151,12 +148,12 @@ class StudyPanel:
 
 
 def plot_study(panels: Sequence[StudyPanel], groups: Mapping[str, Sequence[str]], caption: str = "") -> Figure:
-    """Draws panels side by side, with the rows from top to bottom under the names of their groups.
+    """Draws panels side by side, with the rows listed under the names of their groups.
 
     Args:
-        panels: One a score.
-        groups: Names of the rows by name of the group, in the order of the values.
-        caption: Below the figure.
+        panels: The panels, one per score.
+        groups: Names of the rows by group name, in the order of the values.
+        caption: Printed below the figure.
 
     Raises:
         ValueError: when a model does not have a value for each row.
@@ -172,7 +169,7 @@ def plot_study(panels: Sequence[StudyPanel], groups: Mapping[str, Sequence[str]]
         for model, values in panel.values.items():
             if len(values) != len(rows):
                 raise ValueError(
-                    f"{panel.title}, {model}: one entry a row is wanted, {len(rows)} in all, got {len(values)}"
+                    f"{panel.title}, {model}: values must have one entry per row, {len(rows)} in all, got {len(values)}"
                 )
     places, ticks, names = _layout(groups)
     lines = caption_lines(caption, PAGE) if caption else 0
@@ -193,7 +190,7 @@ def plot_study(panels: Sequence[StudyPanel], groups: Mapping[str, Sequence[str]]
 
 
 def _layout(groups: Mapping[str, Sequence[str]]) -> tuple[list[int], list[int], list[str]]:
-    """Places of the rows, and places and names of all lines: a group's name, then its rows."""
+    """Returns positions of the rows, and positions and labels of all lines: a group's name, then its rows."""
     names = [name for group, members in groups.items() if members for name in (group, *members)]
     places = [i for i, name in enumerate(names) if name not in groups]
     return places, list(range(len(names))), names
@@ -209,7 +206,7 @@ def _draw_study_panel(axes: Axes, panel: StudyPanel, places: Sequence[int]) -> N
         offset = (i - (count - 1) / 2) * APART
         _draw_model(axes, model, values, [place + offset for place in places], i)
         if (untrained := panel.untrained.get(model)) is not None:
-            # dashes begin where those of the other models end: lines at one place are all seen
+            # dashes start where those of the other models end, so that coinciding lines stay visible
             dashes = (4 * i, (4, 4 * (count - 1))) if count > 1 else "-"
             axes.axvline(
                 untrained, color=MODEL_COLOURS[i], linestyle=dashes, linewidth=0.9,
@@ -223,7 +220,7 @@ def _draw_study_panel(axes: Axes, panel: StudyPanel, places: Sequence[int]) -> N
 def _draw_model(
     axes: Axes, model: str, values: Sequence[Sequence[float] | None], places: Sequence[float], i: int
 ) -> None:
-    """Draws one dot a trial and a bar at the mean, or says that a row was not run."""
+    """Draws one dot per trial and a bar at the mean, or writes that a row was not run."""
     for place, trials in zip(places, values):
         if trials is None:
             axes.text(
@@ -235,12 +232,12 @@ def _draw_model(
             axes.plot([np.mean(trials)] * 2, ends, color=MODEL_COLOURS[i], linewidth=1.6, zorder=3)
             axes.plot(
                 trials, [place] * len(trials), MARKERS[i], color=MODEL_COLOURS[i], markersize=3, alpha=0.75,
-                markeredgewidth=0, label=f"{model}: a run, bar at the mean", zorder=4,
+                markeredgewidth=0, label=f"{model}: one run; bar: mean", zorder=4,
             )  # fmt: skip
 
 
 def _limits(panel: StudyPanel) -> tuple[float, float] | None:
-    """Ends of the axis: all that is drawn, and a margin."""
+    """Limits of the axis: the range of everything drawn, with a margin."""
     trials = [value for values in panel.values.values() for row in values for value in row or ()]
     marks = [value for value in (*panel.marks.values(), *panel.untrained.values()) if value is not None]
     if not trials and not marks:

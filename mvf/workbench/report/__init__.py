@@ -1,4 +1,4 @@
-"""The report page: everything about a run, or two runs compared, in one HTML file that can be sent to anyone."""
+"""The report page: everything about a run, or two runs compared, in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ __all__ = ["write_page"]
 
 
 def write_page(run: str | Path, other: str | Path | None = None, out: str | Path | None = None) -> Path:
-    """Writes the report of a run as one HTML file without scripts, fonts or pictures from elsewhere.
+    """Writes the report of a run as one HTML file without scripts or external fonts and pictures.
 
     The same run gives the same bytes.
 
     Args:
         run: Run folder with a report.
-        other: Another run, evaluated on the same data, to compare with.
+        other: Run folder to compare with, evaluated on the same data.
         out: File to write; by default `report.html` in `run`, or `report-against-<other>.html` for two runs.
 
     Returns:
-        The file written.
+        Path of the written file.
 
     Raises:
-        ValueError: when a folder holds no run or no report, or the two are one run or were evaluated on different data.
+        ValueError: if a folder has no run or no report, or both runs are the same or were evaluated on different data.
     """
     first = read_run(run)
     second = None if other is None else read_run(other)
     if second is not None:
         if second.folder.resolve() == first.folder.resolve():
-            raise ValueError(f"{other} and {run} are one run: name another run to compare with, or none")
+            raise ValueError(f"{other} and {run} are the same run: name another run to compare with, or none")
         check_same_data(first, second)
     name = "report.html" if second is None else f"report-against-{second.folder.resolve().name}.html"
     path = Path(out) if out else first.folder / name
@@ -44,7 +44,7 @@ def write_page(run: str | Path, other: str | Path | None = None, out: str | Path
 
 
 def page(first: ReportedRun, second: ReportedRun | None = None) -> str:
-    """The text of the file: `page.html`, in which every text is escaped, so nothing that a file says becomes markup."""
+    """Renders `page.html`. Every text is escaped, so nothing in a run's files becomes markup."""
     loader = PackageLoader("mvf.workbench", "report")
     environment = Environment(
         loader=loader,
@@ -58,7 +58,7 @@ def page(first: ReportedRun, second: ReportedRun | None = None) -> str:
 
 
 def anchor(title: str) -> str:
-    """The id of the section of that title.
+    """Returns the id of the section with a title.
 
     Example:
         >>> anchor("Scores and controls")

@@ -1,4 +1,4 @@
-"""What a report says: each score compared with its strongest control, and two runs with each other."""
+"""Interprets reports: compares each score with its strongest control, and two runs with each other."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from mvf.training.run import read_config, read_history
 from mvf.workbench.plotting.scores import control_name, score_groups
 from mvf.workbench.tables.trials import FEWEST, Difference
 
-PLACES = {"cropped": "cropped windows", "whole": "whole videos"}  # the test that counts is first
+PLACES = {"cropped": "cropped windows", "whole": "whole videos"}  # the decisive test is first
 UNCLEAR = "not distinguishable"
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A run folder as the page needs it: without its model.
+    """The contents of a run folder that the page needs; the model is not among them.
 
     Attributes:
         folder: The run folder.
         config: Its configuration.
-        report: Its `metrics.json` and what lies beside that.
-        history: Rows of `history.csv`; empty without that file.
+        report: Its `metrics.json` and the report files beside it.
+        history: Rows of `history.csv`; empty if there is no such file.
     """
 
     folder: Path
@@ -43,10 +43,10 @@ class ReportedRun:
 
 
 def read_run(folder: str | Path) -> ReportedRun:
-    """Reads configuration, report and history of a run folder.
+    """Reads the configuration, report and history of a run folder.
 
     Raises:
-        ValueError: when there is no run or no report, with the command that makes one.
+        ValueError: if there is no run or no report; the message has the command that makes one.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -63,14 +63,14 @@ def read_run(folder: str | Path) -> ReportedRun:
 
 @dataclass(frozen=True)
 class ScoreVerdict:
-    """A score of the model beside the strongest of its controls.
+    """A score of the model beside its strongest control.
 
     Attributes:
         place: `cropped` or `whole`.
-        name: Of the score.
-        value: Of the model.
-        rival: Name of the strongest control; empty where no control was scored.
-        best: Value of that control.
+        name: Name of the score.
+        value: The model's score.
+        rival: Name of the strongest control; empty if no control was scored.
+        best: Score of that control.
         verdict: The report's sentence.
     """
 
@@ -83,12 +83,12 @@ class ScoreVerdict:
 
     @property
     def beaten(self) -> bool:
-        """True when the model is above every control and can be told from the clock."""
+        """Whether the model is above every control and distinguishable from the clock."""
         return self.value > self.best and UNCLEAR not in self.verdict
 
     @property
     def reading(self) -> str:
-        """The comparison with the controls in words, after a sign."""
+        """The comparison with the controls as text that begins with a symbol."""
         if not self.rival:
             return "– no control was scored"
         if self.value <= self.best:
@@ -97,7 +97,7 @@ class ScoreVerdict:
 
 
 def score_verdicts(report: Mapping) -> list[ScoreVerdict]:
-    """The four scores of the paper, `cropped` first.
+    """Compares the paper's four scores with their controls, `cropped` first.
 
     Example:
         >>> report = {"scores": {"kendall_tau": 0.8}, "controls": {"untrained": {"kendall_tau": 0.9}}}
@@ -120,11 +120,11 @@ def _score_verdict(members: Mapping[str, Mapping], place: str, score: str, verdi
 def check_same_data(first: ReportedRun, second: ReportedRun) -> None:
     """Refuses to compare two runs that were evaluated on different data.
 
-    One folder has many paths. Where only `data_root` differs, the data count as the same if both paths resolve to one
-    folder, the marks `judged_on` agree, or both reports score the same validation videos.
+    A folder can have several paths. If only `data_root` differs, the data count as the same if both paths resolve to
+    the same folder, the fingerprints `judged_on` agree, or both reports score the same validation videos.
 
     Raises:
-        ValueError: naming the settings that differ.
+        ValueError: if the data differ; the message names the settings that differ.
     """
     here, there = first.config.as_dict(), second.config.as_dict()
     changed = [f"{k} (there {there[k]!r}, here {here[k]!r})" for k in DATA_FIELDS if here[k] != there[k]]
@@ -138,8 +138,8 @@ def check_same_data(first: ReportedRun, second: ReportedRun) -> None:
     if same:
         return
     why = ", ".join(changed) or (
-        f"the settings agree and the marks judged_on do not ({marks[0]}, {marks[1]}), so one report is of other data "
-        "or of an older version: python -m mvf evaluate makes it anew"
+        f"the settings agree but the fingerprints judged_on do not ({marks[0]}, {marks[1]}), so one report is of other "
+        "data or from an older version: run python -m mvf evaluate again"
     )
     raise ValueError(
         f"{second.folder} and {first.folder} were evaluated on different data: {why}. Compare runs on the same data"
@@ -147,22 +147,22 @@ def check_same_data(first: ReportedRun, second: ReportedRun) -> None:
 
 
 def _scored_videos(report: Mapping) -> set[tuple[str, str]]:
-    """(action, name) of every validation video whose sums a report keeps."""
+    """Returns (action, name) of every validation video with stored sums."""
     by_score = [score for place in PLACES for score in report.get("videos", {}).get(place, {}).values()]
     return {(action, video) for actions in by_score for action, videos in actions.items() for video in videos}
 
 
 def read_difference(found: Difference) -> str:
-    """A difference in words, after a sign.
+    """Describes a difference as text that begins with a symbol.
 
     Example:
         >>> read_difference(Difference(0.1, None, (0.05, 0.15), (6,))), read_difference(Difference(0.1, None, None))
-        ('▲ higher: the interval excludes 0', '– no interval: too few videos, or no sums of them were kept')
+        ('▲ higher: the interval excludes 0', '– no interval: too few videos, or their sums were not stored')
     """
     if found.interval is None:
-        return "– no interval: too few videos, or no sums of them were kept"
+        return "– no interval: too few videos, or their sums were not stored"
     if found.interval[0] <= 0 <= found.interval[1]:
-        return "≈ no difference shown: the interval holds 0"
+        return "≈ no difference shown: the interval contains 0"
     if not found.holds:
         return f"? the interval excludes 0, but an action has fewer than {FEWEST} videos"
     return f"{'▲ higher' if found.mean > 0 else '▼ lower'}: the interval excludes 0"
@@ -171,7 +171,7 @@ def read_difference(found: Difference) -> str:
 def changed_videos(
     first: Mapping, second: Mapping, place: str, score: str, most: int = 10
 ) -> list[tuple[str, str, float, float]]:
-    """(action, video, value in `first`, value in `second`) of the videos whose scores differ most."""
+    """Returns (action, video, value in `first`, value in `second`) for the videos whose scores differ most."""
     sides = [report.get("videos", {}).get(place, {}).get(score, {}) for report in (first, second)]
     rows = []
     for action in sorted(sides[0].keys() & sides[1].keys()):
@@ -183,7 +183,7 @@ def changed_videos(
 
 
 def localization_differences(first: Mapping, second: Mapping) -> list[tuple[str, str, Difference]]:
-    """(map, metric, difference) of the localization that both reports keep video by video."""
+    """Returns (map, metric, difference) of the localization that both reports store per video."""
     sides = [report.get("videos", {}).get("localization", {}) for report in (first, second)]
     found = []
     for name in (name for name in sides[0] if name in sides[1]):

@@ -1,4 +1,4 @@
-"""What each section of the page shows, as tables, charts and sentences; `page.html` puts them into markup."""
+"""The contents of each section of the page: tables, charts and sentences, which `page.html` renders."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mvf.workbench.report.reading import (
 from mvf.workbench.tables.trials import Difference, compare, scores_of
 
 MAIN = tuple(SCORES)[:4]
-PIXELS_PER_INCH = 125  # of a figure on the page; its 8 point text is then as large as the page's small print
+PIXELS_PER_INCH = 125  # makes a figure's 8 point text as large as the page's small print
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Chart:
     """A figure as SVG markup.
 
     Attributes:
-        svg: The markup, its text as text.
-        label: What it shows, for those who cannot see it.
-        caption: Below it.
-        width: On the page, in pixels.
+        svg: The markup, with text as text.
+        label: Description for screen readers.
+        caption: Printed below the figure.
+        width: Width on the page, in pixels.
     """
 
     svg: str
@@ -52,7 +52,7 @@ class Chart:
 
 
 def page_values(run: ReportedRun, other: ReportedRun | None = None) -> dict[str, object]:
-    """What `page.html` is filled with, by the names that it uses."""
+    """Returns the variables of `page.html`."""
     return {
         "run": run,
         "other": other,
@@ -71,11 +71,11 @@ def page_values(run: ReportedRun, other: ReportedRun | None = None) -> dict[str,
 
 
 def warnings(report: Mapping) -> list[tuple[str, str]]:
-    """What a reader must know before any number of a report: (in bold, after it), a line each."""
+    """Returns the warnings above all numbers of a report, each as (bold text, normal text)."""
     scored = score_verdicts(report)
     found = [(str(report["warning"]), "")] if report.get("warning") else []
     if str(report.get("supervision", "")).endswith("assumed"):
-        found.append(("", "The objective needs videos of one action. That they are was assumed, no file says so."))
+        found.append(("", "The objective needs videos of a single action; this was assumed, because no file says so."))
     for place in PLACES:
         weak = [score for score in scored if score.place == place and score.rival and not score.beaten]
         if weak:
@@ -91,7 +91,7 @@ def warnings(report: Mapping) -> list[tuple[str, str]]:
 
 
 def facts(run: ReportedRun) -> dict[str, str]:
-    """The run in a dozen words and numbers; nothing that changes from one machine to the next."""
+    """Summarises the run in a dozen words and numbers that do not depend on the machine."""
     config, report, cost = run.config, run.report, run.report.get("cost") or {}
     coverage = report.get("coverage") or {}
     videos = [f"{c.get('found', '?')} {'training' if s == 'train' else 'validation'}" for s, c in coverage.items()]
@@ -114,7 +114,7 @@ def facts(run: ReportedRun) -> dict[str, str]:
 
 
 def verdict_tables(run: ReportedRun) -> list[Table]:
-    """One sentence a score: the test that counts first."""
+    """Tabulates the verdicts, one sentence per score, the decisive test first."""
     found, scored = [], score_verdicts(run.report)
     for place, title in PLACES.items():
         rows = tuple(
@@ -130,9 +130,9 @@ def verdict_tables(run: ReportedRun) -> list[Table]:
 
 
 def _scores(run: ReportedRun) -> dict[str, object]:
-    """Every score beside its controls."""
+    """Returns the tables and charts of every score beside its controls."""
     report = run.report
-    # The notes of these tables have sections of their own; what the first says of the run is at the top of the page.
+    # The tables' notes have their own sections, and the first table's description of the run is at the top of the page.
     main = replace(plotting.report_table(report), caption="Every score beside the first controls", notes=())
     rows = [values for members in score_groups(report).values() for values in members.values()]
     charts = []
@@ -148,9 +148,9 @@ def _scores(run: ReportedRun) -> dict[str, object]:
 
 
 def _localization(run: ReportedRun) -> dict[str, object]:
-    """Where the attention lies, in numbers, and what it says without masks."""
+    """Returns the tables and the chart of localization, and the attention measures that need no mask."""
     report, table = run.report, plotting.localization_table(run.report)
-    label = f"Localization of {run.name}: entities, heads and constant answers"
+    label = f"Localization of {run.name}: entities, heads and baselines"
     drawn = chart(plotting.plot_localization(report), label) if table.rows else None
     tables = (table, plotting.localization_differences_table(report), plotting.attention_table(report))
     shown = [table for table in tables if table.rows]
@@ -158,22 +158,22 @@ def _localization(run: ReportedRun) -> dict[str, object]:
 
 
 def _training(run: ReportedRun) -> dict[str, object]:
-    """Loss, learning rate and gradient norm, or why there are none."""
+    """Returns the training curves, or why there are none."""
     missing = []
     if not (run.config.per_action or (run.folder / "model.safetensors").exists()):
-        missing.append("The folder holds no checkpoint (model.safetensors): the report stands, the model is not there.")
+        missing.append("The folder has no checkpoint (model.safetensors): the report is valid without it.")
     if run.history:
         first, last = run.history[0], run.history[-1]
         ends = (f"{row['loss']:.3f} after epoch {row['epoch']:g}" for row in (first, last))
         curves = chart(plotting.plot_history(run.history), f"Training curves of {run.name}", f"Loss {', '.join(ends)}.")
         return {"missing": missing, "curves": curves}
     there = (run.folder / "history.csv").exists()
-    missing.append("Evaluated without training: no curves." if there else "The folder holds no history.csv: no curves.")
+    missing.append("Evaluated without training: no curves." if there else "The folder has no history.csv: no curves.")
     return {"missing": missing, "curves": None}
 
 
 def _coverage(report: Mapping) -> dict[str, Table]:
-    """What was found, what was left out, what was not computed, each with its reason."""
+    """Tabulates which videos were found or left out and which scores were skipped, with reasons."""
     coverage = report.get("coverage") or {}
     found = tuple(
         (split, *(plotting.cell(c.get(k)) for k in ("found", "expected")), str(len(c.get("unreadable") or {})))
@@ -189,7 +189,7 @@ def _coverage(report: Mapping) -> dict[str, Table]:
 
 
 def _changed_settings(run: ReportedRun) -> Table:
-    """What the run sets otherwise than its preset."""
+    """Tabulates the settings that differ from the run's preset."""
     preset = run.config.preset
     usual = load_config(preset).as_dict() if preset in presets() else {}
     changed = tuple(
@@ -201,25 +201,25 @@ def _changed_settings(run: ReportedRun) -> Table:
 
 
 def shown_setting(value: object) -> str:
-    """Settings in full: a number as written, a mapping item by item."""
+    """Formats a setting in full: a number as written, a mapping item by item."""
     if isinstance(value, dict):
         return ", ".join(f"{name} = {plotting.cell(inner)}" for name, inner in value.items()) or plotting.MISSING
     return f"{value:g}" if isinstance(value, float) else plotting.cell(value) or '""'
 
 
 def chart(figure: Figure, label: str, caption: str = "") -> Chart:
-    """A figure as SVG, its text as text: it follows the page's colours and can be searched.
+    """Renders a figure as SVG with text as text, which follows the page's colours and can be searched.
 
     Args:
         figure: The figure.
-        label: What it shows, for those who cannot see it; unlike those of all other charts of the page.
-        caption: Below it.
+        label: Description for screen readers; must be unique on the page.
+        caption: Printed below the figure.
     """
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": label}):  # names inside the SVG: the same every time, others in every chart
+    with mpl.rc_context({"svg.hashsalt": label}):  # ids in the SVG are reproducible, and unique per chart
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    svg = re.sub(r'<g id="[^"]*">', "<g>", buffer.getvalue())  # names like axes_1 are those of every chart
+    svg = re.sub(r'<g id="[^"]*">', "<g>", buffer.getvalue())  # ids like axes_1 would occur in every chart
     svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
     return Chart(svg, label, caption, figure.get_size_inches()[0] * PIXELS_PER_INCH)
 
@@ -229,13 +229,13 @@ def chart(figure: Figure, label: str, caption: str = "") -> Chart:
 
 SIDES = ("A", "B")
 READ = ("A − B", "95 % low", "95 % high", "in words")
-# Other entities have no counterpart in another run, and answers without training are the same in both.
+# Other entities have no counterpart in another run, and untrained baselines are the same in both.
 MAPS = ("entity_1", "entity_best", "background", "head_best", "head_best_any_layer")
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A score of two runs and the difference of the first minus the second."""
+    """A score of two runs and their difference, the first minus the second."""
 
     place: str
     score: str
@@ -244,12 +244,12 @@ class Gap:
 
 
 def _comparison(first: ReportedRun, second: ReportedRun) -> dict[str, object]:
-    """Everything that compares `first`, A, with `second`, B, evaluated on the same data."""
+    """Returns everything that compares `first`, A, with `second`, B, evaluated on the same data."""
     gaps = gaps_of(first.report, second.report)
     rows = ((PLACES[g.place], SCORES[g.score], *map(plotting.cell, g.values), *_numbers(g.found)) for g in gaps)
     drawn = losses = None
     if any(gap.found.interval for gap in gaps):
-        caption = "Differences and their 95 % intervals; filled where the interval excludes 0."
+        caption = "Differences and their 95 % intervals; filled if the interval excludes 0."
         drawn = chart(plot_gaps(gaps), f"Differences of scores, {first.name} minus {second.name}", caption)
     if first.history and second.history:
         losses = chart(plot_losses(first, second), f"Loss of {first.name} and {second.name}")
@@ -270,7 +270,7 @@ def _comparison(first: ReportedRun, second: ReportedRun) -> dict[str, object]:
 
 
 def gaps_of(first: Mapping, second: Mapping) -> list[Gap]:
-    """The differences of two reports, `cropped` first.
+    """Computes the differences of two reports, `cropped` first.
 
     Example:
         >>> [gap.found.mean for gap in gaps_of({"scores": {"kendall_tau": 0.75}}, {"scores": {"kendall_tau": 0.5}})]
@@ -286,7 +286,7 @@ def gaps_of(first: Mapping, second: Mapping) -> list[Gap]:
 
 
 def plot_gaps(gaps: Sequence[Gap]) -> Figure:
-    """Every difference with its interval, a panel a score; filled where the interval excludes zero."""
+    """Draws every difference with its interval, one panel per score; filled if the interval excludes zero."""
     scores = list(dict.fromkeys(gap.score for gap in gaps))
     places = [place for place in PLACES if any(gap.place == place for gap in gaps)]
     with paper_figure(PAGE, 0.75 + 0.25 * len(places)) as figure:
@@ -308,7 +308,7 @@ def plot_gaps(gaps: Sequence[Gap]) -> Figure:
 
 
 def plot_losses(first: ReportedRun, second: ReportedRun) -> Figure:
-    """The loss of two runs in one figure."""
+    """Draws the loss of two runs in one figure."""
     with paper_figure(PAGE, 2.1) as figure:
         axes = figure.subplots()
         for run, side, colour, style in zip((first, second), SIDES, (OKABE_ITO[0], OKABE_ITO[5]), ("-", "--")):
@@ -325,13 +325,13 @@ def _localization_table(first: ReportedRun, second: ReportedRun) -> Table:
     rows = ((name.replace("_", " "), metric.replace("_", " "), *_numbers(gap)) for name, metric, gap in found)
     notes = (
         "Entities have no fixed roles: entity 1 of one run need not be entity 1 of the other.",
-        "These intervals pool all actions: videos are drawn anew from all of them together.",
+        "These intervals pool all actions: the bootstrap resamples videos from all of them together.",
     )
     return Table(tuple(rows), ("map", "measure", *READ), "Localization, A minus B", notes)
 
 
 def _changed_videos(first: ReportedRun, second: ReportedRun) -> Iterator[tuple[str, bool, list[Table]]]:
-    """(place, unfolded, a table a score) of the videos whose own scores differ most."""
+    """Yields (place, unfolded, one table per score) of the videos whose own scores differ most."""
     for place, title in PLACES.items():
         made = ((score, changed_videos(first.report, second.report, place, score)) for score in KEPT)
         tables = [_changed_table(score, rows) for score, rows in made if rows]
@@ -356,7 +356,7 @@ def _controls_table(first: ReportedRun, second: ReportedRun, place: str) -> Tabl
 
 
 def _names(first: ReportedRun, second: ReportedRun) -> list[str]:
-    """Folder names, with those of their parents where the two are alike."""
+    """Returns the folder names, with their parents' names if the two are equal."""
     parts = 1 if first.name != second.name else 2
     return ["/".join(run.folder.resolve().parts[-parts:]) for run in (first, second)]
 
@@ -367,26 +367,26 @@ def _numbers(found: Difference) -> tuple[str, ...]:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Pictures and movies of a run's `figures/`, put into the page itself.
+# Pictures and movies of a run's `figures/`, embedded in the page.
 
 MOVIES = {".gif": "image/gif", ".mp4": "video/mp4"}
 DRAWN = ("history", "controls", "label_fractions")  # the page draws them itself
-BUDGET = 7_000_000  # characters of all media together: the page stays below 8 MB
+BUDGET = 7_000_000  # characters of all media together, so that the page stays below 8 MB
 LARGEST_MOVIE = 2_500_000  # bytes
 LARGEST_PNG = 250_000  # bytes; larger ones are stored as WebP
 WIDEST = 2000  # pixels
-PIXELS_PER_POINT = 1.6  # of a figure saved at 200 dots per inch, on the page
+PIXELS_PER_POINT = 1.6  # scale on the page of a figure saved at 200 dots per inch
 CAPTIONS = {
-    "attention": "Where the model looks: frames, entity maps and a head of the backbone.",
-    "entities": "What each entity looks at, over the frames.",
-    "overlay": "What each entity looks at, over the frames.",
+    "attention": "Attention of the model: frames, entity maps and a backbone head.",
+    "entities": "Attention of each entity, over the frames.",
+    "overlay": "Attention of each entity, over the frames.",
     "confusion": "Phases that the probe confuses, on frames of validation videos.",
     "embeddings": "Frames of validation videos in two dimensions, coloured by phase.",
     "progression": "Time to the next phase boundary: predicted and true.",
     "retrieval": "Frames of one video and their nearest frames in other videos.",
     "similarity": "Two videos, frame by frame: similarity and the path that aligns them.",
-    "temporal": "Which frames and entities a frame looks at.",
-    "knockouts": "Scores when an entity or a region is taken away.",
+    "temporal": "Which frames and entities each frame attends to.",
+    "knockouts": "Scores after an entity or a region is removed.",
     "alignment": "Frames of several videos at the same moment of the action.",
     "ribbons": "Phases over time, predicted and true.",
 }
@@ -394,13 +394,13 @@ CAPTIONS = {
 
 @dataclass(frozen=True)
 class Medium:
-    """A picture or movie of the page.
+    """A picture or movie on the page.
 
     Attributes:
-        name: In words.
-        caption: What it shows.
-        uri: The file itself, as a `data:` address.
-        size: Width and height of a picture in pixels of the page.
+        name: Name as text.
+        caption: Description of what it shows.
+        uri: Contents of the file as a `data:` URI.
+        size: Width and height of a picture on the page, in pixels.
     """
 
     name: str
@@ -410,10 +410,10 @@ class Medium:
 
 
 def _media(folder: Path) -> dict[str, object]:
-    """Every `.png`, `.gif` and `.mp4` of `folder` that fits in `BUDGET`, pictures first, and what was left out.
+    """Embeds every `.png`, `.gif` and `.mp4` of `folder` that fits in `BUDGET`, pictures first; lists the omitted ones.
 
-    A film that is there as `.mp4` too is not taken as `.gif`, and figures that only say why there is nothing to draw
-    (`mvf.workbench.plotting.plot_message`) are no pictures.
+    A `.gif` is omitted if the movie also exists as `.mp4`, and so is a figure that only explains why there is nothing
+    to draw (`mvf.workbench.plotting.plot_message`).
     """
     paths = [path for path in sorted(folder.glob("*")) if path.stem not in DRAWN]
     films = [path for path in paths if path.suffix in MOVIES]
@@ -438,18 +438,18 @@ def _media(folder: Path) -> dict[str, object]:
 
 
 def caption_of(name: str) -> str:
-    """What a figure of that file name shows; the name in words where nothing is known of it.
+    """Describes the figure with a file name; an unknown name is turned into words.
 
     Example:
         >>> caption_of("attention_2"), caption_of("my_figure")
-        ('Where the model looks: frames, entity maps and a head of the backbone.', 'My figure.')
+        ('Attention of the model: frames, entity maps and a backbone head.', 'My figure.')
     """
     known = CAPTIONS.get(re.split(r"[_\-.\d]", name)[0])
     return known or re.sub(r"[_\-]+", " ", name).capitalize() + "."
 
 
 def _picture(path: Path) -> Medium | None:
-    """The picture of a file; None where it only says why there is nothing to draw."""
+    """Reads a picture; None if it only explains why there is nothing to draw."""
     with Image.open(path) as image:
         if image.info.get("Title") == MESSAGE:
             return None
@@ -466,10 +466,10 @@ def _picture(path: Path) -> Medium | None:
 
 
 def _movie(path: Path) -> Medium | str:
-    """The movie of a file, or why it is left out."""
+    """Reads a movie, or returns why it is left out."""
     data = path.read_bytes()
     if len(data) > LARGEST_MOVIE:
-        return f"{len(data) / 1e6:.1f} MB, a movie may have {LARGEST_MOVIE / 1e6:.1f} MB"
+        return f"{len(data) / 1e6:.1f} MB; the limit for a movie is {LARGEST_MOVIE / 1e6:.1f} MB"
     return _medium(path, data, MOVIES[path.suffix])
 
 

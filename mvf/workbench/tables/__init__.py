@@ -1,1 +1,1 @@
-"""The paper's tables: the printed numbers, the batches that reproduce them, and both side by side."""
+"""The paper's tables: printed numbers, batches of runs that reproduce them, and comparisons of the two."""

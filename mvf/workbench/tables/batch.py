@@ -47,19 +47,19 @@ def run_batch(
     executor: str = "",
     options: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Runs everything that is not finished, `workers` runs at a time, and continues when a run fails.
+    """Runs everything that is not finished, `workers` runs at a time, and continues if a run fails.
 
     With `executor="slurm"` it queues everything that is neither finished nor queued, and returns.
 
     Args:
         tables, trials, out, parameters: See `plan`.
         workers: Number of runs at a time; with more than one, each has a single CPU thread.
-        report: Called with one line a run.
+        report: Function that is called with one line per run.
         executor: `local` or `slurm` submits the runs as submitit jobs; by default they are child processes.
         options: Options of the jobs; see `mvf.workbench.tables.executors`.
 
     Returns:
-        Names of the runs that failed; of queued runs nothing is known yet.
+        Names of the failed runs; the results of queued runs are not known yet.
 
     Raises:
         ValueError: for bad settings, a folder with a batch of other settings, or an executor that is not available.
@@ -129,15 +129,13 @@ def submit_all(jobs: Sequence[Job], place: SlurmJobs, report: Callable[[str], No
 def write_manifest(
     out: Path, tables: Sequence[str], trials: int, parameters: Mapping[str, Any], jobs: Mapping[str, list[Job]]
 ) -> None:
-    """Writes which run folder belongs to which row and seed, added to what a manifest with the same settings says."""
+    """Writes which run folder belongs to which row and seed, and keeps the entries of an existing manifest."""
     path = out / MANIFEST
     runs = {preset: {str(job.config.seed): job.name for job in seeds} for preset, seeds in jobs.items()}
     shown = _shown(parameters)
     before = read_manifest(path) if path.exists() else {"tables": [], "trials": 0, "runs": {}, "parameters": None}
     if before["parameters"] not in (None, shown):
-        raise ValueError(
-            f"{out} holds a batch with settings {before['parameters']}, wanted {shown}: choose another --out"
-        )
+        raise ValueError(f"{out} holds a batch with settings {before['parameters']}, not {shown}: choose another --out")
     for job in (job for seeds in jobs.values() for job in seeds):
         _check_same(job)
     merged = {preset: before["runs"].get(preset, {}) | seeds for preset, seeds in runs.items()}
@@ -152,7 +150,7 @@ def write_manifest(
 
 
 def _shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as the manifest stores them: in their own type, without those that only say where to run."""
+    """Returns the settings for the manifest: cast to their types, without those that only say where to run."""
     default = make_config({})
     shown = {"preset": parameters["preset"]} if parameters.get("preset") else {}
     for name in sorted(parameters.keys() - {*METHOD, *ANYWHERE}):
@@ -160,12 +158,8 @@ def _shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(shown))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# One run
-
-
 def _notebook_run(job: Job, crowded: bool) -> NotebookRun:
-    """The papermill run of a job, whose parameters file is written."""
+    """Makes the papermill run of a job, and writes its parameters file."""
     logs = job.folder.parent / LOGS
     with atomic(logs / f"{job.name}.json") as path:
         path.write_text(json.dumps(notebook_parameters(job)))
@@ -189,7 +183,7 @@ def _work(job: Job, before: Future | None, launch: Launch, crowded: bool) -> tup
 
 @contextmanager
 def _pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, set[Callable[[], None]]]]:
-    """Threads that wait for runs, and what stops the runs when this process is interrupted or terminated."""
+    """Yields threads that wait for runs, and the functions that stop the runs if this process is terminated."""
     stops: set[Callable[[], None]] = set()
     pool = ThreadPoolExecutor(workers)
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))

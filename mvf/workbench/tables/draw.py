@@ -1,4 +1,4 @@
-"""Tables and figures of batches: the paper's numbers beside the runs (scores, differences, costs, seeds); studies."""
+"""Tables and figures of batches: scores, differences, costs and seed sensitivity beside the paper's; studies."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ UNITS = {"classification": "accuracy, %", "progression": "R²", "kendall_tau": "
 
 @dataclass(frozen=True)
 class DrawnTable:
-    """One of the paper's tables beside its runs, or a study.
+    """A table of the paper beside its runs, or a study.
 
     Attributes:
         name: Name of its files.
-        tables: Scores on whole videos and cropped windows, differences, costs; for the paper's tables also the
-            sensitivity to the seed.
-        figure: Every trial of every row.
+        tables: Tables of scores on whole videos and cropped windows, differences and costs; for the paper's tables also
+            of the sensitivity to the seed.
+        figure: Figure of every trial of every row.
     """
 
     name: str
@@ -57,12 +57,12 @@ class DrawnTable:
 
 
 def draw_tables(patterns: str) -> list[DrawnTable]:
-    """The tables of all batches in the folders that match; see `read_batches`.
+    """Makes the tables of all batches in the matching folders; see `read_batches`.
 
-    The name of a table that several batches ran has the folder of its batch.
+    If several batches ran a table, its name contains the folder of the batch.
 
     Raises:
-        ValueError: when there is no batch, or a batch names an unknown table.
+        ValueError: if there is no batch, or a batch names an unknown table.
     """
     known = paper_tables() | studies()
     pairs = [(batch, name) for batch in read_batches(patterns) for name in batch.tables]
@@ -73,7 +73,7 @@ def draw_tables(patterns: str) -> list[DrawnTable]:
 
 
 def draw_table(table: PaperTable, batch: Batch, name: str = "") -> DrawnTable:
-    """One table with the runs of one batch."""
+    """Makes one table with the runs of one batch."""
     if table.name in studies():
         return DrawnTable(name or table.name, study_tables(table, batch), study_figure(table, batch))
     made = [scores(table, batch, place) for place in PLACES]
@@ -82,7 +82,7 @@ def draw_table(table: PaperTable, batch: Batch, name: str = "") -> DrawnTable:
 
 
 def scores(table: PaperTable, batch: Batch, place: str) -> plotting.Table:
-    """Scores of the runs; on whole videos with those of the paper, which has none on cropped windows."""
+    """Tabulates the runs' scores, on whole videos beside the paper's, which has none on cropped windows."""
     lines: list[tuple[str, ...]] = []
     paper: dict[int, tuple[float | None, ...]] = {}
     runs: dict[int, tuple[float | None, ...]] = {}
@@ -107,7 +107,7 @@ def scores(table: PaperTable, batch: Batch, place: str) -> plotting.Table:
 
 
 def seed_sensitivity(table: PaperTable, batch: Batch) -> plotting.Table:
-    """Standard deviation divided by the mean, of the paper's numbers and of the runs."""
+    """Tabulates standard deviation over mean, for the paper's numbers and the runs."""
     lines, notes = [], []
     for source in ("paper", "run"):
         rows = {row.labels: _sensitivities(table, row, batch, source) for row in table.reproduced}
@@ -126,7 +126,7 @@ def seed_sensitivity(table: PaperTable, batch: Batch) -> plotting.Table:
 
 
 def costs(table: PaperTable, batch: Batch) -> plotting.Table:
-    """Parameters, operations and time of every row as it was run."""
+    """Tabulates parameters, operations and time of every row as it was run."""
     lines = [
         (*row.labels, preset, *_cost_cells(reports), supervision(reports) or plotting.NOT_RUN)
         for row in table.reproduced
@@ -139,7 +139,7 @@ def costs(table: PaperTable, batch: Batch) -> plotting.Table:
 
 
 def trials_figure(table: PaperTable, batch: Batch) -> Figure:
-    """Every trial of every row with a preset, on whole videos and on cropped windows."""
+    """Draws every trial of every row with a preset, on whole videos and on cropped windows."""
     groups: dict[str, list[int]] = {}
     for i, column in enumerate(table.columns):
         groups.setdefault(column.group, []).append(i)
@@ -157,7 +157,7 @@ def trials_figure(table: PaperTable, batch: Batch) -> Figure:
 
 
 def _file_names(pairs: Sequence[tuple[Batch, str]]) -> list[str]:
-    """Names of tables, with the part of the batch's path that distinguishes batches of the same table."""
+    """Names the tables, with the part of the batch's path that distinguishes batches of the same table."""
     folders: dict[str, list[Path]] = {}
     for batch, name in pairs:
         folders.setdefault(name, []).append(batch.folder.resolve())
@@ -167,10 +167,6 @@ def _file_names(pairs: Sequence[tuple[Batch, str]]) -> list[str]:
         parts = batch.folder.resolve().relative_to(base).parts
         names.append(name if len(folders[name]) == 1 else f"{name}-{'+'.join(parts)}")
     return names
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Lines of the tables
 
 
 def _run_line(table: PaperTable, row: Row, batch: Batch, place: str) -> tuple[str, ...]:
@@ -195,7 +191,7 @@ def _clock_line(table: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
 
 
 def _run_means(table: PaperTable, row: Row, batch: Batch, place: str) -> tuple[float | None, ...]:
-    """Means of the runs, rounded as printed."""
+    """Returns the means of the runs, rounded as printed."""
     means = []
     for column in table.columns:
         values = column.in_units(trial_values(batch.of(row, column), place, column.score))
@@ -204,7 +200,7 @@ def _run_means(table: PaperTable, row: Row, batch: Batch, place: str) -> tuple[f
 
 
 def _labels_sentence(table: PaperTable, batch: Batch) -> tuple[str, ...]:
-    """Which labels the training of each row used, as a sentence."""
+    """Says which labels the training of each row used."""
     rows: dict[str, list[str]] = {}
     for row in table.reproduced:
         rows.setdefault(batch.labels_of(row), []).append(table.row_name(row))

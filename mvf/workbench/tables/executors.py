@@ -34,7 +34,7 @@ WRONG_JSON = (ValueError, KeyError, TypeError, AttributeError)  # raised by JSON
 
 
 def finished(folder: Path) -> bool:
-    """True when the notebook of a run folder ran to the end."""
+    """Whether the notebook of a run folder ran to its end."""
     try:
         notebook = json.loads((folder / "train.ipynb").read_text(encoding="utf-8"))
         ran = notebook["metadata"]["papermill"]
@@ -46,14 +46,14 @@ def finished(folder: Path) -> bool:
 
 @dataclass(eq=False)
 class NotebookRun:
-    """One run of a batch: a papermill command that writes a run folder. It is small because submitit pickles it.
+    """One run of a batch: a papermill command that writes a run folder. Submitit pickles it, so it is small.
 
     Args:
-        folder: The run folder; a finished one is not run again.
+        folder: The run folder; a finished run is not repeated.
         command: The command line.
-        log: File for the command's output; its lock lies beside it.
+        log: File for the command's output; its lock is beside it.
         environment: Variables that differ from those of this process; None removes one.
-        patience: Seconds to wait for the cluster to end this process when a run fails after SIGTERM.
+        patience: Seconds to wait for the cluster to end this process if a run fails after SIGTERM.
     """
 
     folder: Path
@@ -64,10 +64,10 @@ class NotebookRun:
     child: subprocess.Popen | None = field(default=None, init=False, repr=False)
 
     def __call__(self) -> bool:
-        """Runs the command to its end; returns False when the run was finished already.
+        """Runs the command to its end; returns False if the run was already finished.
 
         Raises:
-            RuntimeError: with the error's first line when the run fails.
+            RuntimeError: if the run fails, with the first line of its error.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         # The child inherits this lock, so a second start of the run waits for a child that outlived its batch.
@@ -102,7 +102,7 @@ class NotebookRun:
             time.sleep(GRACE)
         if status and told:
             # papermill exits on SIGTERM; if this job then exited by itself, Slurm would count it as failed.
-            logger.warning("told to end: waiting for Slurm to end this job, or to queue it again")
+            logger.warning("received SIGTERM: waiting for Slurm to end this job or queue it again")
             time.sleep(self.patience)
         return status
 
@@ -117,28 +117,24 @@ class NotebookRun:
                 return
 
     def checkpoint(self) -> Any:
-        """What submitit requeues after a preemption: the same run, which resumes from its `state.pt`."""
+        """Returns what submitit requeues after a preemption: the same run, which resumes from its `state.pt`."""
         self.stop()
         return submitit().helpers.DelayedSubmission(replace(self))
 
 
 def error_line(log: Path) -> str:
-    """First line of the error that ended a notebook, as papermill prints it above the traceback; or the last line."""
+    """Returns the first line of the error that papermill prints above the traceback; else the last line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     after = [line for before, line in zip(lines, lines[1:]) if before.startswith("Exception encountered")]
     return next((line for line in after if re.match(r"\w+: ", line)), lines[-1] if lines else "it wrote nothing")
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# submitit
-
-
 def submitit() -> ModuleType:
     """Imports submitit, which only batches with an executor need.
 
     Raises:
-        ValueError: with the command that installs it.
+        ValueError: if it is not installed; the message has the command that installs it.
     """
     try:
         import submitit
@@ -150,19 +146,19 @@ def submitit() -> ModuleType:
 
 
 class LocalJobs:
-    """Submits runs as submitit jobs on this machine: processes apart from this one, requeued when interrupted."""
+    """Submits runs as submitit jobs on this machine: separate processes that are requeued when interrupted."""
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
         unknown = [name for name in options if name not in LOCAL_OPTIONS]
         if unknown:
-            raise ValueError(f"--executor local heeds {', '.join(LOCAL_OPTIONS)} of --slurm, got {', '.join(unknown)}")
+            raise ValueError(f"--executor local supports only {', '.join(LOCAL_OPTIONS)}, got {', '.join(unknown)}")
         self._executor = submitit().LocalExecutor(folder, max_num_timeout=TIMEOUTS)
         self._executor.update_parameters(**{**options, "timeout_min": minutes(options.get("timeout_min", MONTH))})
         # Without gpus_per_node submitit hides all GPUs.
         self._gpus = {} if "gpus_per_node" in options else {GPUS: os.environ.get(GPUS)}
 
     def run(self, run: NotebookRun, stops: set[Callable[[], None]]) -> bool:
-        """Runs `run()` in a job and waits for it; returns False when the run was finished already."""
+        """Runs `run()` in a job and waits for it; returns False if the run was already finished."""
         if finished(run.folder):
             return False
         job = self._executor.submit(replace(run, environment={**run.environment, **self._gpus}))
@@ -179,9 +175,9 @@ class SlurmJobs:
     """Submits runs as jobs of a Slurm cluster and does not wait for them.
 
     Args:
-        folder: Folder for submitit's files, on a disk that all nodes see.
+        folder: Folder for submitit's files, on a disk that all nodes share.
         options: Parameters of `submitit.SlurmExecutor` (partition, time, gpus_per_node, cpus_per_task, ...), `mem_gb`,
-            and `timeout_min` for time. One time limit is required, in minutes or in a form of sbatch.
+            and `timeout_min` for time. A time limit is required, in minutes or in one of sbatch's formats.
 
     Raises:
         ValueError: without Slurm, without a time limit, or for an unknown option.
@@ -194,7 +190,7 @@ class SlurmJobs:
                              "--executor local")  # fmt: skip
         limits = {name: options[name] for name in LIMITS if name in options}
         if len(limits) != 1:
-            raise ValueError("a job on Slurm needs one time limit, after which it is queued again and goes on: --slurm "
+            raise ValueError("a Slurm job needs one time limit, after which it is queued again and resumes: --slurm "
                              f"time=MINUTES, or time=D-HH:MM:SS; got {limits or 'none'}")  # fmt: skip
         self._executor = submitit().SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
         # A job whose dependency failed leaves the queue instead of waiting for ever.
@@ -205,10 +201,10 @@ class SlurmJobs:
         self._executor.update_parameters(**named, **more)
 
     def submit(self, run: NotebookRun, after: str = "") -> str:
-        """Queues a run and returns its job number; the job begins when job `after` has succeeded.
+        """Queues a run and returns its job number; the job starts after job `after` has succeeded.
 
         Raises:
-            OSError: with sbatch's message when it refuses the job.
+            OSError: if sbatch refuses the job, with its message.
         """
         dependency = f"afterok:{after}" if after else None
         self._executor.update_parameters(job_name=run.folder.name, dependency=dependency)
@@ -222,19 +218,15 @@ class SlurmJobs:
 
     @staticmethod
     def queued() -> set[str]:
-        """Numbers of all waiting and running jobs of this user.
+        """Returns the numbers of all waiting and running jobs of this user.
 
         Raises:
-            OSError: when Slurm does not answer, because a job that may still run must not be queued again.
+            OSError: if Slurm does not answer, because a job that may still run must not be queued again.
         """
         listed = subprocess.run(["squeue", "--me", "--noheader", "--format=%A"], capture_output=True, text=True)
         if listed.returncode:
             raise OSError(f"squeue does not say which jobs are queued: {listed.stderr.strip()}; try again later")
         return set(listed.stdout.split())
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Options of jobs on the command line.
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, Any]:
@@ -251,21 +243,21 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
     for pair in (pair for text in texts for pair in text.split(",")):
         name, equals, value = pair.partition("=")
         if not (name.strip() and equals and value.strip()):
-            raise ValueError(f'an option of jobs is NAME=VALUE, as in "partition=gpu,time=240", got "{pair}"')
+            raise ValueError(f'a job option must be NAME=VALUE, as in "partition=gpu,time=240", got "{pair}"')
         name = {"timeout": "timeout_min"}.get(name.strip(), name.strip())
         options[name] = int(value) if value.strip().isdecimal() else value.strip()
     return options
 
 
 def minutes(limit: int | str) -> int:
-    """Whole minutes of a time limit in one of sbatch's forms: M, M:S, H:M:S, D-H, D-H:M, D-H:M:S. Seconds round up.
+    """Converts a time limit in sbatch's formats (M, M:S, H:M:S, D-H, D-H:M, D-H:M:S) to minutes, rounded up.
 
     Example:
         >>> [minutes(limit) for limit in (240, "90:00", "1:30:01", "2-0", "1-0:30", "1-00:00:00")]
         [240, 90, 91, 2880, 1470, 1440]
 
     Raises:
-        ValueError: for any other form, or a limit of zero.
+        ValueError: for any other format, or a limit of zero.
     """
     found = re.fullmatch(r"(?:(\d+)-)?(\d+(?::\d+){0,2})", str(limit))
     days, clock = found.groups() if found else (None, "0")
@@ -275,5 +267,5 @@ def minutes(limit: int | str) -> int:
     hours, whole, seconds = [*numbers, 0, 0][:3]
     total = (int(days or 0) * 24 + hours) * 60 + whole + -(-seconds // 60)
     if total < 1:
-        raise ValueError(f'a time limit is minutes, H:MM:SS or D-HH:MM:SS, and not zero; got "{limit}"')
+        raise ValueError(f'a time limit must be minutes, H:MM:SS or D-HH:MM:SS, and not zero; got "{limit}"')
     return total

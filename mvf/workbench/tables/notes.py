@@ -26,7 +26,7 @@ TIMM = "timm's supervised ImageNet weights"
 
 
 def heading(table: PaperTable, batch: Batch) -> str:
-    """The beginning of a title; it names the data where they are not the paper's."""
+    """Returns the start of a caption, which names the data if they are not the paper's."""
     if not _elsewhere(table, batch):
         return f"Table {table.number}"
     data = dict.fromkeys(report["dataset"] for _, _, found in _found(table, batch) for report in found)
@@ -34,12 +34,12 @@ def heading(table: PaperTable, batch: Batch) -> str:
 
 
 def paper_title(table: PaperTable, batch: Batch) -> str:
-    """What the table compares; it is called the paper's comparison where the runs are on other data."""
+    """Says what the table compares, marked as the paper's comparison if the runs are on other data."""
     return f"In the paper: {table.title}" if _elsewhere(table, batch) else table.title
 
 
 def runs_sentence(table: PaperTable, batch: Batch) -> str:
-    """The data of the runs, their backbones, and where the weights came from."""
+    """Describes the runs' data, backbones and source of weights."""
     reports = [report for _, _, found in _found(table, batch) for report in found]
     if not reports:
         return "No run yet"
@@ -52,12 +52,12 @@ def runs_sentence(table: PaperTable, batch: Batch) -> str:
 
 
 def warnings(table: PaperTable, batch: Batch) -> tuple[str, ...]:
-    """The reasons why the runs' numbers are not comparable with the paper's."""
+    """Lists the reasons why the runs' numbers are not comparable with the paper's."""
     notes = []
     random = [table.row_name(row) for row, _, found in _found(table, batch) if _random(found)]
     if random:
         rows = ", ".join(dict.fromkeys(random))
-        notes.append(f"RANDOM backbone weights in {rows}: these scores say nothing of a pretrained one.")
+        notes.append(f"RANDOM backbone weights in {rows}: these scores say nothing about a pretrained one.")
     notes += _resnet_notes(table, batch)
     if elsewhere := _elsewhere(table, batch):
         pairs = ", ".join(f"{there} where the paper has {here}" for here, there in elsewhere)
@@ -70,7 +70,7 @@ def warnings(table: PaperTable, batch: Batch) -> tuple[str, ...]:
 
 
 def coverage_notes(table: PaperTable, batch: Batch) -> tuple[str, ...]:
-    """How many of the expected videos of each data set were found, and what was left out."""
+    """Says how many of the expected videos of each data set were found, and what was left out."""
     notes = []
     for report in (report for _, _, found in _found(table, batch) for report in found):
         parts = (_coverage(split, part) for split, part in report.get("coverage", {}).items())
@@ -79,7 +79,7 @@ def coverage_notes(table: PaperTable, batch: Batch) -> tuple[str, ...]:
 
 
 def skipped_notes(table: PaperTable, batch: Batch) -> tuple[str, ...]:
-    """Scores that finished runs lack, with the reason."""
+    """Lists the scores that finished runs lack, with the reason."""
     notes = []
     for row, column, found in _found(table, batch):
         for place in PLACES:
@@ -92,7 +92,7 @@ def skipped_notes(table: PaperTable, batch: Batch) -> tuple[str, ...]:
 
 
 def clock_of(table: PaperTable, batch: Batch, column: Column, place: str) -> float | None:
-    """The score of `position_only` in the reference row, else in the first row that was run."""
+    """Returns the score of `position_only` in the reference row, else in the first row that was run."""
     for row in (table.reference_row, *table.reproduced):
         values = trial_values(batch.of(row, column), place, column.score, CLOCK)
         if values:
@@ -101,7 +101,7 @@ def clock_of(table: PaperTable, batch: Batch, column: Column, place: str) -> flo
 
 
 def clock_notes(table: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
-    """The rows and scores that a clock reaches without seeing the video."""
+    """Lists the rows and scores that a clock reaches without seeing the video."""
     reached: dict[str, list[str]] = {}
     clocked = False
     for row, column, found in _found(table, batch):
@@ -116,7 +116,7 @@ def clock_notes(table: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
 
 
 def _found(table: PaperTable, batch: Batch) -> Iterator[tuple[Row, Column, Reports]]:
-    """Every cell that has finished runs, with their reports."""
+    """Yields every cell that has finished runs, with their reports."""
     for row in table.reproduced:
         for column in table.columns:
             if reports := batch.of(row, column):
@@ -124,13 +124,13 @@ def _found(table: PaperTable, batch: Batch) -> Iterator[tuple[Row, Column, Repor
 
 
 def _elsewhere(table: PaperTable, batch: Batch) -> list[tuple[str, str]]:
-    """Pairs of a data set of the paper and the other data set that was run in its place."""
+    """Returns pairs of a data set of the paper and the data set that was run in its place."""
     pairs = {(column.dataset, report["dataset"]) for _, column, found in _found(table, batch) for report in found}
     return sorted(pair for pair in pairs if pair[0] != pair[1])
 
 
 def _resnet_notes(table: PaperTable, batch: Batch) -> list[str]:
-    """Notes on rows whose ResNet-50 has other weights than the paper's; only a file can hold BYOL weights."""
+    """Notes rows whose ResNet-50 has other weights than the paper's; only a file can hold BYOL weights."""
     rows: dict[str, list[str]] = {}
     for row, _, found in _found(table, batch):
         for report in found:
@@ -178,20 +178,17 @@ def _low_end(values: Sequence[float]) -> float:
     return float(np.mean(values) - (2 * np.std(values, ddof=1) if len(values) > 1 else 0))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Differences from the reference row, judged by the spread over trials and by intervals over validation videos
-
 NOTES = (
     "‡ exceeds the spread: the means differ by more than the sum of the two rows' two standard deviations.",
     "† holds over the videos: 0 is outside [ ], 95 % of a paired bootstrap over the validation videos, trials pooled. "
     f"No † is given where an action has fewer than {FEWEST} videos that both rows share.",
-    "Of differences without substance, † marks about 1 in 20 with many videos, 1 in 12 with 6 videos in each of 4 "
-    "actions, 1 in 6 with 5 videos in a single action.",
+    "Where there is no real difference, † is set in about 1 of 20 cases with many videos, 1 of 12 with 6 videos in "
+    "each of 4 actions, 1 of 6 with 5 videos in a single action.",
 )
 
 
 def differences(table: PaperTable, batch: Batch) -> plotting.Table:
-    """Every row of a table minus the reference row, in the units of the table."""
+    """Tabulates every row of a table minus the reference row, in the units of the table."""
     reference = table.reference_row
     places = [(row, place) for row in table.reproduced if row is not reference for place in PLACES]
     found = [
@@ -208,7 +205,7 @@ def differences(table: PaperTable, batch: Batch) -> plotting.Table:
 
 
 def difference_cell(column: Column, found: Difference | None) -> str:
-    """A difference with its marks and interval, as `NOTES` explain them."""
+    """Formats a difference with its marks and interval, which `NOTES` explain."""
     if found is None:
         return plotting.MISSING
     (mean,) = column.in_units([found.mean])
@@ -220,7 +217,7 @@ def difference_cell(column: Column, found: Difference | None) -> str:
 
 
 def video_notes(headings: Sequence[str], found: Sequence[Sequence[Difference | None]]) -> tuple[str, ...]:
-    """How many validation videos and actions the intervals are over, and in which columns."""
+    """Says how many validation videos and actions the intervals are over, and in which columns."""
     columns: dict[str, list[str]] = {}
     for name, compared in zip(headings, zip(*found)):
         for videos in {each.videos for each in compared if each and each.interval}:

@@ -13,15 +13,15 @@ from mvf.config import Config, load_config, nearest, own_settings, presets
 from mvf.workbench.tables.executors import WRONG_JSON, finished
 from mvf.workbench.tables.rows import paper_tables, studies
 
-# what the tables compare: every row keeps its own settings of these
+# settings that the tables compare; every row keeps its own
 METHOD = "layers pooling entities readout trainable_blocks per_action init_from".split()
-# kept where a row's preset sets them
+# settings that a row keeps if its preset sets them
 NAMED = ("backbone", "objective", "objective_options")
-# what defines a pre-training
+# settings that define a pre-training
 PRE_TRAINING = ("objective_options", "overlap")
 ANYWHERE = ("preset", "device", "workers")
-MANIFEST = "batch.json"  # in the folder of a batch; says which run belongs to which row and seed
-WEIGHTS = "backbone_weights."  # followed by a backbone's name: the weights of that backbone only
+MANIFEST = "batch.json"  # in a batch's folder; lists the run of every row and seed
+WEIGHTS = "backbone_weights."  # followed by a backbone's name, sets the weights of that backbone only
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Job:
         preset: Preset of the row.
         config: Settings, including the seed.
         folder: Run folder.
-        needs: Preset whose run of the same seed this run starts from; empty when there is none.
+        needs: Preset of the run with the same seed from which this run starts; empty if there is none.
     """
 
     preset: str
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """True when its notebook ran to the end."""
+        """Whether its notebook ran to its end."""
         return finished(self.folder)
 
 
@@ -56,7 +56,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Reads `batch.json`: `tables`, `trials`, `runs` by preset and seed, `parameters` (None when it has none).
 
     Raises:
-        ValueError: when it is damaged.
+        ValueError: if it is damaged.
     """
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -65,12 +65,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
         found = {"tables": [str(name) for name in stored["tables"]], "trials": int(stored["trials"]), "runs": runs}
         return found | {"parameters": stored.get("parameters")}
     except WRONG_JSON as error:
-        raise ValueError(f"{path} is no manifest of a batch ({error!r}): delete it, and run python -m mvf batch again "
+        raise ValueError(f"{path} is not a batch manifest ({error!r}): delete it, and run python -m mvf batch again "
                          "for each of its tables; runs that are done stay so") from None  # fmt: skip
 
 
 def plan(tables: Sequence[str], trials: int, out: str | Path, parameters: Mapping[str, Any]) -> dict[str, list[Job]]:
-    """The runs of tables: for every preset, one run a seed.
+    """Plans the runs of tables: for every preset, one run per seed.
 
     Rows with equal settings share their runs. A row that starts from another row adds that row's runs.
 
@@ -78,9 +78,9 @@ def plan(tables: Sequence[str], trials: int, out: str | Path, parameters: Mappin
         tables: Names like `table3` or `study`.
         trials: Number of seeds, counted from 1.
         out: Folder for the run folders.
-        parameters: Settings for all rows, by name, as `train.ipynb` takes them. `preset` (by default that of `dataset`)
-            replaces the data, size and schedule of the rows; a row keeps its settings of `METHOD`, and those of `NAMED`
-            that its preset sets. `backbone_weights.NAME` sets the weights of one backbone only.
+        parameters: Settings for all rows by name, as parameters of `train.ipynb`. `preset` (by default that of
+            `dataset`) replaces the data, size and schedule of the rows; a row keeps its `METHOD` settings, and the
+            `NAMED` settings that its preset sets. `backbone_weights.NAME` sets the weights of one backbone only.
 
     Raises:
         ValueError: for an unknown table or setting, or fewer than one trial.
@@ -106,14 +106,14 @@ def plan(tables: Sequence[str], trials: int, out: str | Path, parameters: Mappin
 
 
 def row_config(preset: str, parameters: Mapping[str, Any], seed: int, follower: str = "") -> Config:
-    """The configuration of one row and seed; see `plan`.
+    """Returns the configuration of one row and seed; see `plan`.
 
     Args:
         preset: Preset of the row.
         parameters: Settings for all rows.
         seed: Seed of the run.
-        follower: Preset of a row that starts from this one. A pre-training keeps its own data unless the row that
-            starts from it is moved to other data; then it trains on other videos of that data set.
+        follower: Preset of a row that starts from this one. A pre-training keeps its own data unless that row is moved
+            to other data; then it trains on other videos of that data set.
     """
     given = {name: value for name, value in parameters.items() if not name.startswith(WEIGHTS)}
     plain, own = load_config(preset), own_settings(preset)
@@ -135,7 +135,7 @@ def row_config(preset: str, parameters: Mapping[str, Any], seed: int, follower: 
 
 
 def _common_settings(parameters: Mapping[str, Any], tables: Sequence[str]) -> dict[str, Any]:
-    """The settings that hold for all rows."""
+    """Returns the settings that apply to all rows."""
     if "seed" in parameters:
         raise ValueError(f"seed={parameters['seed']}: a batch sets the seeds itself, 1 to --trials")
     for name in METHOD:
@@ -152,7 +152,7 @@ def _check_weights(parameters: Mapping[str, Any], backbones: Sequence[str]) -> N
 
 
 def unique_jobs(jobs: Mapping[str, list[Job]]) -> list[Job]:
-    """Every run once. The first seed of all rows comes first, so a batch that is cut short still fills a table."""
+    """Returns every run once, the first seed of all rows first, so that an interrupted batch still fills a table."""
     unique: dict[Path, Job] = {}
     for seeds in zip(*jobs.values()):
         for job in seeds:
@@ -161,7 +161,7 @@ def unique_jobs(jobs: Mapping[str, list[Job]]) -> list[Job]:
 
 
 def notebook_parameters(job: Job) -> dict[str, Any]:
-    """Parameters of `train.ipynb` that give exactly the configuration of the job."""
+    """Returns the parameters of `train.ipynb` that give exactly the configuration of the job."""
     common = {name: getattr(job.config, name) for name in ("dataset", "seed", "device", "workers")}
     plain = load_config(job.preset, **common).as_dict()
     changed = {name: value for name, value in job.config.as_dict().items() if value != plain[name]}
@@ -169,5 +169,5 @@ def notebook_parameters(job: Job) -> dict[str, Any]:
 
 
 def same_run(config: Config) -> str:
-    """The settings that decide a run's result; two runs with equal text are the same run."""
+    """Returns the settings that determine a run's result; two runs with equal text are the same run."""
     return json.dumps({**config.as_dict(), **dict.fromkeys(ANYWHERE)}, sort_keys=True)

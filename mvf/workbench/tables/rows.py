@@ -1,4 +1,4 @@
-"""The paper's Tables 1 to 6, with its printed numbers and the presets that reproduce them; the study of objectives."""
+"""The paper's Tables 1 to 6, with printed numbers and presets that reproduce them; the study of objectives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Column:
         heading: Heading as the paper prints it.
         dataset: Name of the data set.
         score: Key of `scores` in `metrics.json`.
-        percent: True when printed in percent, else a fraction.
+        percent: True if printed in percent, False if a fraction.
     """
 
     group: str
@@ -41,7 +41,7 @@ class Column:
         return 2 if self.percent else 3
 
     def in_units(self, values: Iterable[float]) -> list[float]:
-        """Fractions converted to the unit that the paper prints."""
+        """Converts fractions to the unit that the paper prints."""
         return [100 * value if self.percent else value for value in values]
 
 
@@ -52,7 +52,7 @@ class Row:
     Attributes:
         labels: The row's labels, one for each of the table's label headings.
         presets: The preset that reproduces the row on each data set; empty for a row that is not rerun.
-        paper: Printed cells, one a column; "-" where the paper has none.
+        paper: Printed cells, one per column; "-" where the paper has none.
     """
 
     labels: tuple[str, ...]
@@ -108,7 +108,7 @@ class PaperTable:
 
     @property
     def reference_row(self) -> Row:
-        """The row that others are compared with."""
+        """The row that the others are compared with."""
         return next(row for row in self.rows if row.labels == self.reference)
 
     @property
@@ -118,7 +118,7 @@ class PaperTable:
         return tuple(f"{c.group} {c.heading}" if several else c.heading for c in self.columns)
 
     def row_name(self, row: Row) -> str:
-        """A row's labels in one line; a tick is replaced by its heading, and absent labels are left out.
+        """Joins a row's labels to one line; a tick is replaced by its heading, and missing labels are omitted.
 
         Example:
             >>> table = paper_tables()["table2"]
@@ -131,7 +131,7 @@ class PaperTable:
 
 @cache
 def paper_tables() -> dict[str, PaperTable]:
-    """The tables by name, `table1` to `table6`.
+    """Returns the tables by name, `table1` to `table6`.
 
     Example:
         >>> table = paper_tables()["table3"]
@@ -147,7 +147,7 @@ def paper_tables() -> dict[str, PaperTable]:
 
 
 def printed(cell: str) -> tuple[float, float | None] | None:
-    """Mean and ± (two standard deviations) of a printed cell; None for "-".
+    """Parses mean and ± (two standard deviations) of a printed cell; None for "-".
 
     Example:
         >>> printed("94.21 ± 0.04"), printed("93.9"), printed("-")
@@ -171,11 +171,10 @@ def _table(
     )
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# The study of objectives: every objective on the same two models and the same data. No paper has it.
+# The study of objectives: every objective on the same two models and the same data. It is not in the paper.
 
 DATASETS = {"synthetic": "study", "folder": "study_pullups"}  # the preset of scl on each data set
-MODELS = {"LSTP + MTF": "", "late fusion": "_late"}  # endings of the presets' names
+MODELS = {"LSTP + MTF": "", "late fusion": "_late"}  # suffixes of the presets' names
 REFERENCE = "scl"  # the objective of the base presets
 ALIGNMENT = "alignment_error"
 READINGS = {"lrprop": "lrprop (our reading)"}  # objectives without available code or formula
@@ -190,7 +189,7 @@ MEASURES = {
 
 @cache
 def studies() -> dict[str, PaperTable]:
-    """The study on both data sets, and on each alone, by name; all cells of the paper are empty.
+    """Returns the study on both data sets and on each alone, by name; all cells of the paper are empty.
 
     Example:
         >>> studies()["study"].rows[0].presets
@@ -202,7 +201,7 @@ def studies() -> dict[str, PaperTable]:
 
 
 def objectives() -> dict[str, str]:
-    """Every objective of the study with the labels that it uses, in order of supervision."""
+    """Returns every objective of the study with the labels that it uses, in order of supervision."""
     families = {preset.objective for preset in stored_presets().values() if preset.objective}
     labels = {name: OBJECTIVES[name].labels for name in (REFERENCE, *sorted(families))}
     return dict(sorted(labels.items(), key=lambda item: SUPERVISION.index(item[1])))

@@ -28,10 +28,10 @@ Reports = Mapping[str, dict]
 
 
 def matching_folders(patterns: str | Sequence[str], file: str) -> list[Path]:
-    """The matching folders that hold `file`.
+    """Finds the matching folders that contain `file`.
 
     Args:
-        patterns: Folders, separated by commas; * stands for any name.
+        patterns: Folders, separated by commas; * matches any name.
         file: Name of a file.
     """
     patterns = patterns.split(",") if isinstance(patterns, str) else patterns
@@ -41,10 +41,10 @@ def matching_folders(patterns: str | Sequence[str], file: str) -> list[Path]:
 
 
 def read_reports(patterns: str | Sequence[str]) -> dict[str, dict]:
-    """Reports by run folder, of all matching folders (`matching_folders`) that hold a `metrics.json`.
+    """Reads reports by run folder, from all matching folders (`matching_folders`) with a `metrics.json`.
 
     Raises:
-        ValueError: when no folder does.
+        ValueError: if there is none.
     """
     found = {str(folder): read_report(folder / REPORT) for folder in matching_folders(patterns, REPORT)}
     if not found:
@@ -53,9 +53,9 @@ def read_reports(patterns: str | Sequence[str]) -> dict[str, dict]:
 
 
 def spread(values: Sequence[float], decimals: int = 3) -> str:
-    """Mean ± two standard deviations (ddof 1) as text; of a single value only the value.
+    """Formats mean ± two standard deviations (ddof 1); a single value without a spread.
 
-    A spread that is not zero but would read 0.000 gets a fourth decimal, as in the paper.
+    A spread that is not zero but would be printed as 0.000 gets a fourth decimal, as in the paper.
 
     Example:
         >>> spread([0.9, 0.92, 0.94]), spread([0.9]), spread([])
@@ -74,11 +74,10 @@ def spread(values: Sequence[float], decimals: int = 3) -> str:
 
 
 def row_name(report: Mapping) -> str:
-    """The name of a report's row: data, preset, backbone, objective, sampling, backbone weights.
+    """Names a report's row: data, preset, backbone, objective, sampling, backbone weights.
 
-    Data and sampling are always named. The rest is named where it differs from the default: a preset other than that
-    of the data set, a backbone other than that of the preset, an objective other than scl, weights that are not the
-    published ones.
+    Data and sampling are always named, the rest only if it differs from the default: a preset other than the data
+    set's, a backbone other than the preset's, an objective other than scl, weights other than the published ones.
 
     Example:
         >>> run = {"dataset": "penn", "preset": "penn", "sampling": "published", "backbone_weights": "hub"}
@@ -100,7 +99,7 @@ def row_name(report: Mapping) -> str:
 
 
 def grouped(reports: Reports) -> dict[str, list[dict]]:
-    """Reports of every row, in order of seed."""
+    """Groups the reports by row, in order of seed."""
     rows: dict[str, list[dict]] = {}
     for report in sorted(reports.values(), key=lambda r: r["seed"]):
         rows.setdefault(row_name(report), []).append(report)
@@ -108,7 +107,7 @@ def grouped(reports: Reports) -> dict[str, list[dict]]:
 
 
 def runs_table(reports: Reports) -> plotting.Table:
-    """A row for every run, with its scores."""
+    """Tabulates the scores of every run, one row per run."""
     rows = tuple(
         (Path(folder).name, row_name(r), supervision([r]), str(r["seed"]), *(cell(r["scores"].get(s)) for s in SCORES))
         for folder, r in reports.items()
@@ -117,9 +116,9 @@ def runs_table(reports: Reports) -> plotting.Table:
 
 
 def tables(reports: Reports) -> dict[str, plotting.Table]:
-    """Mean ± two standard deviations over the runs of every row: scores, localization and attention.
+    """Tabulates mean ± two standard deviations over the runs of every row: scores, localization and attention.
 
-    `differences` compares entity 1 with the maps that it must beat, video by video, with intervals over videos.
+    `differences` compares entity 1 with the maps that it must beat, per video, with intervals over videos.
     """
     rows = grouped(reports)
     return {
@@ -140,7 +139,7 @@ def write_tables(made: Mapping[str, plotting.Table], path: Path) -> None:
 
 
 def plot_results(reports: Reports) -> Figure:
-    """Classification and retrieval on cropped windows: one dot a run, a bar at the mean, a row a control."""
+    """Draws classification and retrieval on cropped windows: a dot per run, a bar at the mean, a row per control."""
     rows = grouped(reports)
     with plotting.paper_figure(plotting.PAGE, 0.7 + 0.16 * sum(len(CROPPED) + 1 for _ in rows)) as figure:
         panels = figure.subplots(1, 2, sharey=True)
@@ -172,7 +171,7 @@ def plot_results(reports: Reports) -> Figure:
                 fontsize=6,
                 va="center",
                 fontweight="bold",
-            ).set_in_layout(False)  # long names run on over the next panel
+            ).set_in_layout(False)  # long names extend over the next panel
             height += len(CROPPED) + 1
         panels[0].set_ylim(height, -1.4)
         panels[0].set_zorder(1)
@@ -181,10 +180,10 @@ def plot_results(reports: Reports) -> Figure:
 
 
 def copy_figures(folder: str | Path, out: Path) -> list[Path]:
-    """Copies the PNG figures and the films of a run.
+    """Copies the PNG figures and the movies of a run.
 
     Raises:
-        ValueError: when the run has none.
+        ValueError: if the run has none.
     """
     figures = [path for kind in ("*.png", "*.gif") for path in sorted((Path(folder) / "figures").glob(kind))]
     if not figures:
@@ -212,9 +211,6 @@ def _table(
     return plotting.Table(tuple(lines), ("row", LABELS, "runs", "embedding", *scores), caption, notes)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Where the models of several runs look
-
 MAPS = (
     "entity_1",
     "entity_best",
@@ -237,12 +233,12 @@ TRAINED = (
     "shuffled_order",
     "entity_best",
     *ENTITIES,
-)  # embeddings and maps that training changes
+)  # embeddings and maps that depend on training
 LABELS = "training labels"
 
 
 def supervision(runs: Sequence[Mapping], member: str = "model") -> str:
-    """Which labels the training of runs used; a dash for embeddings that are not trained.
+    """Returns the labels that the training of runs used; a dash for untrained embeddings.
 
     Example:
         >>> supervision([{"supervision": "video"}]), supervision([{"supervision": "video"}], "untrained")
@@ -254,7 +250,7 @@ def supervision(runs: Sequence[Mapping], member: str = "model") -> str:
 
 
 def by_entity(report: Mapping) -> dict[str, dict[str, float]]:
-    """The attention measures that need no mask, by entity; an entity's overlap is its mean overlap with the others."""
+    """Returns the attention measures without masks by entity; overlap is the mean overlap with the others."""
     found = report.get("attention") or {}
     overlap = found.get("overlap") or []
     table = {
@@ -266,7 +262,7 @@ def by_entity(report: Mapping) -> dict[str, dict[str, float]]:
 
 
 def differences_table(rows: Mapping[str, list[dict]], measures: Sequence[str]) -> plotting.Table:
-    """Entity 1 minus other maps: the mean over runs for every video, then mean and 95 % interval over videos."""
+    """Tabulates entity 1 minus other maps: the mean over runs per video, then mean and 95 % interval over videos."""
     lines = []
     for row, runs in rows.items():
         found = [run.get("videos", {}).get("localization", {}) for run in runs]
@@ -283,7 +279,7 @@ def differences_table(rows: Mapping[str, list[dict]], measures: Sequence[str]) -
 
 
 def _difference(runs: Sequence[Mapping], rival: str, measure: str) -> str:
-    """The difference in one measure over the videos that all runs have; empty when they are too few."""
+    """Formats the difference in a measure over the videos that all runs have; empty if they are too few."""
     sides = [[{v: s[measure] for v, s in maps[name].items() if measure in s} for name in ("entity_1", rival)]
              for maps in runs]  # fmt: skip
     videos = sorted(set.intersection(*(set(side) for pair in sides for side in pair))) if sides else []

@@ -1,4 +1,4 @@
-"""What training on the paper's data sets costs: frames, GPU hours, gigabytes of the bank, money; and the bottleneck."""
+"""Costs of training on the paper's data sets: frames, GPU hours, size of the bank, money, and the bottleneck."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mvf.config import load_config
 
-BACKWARD = 3  # operations of forward and backward, as a multiple of forward: the usual count
-VIEWS = 2  # the paper's objective has two
-PCA = 256  # channels that are kept
-PATCH, WIDTH = 8, 768  # ViT-B/8, the backbone of all these presets: pixels a side of a patch, channels a layer
+BACKWARD = 3  # operations of forward and backward over those of forward, as usually estimated
+VIEWS = 2  # of the paper's objective
+PCA = 256  # number of channels that are kept
+PATCH, WIDTH = 8, 768  # ViT-B/8, the backbone of all these presets: side of a patch in pixels, channels per layer
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Data:
         preset: Preset with the paper's settings.
         videos: Number of training videos.
         frames: Mean length of a video.
-        source: Where both numbers come from.
+        source: Source of both numbers.
     """
 
     name: str
@@ -48,12 +48,12 @@ DATA = (
 
 @dataclass(frozen=True)
 class Assumptions:
-    """Values that were not measured.
+    """Values that are assumed, not measured.
 
     Attributes:
-        teraflops: Peak of one GPU in bfloat16, 10^12 operations a second.
+        teraflops: Peak of one GPU in bfloat16, in 10^12 operations per second.
         utilisation: Share of the peak that is reached.
-        dollars: Price of an hour of one GPU.
+        dollars: Price of one GPU hour.
         cores: CPU cores of the machine with the GPU.
     """
 
@@ -71,7 +71,7 @@ class Assumptions:
 
     @property
     def operations(self) -> float:
-        """Operations a second that one GPU reaches."""
+        """Operations per second that one GPU reaches."""
         return self.teraflops * 1e12 * self.utilisation
 
 
@@ -80,10 +80,10 @@ class Rate:
     """A measured rate.
 
     Attributes:
-        per_second: Units a second.
-        unit: What is counted.
+        per_second: Units per second.
+        unit: The unit.
         machine, versions, date, command: Where, with what, when and how it was measured.
-        load: Load average before the measurement; above 0.5 other processes ran, and the rate is a lower bound.
+        load: Load average before the measurement; above 0.5 other processes were running, so the rate is a lower bound.
     """
 
     per_second: float
@@ -96,7 +96,7 @@ class Rate:
 
 
 def read_rates(path: str | Path) -> dict[str, Rate]:
-    """The measured rates of a TOML file, by name.
+    """Reads the measured rates of a TOML file, by name.
 
     Raises:
         ValueError: for a file that is not TOML, or a rate with missing or unknown fields.
@@ -109,14 +109,14 @@ def read_rates(path: str | Path) -> dict[str, Rate]:
 
 @dataclass(frozen=True)
 class Size:
-    """What one data set costs at its preset's settings.
+    """The cost of one data set at its preset's settings.
 
     Attributes:
         data: The data set.
-        trained_frames: Frames that pass the model in all epochs: two views of T frames a video and epoch.
+        trained_frames: Frames that pass through the model in all epochs: two views of T frames per video and epoch.
         bank_frames: Frames of the bank: every frame of every video in `bank_views` views.
         frame_operations: Operations of the backbone for one frame.
-        trained_operations: Operations of the trained parts for one frame, forward and backward.
+        trained_operations: Operations of the trained modules for one frame, forward and backward.
         frame_numbers: Numbers that a bank stores for one frame.
         channels: Channels of the bank.
         epochs: Epochs of training.
@@ -132,7 +132,7 @@ class Size:
     epochs: int
 
     def seconds_online(self, operations: float) -> float:
-        """Seconds of training at a rate in operations a second, when the backbone runs for every clip."""
+        """Seconds of training at a rate in operations per second, if the backbone runs for every clip."""
         return self.trained_frames * (self.frame_operations + self.trained_operations) / operations
 
     def seconds_banked(self, operations: float) -> float:
@@ -140,18 +140,18 @@ class Size:
         return (self.bank_frames * self.frame_operations + self.trained_frames * self.trained_operations) / operations
 
     def gigabytes(self, bytes_a_number: float = 2, channels: int = 0) -> float:
-        """Size of the whole bank with `channels` kept of each patch; 0 keeps all."""
+        """Size of the whole bank if `channels` of each patch are kept; 0 keeps all."""
         kept = self.frame_numbers * (channels / self.channels if channels else 1)
         return self.bank_frames * kept * bytes_a_number / 1e9
 
     def seconds_read(self, megabytes: float, bytes_a_number: float = 2, channels: int = 0) -> float:
-        """Seconds to read the frames of all clips of all epochs from disk, at a rate in megabytes a second."""
+        """Seconds to read the frames of all clips of all epochs from disk, at a rate in megabytes per second."""
         return self.gigabytes(bytes_a_number, channels) / self.bank_frames * self.trained_frames * 1000 / megabytes
 
 
 def size(data: Data) -> Size:
-    """What a data set costs at its preset's settings."""
-    from mvf.cost import model_cost  # here: the shell's parser reads `Assumptions` and must not wait for torch
+    """Computes the cost of a data set at its preset's settings."""
+    from mvf.cost import model_cost  # here, because the shell's parser reads `Assumptions` without loading torch
 
     config = load_config(data.preset)
     cost = model_cost(config)
@@ -169,7 +169,7 @@ def size(data: Data) -> Size:
 
 
 def sizes_page(rates: Mapping[str, Rate], assumed: Assumptions, data: Sequence[Data] = DATA) -> str:
-    """The page, in Markdown."""
+    """Writes the page as Markdown."""
     sizes = [size(one) for one in data]
     frame = sizes[0]
     parts = [
@@ -229,7 +229,7 @@ def _bank(one: Size) -> list[str]:
 
 
 def _limits(one: Size, rates: Mapping[str, Rate], assumed: Assumptions) -> list[str]:
-    """The decoding and reading that a GPU at the assumed rate needs, and which of them is the bottleneck."""
+    """Formats the decoding and reading that a GPU at the assumed rate needs, and the bottleneck."""
     online = one.trained_frames / one.seconds_online(assumed.operations)
     decoded = one.epochs * one.data.videos * one.data.frames / one.seconds_online(assumed.operations)
     wanted = assumed.operations / one.trained_operations * one.frame_numbers * 2 / 1e6

@@ -1,4 +1,4 @@
-"""The study of objectives as tables and a figure: scores, what training adds, differences, costs."""
+"""Tables and a figure of the study of objectives: scores, gains by training, differences, costs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CONTROLS = {  # the same for both models
         "backbone_motion": "backbone motion",
     },
 }
-DRAWN = {"classification": "accuracy, %", "retrieval@5": "AP@5, %"}  # scores in the figure, with the label of the axis
+DRAWN = {"classification": "accuracy, %", "retrieval@5": "AP@5, %"}  # scores in the figure, with axis labels
 
 
 def study_tables(study: PaperTable, batch: Batch) -> tuple[plotting.Table, ...]:
-    """Cropped windows first, whole videos, differences between models and between objectives, costs."""
+    """Tabulates cropped windows, whole videos, differences between models and between objectives, and costs."""
     return (
         study_scores(study, batch, "cropped"),
         study_scores(study, batch, "whole"),
@@ -40,7 +40,7 @@ def study_tables(study: PaperTable, batch: Batch) -> tuple[plotting.Table, ...]:
 
 
 def study_scores(study: PaperTable, batch: Batch, place: str) -> plotting.Table:
-    """Every objective on each model, and below them the controls."""
+    """Tabulates every objective on each model, and below them the controls."""
     columns = fields(study, place)
     lines: list[tuple[str, ...]] = []
     groups: list[dict[int, list[float | None]]] = []
@@ -63,14 +63,14 @@ def study_scores(study: PaperTable, batch: Batch, place: str) -> plotting.Table:
 
 
 def models_compared(study: PaperTable, batch: Batch) -> plotting.Table:
-    """The first model minus the second, for each objective."""
+    """Tabulates the first model minus the second, for each objective."""
     (first, rows), (second, others) = _by_model(study).items()
     pairs = [(row, other, _labels(row, batch)[1:]) for row, other in zip(rows, others)]
     return _differences(study, batch, pairs, study.labels[1:], f"{first} minus {second}")
 
 
 def objectives_compared(study: PaperTable, batch: Batch) -> plotting.Table:
-    """Every objective minus `scl` on the same model."""
+    """Tabulates every objective minus `scl` on the same model."""
     pairs = [
         (row, base, _labels(row, batch))
         for members in _by_model(study).values()
@@ -83,7 +83,7 @@ def objectives_compared(study: PaperTable, batch: Batch) -> plotting.Table:
 
 
 def study_costs(study: PaperTable, batch: Batch) -> plotting.Table:
-    """Seconds an epoch on each data set, parameters and milliseconds a frame."""
+    """Tabulates seconds per epoch on each data set, parameters and milliseconds per frame."""
     datasets = tuple(study.rows[0].presets)
     lines = []
     for row in study.rows:
@@ -99,7 +99,7 @@ def study_costs(study: PaperTable, batch: Batch) -> plotting.Table:
 
 
 def study_figure(study: PaperTable, batch: Batch) -> Figure:
-    """Every run of every objective on cropped windows, beside the controls."""
+    """Draws every run of every objective on cropped windows, beside the controls."""
     models = _by_model(study)
     panels = []
     for field in (f for f in fields(study, "cropped") if f.ranked and f.column.score in DRAWN):
@@ -126,7 +126,7 @@ def study_figure(study: PaperTable, batch: Batch) -> Figure:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Lines of the tables
+# Lines of the tables.
 
 
 def _by_model(study: PaperTable) -> dict[str, list[Row]]:
@@ -137,7 +137,7 @@ def _by_model(study: PaperTable) -> dict[str, list[Row]]:
 
 
 def _labels(row: Row, batch: Batch) -> tuple[str, ...]:
-    """A row's labels, with the training labels from its reports, or those that the objective declares when not run."""
+    """Returns a row's labels, with the training labels of its reports, or the objective's if it was not run."""
     found = batch.labels_of(row)
     return row.labels if found == plotting.MISSING else (*row.labels[:-1], found)
 
@@ -165,7 +165,7 @@ def _differences(
     study: PaperTable, batch: Batch, pairs: Sequence[tuple[Row, Row, tuple[str, ...]]],
     labels: tuple[str, ...], title: str,
 ) -> plotting.Table:  # fmt: skip
-    # The bootstrap needs sums for every video, which an alignment error does not have.
+    # The bootstrap needs sums per video, which an alignment error does not have.
     columns = [field.column for field in fields(study, "cropped") if field.ranked and field.column.score != ALIGNMENT]
     found = [[compare(batch.of(a, c), batch.of(b, c), "cropped", c.score) for c in columns] for a, b, _ in pairs]
     lines = [(*named, *map(difference_cell, columns, compared)) for (*_, named), compared in zip(pairs, found)]
@@ -175,7 +175,7 @@ def _differences(
 
 
 def _cost_cell(reports: Reports, name: str, decimals: int, unit: float = 1.0) -> str:
-    """Mean ± two standard deviations over runs; a single number when all runs have the same."""
+    """Formats mean ± two standard deviations over runs; a single number if all runs have the same."""
     if not reports:
         return plotting.NOT_RUN
     found = [report["cost"][name] / unit for report in reports if name in report.get("cost", {})]
@@ -183,9 +183,9 @@ def _cost_cell(reports: Reports, name: str, decimals: int, unit: float = 1.0) ->
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Columns of the study's tables
+# Columns of the study's tables.
 
-SHOWN = {  # scores on each place, in the order of the columns
+SHOWN = {  # scores on whole videos and windows, in the order of the columns
     "cropped": ("classification", "retrieval@5", "kendall_tau", ALIGNMENT),
     "whole": ("classification", "progression", "kendall_tau", "retrieval@5", ALIGNMENT),
 }
@@ -193,12 +193,12 @@ SHOWN = {  # scores on each place, in the order of the columns
 
 @dataclass(frozen=True)
 class Field:
-    """The numbers of a column.
+    """A column of the study's tables.
 
     Attributes:
         column: Score and data set.
         place: `whole` or `cropped`.
-        member: Embedding that is scored.
+        member: The embedding that is scored.
         minus: Embedding of the same run whose score is subtracted; empty for none.
     """
 
@@ -215,21 +215,21 @@ class Field:
 
     @property
     def ranked(self) -> bool:
-        """True for the scores that objectives are ranked by."""
+        """Whether objectives are ranked by this score."""
         return self.member == "model" and not self.minus
 
     def of(self, report: Mapping, member: str = "") -> float | None:
-        """The value of one run, in the column's unit; None where it has none."""
+        """Returns the value of one run in the column's unit; None if it has none."""
         value = _score(report, self.place, self.column.score, member or self.member)
         less = _score(report, self.place, self.column.score, self.minus) if self.minus else 0.0
         return None if value is None or less is None else self.column.in_units([value - less])[0]
 
     def values(self, reports: Reports) -> list[float]:
-        """The values of the runs that have one."""
+        """Returns the values of the runs that have one."""
         return [value for report in reports if (value := self.of(report)) is not None]
 
     def control(self, control: str, rows: Sequence[Row], batch: Batch) -> list[float]:
-        """The values of a control, one a seed: the mean over the rows' runs of that seed."""
+        """Returns the values of a control, one per seed: the mean over the rows' runs of that seed."""
         seeds: dict[int, list[float]] = {}
         for report in (report for row in rows for report in batch.of(row, self.column)):
             value = self.of(report, control)
@@ -238,12 +238,12 @@ class Field:
         return [float(np.mean(values)) for values in seeds.values()]
 
     def cell(self, values: Sequence[float]) -> str:
-        """Mean ± two standard deviations; a difference has its sign."""
+        """Formats mean ± two standard deviations, a difference with its sign."""
         text = spread(values, self.column.decimals)
         return f"+{text}" if self.minus and values and not text.startswith("-") else text
 
     def rank(self, values: Sequence[float]) -> float | None:
-        """The printed mean, negated where lower is better; None when the column is not ranked."""
+        """Returns the printed mean, negated if lower is better; None if the column is not ranked."""
         if not values or not self.ranked:
             return None
         mean = round(float(np.mean(values)), self.column.decimals)
@@ -251,7 +251,7 @@ class Field:
 
 
 def fields(study: PaperTable, place: str) -> list[Field]:
-    """The columns of each data set: its scores, then what training adds (cropped) or what counting scores (whole)."""
+    """Returns the columns of each data set: scores, then the gain by training (cropped) or counting score (whole)."""
     last = {"minus": "untrained"} if place == "cropped" else {"member": "frozen_frame"}
     found = []
     for dataset in dict.fromkeys(column.dataset for column in study.columns):
@@ -269,7 +269,7 @@ def _score(report: Mapping, place: str, score: str, member: str) -> float | None
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Notes below the study's tables
+# Notes below the study's tables.
 
 PLACE_NOTES = {
     "cropped": "The test that counts: a clock does not know where a window starts.",
@@ -292,19 +292,19 @@ COST_NOTES = (
 
 
 def study_sentence(study: PaperTable, batch: Batch) -> str:
-    """The data and backbones of the runs, and the name of the folder of videos."""
+    """Describes the data and backbones of the runs, and names the folder of videos."""
     root = batch.parameters.get("data_root")
     return runs_sentence(study, batch) + (f"; videos of {Path(str(root)).name}" if root else "")
 
 
 def warnings(study: PaperTable, batch: Batch) -> tuple[str, ...]:
-    """The reasons why the numbers are not those of the study."""
+    """Lists the reasons why the numbers are not those of the study."""
     found = [
         (column.dataset, report) for row in study.rows for column in study.columns for report in batch.of(row, column)
     ]
     notes = []
     if any(report["backbone_weights"] == "random" for _, report in found):
-        notes.append("RANDOM backbone weights: these scores say nothing of a pretrained one.")
+        notes.append("RANDOM backbone weights: these scores say nothing about a pretrained one.")
     elsewhere = {(dataset, report["dataset"]) for dataset, report in found}
     notes += [f"Run on {there} in place of {here}." for here, there in sorted(elsewhere) if here != there]
     settings = {name: value for name, value in batch.parameters.items() if name != "data_root"}
@@ -315,12 +315,12 @@ def warnings(study: PaperTable, batch: Batch) -> tuple[str, ...]:
 
 
 def score_notes(study: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
-    """How to read the numbers of a place, and why some are missing."""
+    """Explains how to read the scores on whole videos or windows, and why some are missing."""
     return (PLACE_NOTES[place], *STUDY_NOTES, *_skipped_notes(study, batch, place), *coverage_notes(study, batch))
 
 
 def gain_notes(study: PaperTable, batch: Batch) -> tuple[str, ...]:
-    """The objectives whose training did not improve on the untrained model, or by no more than the spread."""
+    """Lists the objectives whose training did not improve on the untrained model, or by no more than the spread."""
     worse, within, run = [], [], False
     for gain in (field for field in fields(study, "cropped") if field.minus):
         for row in study.rows:
@@ -340,7 +340,7 @@ def gain_notes(study: PaperTable, batch: Batch) -> tuple[str, ...]:
 
 
 def _skipped_notes(study: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
-    """Scores that finished runs lack, with the reason; by data set, because most rows lack the same scores."""
+    """Lists scores that finished runs lack, with the reason; by data set, because most rows lack the same scores."""
     notes = []
     for field in (field for field in fields(study, place) if field.ranked):
         found = [report for row in study.rows for report in batch.of(row, field.column)]

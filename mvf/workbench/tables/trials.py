@@ -19,21 +19,21 @@ from mvf.workbench.tables.runs import REPORT, matching_folders, supervision
 PLACES = {
     "whole": "whole videos",
     "cropped": "cropped windows",
-}  # where scores are computed: key in reports, words in tables
+}  # what scores are computed on: key in reports, text in tables
 
-Reports = Sequence[Mapping]  # of the finished trials of one row, in order of seed
+Reports = Sequence[Mapping]  # reports of the finished trials of one row, in order of seed
 Sums = Mapping[str, Mapping[str, np.ndarray]]  # by action and video
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What `python -m mvf batch` has written so far.
+    """The results that `python -m mvf batch` has written so far.
 
     Attributes:
         folder: Folder of the batch.
         tables: Names of its tables.
-        trials: Number of seeds a row.
-        parameters: Settings changed for all rows.
+        trials: Number of seeds per row.
+        parameters: Settings that were changed for all rows.
         reports: Reports of the finished runs of each preset, in order of seed.
     """
 
@@ -44,17 +44,17 @@ class Batch:
     reports: Mapping[str, Reports]
 
     def of(self, row: Row, column: Column) -> Reports:
-        """Reports of the trials behind a cell; empty when it was not run."""
+        """Returns the reports of a cell's trials; empty if it was not run."""
         return self.reports.get(row.presets.get(column.dataset, ""), ())
 
     def progress_of(self, row: Row) -> str:
-        """How many trials of a row are finished, by data set where the numbers differ."""
+        """Says how many trials of a row are finished, by data set if the numbers differ."""
         counts = {dataset: len(self.reports.get(preset, ())) for dataset, preset in row.presets.items()}
         words = {name: f"{n} of {self.trials} trials" if n else plotting.NOT_RUN for name, n in counts.items()}
         return _by_dataset(words)
 
     def labels_of(self, row: Row) -> str:
-        """Which labels the training of a row used, by data set where they differ; a dash for what was not run."""
+        """Says which labels the training of a row used, by data set if they differ; a dash if it was not run."""
         found = {dataset: self.reports.get(preset, ()) for dataset, preset in row.presets.items()}
         return _by_dataset({dataset: supervision(r) for dataset, r in found.items() if r}, "; ") or plotting.MISSING
 
@@ -65,7 +65,7 @@ class Difference:
 
     Attributes:
         mean: Difference of the means over trials.
-        spread: Sum of the two rows' two standard deviations; None when one has a single trial.
+        spread: Sum of the two rows' two standard deviations; None if one has a single trial.
         interval: 95 % of a paired bootstrap over the videos that both rows share, trials pooled; None without any.
         videos: Number of those videos in each action.
     """
@@ -77,25 +77,25 @@ class Difference:
 
     @property
     def exceeds_spread(self) -> bool:
-        """True when the means differ by more than the spread."""
+        """Whether the means differ by more than the spread."""
         return self.spread is not None and abs(self.mean) > self.spread
 
     @property
     def holds(self) -> bool:
-        """True when the interval excludes 0 and every action has at least `FEWEST` videos."""
+        """Whether the interval excludes 0 and every action has at least `FEWEST` videos."""
         if self.interval is None or min(self.videos, default=0) < FEWEST:
             return False
         return not self.interval[0] <= 0 <= self.interval[1]
 
 
 def read_batches(patterns: str | Sequence[str]) -> list[Batch]:
-    """Reads the batches in all folders that match.
+    """Reads the batches in all matching folders.
 
     Args:
-        patterns: Folders given to `python -m mvf batch --out`, separated by commas; * stands for any name.
+        patterns: Folders given to `python -m mvf batch --out`, separated by commas; * matches any name.
 
     Raises:
-        ValueError: when no folder holds a batch, or a manifest is damaged.
+        ValueError: if there is no batch, or a manifest is damaged.
     """
     folders = matching_folders(patterns, MANIFEST)
     if not folders:
@@ -104,14 +104,14 @@ def read_batches(patterns: str | Sequence[str]) -> list[Batch]:
 
 
 def scores_of(report: Mapping, place: str, embedding: str = "model") -> Mapping[str, float]:
-    """Scores of the model or of a control, on whole videos or cropped windows."""
+    """Returns the scores of the model or a control, on whole videos or cropped windows."""
     if place == "cropped":
         return report.get("cropped", {}).get(embedding, {})
     return report["scores"] if embedding == "model" else report.get("controls", {}).get(embedding, {})
 
 
 def trial_values(reports: Reports, place: str, score: str, embedding: str = "model") -> list[float]:
-    """The score of every trial that has it."""
+    """Returns the score of every trial that has it."""
     found = (scores_of(report, place, embedding) for report in reports)
     return [scores[score] for scores in found if score in scores]
 
@@ -129,7 +129,7 @@ def sensitivity(values: Sequence[float]) -> float | None:
 
 
 def compare(first: Reports, second: Reports, place: str, score: str) -> Difference | None:
-    """`first` minus `second`; None when one has no trial with the score."""
+    """Computes `first` minus `second`; None if one has no trial with the score."""
     sides = [trial_values(reports, place, score) for reports in (first, second)]
     if not all(sides):
         return None
@@ -145,14 +145,14 @@ def compare(first: Reports, second: Reports, place: str, score: str) -> Differen
 
 
 class Ranks(TypedDict):
-    """(row, column) of the cells that a table sets in bold and underlines."""
+    """(row, column) of a table's bold and underlined cells."""
 
     best: tuple[tuple[int, int], ...]
     second: tuple[tuple[int, int], ...]
 
 
 def ranked(start: int, *groups: Mapping[int, Sequence[float | None]]) -> Ranks:
-    """Cells of the best and second-best score of each group of lines, in columns from `start`; equal scores tie."""
+    """Finds the best and second-best cells of each group of lines, in columns from `start`; equal scores tie."""
     best: list[tuple[int, int]] = []
     second: list[tuple[int, int]] = []
     for group in groups:
@@ -183,9 +183,9 @@ def _by_dataset(words: Mapping[str, str], mark: str = ", ") -> str:
 
 
 def _pooled_sums(reports: Reports, place: str, score: str) -> Sums:
-    """By action and video, the sums that scores are made of (`mvf.evaluation.bootstrap.combine`), added over trials.
+    """Adds over trials, by action and video, the sums that scores are computed from (`evaluation.bootstrap.combine`).
 
-    Every score is a quotient of sums, so sums over trials weigh each trial alike.
+    Every score is a quotient of sums, so sums over trials give each trial equal weight.
     """
     having = (report for report in reports if score in scores_of(report, place))
     trials = [report.get("videos", {}).get(place, {}).get(score, {}) for report in having]
@@ -199,7 +199,7 @@ def _pooled_sums(reports: Reports, place: str, score: str) -> Sums:
 
 
 def _shared_videos(first: Sums, second: Sums) -> dict[str, list[str]]:
-    """The videos that both sides have, for every action of either side."""
+    """Returns the videos that both have, for every action of either."""
     actions = sorted(first.keys() | second.keys())
     return {action: sorted(first.get(action, {}).keys() & second.get(action, {}).keys()) for action in actions}
 

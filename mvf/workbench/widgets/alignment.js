@@ -1,9 +1,9 @@
-// Videos played on the clock of one of them; frames.js comes before.
+// Plays videos warped to the time of one of them; frames.js is joined before this file.
 
 class AlignmentView extends FrameView {
   constructor(model, el) {
     super(model);
-    this.clips = new Clips(model, Infinity); // all are on display
+    this.clips = new Clips(model, Infinity); // all videos are shown at once
     this.reference = model.get("video");
     this.root = createRoot(el, "alignment-player", "Alignment player");
     this.state = new Synced(model, ["frame", "warped"], () => this.restore());

@@ -1,4 +1,4 @@
-// The attention browser: controls, panels, saving; overlay.js has the maps.
+// The attention browser: controls, panels and saving; overlay.js draws the maps.
 
 const GAP = 10;
 const CAPTION = 20;
@@ -66,7 +66,7 @@ class AttentionView {
     this.draw();
   }
 
-  // The former video stays until the new one is decoded.
+  // The previous video stays visible until the new one is decoded.
   async open() {
     const name = this.state.get("video");
     this.root.dataset.ready = "false";
@@ -108,7 +108,7 @@ class AttentionView {
     return panels;
   }
 
-  // As many panels beside each other as keep at least half their size.
+  // Puts as many panels in a row as fit at half their size or more.
   arrange(count, available) {
     const { width, height } = this.video.painter.canvas;
     for (let columns = count; ; columns--) {
@@ -120,12 +120,12 @@ class AttentionView {
     }
   }
 
-  // Nothing shows before a task ends, so a picture that is drawn in one task never flickers.
+  // The browser paints only between tasks, so a picture that is drawn in one task never flickers.
   render() {
     if (!this.video) return;
     const panels = this.panels();
     const available = this.root.clientWidth - 12;
-    if (available < 40) return; // not laid out yet: the observer calls again
+    if (available < 40) return; // not laid out yet: the observer will call again
     const grid = this.arrange(panels.length, available);
     const ctx = fitCanvas(this.canvas, grid.width, grid.height);
     ctx.clearRect(0, 0, grid.width, grid.height);
@@ -177,7 +177,7 @@ class AttentionView {
     ctx.fillRect(left, y - 4, 90, 8);
   }
 
-  // The picture on white at twice its size, whatever the theme and the width of the page.
+  // Saves the picture on white at twice its size, independent of the theme and the page's width.
   async save() {
     if (!this.video) return;
     const panels = this.panels();
@@ -202,7 +202,7 @@ class AttentionView {
     for (let i = 0; i < count; i++) {
       this.player.show(i % this.video.strip.count);
       this.render();
-      this.canvas.getContext("2d").getImageData(0, 0, 1, 1); // waits until it is drawn
+      this.canvas.getContext("2d").getImageData(0, 0, 1, 1); // blocks until the canvas is drawn
     }
     const milliseconds = performance.now() - began;
     this.player.show(shown);

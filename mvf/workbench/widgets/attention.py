@@ -1,4 +1,4 @@
-"""A browser of attention: frames under the maps of entities and backbone heads, scrubbed in the page."""
+"""A browser of attention maps: frames overlaid with the maps of entities and backbone heads."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ OUTLINED = 0.6  # share of the attention that the outlined patches hold
 
 
 class AttentionBrowser(anywidget.AnyWidget):
-    """Shows one frame of one video under the map of an entity and, beside it, under that of a backbone head.
+    """Shows one frame of a video overlaid with the map of an entity and, beside it, with that of a backbone head.
 
-    Frames and maps go to the page once; scrubbing, playing and switching happen there, without the kernel. Setting an
-    attribute moves the page, and what the page shows is read back a quarter of a second later. Notebooks that are
-    reopened have lost their widgets: `still()` is the same picture as an ordinary output.
+    Frames and maps are sent to the page once; scrubbing, playing and switching then need no kernel. Setting an
+    attribute changes the page, and a change in the page reaches the attributes a quarter of a second later. A reopened
+    notebook loses its widgets, so `still()` returns the same picture as an ordinary output.
 
     Args:
         videos: Video name -> (frames, entities, heads): uint8 (T, H, W, 3); (T, N, h, w); and (layers, T, K, h, w)
-            as `attention_maps` returns them, or (T, K, h, w). Entities or heads may be None; their numbers are the
-            same for all videos.
+            as `attention_maps` returns them, or (T, K, h, w). Entities or heads may be None. All videos must have
+                equal numbers of entities, layers and heads.
         numbers: Video name -> (T,) positions of the frames in the source video; by default 0, 1, ...
-        layer_names: Of the heads' layers, such as "layer 12".
+        layer_names: Names of the heads' layers, such as "layer 12".
         head_names: K names; by default "CLS head 1" and so on.
-        head: Head shown first, from 0.
-        height: Of a frame in the page, in pixels.
-        export: Folder into which pictures saved in the page are also written; by default they are downloads only.
-        max_frames: Of a longer video every second (third, ...) frame is kept, with its number, so that a notebook
-            that stores the widget stays small; the page says so.
+        head: Index of the head shown first, from 0.
+        height: Height of a frame in the page, in pixels.
+        export: Folder to which pictures saved in the page are also written; by default they are only downloaded.
+        max_frames: A longer video keeps every second (third, ...) frame, with its number, so that a notebook that
+            stores the widget stays small; the page says so.
 
     Attributes:
-        video, frame, entity, layer, head: What is shown; the four positions count from 0, `frame` in those stored.
-        opacity: Of the maps, 0 to 1, in the blended view.
-        normalise: "frame" or "video": what the brightest colour stands for, the maximum over one or over all frames.
+        video, frame, entity, layer, head: What is shown. The four indices count from 0; `frame` counts stored frames.
+        opacity: Opacity of the maps in the blended view, 0 to 1.
+        normalise: Whether the brightest colour is the maximum over the "frame" or over the whole "video".
         view: "blended" or "side by side".
         outline: Whether the strongest patches that hold 60 % of the attention are outlined.
 
     Raises:
-        ValueError: if there is no video, nothing to show, or shapes do not fit; the text names the video.
+        ValueError: if there is no video, nothing to show, or shapes do not fit; the message names the video.
 
     Example:
         >>> browser = AttentionBrowser({"squat": (np.zeros((4, 8, 8, 3), np.uint8), np.ones((4, 2, 2, 2)), None)})
@@ -129,17 +129,17 @@ class AttentionBrowser(anywidget.AnyWidget):
 
     @property
     def nbytes(self) -> int:
-        """Bytes sent to the page: frames, maps, what describes them, and the script."""
+        """Number of bytes sent to the page: frames, maps, their descriptions and the script."""
         text = json.dumps(self.videos) + self._esm + self._css
         return sum(map(len, (*self.sheets, *self.maps, self.colours))) + len(text.encode())
 
     @property
     def number(self) -> int:
-        """Position in the source video of the frame shown."""
+        """Position of the current frame in the source video."""
         return self._meta["numbers"][self.frame]
 
     def still(self) -> Image:
-        """The picture on display as an ordinary notebook output, which stays when the notebook is reopened."""
+        """Returns the current picture as an ordinary output, which stays when the notebook is reopened."""
         video = self._shown[self.video]
         frame = resize(video.frames[self.frame], *video.size(self.height))
         panels = {f"{self.video}, frame {self.number}": frame} if self.view != "blended" else {}
@@ -154,7 +154,7 @@ class AttentionBrowser(anywidget.AnyWidget):
         return captioned_row(list(panels.values()), captions)
 
     def _overlay(self, frame: NDArray[np.uint8], maps: NDArray) -> NDArray[np.uint8]:
-        """`frame` under its map, one of `maps` (T, h, w), as the controls say."""
+        """Overlays `frame` with its map of `maps` (T, h, w), as the controls are set."""
         opacity = self.opacity if self.view == "blended" else 1.0
         maximum = float(maps.max()) if self.normalise == "video" else None
         return overlay(frame, maps[self.frame], opacity, COLORMAP, OUTLINED if self.outline else None, maximum)
@@ -188,7 +188,7 @@ class AttentionBrowser(anywidget.AnyWidget):
         return proposal.value
 
     def _write(self, widget: AttentionBrowser, content: dict, buffers: Sequence[bytes]) -> None:
-        """Writes a picture that the page made into the folder `export`; a page names no other place."""
+        """Writes a picture from the page to the folder `export`; the page cannot choose another folder."""
         if self._export is not None and "save" in content:
             self._export.mkdir(parents=True, exist_ok=True)
             with atomic(self._export / Path(content["save"]).name) as path:
@@ -196,7 +196,7 @@ class AttentionBrowser(anywidget.AnyWidget):
 
 
 def _describe(video: ShownVideo, height: int) -> dict:
-    """What the page needs to know of a video beside its frames and maps."""
+    """Describes a video to the page: everything but its frames and maps."""
     kept = f"{len(video.frames)} of {video.total} frames are stored."
     note = kept if len(video.frames) < video.total else ""
     return {"numbers": video.numbers.tolist(), "note": note, "shown": list(video.size(height))}

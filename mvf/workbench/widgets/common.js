@@ -1,6 +1,6 @@
-// What all widgets share; a widget's own file follows in the same module (mvf.workbench.widgets.encoding.javascript joins them).
+// Code that all widgets share; mvf.workbench.widgets.encoding.javascript joins it with a widget's own files.
 //
-//   Strip    decoded frames:   const strip = await Strip.load(meta, buffers)   meta of Python's encode_strip(s)
+//   Strip    decoded frames:   const strip = await Strip.load(meta, buffers)   meta from Python's encode_strip(s)
 //                              strip.count, .width, .height (stored pixels; frames are never stored enlarged)
 //                              strip.draw(ctx, index, x, y, width, height)
 //            with encode_strips: buffers = model.get("sheets").slice(...meta.sheets)
@@ -8,11 +8,11 @@
 //                              const player = new Player(root, { count, fps, label, onMove: (index) => ... })
 //                              player.element (append it), player.index, player.move(i), player.setCount(n),
 //                              player.toggle(), player.describe(text shown beside the slider), player.dispose()
-//            left and right step, home and end jump, space plays: anywhere in root, save where text is typed.
-//   Synced   traits shared with Python, never waited for:
-//                              const state = new Synced(model, ["frame", ...], (key, value) => Python changed it)
+//            keys anywhere in root, except in text fields: left and right step, home and end jump, space plays
+//   Synced   traits shared with Python; the page never waits for them:
+//                              const state = new Synced(model, ["frame", ...], (key, value) => called when Python changes one)
 //                              state.get(key), state.set(key, value), state.dispose()
-//   onePerFrame(draw)          a function that asks for `draw` once in the next animation frame, however often called
+//   onePerFrame(draw)          wraps `draw` so that many calls draw once in the next animation frame
 //   fitCanvas(canvas, w, h)    sizes a canvas to w x h CSS pixels, sharp on any screen; returns its scaled context
 //   createRoot(el, name, label), element(tag, properties, ...children), row(...children), button(text, onClick),
 //   select(text, options [[value, text]], value, onChange), slider(text, {min, max, step, value}, onInput),
@@ -26,7 +26,7 @@ class Strip {
     this.sheets = sheets;
   }
 
-  // createImageBitmap reads the bytes directly: no address is fetched, which notebooks' security rules may forbid.
+  // createImageBitmap needs no URL; a notebook's content security policy may forbid fetching one.
   static async load(meta, buffers) {
     const blobs = Array.from(buffers, (buffer) => new Blob([buffer], { type: "image/jpeg" }));
     return new Strip(meta, await Promise.all(blobs.map((blob) => createImageBitmap(blob))));
@@ -59,7 +59,7 @@ class Player {
     this.onMove(this.index);
   }
 
-  // Moves only the controls.
+  // Updates only the controls.
   show(index) {
     this.index = Math.max(0, Math.min(this.count - 1, index));
     this.slider.control.value = this.index;
@@ -82,9 +82,9 @@ class Player {
     if (this.index === this.count - 1) this.move(0);
     let shown = performance.now();
     const tick = (now) => {
-      // A notebook may remove the output without an event: then the player must stop.
+      // A notebook may remove the output without an event; the player must stop then.
       if (!this.root.isConnected) return this.stop();
-      const steps = Math.floor(((now - shown) * this.fps) / 1000); // more than one where the page is slow
+      const steps = Math.floor(((now - shown) * this.fps) / 1000); // more than one if the page is slow
       if (steps > 0) {
         shown += (steps * 1000) / this.fps;
         this.move((this.index + steps) % this.count);
@@ -104,8 +104,8 @@ class Player {
     const typed = event.target.closest("input:not([type=range]):not([type=checkbox]), textarea, select");
     if (typed || event.altKey || event.ctrlKey || event.metaKey) return;
     const others = event.target.closest("input[type=range]");
-    if (others && others !== this.slider.control && event.key !== " ") return; // its own arrows
-    if (event.key === " " && event.target.closest("button, input[type=checkbox]")) return; // presses that control
+    if (others && others !== this.slider.control && event.key !== " ") return; // that slider handles its own arrow keys
+    if (event.key === " " && event.target.closest("button, input[type=checkbox]")) return; // space activates that control
     const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
     if (event.key === " ") this.toggle();
     else if (event.key in steps) this.step(steps[event.key]);
@@ -125,8 +125,8 @@ class Player {
   }
 }
 
-// The page is ahead of the kernel: it draws at once and sends its state to Python four times a second. While a value
-// is still to be sent, the kernel's echo of an earlier value must not overwrite it.
+// The page draws at once and sends its state to Python at most four times a second. While a value waits to be sent,
+// the kernel's echo of an earlier value must not overwrite it.
 class Synced {
   constructor(model, keys, onChange) {
     Object.assign(this, { model, keys, timer: null, told: {} });
@@ -188,7 +188,7 @@ function fitCanvas(canvas, width, height) {
   return ctx;
 }
 
-// What a widget's file exports: a view of class `View` in `el`, until it is taken off the page.
+// Makes the object that a widget's file exports; it renders a `View` and disposes of it on removal.
 function widget(View) {
   const render = ({ model, el }) => {
     const view = new View(model, el);
@@ -197,7 +197,7 @@ function widget(View) {
   return { render };
 }
 
-// JupyterLab and Notebook 7 take arrow keys in command mode for themselves, unless what has the focus asks them not to.
+// JupyterLab and Notebook 7 capture arrow keys in command mode unless the focused element has this attribute.
 function createRoot(el, name, label) {
   const root = element("div", { className: "mvf", tabIndex: 0, role: "group", ariaLabel: label });
   root.dataset.mvf = name;

@@ -1,4 +1,4 @@
-"""Encodes videos and attention maps as a few compact buffers, which a page gets once and then scrubs by itself."""
+"""Encodes videos and attention maps as a few compact buffers, which are sent to the page once."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
-SHEET_SIDE = 2048  # pixels: small enough for every browser, and the first sheet shows while the others are decoded
-BLOCK = 16  # pixels of a JPEG block with halved colour: cells of whole blocks keep neighbouring frames apart
+SHEET_SIDE = 2048  # pixels: every browser decodes it, and the first sheet is shown while the others are decoded
+BLOCK = 16  # pixels: a JPEG block with halved colour; cells of whole blocks do not bleed into one another
 
 
 def encode_strip(frames: NDArray[np.uint8], height: int = 280, quality: int = 80) -> tuple[dict, list[bytes]]:
-    """A video as JPEG sprite sheets, each a grid of frames.
+    """Encodes a video as JPEG sprite sheets, each a grid of frames.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
-        height: Of a stored frame, in pixels; smaller frames are stored as they are. The aspect is kept.
-        quality: Of the JPEG, 0 to 100.
+        height: Height of a stored frame, in pixels; smaller frames are not enlarged. The aspect ratio is kept.
+        quality: JPEG quality, 0 to 100.
 
     Returns:
-        What the page needs to cut the sheets ("count" frames of "width" x "height" pixels in cells of
-        "cell_width" x "cell_height", "columns" and "per_sheet" cells a sheet), and the sheets.
+        The layout of the sheets ("count" frames of "width" x "height" pixels in cells of "cell_width" x
+        "cell_height", "columns" in a row and "per_sheet" on a sheet), and the sheets.
 
     Raises:
         ValueError: if frames are not (T, H, W, 3) uint8 with at least one frame, or the height is below 1.
@@ -59,11 +59,11 @@ def encode_strip(frames: NDArray[np.uint8], height: int = 280, quality: int = 80
 def encode_strips(
     videos: Mapping[str, NDArray[np.uint8]], height: int = 280, quality: int = 80
 ) -> tuple[list[dict], list[bytes]]:
-    """Strips of several videos with one list of sheets: a video's `meta` has its "name" and "sheets": [first, stop].
+    """Encodes several videos in one list of sheets; each `meta` adds the "name" and "sheets": [first, stop].
 
     Raises:
-        ValueError: if there is no video, or one is not (T, H, W, 3) uint8 with at least one frame, naming it; or the
-            height is below 1.
+        ValueError: if there is no video, the height is below 1, or a video is not (T, H, W, 3) uint8 with at least
+            one frame; the message names it.
 
     Example:
         >>> metas, sheets = encode_strips({"squat": np.zeros((2, 8, 8, 3), np.uint8)})
@@ -72,7 +72,7 @@ def encode_strips(
     """
     check_named("videos", videos)
     if not videos:
-        raise ValueError("videos must name at least one video, got none: load some and pass {name: frames}")
+        raise ValueError("videos must contain at least one video, got none: pass {name: frames}")
     metas: list[dict] = []
     sheets: list[bytes] = []
     for name, frames in videos.items():
@@ -84,17 +84,17 @@ def encode_strips(
 
 
 def encode_maps(maps: ArrayLike, mass: float = 0.6) -> tuple[dict, bytes]:
-    """Attention maps in 8 bits, each divided by its own maximum.
+    """Encodes attention maps in 8 bits, each divided by its own maximum.
 
-    The maxima go along, so that a page normalises per frame or per video exactly, and so does the number of the
-    strongest patches that hold `mass` of a map, which rounded values could not tell.
+    The buffer also holds the maxima, so that the page can normalise exactly per frame or per video, and the number of
+    strongest patches that hold `mass` of a map, which cannot be computed from rounded values.
 
     Args:
         maps: (..., h, w), non-negative.
-        mass: Share of the attention.
+        mass: Share of the attention that the strongest patches hold.
 
     Returns:
-        {"shape", "maximum"} of `maps`, and the buffer: float32 maxima, uint16 numbers of patches, uint8 maps.
+        {"shape", "maximum"} of `maps`, and the buffer: float32 maxima, uint16 patch counts, uint8 maps.
 
     Raises:
         ValueError: if a value is negative or not finite.
@@ -113,21 +113,21 @@ def encode_maps(maps: ArrayLike, mass: float = 0.6) -> tuple[dict, bytes]:
     levels = np.rint(flat * (255 / np.maximum(maxima, 1e-12))[:, None]).astype(np.uint8)
     ordered = -np.sort(-flat.astype(float), axis=1)
     held = np.cumsum(ordered, axis=1)
-    # As `strongest_patches` of mvf.workbench.plotting: a patch is kept while those before it hold less than `mass`.
+    # Like `plotting.strongest_patches`: a patch is kept while the stronger ones hold less than `mass`.
     strongest = (held - ordered < mass * held[:, -1:]).sum(1)
     buffer = maxima.astype("<f4").tobytes() + strongest.astype("<u2").tobytes() + levels.tobytes()
     return {"shape": list(maps.shape), "maximum": float(maxima.max())}, buffer
 
 
 def check_frames(name: str, frames: NDArray) -> None:
-    """Raises ValueError, naming the video, unless `frames` are (T, H, W, 3) uint8 with at least one frame."""
+    """Raises ValueError with the video's name unless `frames` are (T, H, W, 3) uint8 with at least one frame."""
     shape, kind = np.shape(frames), getattr(frames, "dtype", type(frames).__name__)
     if len(shape) != 4 or shape[-1] != 3 or kind != np.uint8 or 0 in shape:
         raise ValueError(f"{name}: frames must be (T, H, W, 3) uint8 with at least one frame, got {shape} {kind}")
 
 
 def check_named(kind: str, values: object, videos: Mapping[str, object] | None = None) -> None:
-    """Raises ValueError unless `values` go by name, and only by names of `videos` where these are given."""
+    """Raises ValueError unless `values` is a mapping whose keys are names of `videos` (any names if None)."""
     if not isinstance(values, Mapping):
         raise ValueError(f"{kind} must be a mapping from the names of videos, got {type(values).__name__}")
     for name in values:
@@ -136,19 +136,19 @@ def check_named(kind: str, values: object, videos: Mapping[str, object] | None =
 
 
 def resize(frame: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Averages when it shrinks, so that fine texture does not flicker from frame to frame."""
+    """Resizes a picture; shrinking averages pixels, so that fine texture does not flicker between frames."""
     smaller = height < frame.shape[0]
     method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(frame, (width, height), interpolation=method), np.uint8)
 
 
 def encode_jpeg(picture: NDArray[np.uint8], quality: int = 90) -> bytes:
-    """An RGB picture as JPEG."""
+    """Encodes an RGB picture as JPEG."""
     return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()  # OpenCV: BGR
 
 
 def _grid(cells: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """(T, H, W, 3) cells in reading order as one picture, the last row filled with black."""
+    """Arranges (T, H, W, 3) cells in reading order as one picture; the last row is filled with black."""
     count, height, width, _ = cells.shape
     rows = -(-count // columns)
     filled = np.pad(cells, ((0, rows * columns - count), (0, 0), (0, 0), (0, 0)))
@@ -164,14 +164,14 @@ Arrays = tuple[ArrayLike, ArrayLike | None, ArrayLike | None]  # frames, entitie
 
 @dataclass(frozen=True)
 class ShownVideo:
-    """The frames of one video with their attention maps, as many as a notebook can store.
+    """The stored frames of one video and their attention maps.
 
     Attributes:
         frames: (T, H, W, 3) uint8.
-        entities: (1, T, N, h, w), as one layer; or None.
+        entities: (1, T, N, h, w), with an axis for a single layer; or None.
         heads: (layers, T, K, h, w), or None.
         numbers: (T,) positions of the frames in the source video.
-        total: Frames that were given; T are kept.
+        total: Number of frames before thinning; T are kept.
     """
 
     frames: NDArray[np.uint8]
@@ -187,17 +187,17 @@ class ShownVideo:
         return (entities, 0, 0) if self.heads is None else (entities, self.heads.shape[0], self.heads.shape[2])
 
     def size(self, height: int) -> tuple[int, int]:
-        """Width and height, in pixels, of a frame shown `height` high."""
+        """Width and height, in pixels, of a frame shown at most `height` pixels high."""
         return max(1, round(self.frames.shape[2] * height / self.frames.shape[1])), height
 
 
 def shown_videos(
     videos: Mapping[str, Arrays], numbers: Mapping[str, ArrayLike] | None, max_frames: int
 ) -> dict[str, ShownVideo]:
-    """Every video's (frames, entities, heads), checked and thinned by `shown_video`.
+    """Applies `shown_video` to every video's (frames, entities, heads).
 
     Raises:
-        ValueError: if a video is not three arrays, `numbers` has a name that is no video, and as `shown_video`.
+        ValueError: if a video is not three arrays, `numbers` has an unknown name, or `shown_video` raises it.
     """
     numbers = {} if numbers is None else numbers
     check_named("videos", videos)
@@ -205,7 +205,7 @@ def shown_videos(
     for name, arrays in videos.items():
         if not isinstance(arrays, (tuple, list)) or len(arrays) != 3:
             found = f"{len(arrays)} of them" if isinstance(arrays, (tuple, list)) else type(arrays).__name__
-            raise ValueError(f"{name}: give (frames, entities, heads), None for what there is not; got {found}")
+            raise ValueError(f"{name}: give (frames, entities, heads), with None for what is missing; got {found}")
     return {
         name: shown_video(name, frames, entities, heads, numbers.get(name), max_frames)
         for name, (frames, entities, heads) in videos.items()
@@ -220,10 +220,10 @@ def shown_video(
     numbers: ArrayLike | None = None,
     max_frames: int = 120,
 ) -> ShownVideo:
-    """Checks the arrays of a video; of one longer than `max_frames` every second (third, ...) frame is kept.
+    """Checks the arrays of a video; if it is longer than `max_frames`, keeps every second (third, ...) frame.
 
     Raises:
-        ValueError: if shapes do not fit, or there is nothing to show; the text names the video.
+        ValueError: if shapes do not fit, or there is nothing to show; the message names the video.
 
     Example:
         >>> video = shown_video("squat", np.zeros((300, 8, 8, 3), np.uint8), np.ones((300, 2, 4, 4)), None)
@@ -238,7 +238,7 @@ def shown_video(
         raise ValueError(f"max_frames must be at least 1, got {max_frames}")
     numbers = np.arange(len(frames)) if numbers is None else np.asarray(numbers, dtype=np.int64)
     if numbers.shape != (len(frames),):
-        raise ValueError(f"{name}: numbers must be ({len(frames)},), one a frame, got {numbers.shape}")
+        raise ValueError(f"{name}: numbers must be ({len(frames)},), one per frame, got {numbers.shape}")
     kept = slice(None, None, -(-len(frames) // max_frames))
     layered = (_layered(name, kind, maps, len(frames)) for kind, maps in (("entities", entities), ("heads", heads)))
     entities, heads = (None if maps is None else maps[:, kept] for maps in layered)
@@ -246,42 +246,42 @@ def shown_video(
 
 
 def _layered(name: str, kind: str, maps: ArrayLike | None, num_frames: int) -> NDArray | None:
-    """Maps as (layers, T, number, h, w)."""
+    """Returns maps as (layers, T, count, h, w)."""
     if maps is None:
         return None
     maps = np.asarray(maps)
     layered = maps[None] if maps.ndim == 4 else maps
     several = kind == "heads" or maps.ndim == 4
     if layered.ndim != 5 or layered.shape[1] != num_frames or not maps.size or not several:
-        wanted = f"({num_frames}, number, h, w)" + " or (layers, ...) of these" * (kind == "heads")
-        raise ValueError(f"{name}: {kind} must be {wanted}, one map a frame, got {maps.shape}")
+        wanted = f"({num_frames}, count, h, w)" + " or (layers, T, count, h, w)" * (kind == "heads")
+        raise ValueError(f"{name}: {kind} must be {wanted}, one map per frame, got {maps.shape}")
     return layered
 
 
 def common_counts(videos: Mapping[str, ShownVideo]) -> tuple[int, int, int]:
-    """Numbers of entities, layers and heads, which all videos share.
+    """Returns the numbers of entities, layers and heads that all videos share.
 
     Raises:
         ValueError: if they differ.
     """
     counts = {name: video.counts for name, video in videos.items()}
     if len(set(counts.values())) > 1:
-        raise ValueError(f"all videos must have as many entities, layers and heads, got {counts}")
+        raise ValueError(f"all videos must have equal numbers of entities, layers and heads, got {counts}")
     return next(iter(counts.values()))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Stills: ordinary pictures, which a reopened notebook keeps while it loses its widgets.
+# Stills: ordinary pictures, which stay when a notebook is reopened, while widgets are lost.
 
-CAPTION, GAP = 20, 10  # pixels: as in attention.js
+CAPTION, GAP = 20, 10  # pixels, the same as in attention.js
 
 
 def captioned_row(pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str]) -> Image:
-    """Pictures side by side on white, each below its caption, as a JPEG output.
+    """Draws pictures side by side on white, each below its caption, as a JPEG output.
 
     Args:
-        pictures: (H, W, 3) uint8 each; lower ones stand at the top.
-        captions: One each; cut where they are wider than the picture.
+        pictures: (H, W, 3) uint8 each, aligned at the top.
+        captions: One per picture, cut at the width of the picture.
 
     Example:
         >>> captioned_row([np.zeros((8, 60, 3), np.uint8)], ["frame 3"]).format
@@ -302,13 +302,13 @@ def captioned_row(pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Scripts and styles of the widgets, which are plain files beside this one.
+# Scripts and styles of the widgets, which are files in this folder.
 
 FOLDER = Path(__file__).parent
 
 
 def javascript(*names: str) -> str:
-    """The module of one widget: what all share, then its own files; the last ends in `export default widget(View)`.
+    """Joins a widget's module: common.js, then its own files; the last ends in `export default widget(View)`.
 
     Example:
         >>> "class Strip" in javascript("overlay.js", "attention.js")
@@ -318,5 +318,5 @@ def javascript(*names: str) -> str:
 
 
 def stylesheet() -> str:
-    """The style that all widgets share."""
+    """Returns the stylesheet that all widgets share."""
     return (FOLDER / "common.css").read_text("utf-8")

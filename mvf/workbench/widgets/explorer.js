@@ -1,7 +1,7 @@
-// Points of frames with their pictures; frames.js comes before.
+// Shows frames as points, and the picture of one; frames.js is joined before this file.
 
 const MARGIN = 14; // CSS pixels between the points and the edge
-const REACH = 24; // how far from a point it still counts as pointed at
+const REACH = 24; // CSS pixels: a point this close to the pointer is hovered
 
 class ExplorerView extends FrameView {
   constructor(model, el) {
@@ -10,7 +10,7 @@ class ExplorerView extends FrameView {
     this.readPoints();
     this.root = createRoot(el, "embedding-explorer", "Embedding explorer");
     this.state = new Synced(model, ["video", "frame"], () => this.restore());
-    this.hovered = null; // position among all points
+    this.hovered = null; // index among all points
     this.draw = onePerFrame(() => this.render());
     this.build();
     this.stopResize = onResize(this.root, () => this.layout());
@@ -43,7 +43,7 @@ class ExplorerView extends FrameView {
     this.body = element("div", { className: "mvf-grid" }, this.canvas, this.panel.element);
     this.root.append(row(this.video.element), this.player.element, this.body);
     if (this.clips.palette.names.length) this.root.append(legend(this.clips.palette, hasUnlabelled(this.clips)));
-    const text = "Hover to see a frame and the way of its video (square: its first frame), click to pin it; arrow keys move along.";
+    const text = "Hover over a point to see its frame and its video's trajectory (square: first frame). Click to pin it; arrow keys step.";
     this.root.append(element("p", { className: "mvf-note", textContent: text }));
   }
 
@@ -70,7 +70,7 @@ class ExplorerView extends FrameView {
     this.draw();
   }
 
-  // Both axes have one scale, so distances on the screen are distances of the points.
+  // Both axes have the same scale, so distances on the screen are proportional to distances between points.
   layout() {
     const space = innerWidthOf(this.root);
     const wide = space >= 560;

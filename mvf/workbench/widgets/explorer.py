@@ -16,7 +16,7 @@ from mvf.workbench.widgets.frames import FrameWidget, Videos, as_jpeg, check_eve
 
 
 class EmbeddingExplorer(FrameWidget):
-    """Shows frames as points, coloured by phase; hovering shows the frame and its video's path, a click pins it.
+    """Shows frames as points coloured by phase; hovering shows a frame and its video's trajectory, a click pins it.
 
     Args:
         points: Name -> (T, 2), one point for each frame.
@@ -24,13 +24,13 @@ class EmbeddingExplorer(FrameWidget):
         phases: Name -> (T,) phases, -1 = unlabelled.
         phase_names: Names of the phases.
         numbers: Name -> (T,) positions of the frames in the source video, shown instead of 0 to T - 1.
-        height: Of a stored frame, in pixels.
+        height: Height of a stored frame, in pixels.
 
     Attributes:
         video, frame: The pinned frame.
 
     Raises:
-        ValueError: if there is no video, or an array does not fit, naming it.
+        ValueError: if there is no video, or an array does not fit; the message names it.
 
     Example:
         >>> videos = {"squat": np.zeros((3, 8, 8, 3), np.uint8)}
@@ -61,11 +61,11 @@ class EmbeddingExplorer(FrameWidget):
         self.points = np.concatenate(self._points).astype("<f4").tobytes()
 
     def still(self) -> Image:
-        """The points and the pinned frame as an ordinary picture, which stays when a notebook is reopened."""
+        """Returns the points and the pinned frame as an image, which stays when the notebook is reopened."""
         place = list(self._videos).index(self.video)
         shot = self._shot(self.video, self.frame)
         labels = [self._phases.get(name, np.full(len(frames), -1)) for name, frames in self._videos.items()]
-        with paper_figure(PAGE, 3.2, layout="compressed") as figure:  # else the caption of a wide frame is cut
+        with paper_figure(PAGE, 3.2, layout="compressed") as figure:  # other layouts cut the caption of a wide frame
             points, picture = figure.subplots(1, 2)
             for phases, values in zip(labels, self._points):
                 points.scatter(*values.T, s=6, c=[(*self.palette["colours"], UNLABELLED)[p] for p in phases])

@@ -1,9 +1,9 @@
-// Code that the widgets over several videos share (mvf.workbench.widgets.frames.FrameWidget); common.js comes before.
+// Code for widgets that show several videos (mvf.workbench.widgets.frames.FrameWidget); follows common.js.
 //
 //   Clips(model, most)   strips of the videos: await clips.load(name); clips.now(name) once loaded, else null;
 //                        clips.meta(name), clips.number(name, index), clips.phase(name, index) (-1: unlabelled),
 //                        clips.word(name, index) ("" without labels). At most `most` videos stay decoded.
-//   FrameView(model)     what such widgets' views are made of: view.turnTo(name, index), view.dispose()
+//   FrameView(model)     the base class of their views: view.turnTo(name, index), view.dispose()
 //   Panel(clips)         a picture with caption and, where the video has phases, a ribbon with a cursor
 //   runsOf(phases)       [[first, phase], ...]
 //   drawRibbon(canvas, width, height, runs, length, cursor, palette, dashed)
@@ -45,7 +45,7 @@ class Clips {
     const known = this.now(name);
     if (known) {
       this.strips.delete(name);
-      this.strips.set(name, known); // the latest used stands last
+      this.strips.set(name, known); // the most recently used video is last
       return known;
     }
     if (!this.pending.has(name)) {
@@ -68,7 +68,7 @@ class Clips {
   }
 }
 
-// A view that has `clips`, `player`, `state` and `stopResize`, and `video` where a dropdown chooses what is shown.
+// Subclasses set `clips`, `player`, `state` and `stopResize`, and `video` if a dropdown selects the video.
 class FrameView {
   constructor(model) {
     this.model = model;
@@ -99,7 +99,7 @@ class Panel {
     this.element = element("figure", {}, this.canvas, this.ribbon, this.caption);
   }
 
-  // Shows a frame in a box of width x height, keeping its aspect; nothing changes before its strip is decoded.
+  // Shows a frame in a box of width x height with its aspect ratio kept; does nothing until its strip is decoded.
   draw(name, index, width, height, caption) {
     const strip = this.clips.now(name);
     if (!strip) return;
@@ -140,7 +140,7 @@ function drawRibbon(canvas, width, height, runs, length, cursor, palette, dashed
     ctx.setLineDash([]);
   });
   const x = Math.max(2, Math.min(width - 2, (cursor * width) / length));
-  ctx.fillStyle = "#fff"; // seen on every phase's colour
+  ctx.fillStyle = "#fff"; // visible on every phase's colour
   ctx.fillRect(x - 2, 0, 4, height);
   ctx.fillStyle = "#000";
   ctx.fillRect(x - 1, 0, 2, height);
@@ -161,7 +161,7 @@ function hasUnlabelled(clips) {
   return clips.names.some((name) => clips.meta(name).phases?.includes(-1) ?? true);
 }
 
-// Calls `draw` once a frame when the width changes; returns what stops it.
+// Calls `draw` at most once per animation frame when the width changes; returns a function that stops it.
 function onResize(root, draw) {
   const observer = new ResizeObserver(onePerFrame(draw));
   observer.observe(root);

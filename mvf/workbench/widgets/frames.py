@@ -1,4 +1,4 @@
-"""The base of widgets over several videos: frames with numbers and phases, checks, stills."""
+"""The base class of widgets that show several videos, the checks of their arrays, and their still images."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ Videos = Mapping[str, NDArray[np.uint8]]
 
 
 class FrameWidget(anywidget.AnyWidget):
-    """Base of widgets over several videos, which go to the page once with frame numbers and phases.
+    """Base class of widgets that show several videos; frames, numbers and phases are sent to the page once.
 
     Args:
         videos: Name -> frames, uint8 (T, H, W, 3).
         numbers: Name -> (T,) positions of these frames in the source video; by default 0 to T - 1.
         phases: Name -> (T,) phases, -1 = unlabelled; videos without labels may be absent or None.
         names: Names of the phases.
-        height: Of a stored frame, in pixels; smaller frames are stored as they are.
+        height: Height of a stored frame, in pixels; smaller frames are not enlarged.
 
     Attributes:
-        video, frame: What is shown: a video's name and the position among its frames. Set them to move the page.
+        video, frame: The current video's name and the index of its current frame. Setting them changes the page.
 
     Raises:
-        ValueError: if there is no video or an array does not fit its video, naming it.
+        ValueError: if there is no video, or an array does not fit its video; the message names it.
     """
 
     _css = f"{stylesheet()}\n{(FOLDER / 'frames.css').read_text('utf-8')}"
@@ -78,7 +78,7 @@ class FrameWidget(anywidget.AnyWidget):
 
     @property
     def nbytes(self) -> int:
-        """Bytes sent to the page: frames, arrays, what describes them, and the script."""
+        """Number of bytes sent to the page: frames, arrays, their descriptions and the script."""
         state = self.get_state()
         buffers = [*state.pop("sheets"), *(state.pop(key) for key in list(state) if isinstance(state[key], bytes))]
         return sum(map(len, buffers)) + len(json.dumps(state).encode())
@@ -98,35 +98,35 @@ class FrameWidget(anywidget.AnyWidget):
         self.frame = self.frame
 
     def _word(self, name: str, index: int) -> str:
-        """Phase of a frame in words; empty where its video has no labels."""
+        """Returns the name of a frame's phase; empty if its video has no labels."""
         if name not in self._phases:
             return ""
         phase = self._phases[name][index]
         return self._names[phase] if phase >= 0 else "unlabelled"
 
     def _shot(self, name: str, index: int, caption: str = "") -> StillFrame:
-        """A frame of a still, captioned with its video, source number and phase, or with another caption."""
+        """Returns a frame for a still, by default captioned with its video, source number and phase."""
         place = f"{name}\nframe {self._numbers[name][index]}"
         caption = caption or ", ".join(filter(None, (place, self._word(name, index))))
         return StillFrame(self._videos[name][index], caption, self._phases.get(name), index)
 
 
 def check_videos(videos: Videos, least: int) -> None:
-    """Raises ValueError unless there are `least` videos, each with frames."""
+    """Raises ValueError unless there are at least `least` videos, each with frames."""
     check_named("videos", videos)
     if len(videos) < least:
         raise ValueError(
-            f"videos must name at least {least} video{'s' * (least > 1)}, got {len(videos)}: {list(videos)}"
+            f"videos must contain at least {least} video{'s' * (least > 1)}, got {len(videos)}: {list(videos)}"
         )
     for name, frames in videos.items():
         check_frames(name, frames)
 
 
 def check_rows(kind: str, videos: Videos, arrays: Mapping[str, ArrayLike | None], ndim: int) -> dict[str, NDArray]:
-    """Arrays of `ndim` dimensions by video name with one row for each of its frames; None is left out.
+    """Checks arrays of `ndim` dimensions by video name, with one row for each frame; drops those that are None.
 
     Raises:
-        ValueError: naming the array and the video that do not fit.
+        ValueError: if an array does not fit; the message names it and its video.
     """
     check_named(kind, arrays, videos)
     found = {name: np.asarray(values) for name, values in arrays.items() if values is not None}
@@ -140,37 +140,37 @@ def check_rows(kind: str, videos: Videos, arrays: Mapping[str, ArrayLike | None]
 
 
 def check_every(kind: str, videos: Videos, arrays: Mapping[str, ArrayLike], ndim: int) -> dict[str, NDArray]:
-    """`check_rows` where no video may be without an array."""
+    """Like `check_rows`, but every video must have an array."""
     found = check_rows(kind, videos, arrays, ndim)
     missing = [name for name in videos if name not in found]
     if missing:
-        raise ValueError(f'{kind} must have every video, "{missing[0]}" is missing ({len(missing)} in all)')
+        raise ValueError(f'{kind} must contain every video, but "{missing[0]}" is missing ({len(missing)} in all)')
     return found
 
 
 def check_numbers(videos: Videos, numbers: Mapping[str, ArrayLike] | None) -> dict[str, NDArray[np.int64]]:
-    """Source positions of the frames of every video, by default 0 to T - 1."""
+    """Checks the source positions of every video's frames; by default 0 to T - 1."""
     if numbers is None:
         return {name: np.arange(len(frames)) for name, frames in videos.items()}
     found = check_every("numbers", videos, numbers, 1)
     for name, values in found.items():
         if values.dtype.kind not in "iu" or values[0] < 0 or (np.diff(values.astype(np.int64)) <= 0).any():
-            raise ValueError(f"{name}: numbers must be increasing whole numbers from 0 on, got {values}")
+            raise ValueError(f"{name}: numbers must be increasing non-negative integers, got {values}")
     return found
 
 
 def check_phases(videos: Videos, phases: Mapping[str, ArrayLike | None] | None) -> dict[str, NDArray[np.int64]]:
-    """Phases of the videos that have some."""
+    """Checks and returns the phases of the videos that have labels."""
     found = check_rows("phases", videos, phases or {}, 1)
     for name, values in found.items():
         if values.dtype.kind not in "iu" or values.min() < -1:
-            raise ValueError(f"{name}: phases must be whole numbers, -1 = unlabelled, got {values.dtype} {values}")
+            raise ValueError(f"{name}: phases must be integers, -1 = unlabelled, got {values.dtype} {values}")
     return {name: values.astype(np.int64) for name, values in found.items()}
 
 
 @dataclass(frozen=True)
 class StillFrame:
-    """A frame in a still picture, with the ribbon of its video's phases where there are any."""
+    """A frame in a still picture, with a ribbon of its video's phases if it has labels."""
 
     frame: NDArray[np.uint8]
     caption: str
@@ -179,7 +179,7 @@ class StillFrame:
 
 
 def grid_picture(shots: Sequence[StillFrame], num_phases: int, width: float = PAGE) -> Image:
-    """Frames with captions and ribbons, at most three a row, as an ordinary notebook output `width` inches wide."""
+    """Draws frames with captions and ribbons, at most three per row, as an image output `width` inches wide."""
     rows = -(-len(shots) // 3)
     columns = -(-len(shots) // rows)
     ratio = max(shot.frame.shape[0] / shot.frame.shape[1] for shot in shots)
@@ -198,7 +198,7 @@ def grid_picture(shots: Sequence[StillFrame], num_phases: int, width: float = PA
 
 
 def as_jpeg(figure: Figure, alt: str) -> Image:
-    """A figure as an ordinary notebook output."""
+    """Renders a figure as an image output of a notebook."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="jpeg", dpi=130)
     return Image(buffer.getvalue(), format="jpeg", alt=alt)

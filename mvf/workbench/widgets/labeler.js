@@ -1,4 +1,4 @@
-// Phases of videos, labelled by keyboard; frames.js comes before. Segments are [[first source frame, phase], ...].
+// Labels phases by keyboard; follows frames.js. Segments are [[first source frame, phase], ...].
 
 class LabelerView extends FrameView {
   constructor(model, el) {
@@ -34,7 +34,7 @@ class LabelerView extends FrameView {
     const begins = element("span", { className: "mvf-label", textContent: "Begins here:" });
     this.root.append(row(this.video.element, this.remove, this.accept), row(begins, ...this.phases), this.player.element);
     this.root.append(this.panel.element, this.line, this.label, this.status);
-    const keys = "Digits or P: a phase begins at this frame. Arrows: move. Backspace: remove the boundary before. Enter: accept, next video.";
+    const keys = "Digits or P: a phase begins at this frame. Arrows: move. Backspace: remove the last boundary. Enter: accept, next video.";
     this.root.append(element("p", { className: "mvf-note", textContent: keys }));
   }
 
@@ -47,7 +47,7 @@ class LabelerView extends FrameView {
     return control;
   }
 
-  // The keys stay the labeler's after a click.
+  // Return the focus to the labeler after a click, so that its keys keep working.
   action(text, act) {
     return button(text, () => {
       act();
@@ -59,7 +59,7 @@ class LabelerView extends FrameView {
     return this.model.get("labels");
   }
 
-  // The answer "saved" may come before the trait does.
+  // The reply "saved" may arrive before the trait does.
   isLabelled(name) {
     return name in this.saved || this.drafts.get(name)?.kind === "saved";
   }
@@ -98,7 +98,7 @@ class LabelerView extends FrameView {
     this.drafts.set(name, { segments: segments.map((pair) => [...pair]), kind });
   }
 
-  // Another view or Python has saved.
+  // Another view or Python saved a label.
   refresh() {
     for (const [name, segments] of Object.entries(this.saved)) {
       if (this.drafts.get(name)?.kind !== "edited") this.keep(name, segments, "saved");
@@ -108,7 +108,7 @@ class LabelerView extends FrameView {
 
   press(event) {
     if (event.target.closest("select") || event.altKey || event.ctrlKey || event.metaKey) return;
-    if (event.key === "Enter" && event.target.closest("button")) return; // presses that button
+    if (event.key === "Enter" && event.target.closest("button")) return; // enter activates that button
     if (/^[0-9]$/.test(event.key)) this.begin(Number(event.key) - 1);
     else if (event.key.toLowerCase() === "p") this.begin(this.phaseBefore(this.number) + 1);
     else if (event.key === "Backspace") this.erase();
@@ -122,9 +122,10 @@ class LabelerView extends FrameView {
     return this.draft.segments.filter(([first]) => first <= number).at(-1)?.[1] ?? -1;
   }
 
-  // Within a phase its boundary moves here, before a phase the next boundary moves here; else a new one is set.
+  // If this frame already has the phase, the boundary before moves here; if the next segment has it, the next boundary
+  // moves here; otherwise a boundary is set here.
   begin(phase) {
-    if (phase >= this.names.length) return this.say(`there are only ${this.names.length} phases; a digit repeats one`);
+    if (phase >= this.names.length) return this.say(`there are only ${this.names.length} phases; press a digit to repeat one`);
     this.player.stop();
     const { number } = this;
     const segments = this.draft.segments.map((pair) => [...pair]);
@@ -138,7 +139,7 @@ class LabelerView extends FrameView {
 
   erase() {
     const here = this.draft.segments.filter(([first]) => first <= this.number).length - 1;
-    if (here < 0) return this.say("no boundary at or before this frame");
+    if (here < 0) return this.say("there is no boundary at or before this frame");
     this.player.stop();
     this.edit(this.draft.segments.filter((_, i) => i !== here));
   }
@@ -169,7 +170,7 @@ class LabelerView extends FrameView {
     this.draw();
   }
 
-  // The next video without a label, from here on and then from the start.
+  // Finds the next video without a label, from here to the end and then from the start.
   next() {
     const { names } = this.clips;
     const here = names.indexOf(this.name);
@@ -200,7 +201,7 @@ class LabelerView extends FrameView {
     const { segments, kind } = this.draft;
     drawRibbon(this.line, width, 26, segments, length, this.number + 0.5, this.clips.palette, kind === "proposed");
     const where = segments.map(([first, p]) => `${p < 0 ? "unlabelled" : this.names[p]} from ${first}`).join(", ");
-    const state = { saved: "saved", edited: "edited, not saved", proposed: "proposed, enter accepts", empty: "no label" }[kind];
+    const state = { saved: "saved", edited: "edited, not saved", proposed: "proposed, press Enter to accept", empty: "no label" }[kind];
     this.label.textContent = where ? `${state}: ${where}` : state;
     this.line.ariaLabel = this.label.textContent;
     for (const control of this.phases) control.ariaPressed = String(Number(control.dataset.phase) === phase);

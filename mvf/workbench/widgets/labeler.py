@@ -1,4 +1,4 @@
-"""A labeler of phases, which works by keyboard and writes `videos.csv`."""
+"""A widget to label phases by keyboard, which writes `videos.csv`."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ class _Clip:
 class PhaseLabeler(FrameWidget):
     """Labels phases by keyboard and writes each accepted clip to `videos.csv` at once.
 
-    Digits (or P for the phase after the one before) say "this phase begins here", 0 "unlabelled from here",
-    backspace removes the boundary at or before the frame, enter accepts and goes to the next clip. A clip without a
-    label gets a proposal from those labelled so far, drawn dashed until it is accepted. Labels that the table has
-    already are shown and kept; what is not accepted is not written.
+    A digit (or P for the next phase) starts a phase at the current frame, 0 starts unlabelled frames, backspace removes
+    the boundary at or before the frame, and enter accepts the label and goes to the next clip. A clip without a label
+    gets a proposal from those labelled so far, drawn dashed until it is accepted. Existing labels in the table are
+    shown and kept; only accepted labels are written.
 
     Args:
         videos: Name -> frames, uint8 (T, H, W, 3), named as the folder dataset names them.
-        path: `videos.csv`; written anew, with all videos of its folder, where there is none. Other cells stay.
-        embeddings: Name -> (T, E), one row for each of these frames, from which `mvf.transfer_phases` proposes.
+        path: `videos.csv`; if it does not exist, it is created with all videos of its folder. Other cells stay.
+        embeddings: Name -> (T, E), one row for each frame; `mvf.transfer_phases` makes proposals from them.
         phase_names: Names of the phases; by default two, or as many as the table has.
-        propose: (labelled: name -> (T,) phases, name of a clip) -> its (T,) phases, instead of the transfer.
-        numbers: Name -> (T,) positions of the frames in the source video: boundaries are stored in source frames.
-        lengths: Name -> frames of the source video, where `numbers` leaves some out. Needed only for labels that are
-            not phases 0, 1, 2, ... in order.
-        height: Of a stored frame, in pixels.
+        propose: Replaces the transfer: (labelled: name -> (T,) phases, name of a clip) -> its (T,) phases.
+        numbers: Name -> (T,) positions of the frames in the source video; boundaries are stored in source frames.
+        lengths: Name -> number of frames of the source video, if `numbers` skips some. Needed only for labels other
+            than phases 0, 1, 2, ... in order.
+        height: Height of a stored frame, in pixels.
 
     Attributes:
-        labels: Name -> [[first source frame, phase], ...] of every labelled clip, as the table has them.
-        video, frame: What is shown.
+        labels: Name -> [[first source frame, phase], ...] of every labelled clip in the table.
+        video, frame: The current clip and the index of its current frame.
 
     Raises:
-        ValueError: if there is no video, or the table, a label in it or an array does not fit, naming it.
+        ValueError: if there is no video, or the table, one of its labels or an array is invalid; the message names it.
     """
 
     _esm = javascript("frames.js", "labeler.js")
@@ -98,24 +98,24 @@ class PhaseLabeler(FrameWidget):
 
     @property
     def labelled(self) -> dict[str, NDArray[np.int64]]:
-        """(T,) phases of the frames of every labelled clip, -1 = unlabelled."""
+        """Returns the (T,) phases of every labelled clip, -1 = unlabelled."""
         return {name: phases_of(segments, self._numbers[name]) for name, segments in self.labels.items()}
 
     def accept(self, name: str, segments: Sequence[Sequence[int]]) -> None:
         """Writes the label of a clip, [[first source frame, phase], ...], to the table.
 
         Raises:
-            ValueError: if it is no label of this clip.
+            ValueError: if it is not a valid label of this clip.
         """
         checked = self._checked(name, segments)
         self._table.write(name, checked, self._lengths.get(name), self._videos)
         self.labels = {**self.labels, name: [list(pair) for pair in checked]}
 
     def propose(self, name: str) -> Segments:
-        """Proposed label of a clip, from the other clips labelled so far; empty where there are none.
+        """Proposes a label for a clip from the other labelled clips; empty if there are none.
 
         Raises:
-            ValueError: if `propose` returns no phases of this clip.
+            ValueError: if `propose` does not return valid phases of this clip.
         """
         others = {other: p for other, p in self.labelled.items() if other != name and p.max() >= 0}
         if self._propose is None or not others:
@@ -125,11 +125,11 @@ class PhaseLabeler(FrameWidget):
         if phases.shape != wanted or phases.dtype.kind not in "iu" or phases.min() < -1:
             raise ValueError(f"{name}: propose must return {wanted} integers, got {phases.dtype} {phases.shape}")
         segments = segments_of(phases, self._numbers[name])
-        # The frames before the first stored one are like it: they belong to no other phase.
+        # Source frames before the first stored one get its phase.
         return ((0, segments[0][1]), *segments[1:]) if phases[0] >= 0 else segments
 
     def still(self) -> Image:
-        """The frame on display above its label, as an ordinary picture, which stays when a notebook is reopened."""
+        """Returns the current frame above its label as an image, which stays when the notebook is reopened."""
         phases = self.labelled.get(self.video)
         word = "unlabelled" if phases is None or phases[self.frame] < 0 else self._names[phases[self.frame]]
         shot = self._shot(self.video, self.frame)
@@ -141,18 +141,18 @@ class PhaseLabeler(FrameWidget):
             raise ValueError(f'"{name}" is not among the videos: {", ".join(self._videos)}')
         pairs = tuple((int(start), int(phase)) for start, phase in segments)
         if not pairs:
-            raise ValueError(f"{name}: nothing to save, mark where a phase begins")
+            raise ValueError(f"{name}: nothing to save: mark where a phase begins")
         starts, phases = zip(*pairs)
         length = self._lengths.get(name, int(self._numbers[name][-1]) + 1)
         if starts[0] < 0 or starts[-1] >= length or any(b <= a for a, b in zip(starts, starts[1:])):
             raise ValueError(f"{name}: phases must begin at increasing frames 0 to {length - 1}, got {list(starts)}")
         if min(phases) < -1 or max(phases) >= len(self._names) or any(a == b for a, b in zip((-1, *phases), phases)):
-            wanted = f"-1 to {len(self._names) - 1}, each other than the one before"
+            wanted = f"-1 to {len(self._names) - 1}, each different from the one before"
             raise ValueError(f"{name}: phases must be {wanted}, got {list(phases)}")
         return pairs
 
     def _receive(self, _: object, message: dict[str, Any], __: object) -> None:
-        """Answers a message of the page; errors go to the page too, which shows them."""
+        """Answers a message from the page; errors are sent to the page, which shows them."""
         name = str(message.get("video", ""))
         try:
             if message.get("kind") == "accept":
@@ -161,7 +161,7 @@ class PhaseLabeler(FrameWidget):
                 self.send({"kind": "saved", "video": name, "segments": self.labels[name], "text": text})
             elif message.get("kind") == "propose":
                 self.send({"kind": "proposal", "video": name, "segments": self.propose(name)})
-        except Exception as error:  # `propose` is anyone's code, and a page shows no traceback
+        except Exception as error:  # `propose` is the caller's function and may raise anything
             logger.exception("%s of %s failed", message.get("kind"), name)
             failed = "not saved" if message.get("kind") == "accept" else "no proposal"
             self.send({"kind": "problem", "video": name, "text": f"{failed}: {error}"})
@@ -176,8 +176,8 @@ def _transfer(embeddings: Mapping[str, NDArray], labelled: Mapping[str, NDArray[
 
 def _check_length(name: str, length: int, labelled: int, segments: Segments, numbers: NDArray[np.int64]) -> None:
     if labelled != length:
-        raise ValueError(f"{name}: {labelled} labels of single frames, but {length} frames; numbers= places some")
+        raise ValueError(f"{name}: {labelled} frames are labelled, but the video has {length}; set numbers=")
     if numbers[-1] >= length:
-        raise ValueError(f"{name}: lengths must be above the last of numbers, {numbers[-1]}, got {length}")
+        raise ValueError(f"{name}: lengths must exceed the last frame number, {numbers[-1]}, got {length}")
     if segments and segments[-1][0] >= length:
         raise ValueError(f"{name}: a phase begins at frame {segments[-1][0]}, but there are only {length} frames")

@@ -1,6 +1,6 @@
-// Maps of attention over frames as mvf.workbench.plotting.overlay draws them, drawn by the page.
+// Draws attention maps over frames in the page, as mvf.workbench.plotting.overlay does in Python.
 
-// Maps of one kind: (layers, frames, maps, h, w), each stored in 8 bits relative to its own maximum.
+// Entity or head maps (layers, frames, maps, h, w), each stored in 8 bits relative to its own maximum.
 class Maps {
   constructor({ shape }, view) {
     [this.layers, this.frames, this.count, this.height, this.width] = shape;
@@ -20,7 +20,7 @@ class Maps {
     return this.levels.subarray(index * size, (index + 1) * size);
   }
 
-  // What a map's own maximum is of the largest over the frame (1) or over all frames of the video.
+  // The map's maximum over its frame's (always 1) or over the video's maximum.
   scale(layer, frame, map, normalise) {
     if (normalise === "frame") return 1;
     let largest = 1e-12;
@@ -28,7 +28,7 @@ class Maps {
     return this.maxima[this.index(layer, frame, map)] / largest;
   }
 
-  // The patches that together hold the share of attention that Python counted them for: 1, others 0.
+  // A mask of the strongest patches, as many as Python counted for its share of the attention.
   chosen(index) {
     const levels = this.at(index);
     const counts = new Uint32Array(257);
@@ -41,7 +41,7 @@ class Maps {
   }
 }
 
-// Where each of `size` pixels lies between `count` values whose centres it is enlarged from, as OpenCV does.
+// Weights to interpolate `count` values linearly to `size` pixels between their centres, as OpenCV does.
 function weights(size, count) {
   const left = new Int32Array(size);
   const share = new Float32Array(size);
@@ -53,7 +53,7 @@ function weights(size, count) {
   return { left, share, next: count > 1 ? 1 : 0 };
 }
 
-// Enlarges maps to pictures of one size and colours them.
+// Enlarges maps to one picture size and colours them.
 class Painter {
   constructor(colours, width, height) {
     this.canvas = element("canvas", { width, height });
@@ -94,7 +94,7 @@ function outline(ctx, maps, index, x, y, width, height) {
   const within = (i, j) => i >= 0 && j >= 0 && i < maps.width && j < maps.height;
   const inside = (i, j) => within(i, j) && chosen[j * maps.width + i] === 1;
   const path = new Path2D();
-  // On whole pixels lines are sharp; at the picture's edge they lie inside it.
+  // Lines on whole pixels are sharp; at the picture's edge they are drawn inside it.
   const clampX = (i) => x + Math.max(1, Math.min(width - 2, Math.round(i * w))) + 0.5;
   const clampY = (j) => y + Math.max(1, Math.min(height - 2, Math.round(j * h))) + 0.5;
   const edge = (i0, j0, i1, j1) => {

@@ -1,8 +1,8 @@
-"""Reads and writes phases in `videos.csv` of a folder of videos; nothing else in the table changes.
+"""Reads and writes the phases in a folder's `videos.csv`; nothing else in the table changes.
 
-A label is kept as segments: (first frame, phase) in source frames, each up to the next, unlabelled before the first.
-Phases that are 0, 1, 2, ... in order are written as `0;34;58`; any other label (a phase that repeats or is left out,
-unlabelled frames in the middle or at the end) as a file of one number a frame beside the video.
+A label is a list of segments (first frame, phase) in source frames. Each segment ends where the next begins; frames
+before the first are unlabelled. Phases 0, 1, 2, ... in order are written as `0;34;58`; any other label (a repeated or
+missing phase, unlabelled frames in the middle or at the end) is a file with one number per frame beside the video.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PhaseLabel:
 
     Attributes:
         segments: (first frame, phase) of every segment, in source frames.
-        length: Frames of the source where a file of one number a frame says so, else None.
+        length: Number of frames of the source, known only from a file with one number per frame; else None.
     """
 
     segments: Segments
@@ -43,7 +43,7 @@ class PhaseLabel:
 
 
 def segments_of(phases: ArrayLike, numbers: ArrayLike | None = None) -> Segments:
-    """Segments of (T,) phases whose frames have the source positions `numbers`, by default 0 to T - 1.
+    """Converts (T,) phases to segments; `numbers` are the frames' source positions, by default 0 to T - 1.
 
     Example:
         >>> segments_of([-1, 0, 0, 1, -1])
@@ -56,7 +56,7 @@ def segments_of(phases: ArrayLike, numbers: ArrayLike | None = None) -> Segments
 
 
 def phases_of(segments: Segments, numbers: ArrayLike) -> NDArray[np.int64]:
-    """(T,) phases of the source frames `numbers`, -1 = unlabelled.
+    """Returns the (T,) phases of the source frames `numbers`, -1 = unlabelled.
 
     Example:
         >>> phases_of(((1, 0), (3, 1)), [0, 2, 4]).tolist()
@@ -68,13 +68,13 @@ def phases_of(segments: Segments, numbers: ArrayLike) -> NDArray[np.int64]:
 
 
 class PhaseTable:
-    """The labels of one `videos.csv`, which is read again for every write.
+    """The labels in one `videos.csv`; the file is read again before every write.
 
     Args:
         path: The table; it need not exist yet.
 
     Raises:
-        ValueError: if it is no table in UTF-8 with a column `path`.
+        ValueError: if it is not a UTF-8 table with a column `path`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -84,10 +84,10 @@ class PhaseTable:
         self._load()
 
     def read(self, name: str) -> PhaseLabel | None:
-        """The label of a video, None without one.
+        """Returns the label of a video, or None if it has none.
 
         Raises:
-            ValueError: if it is no label, naming the video.
+            ValueError: if the label is invalid; the message names the video.
         """
         header, rows = self._load()
         row = self._find(header, rows, name)
@@ -106,8 +106,8 @@ class PhaseTable:
         Args:
             name: The video.
             segments: Its new label, at least one segment.
-            length: Frames of its source, needed only where a number a frame is written; None if unknown.
-            names: Other videos that a new table lists too, since a table hides what it does not list.
+            length: Number of frames of its source, or None; needed only to write one number per frame.
+            names: Other videos to list in a new table, because videos that a table does not list are ignored.
 
         Raises:
             ValueError: if the length is needed and unknown.
@@ -125,7 +125,7 @@ class PhaseTable:
             header.append("phases")
         row = self._find(header, rows, name)
         if row is None:
-            logger.warning("%s did not list %s: a row is added; rows without a split may change sides", self.path, name)
+            logger.warning("%s did not list %s: a row is added, which may change the splits", self.path, name)
             line = _padded([], header)
             line[[title.strip() for title in header].index("path")] = _path_of(self.path.parent, name).as_posix()
             rows.append(line)
@@ -140,20 +140,20 @@ class PhaseTable:
             return ";".join(str(start) for start, _ in segments)
         if length is None:
             raise ValueError(
-                f"{name}: phases {phases} are not 0, 1, 2, ... in order, so a number a frame must be written; "
+                f"{name}: phases {phases} are not 0, 1, 2, ... in order, so one number per frame must be written; "
                 "say how many frames the video has with lengths={name: frames}"
             )
         relative = next(
             path
             for path in (f"{name}.phases{suffix}.csv" for suffix in ("", *range(2, 10_000)))
-            if path == before or not (self.path.parent / path).exists()  # another label's file is not ours
+            if path == before or not (self.path.parent / path).exists()  # do not overwrite another label's file
         )
         with atomic(self.path.parent / relative) as temporary:
             np.savetxt(temporary, phases_of(segments, np.arange(length)), fmt="%d")
         return relative
 
     def _load(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows; both empty where there is no table yet."""
+        """Returns the header and the rows; both are empty if the table does not exist."""
         if not self.path.exists():
             return [], []
         try:
@@ -173,7 +173,7 @@ class PhaseTable:
             csv.writer(file, lineterminator="\r\n" if b"\r\n" in old else "\n").writerows(lines)
 
     def _find(self, header: list[str], rows: list[list[str]], name: str) -> int | None:
-        """Row of the video called `name`: its path with or without extension, as the folder dataset names videos."""
+        """Finds the row of a video whose path, with or without extension, is `name`, as in the folder data set."""
         column = _column(header, "path") or 0  # without a header there are no rows
         paths = {i: PurePath(row[column].strip()).as_posix() for i, row in enumerate(rows) if row[column:]}
         found = [i for i, path in paths.items() if path == name]
@@ -192,7 +192,7 @@ def _padded(row: Sequence[str], header: Sequence[str]) -> list[str]:
 
 
 def _path_of(folder: Path, name: str) -> PurePath:
-    """Path in `folder` of a video named without its extension; the name itself where no file answers to it."""
+    """Path in `folder` of a video named without its extension; the name itself if there is no such file."""
     if (folder / name).exists():
         return PurePath(name)
     files = [p for p in sorted(folder.glob(f"{escape(name)}.*")) if p.suffix.lower() not in LABEL_FILES]
@@ -201,7 +201,7 @@ def _path_of(folder: Path, name: str) -> PurePath:
 
 
 def _videos_below(folder: Path, names: Iterable[str]) -> list[str]:
-    """The videos `names` and everything else of their kinds in `folder`: video files, folders of images."""
+    """Lists the videos `names` and all others in `folder`: video files and folders of images of those kinds."""
     given = {folder / _path_of(folder, name) for name in names}
     kinds = {path.suffix.lower() for path in given if path.is_file()}
     images = {file.suffix.lower() for path in given if path.is_dir() for file in path.iterdir()}

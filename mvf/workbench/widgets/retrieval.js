@@ -1,4 +1,4 @@
-// The nearest frames of other videos; frames.js comes before.
+// Shows the nearest frames of other videos; frames.js is joined before this file.
 
 const THUMBNAIL = 44; // height of a frame in the film strip, CSS pixels
 
@@ -20,7 +20,7 @@ class RetrievalView extends FrameView {
     const names = this.clips.names.map((name) => [name, name]);
     this.video = select("Video", names, this.state.get("video"), (name) => this.ask(name, 0));
     this.back = button("Back", () => this.goBack());
-    this.back.title = "Return to the query before";
+    this.back.title = "Return to the previous query";
     this.player = new Player(this.root, { count: 1, onMove: (i) => this.go(this.name, i) });
     this.film = element("canvas", { className: "mvf-seek", role: "img", ariaLabel: "Film strip of the query video" });
     this.film.onclick = (event) => this.pick(event);
@@ -37,7 +37,7 @@ class RetrievalView extends FrameView {
     this.root.append(element("p", { className: "mvf-note", textContent: signs }));
   }
 
-  // Typed arrays in the order of the videos; rows of earlier videos come first.
+  // Reads the typed arrays; their rows are in the order of the videos.
   readNeighbours() {
     const array = (trait, Type) => {
       const view = this.model.get(trait);
@@ -71,7 +71,7 @@ class RetrievalView extends FrameView {
     this.go(this.state.get("video"), this.state.get("frame"));
   }
 
-  // A jump that Back returns from.
+  // Changes the query and remembers the old one for Back.
   ask(name, index) {
     this.history.push([this.name, this.player.index]);
     this.player.stop();
@@ -80,7 +80,7 @@ class RetrievalView extends FrameView {
 
   goBack() {
     if (this.history.length) this.go(...this.history.pop());
-    if (!this.history.length) this.root.focus(); // a disabled button takes no keys
+    if (!this.history.length) this.root.focus(); // a disabled button receives no keys
   }
 
   go(name, index) {
@@ -88,7 +88,7 @@ class RetrievalView extends FrameView {
     this.show();
   }
 
-  // Loads what is on display, then draws it in one go unless the query has moved on.
+  // Loads the frames, then draws all of them at once unless the query has changed.
   async show() {
     const [name, index] = [this.name, this.player.index];
     const found = this.found(name, index);
@@ -114,7 +114,7 @@ class RetrievalView extends FrameView {
     this.player.describe(`${number} of ${this.clips.meta(name).numbers.at(-1)}`);
   }
 
-  // Evenly spaced frames; the one nearest to the query is outlined.
+  // Draws evenly spaced frames; the one nearest to the query is outlined.
   drawFilm(name, space) {
     const strip = this.clips.now(name);
     const width = (THUMBNAIL * strip.width) / strip.height;

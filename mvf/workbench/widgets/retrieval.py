@@ -14,24 +14,24 @@ from mvf.workbench.widgets.frames import FrameWidget, Videos, check_every, check
 
 
 class RetrievalBrowser(FrameWidget):
-    """Shows, for any frame, the nearest frame of each other video, nearest first; a click makes one the query.
+    """Shows the nearest frame of each other video for any query frame, nearest first; a click changes the query.
 
-    The neighbours of all frames are computed here and sent as small arrays, so the page never asks the kernel.
+    The neighbours of all frames are computed here and sent as small arrays, so the page needs no kernel.
 
     Args:
         videos: Name -> frames, uint8 (T, H, W, 3); at least two.
         embeddings: Name -> (T, E), one row for each of these frames.
-        k: Neighbours shown; fewer where there are fewer other videos.
-        phases: Name -> (T,) phases, -1 = unlabelled: a neighbour is marked right or wrong where both are known.
+        k: Number of neighbours shown, at most the number of other videos.
+        phases: Name -> (T,) phases, -1 = unlabelled; a neighbour is marked right or wrong if both are labelled.
         phase_names: Names of the phases.
         numbers: Name -> (T,) positions of the frames in the source video, shown instead of 0 to T - 1.
-        height: Of a stored frame, in pixels.
+        height: Height of a stored frame, in pixels.
 
     Attributes:
-        video, frame: The query.
+        video, frame: The query video and the index of the query frame.
 
     Raises:
-        ValueError: if there are fewer than two videos, `k` is below 1, or an array does not fit, naming it.
+        ValueError: if there are fewer than two videos, `k` is below 1, or an array does not fit; the message names it.
 
     Example:
         >>> videos = {name: np.zeros((3, 8, 8, 3), np.uint8) for name in ("squat", "lunge")}
@@ -73,13 +73,13 @@ class RetrievalBrowser(FrameWidget):
             setattr(self, trait, np.concatenate(parts).astype(kind).tobytes())
 
     def neighbours(self, video: str, frame: int) -> list[tuple[str, int, float]]:
-        """(video, position among its frames, distance) of the neighbours of a frame, nearest first."""
+        """Returns (video, frame index, distance) of the neighbours of a frame, nearest first."""
         names = list(self._videos)
         videos, frames, distances = (part[frame] for part in self._found[names.index(video)])
         return [(names[v], int(f), float(d)) for v, f, d in zip(videos, frames, distances)]
 
     def still(self) -> Image:
-        """The query and its neighbours as an ordinary picture, which stays when a notebook is reopened."""
+        """Returns the query and its neighbours as an image, which stays when the notebook is reopened."""
         query = self._word(self.video, self.frame)
         place = f"frame {self._numbers[self.video][self.frame]}"
         shots = [self._shot(self.video, self.frame, f"query: {self.video}\n" + ", ".join(filter(None, (place, query))))]
@@ -95,14 +95,14 @@ class RetrievalBrowser(FrameWidget):
 def nearest_frames(
     videos: Sequence[NDArray], k: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
-    """For every frame the k other videos whose best frame is nearest, by Euclidean distance.
+    """Finds, for every frame, the k other videos whose best frame is nearest by Euclidean distance.
 
     Args:
-        videos: Embeddings (T, E).
-        k: At most the number of other videos.
+        videos: Embeddings (T, E), one array per video.
+        k: Number of neighbours, at most the number of other videos.
 
     Returns:
-        For each video (T, k) videos, frames in them, and distances, nearest first.
+        For each video three (T, k) arrays, nearest first: indices of videos, of their frames, and distances.
 
     Example:
         >>> videos, frames, distances = nearest_frames([np.array([[0.0]]), np.array([[5.0], [3.0]])], 1)[0]
@@ -122,5 +122,5 @@ def nearest_frames(
 
 
 def _nearest(query: NDArray, reference: NDArray) -> NDArray[np.int64]:
-    """(Tq,) frame of `reference` nearest to each of `query`; |q|^2 is the same for all of them."""
+    """Finds the (Tq,) frames of `reference` nearest to each of `query`; |q|^2 is constant and left out."""
     return (np.square(reference).sum(1) - 2 * query @ reference.T).argmin(1)

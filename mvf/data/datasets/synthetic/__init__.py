@@ -1,6 +1,6 @@
-"""The embedded default: short videos of a drawn human figure performing actions, with exact annotations.
+"""The built-in default data set: short rendered videos of people performing actions, with exact annotations.
 
-A video is a pure function of (action, seed, options), to the pixel; see `find_videos`.
+Every pixel of a video is a pure function of (action, seed, options); see `find_videos`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mvf.data.datasets.synthetic.scene import APPEARANCES as LOOKS
 from mvf.data.datasets.synthetic.scene import Camera, cast_actor, cast_bystanders, make_background, make_camera
 from mvf.data.records import Coverage, VideoList, VideoRecord
 
-VERSION = 1  # of the renderer: raise it with any change of pixels
+VERSION = 1  # of the renderer; raise it with every change of pixels
 
 
 def find_videos(
@@ -42,22 +42,25 @@ def find_videos(
     bystanders: Sequence[int] = (0, 2),
     noise: float = 4.0,
 ) -> VideoList:
-    """The synthetic videos of one split; nothing is rendered before it is asked for.
+    """Returns the synthetic videos of one split; frames are rendered only when they are requested.
 
     Args:
         split: `train`, `dev` or `val`; they differ in bodies, clothes, photographs and tempo.
-        root: Not used: there is nothing to read.
-        data_seed: Draws another set.
-        train_videos: Number of videos of the split, dealt to the actions in turn; so are `dev_videos`, `val_videos`.
-        actions: Names of the actions wanted; empty for all.
-        height: Of the frames, in pixels; `width` likewise.
-        repeats: Least and greatest number of repetitions in a video.
-        idle: Least and greatest number of frames without action (phase -1) at each end.
-        bystanders: Least and greatest number of other people.
-        noise: Usual standard deviation of the sensor's noise, in levels of 0 to 255.
+        root: Not used, because nothing is read.
+        data_seed: Seed of the data set; another seed gives other videos.
+        train_videos: Number of training videos, assigned to the actions in turn.
+        dev_videos: Likewise for dev.
+        val_videos: Likewise for val.
+        actions: Names of the actions; empty for all.
+        height: Height of the frames, in pixels.
+        width: Width of the frames, in pixels.
+        repeats: Minimum and maximum number of repetitions in a video.
+        idle: Minimum and maximum number of frames without action (phase -1) at each end.
+        bystanders: Minimum and maximum number of other people.
+        noise: Typical standard deviation of the sensor noise, in levels of 0 to 255.
 
     Raises:
-        ValueError: for an unknown split or action, and for counts that make no video.
+        ValueError: for an unknown split or action, or counts for which no video can be made.
 
     Example:
         >>> videos = find_videos("val", val_videos=6, actions=("squat", "pushup"))
@@ -92,13 +95,13 @@ def find_videos(
 
 @dataclass(frozen=True)
 class SyntheticVideo:
-    """Renders one video; a `FrameSource`. Timeline and background are made once, frames on demand.
+    """A `FrameSource` that renders one video: timeline and background once, frames on demand.
 
     Attributes:
         action: Name in `ACTIONS`.
         split: Name in `LOOKS`.
-        data_seed: With action, split and `index` the seed of all chance; the rest as in `find_videos`.
-        index: Number of the video among those of its action and split.
+        data_seed: Seed of all random draws, with action, split and `index`; the others are as in `find_videos`.
+        index: Index of the video among those of its action and split.
     """
 
     action: str
@@ -123,27 +126,27 @@ class SyntheticVideo:
         return self._timeline.labels()
 
     def joints(self) -> np.ndarray:
-        """(T, 13, 2) pixels, hidden joints and joints out of the frame included."""
+        """(T, 13, 2) x y in pixels, including hidden joints and joints outside the frame."""
         return np.stack([self._scene.figures[0].points[name][:, :2] for name in JOINTS], axis=1)
 
     def actor_mask(self) -> np.ndarray:
-        """(T, H, W) bool: visible pixels of the actor, without what they carry."""
+        """(T, H, W) bool, True on visible pixels of the actor, without the object they carry."""
         return np.stack([canvas.coverage(ACTOR) >= 0.5 for canvas in self._canvases()])
 
     def object_mask(self) -> np.ndarray:
-        """(T, H, W) bool: visible pixels of bar, club, racket and ball; thin things count from a third of a pixel."""
+        """(T, H, W) bool, True where bar, club, racket or ball visibly covers at least a third of a pixel."""
         masks = [(canvas.coverage(THING) >= 0.33) & (canvas.coverage(ACTOR) < 0.5) for canvas in self._canvases()]
         return np.stack(masks)
 
     def actor_box(self) -> np.ndarray:
-        """(T, 4) bounds x0 y0 x1 y1 of the mask; zeros where nothing of the actor is seen."""
+        """(T, 4) bounds x0 y0 x1 y1 of the actor's mask; zeros where the actor is not visible."""
         return np.array([_bounds(mask) for mask in self.actor_mask()], dtype=np.float64)
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
         return self.frames_at(range(*slice(start, stop, step).indices(self.count())))
 
     def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
-        """Draws the frames at these positions."""
+        """Renders the frames at these positions."""
         return map(self._render, positions)
 
     @cached_property
@@ -166,7 +169,7 @@ class SyntheticVideo:
         return np.random.default_rng([VERSION, self.data_seed, place, self.index, *what])
 
     def _canvases(self) -> Iterator[Canvas]:
-        """Every frame without the people behind the actor: they change no mask."""
+        """Renders every frame without the people behind the actor, who do not affect the masks."""
         near = [figure for figure in self._scene.figures if figure.floor[0, 2] >= 0]
         return (self._paint(frame, near) for frame in range(self.count()))
 

@@ -1,4 +1,4 @@
-"""The actions that the synthetic actors perform: key poses, phases, and how they may be seen."""
+"""The actions that the synthetic actors perform: key poses, phases and view angles."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Action:
-    """One action; names and number of phases follow Penn Action's.
+    """One action; its name and number of phases are Penn Action's.
 
     Attributes:
-        names: What happens in each phase.
-        kinds: For each phase `pose` (one frame tells it) or `direction` (its poses are passed both ways).
-        frames: Usual duration of each phase.
+        names: Names of the phases.
+        kinds: For each phase `pose` (one frame identifies it) or `direction` (its poses occur in both directions).
+        frames: Typical duration of each phase, in frames.
         start: Pose (WIDTH,) in which the first phase begins.
-        keys: For each phase its key poses, evenly spaced in time, the last being the one it ends in.
-        rest: Pose of the idle time.
+        keys: For each phase its key poses, evenly spaced in time; it ends in the last one.
+        rest: Pose during idle time.
         reset: Poses between the end of one repetition and the start of the next; none if the action is cyclic.
-        yaw: Range of the view: 0 sees the actor's right side, 90 the front.
-        hands: What wrists are relative to: `shoulder` or `floor`.
+        yaw: Range of the view angle in degrees: 0 shows the actor's right side, 90 the front.
+        hands: Origin of the wrists' coordinates: `shoulder` or `floor`.
         thing: The object carried: `bar`, `club`, `racket` or empty.
     """
 
@@ -231,7 +231,7 @@ SETTLE = 7  # frames from resting to the pose in which an action starts, and bac
 
 @dataclass
 class Timeline:
-    """Key poses in time, collected one after another; a stretch of frames leads from each key to the next."""
+    """Key poses in time, added one after another, with a number of frames from each to the next."""
 
     keys: list[np.ndarray]
     frames: list[int] = field(default_factory=list)
@@ -244,12 +244,12 @@ class Timeline:
             self.phases.append(phase)
 
     def poses(self) -> np.ndarray:
-        """(T, WIDTH), one pose a frame."""
+        """(T, WIDTH), one pose per frame."""
         times = np.concatenate([[0], np.cumsum(self.frames)])
         return interpolate(times, np.stack(self.keys), np.arange(times[-1]))
 
     def labels(self) -> np.ndarray:
-        """(T,) phase of every frame, -1 where nothing is performed."""
+        """(T,) phase of every frame, -1 during idle time."""
         return np.repeat(np.array(self.phases, dtype=np.int64), self.frames)
 
 
@@ -260,14 +260,14 @@ def perform(
     idle: tuple[int, int],
     tempo: tuple[float, float],
 ) -> Timeline:
-    """One video's timeline: idle time, one or more repetitions at an uneven tempo, idle time.
+    """Makes a video's timeline: idle time, one or more repetitions at an uneven tempo, idle time.
 
     Args:
-        action: What is performed.
-        draw: Source of all chance.
-        repeats: Least and greatest number of repetitions.
-        idle: Least and greatest number of idle frames on each side; short ones are commoner.
-        tempo: Range of the factor on all durations; each phase departs from it by a fifth or so.
+        action: The action performed.
+        draw: Generator of all random draws.
+        repeats: Minimum and maximum number of repetitions.
+        idle: Minimum and maximum number of idle frames on each side; short idle times are more frequent.
+        tempo: Range of the factor on all durations; each phase deviates from it by about a fifth.
     """
     count = draw.integers(repeats[0], repeats[1] + 1)
     before, after = (round(idle[0] + (idle[1] - idle[0]) * draw.random() ** 2) for _ in range(2))
@@ -291,7 +291,7 @@ def perform(
 def _phase(
     timeline: Timeline, action: Action, draw: np.random.Generator, keys: Sequence[np.ndarray], frames: int, phase: int
 ) -> None:
-    """Adds one phase: its keys spread over `frames`, now and then held at its end."""
+    """Adds one phase, its keys spread over `frames`; sometimes the last key is held."""
     ends = np.round(np.linspace(0, frames, len(keys) + 1)).astype(int)
     for key, length in zip(keys, np.diff(ends), strict=True):
         timeline.add(_vary(key, action, draw), int(length), phase)
@@ -300,7 +300,7 @@ def _phase(
 
 
 def _vary(key: np.ndarray, action: Action, draw: np.random.Generator) -> np.ndarray:
-    """`key` as a person would do it this time."""
+    """Varies `key` randomly, as a person would from one repetition to the next."""
     key = key.copy()
     spread = {"hip": 0.008, "lean": 2.5, "nod": 4, "look": 8, "tilt": 1.5, "twist": 3}
     if action.hands == "shoulder":
@@ -312,7 +312,7 @@ def _vary(key: np.ndarray, action: Action, draw: np.random.Generator) -> np.ndar
 
 
 def _wait(timeline: Timeline, action: Action, draw: np.random.Generator, frames: int) -> None:
-    """Idle time: shifting weight, looking about, a small step now and then."""
+    """Adds idle time: the person shifts weight, looks around and sometimes takes a small step."""
     while frames > 0:
         length = min(frames, int(draw.integers(6, 15)))
         key, foot = _fidget(action, draw), f"{SIDES[draw.integers(2)][0]}_ankle"
@@ -326,7 +326,7 @@ def _wait(timeline: Timeline, action: Action, draw: np.random.Generator, frames:
 
 
 def _fidget(action: Action, draw: np.random.Generator) -> np.ndarray:
-    """A resting pose slightly unlike any other."""
+    """Returns a randomly varied resting pose."""
     key = action.rest.copy()
     planted = np.allclose(part(key, "left_wrist")[1], 0.03)
     spread: dict[str, float | np.ndarray] = {
@@ -350,7 +350,7 @@ def _fidget(action: Action, draw: np.random.Generator) -> np.ndarray:
 
 
 def stroll(draw: np.random.Generator, frames: int, start: float, speed: float) -> np.ndarray:
-    """Poses (frames, WIDTH) of someone walking along x from `start` at `speed` statures a frame."""
+    """Returns poses (frames, WIDTH) of a person walking along x from `start` at `speed` statures per frame."""
     along = start + speed * np.arange(frames)
     cycle = 2 * np.pi * along / 0.62 + draw.uniform(0, 6)
     poses = np.broadcast_to(pose(lean=4), (frames, WIDTH)).copy()
@@ -366,7 +366,7 @@ def stroll(draw: np.random.Generator, frames: int, start: float, speed: float) -
 
 
 def loiter(draw: np.random.Generator, frames: int, rest: Action) -> np.ndarray:
-    """Poses (frames, WIDTH) of someone standing about."""
+    """Returns poses (frames, WIDTH) of a person standing around."""
     timeline = Timeline([_fidget(rest, draw)])
     while sum(timeline.frames) < frames:
         timeline.add(_fidget(rest, draw), int(draw.integers(10, 25)))

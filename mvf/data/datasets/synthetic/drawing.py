@@ -1,4 +1,4 @@
-"""Draws shaded figures and the things they carry: round limbs on a depth buffer."""
+"""Renders shaded figures and the objects they carry, with round limbs and a depth buffer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from mvf.data.datasets.synthetic.motion import SIDES
 
 ACTOR, THING, OTHER = 1, 2, 3  # owners of pixels
-FINE = 2  # figures are drawn this much larger, then averaged
-Limb = tuple[str, str, float, float, str]  # from point, to point, radii there in statures, colour's name
+FINE = 2  # supersampling factor: figures are drawn this much larger, then averaged
+Limb = tuple[str, str, float, float, str]  # start point, end point, radii at both in statures, name of the colour
 TRUNK: tuple[Limb, ...] = (
     ("neck", "head", 0.034, 0.034, "skin"),
     ("head", "face", 0.066, 0.056, "skin"),
@@ -42,7 +42,7 @@ THINGS: dict[str, tuple[Limb, ...]] = {
     "club": (("grip", "club", 0.013, 0.011, "metal"), ("club", "club_toe", 0.024, 0.026, "dark")),
     "racket": (("grip", "throat", 0.016, 0.013, "dark"), ("ball", "ball", 0.03, 0.03, "ball")),
 }
-DISCS: dict[str, tuple[tuple[str, str, float, str], ...]] = {  # centre, tip of its axis, radius, colour
+DISCS: dict[str, tuple[tuple[str, str, float, str], ...]] = {  # centre, tip of the axis, radius, colour
     "bar": (
         ("plate_left", "bar_left", 0.13, "plate"),
         ("plate_left", "bar_left", 0.045, "metal"),
@@ -55,16 +55,16 @@ DISCS: dict[str, tuple[tuple[str, str, float, str], ...]] = {  # centre, tip of 
 
 @dataclass(frozen=True)
 class Figure:
-    """Somebody in a scene.
+    """A person in a scene.
 
     Attributes:
         points: (T, 3) pixels by name: x right, y down, z towards the viewer.
-        scale: Pixels in a stature.
+        scale: Pixels per stature.
         bulk: Factor on the body's radii.
-        colours: (3,) RGB by name of what is worn and carried.
+        colours: (3,) RGB by name of the clothes and the object.
         owner: ACTOR or OTHER.
-        floor: (T, 3) pixels of the point of the floor that is the origin of the body's axes.
-        thing: What is carried; empty for nothing.
+        floor: (T, 3) pixels of the point on the floor that is the origin of the body axes.
+        thing: The object carried; empty if there is none.
     """
 
     points: dict[str, np.ndarray]
@@ -77,7 +77,13 @@ class Figure:
 
 
 class Canvas:
-    """Buffers of the nearest surface at each fine pixel: depth, brightness, colour and owner."""
+    """Buffers of the nearest surface at each supersampled pixel: depth, brightness, colour and owner.
+
+    Args:
+        height: Height of the frame, in pixels.
+        width: Width of the frame, in pixels.
+        light: (3,) direction of the light.
+    """
 
     def __init__(self, height: int, width: int, light: np.ndarray) -> None:
         self.light = light.tolist()
@@ -87,7 +93,7 @@ class Canvas:
         self.colours, self.owners = [np.zeros(3)], [0]
 
     def add(self, figure: Figure, frame: int) -> None:
-        """Paints `figure` as it is at `frame`."""
+        """Draws `figure` as it is at `frame`."""
         at = {name: (path[frame] * FINE).tolist() for name, path in figure.points.items()}
         scale = figure.scale * FINE
         for a, b, ra, rb, colour in BODY:
@@ -101,7 +107,7 @@ class Canvas:
             self._disc(at[centre], at[tip], radius * scale, 0.01 * scale * (lift % 2))
 
     def onto(self, image: np.ndarray) -> None:
-        """Lays what was painted over `image` (H, W, 3) float32, in place."""
+        """Composites the drawing onto `image` (H, W, 3) float32, in place."""
         rows, columns = np.flatnonzero(self.surface.any(axis=1)), np.flatnonzero(self.surface.any(axis=0))
         if not len(rows):
             return
@@ -117,7 +123,7 @@ class Canvas:
         window += _average(np.minimum(tinted, 255, out=tinted))
 
     def coverage(self, owner: int) -> np.ndarray:
-        """(H, W) share of each pixel that belongs to `owner`."""
+        """Returns the (H, W) share of each pixel that belongs to `owner`."""
         table = (np.array(self.owners) == owner).astype(np.float32)
         return _average(table[self.surface])
 
@@ -133,7 +139,7 @@ class Canvas:
         )
 
     def _limb(self, p: list[float], q: list[float], radius_p: float, radius_q: float) -> None:
-        """Paints a round cone from p to q: brightness follows the surface's normal."""
+        """Draws a round cone from p to q; its brightness depends on the surface normal."""
         edge, (px, py, pz), (qx, qy, qz) = max(radius_p, radius_q), p, q
         window = self._window(min(px, qx) - edge, min(py, qy) - edge, max(px, qx) + edge, max(py, qy) + edge)
         y, x = _grid(window, px, py)
@@ -150,7 +156,7 @@ class Canvas:
         self._paint(window, bulge > 0, pz + along * (qz - pz) + rise, tone)
 
     def _disc(self, centre: list[float], tip: list[float], radius: float, lift: float) -> None:
-        """Paints a flat disc whose axis leads to `tip`; one seen edge-on stays a thin ellipse."""
+        """Draws a flat disc whose axis points to `tip`; seen edge-on it remains a thin ellipse."""
         axis = np.subtract(tip, centre)
         axis = (axis if axis[2] >= 0 else -axis) / max(float(np.linalg.norm(axis)), 1e-6)
         ax, ay, az = axis.tolist()
@@ -175,20 +181,20 @@ def _average(image: np.ndarray) -> np.ndarray:
 
 
 def _grid(window: tuple[slice, slice], x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (h, 1) and columns (1, w) of the pixels' centres, from the point `x`, `y`."""
+    """Returns rows (h, 1) and columns (1, w) of the pixel centres relative to the point `x`, `y`."""
     rows = np.arange(window[0].start, window[0].stop, dtype=np.float32)
     columns = np.arange(window[1].start, window[1].stop, dtype=np.float32)
     return (rows + (0.5 - y))[:, None], (columns + (0.5 - x))[None]
 
 
 def shadow(figure: Figure, frame: int, size: tuple[int, int], slant: float, rise: float) -> np.ndarray:
-    """(H, W) in [0, 1]: the soft shadow on the floor.
+    """Returns the soft shadow on the floor, (H, W) in [0, 1].
 
     Args:
-        figure: Who throws it.
-        frame: Which frame.
+        figure: The figure that casts it.
+        frame: Index of the frame.
         size: H, W of the frame.
-        slant: Pixels aside per pixel of height.
+        slant: Horizontal shift in pixels per pixel of height.
         rise: Rows per pixel of depth (the camera's pitch).
     """
     _, row, depth = figure.floor[frame]

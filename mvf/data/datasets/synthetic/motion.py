@@ -1,6 +1,6 @@
-"""How the synthetic actors move: a pose vector, its skeleton, and timelines that join key poses.
+"""Motion of the synthetic actors: pose vectors, their skeletons, and interpolation between key poses.
 
-Body axes: x forward, y up, z to the actor's right; the floor is y = 0 and a standing adult is about 1 tall.
+Body axes: x is forward, y up, z to the actor's right; the floor is y = 0, and a standing adult is about 1 tall.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ SIZES = {
     "twist": 1,  # of the shoulders beyond the pelvis: degrees to the left
     "nod": 1,  # of the head beyond the trunk: degrees forward
     "look": 1,  # of the head beyond the shoulders: degrees to the left
-    "left_wrist": 3,  # from its own shoulder, or from the floor's origin (`Action.hands`)
+    "left_wrist": 3,  # from the shoulder, or from the origin on the floor (`Action.hands`)
     "right_wrist": 3,
     "left_ankle": 3,
     "right_ankle": 3,
-    "elbows": 3,  # where elbows and knees point, z being outward
+    "elbows": 3,  # direction of elbows and knees, with z outward
     "knees": 3,
     "feet": 1,  # degrees that the toes point down
     "tool": 3,  # direction of a racket or club
-    "prop": 3,  # where a ball or bar is when nobody holds it
-    "grip": 1,  # 1 while ball or bar is held
+    "prop": 3,  # position of a ball or bar when nobody holds it
+    "grip": 1,  # 1 while the ball or bar is held
 }
 WIDTH = sum(SIZES.values())
-Field = float | Sequence[float]  # of a pose: one number, or three
+Field = float | Sequence[float]  # field of a pose: one number or three
 STANDING: Mapping[str, Field] = {
     "hip": (0, 0.525, 0),
     "lean": 2,
@@ -55,9 +55,9 @@ VECTORS = ("left_wrist", "right_wrist", "tool")
 
 
 def pose(base: np.ndarray | None = None, **fields: Field) -> np.ndarray:
-    """A pose vector (WIDTH,): `base` (standing by default) with some fields replaced.
+    """Makes a pose vector (WIDTH,): `base` (standing by default) with some fields replaced.
 
-    `wrists` and `ankles` set both sides at once, z being outward.
+    `wrists` and `ankles` set both sides, with z outward.
 
     Example:
         >>> part(pose(ankles=(0, 0, 0.2)), "left_ankle").tolist()
@@ -75,14 +75,14 @@ def pose(base: np.ndarray | None = None, **fields: Field) -> np.ndarray:
 
 
 def part(vectors: np.ndarray, name: str) -> np.ndarray:
-    """The view (..., size) of one field of pose vectors (..., WIDTH)."""
+    """Returns a view (..., size) of one field of pose vectors (..., WIDTH)."""
     start = sum(SIZES[other] for other in list(SIZES)[: list(SIZES).index(name)])
     return vectors[..., start : start + SIZES[name]]
 
 
 @dataclass(frozen=True)
 class Build:
-    """Lengths of a body, in statures."""
+    """Lengths of a body's limbs, in statures."""
 
     trunk: float = 0.29
     shoulders: float = 0.115
@@ -96,12 +96,12 @@ class Build:
 
 
 def skeleton(poses: np.ndarray, build: Build, hands: str = "shoulder") -> dict[str, np.ndarray]:
-    """Points of the body in space, from pose vectors.
+    """Computes points of the body in space from pose vectors.
 
     Args:
         poses: (T, WIDTH).
-        build: Lengths of the bones; legs and arms bend as inverse kinematics demands.
-        hands: `shoulder` when wrists are given from the shoulders, `floor` when from the origin.
+        build: Lengths of the bones; legs and arms bend by inverse kinematics.
+        hands: `shoulder` if wrists are relative to the shoulders, `floor` if to the origin.
 
     Returns:
         (T, 3) points by name: the 13 joints and neck, chest, waist, belt, pelvis, hair, face,
@@ -134,7 +134,7 @@ def skeleton(poses: np.ndarray, build: Build, hands: str = "shoulder") -> dict[s
 def _limbs(
     poses: np.ndarray, build: Build, side: str, sign: int, shoulder: np.ndarray, hip: np.ndarray, hands: str
 ) -> dict[str, np.ndarray]:
-    """Points (T, 3) of the arm and leg of one side."""
+    """Computes points (T, 3) of the arm and leg of one side."""
     mirror = np.array([1, 1, sign])
     wrist = part(poses, f"{side}_wrist") + (shoulder if hands == "shoulder" else 0)
     elbow, wrist = _bend(shoulder, wrist, build.upper_arm, build.forearm, part(poses, "elbows") * mirror)
@@ -149,7 +149,7 @@ def _limbs(
 
 
 def _bend(root: np.ndarray, end: np.ndarray, upper: float, lower: float, pole: np.ndarray) -> tuple:
-    """Middle joint and reached end of a limb of two bones that bends towards `pole`; all (T, 3)."""
+    """Computes the middle joint and the reached end of a two-bone limb that bends towards `pole`; all (T, 3)."""
     distance = np.clip(np.linalg.norm(end - root, axis=1, keepdims=True), 0.05, upper + lower - 1e-4)
     along = _unit(end - root)
     foot = (upper**2 - lower**2 + distance**2) / (2 * distance)
@@ -159,7 +159,7 @@ def _bend(root: np.ndarray, end: np.ndarray, upper: float, lower: float, pole: n
 
 
 def _turned(axis: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """The actor's right, orthogonal to `axis` (T, 3) and turned left about it by `angle` (T, 1)."""
+    """Computes the actor's right, orthogonal to `axis` (T, 3) and turned left about it by `angle` (T, 1)."""
     right = _unit(np.array([0.0, 0, 1]) - axis[:, 2:] * axis)
     return np.cos(angle) * right + np.sin(angle) * np.cross(axis, right)
 
@@ -169,9 +169,9 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def interpolate(times: np.ndarray, keys: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Poses (T, WIDTH) at the frames `at`: monotone cubics through `keys` (K, WIDTH) at rising `times` (K,).
+    """Interpolates poses (T, WIDTH) at frames `at`: monotone cubics of `keys` (K, WIDTH) at increasing `times` (K,).
 
-    Hands and tools swing on arcs: their direction is interpolated, and their length apart.
+    Hands and tools move on arcs, because direction and length are interpolated separately.
 
     Example:
         >>> keys = np.stack([pose(hip=(0, 0.5, 0)), pose(hip=(0, 0.3, 0))])

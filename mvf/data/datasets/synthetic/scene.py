@@ -1,4 +1,4 @@
-"""Casts and places a synthetic video: camera, background photograph, bodies, clothes, bystanders."""
+"""The scene of a synthetic video: camera, background photograph, bodies, clothes and bystanders."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from mvf.data.datasets.synthetic.drawing import ACTOR, OTHER, Figure
 from mvf.data.datasets.synthetic.motion import SIDES, Build, part, skeleton
 
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
-MARGIN = 0.12  # of the background on each side, room for the camera to pan
+MARGIN = 0.12  # share of the background on each side, so that the camera can pan
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """What sets a split's people and places apart.
+    """The appearance of people and places, which differs between splits.
 
     Attributes:
         region: Share of the photographs' width from which backgrounds are cut.
         tempo: Range of the factor on durations.
-        legs: Range of the factor on the length of legs; `bulk` that on the girth of bodies.
+        legs: Range of the factor on the length of legs.
+        bulk: Range of the factor on the girth of bodies.
         hues: Ranges of the hue (0 to 180) of clothes.
-        floors: RGB of floors.
+        floors: RGB colours of floors.
     """
 
     region: tuple[float, float]
@@ -58,7 +59,7 @@ HAIRS = ((36, 28, 24), (70, 46, 30), (120, 84, 48), (186, 150, 96), (120, 116, 1
 
 @dataclass(frozen=True)
 class Camera:
-    """An orthographic view; `pan` (T, 2) pixels move everything."""
+    """An orthographic camera; `pan` (T, 2) shifts the whole picture, in pixels."""
 
     height: int
     width: int
@@ -67,7 +68,7 @@ class Camera:
     pan: np.ndarray
 
     def view(self, points: dict[str, np.ndarray], yaw: float, mirror: bool) -> dict[str, np.ndarray]:
-        """Body axes to x right, y down, z towards the viewer; still in statures."""
+        """Converts body axes to x right, y down, z towards the viewer, in statures."""
         cos, sin, tip, tap = np.cos(yaw), np.sin(yaw), np.cos(self.pitch), np.sin(self.pitch)
         seen = {}
         for name, at in points.items():
@@ -77,12 +78,12 @@ class Camera:
         return seen
 
     def floor(self, x: float, y: float, depth: float = 0) -> np.ndarray:
-        """(T, 3): where column `x` and row `y` of the first background are, at the given depth."""
+        """Returns the (T, 3) positions of column `x` and row `y` of the first background, at the given depth."""
         return np.concatenate([self.pan + [x, y], np.full((len(self.pan), 1), depth)], axis=1)
 
 
 def make_camera(draw: np.random.Generator, frames: int, height: int, width: int) -> Camera:
-    """A camera that drifts smoothly, some less than others."""
+    """Makes a camera that drifts smoothly by a random amount."""
     knots = np.arange(0, frames + 60, 30)
     reach = MARGIN * 0.9 * draw.uniform(0.1, 1) * np.array([width, height * 0.3])
     pan = PchipInterpolator(knots, draw.uniform(-1, 1, (len(knots), 2)) * reach)(np.arange(frames))
@@ -92,7 +93,7 @@ def make_camera(draw: np.random.Generator, frames: int, height: int, width: int)
 def cast_actor(
     draw: np.random.Generator, camera: Camera, look: Appearance, action: Action, poses: np.ndarray
 ) -> Figure:
-    """The actor, a stature being 66 to 88 % of the frame unless the action needs more room."""
+    """Makes the actor, 66 to 88 % of the frame tall unless the action needs more space."""
     build = _build(draw, look)
     points = _carry(skeleton(poses, build, action.hands), poses, action)
     yaw, mirror = np.radians(draw.uniform(*action.yaw)), bool(draw.integers(2))
@@ -113,7 +114,7 @@ def cast_actor(
 def cast_bystanders(
     draw: np.random.Generator, camera: Camera, look: Appearance, count: int, actor: Figure
 ) -> list[Figure]:
-    """`count` people, standing or walking, mostly behind the actor."""
+    """Makes `count` people, standing or walking, mostly behind the actor."""
     people, frames, ground = [], len(camera.pan), actor.floor[0, 1] - camera.pan[0, 1]
     for _ in range(count):
         walks, nearer = draw.random() < 0.5, draw.random() < 0.2
@@ -141,7 +142,7 @@ def _dress(
     owner: int,
     thing: str = "",
 ) -> Figure:
-    """Clothes somebody, and takes their points from statures to pixels."""
+    """Dresses a person and converts their points from statures to pixels."""
     points = {name: (at * scale + floor).astype(np.float32) for name, at in seen.items()}
     return Figure(points, float(scale), draw.uniform(*look.bulk), _clothes(draw, look), owner, floor, thing)
 
@@ -161,7 +162,7 @@ def _build(draw: np.random.Generator, look: Appearance) -> Build:
 
 
 def _carry(points: dict[str, np.ndarray], poses: np.ndarray, action: Action) -> dict[str, np.ndarray]:
-    """Adds the points of what is carried."""
+    """Adds the points of the object that is carried."""
     grip, prop, tool = (part(poses, name) for name in ("grip", "prop", "tool"))
     left, right = points["left_fingers"], points["right_fingers"]
     if action.thing == "bar":
@@ -180,7 +181,7 @@ def _carry(points: dict[str, np.ndarray], poses: np.ndarray, action: Action) -> 
 
 
 def _anatomy(points: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Swaps left and right names: the mirror image of a right hand is a left hand."""
+    """Swaps left and right names, because the mirror image of a right hand is a left hand."""
     other = {"left": "right", "right": "left"}
     return {"_".join(other.get(word, word) for word in name.split("_")): at for name, at in points.items()}
 
@@ -217,7 +218,7 @@ def _photograph(name: str) -> np.ndarray:
 
 
 def _crop(draw: np.random.Generator, look: Appearance, height: int, width: int) -> np.ndarray:
-    """A piece of a photograph from the split's region, (height, width, 3) float, maybe flipped."""
+    """Crops a photograph from the split's region, (height, width, 3) float, randomly flipped."""
     photograph = _photograph(PHOTOGRAPHS[draw.integers(len(PHOTOGRAPHS))])
     low, high = (round(share * photograph.shape[1]) for share in look.region)
     across = round(draw.uniform(0.55, 1) * (high - low))
@@ -228,11 +229,11 @@ def _crop(draw: np.random.Generator, look: Appearance, height: int, width: int) 
 
 
 def make_background(draw: np.random.Generator, camera: Camera, look: Appearance) -> np.ndarray:
-    """A photograph as the wall and a floor before it: (H + margins, W + margins, 3) float32 in [0, 255]."""
+    """Makes a photograph as wall and a floor in front: (H + margins, W + margins, 3) float32 in [0, 255]."""
     margin = round(MARGIN * camera.height), round(MARGIN * camera.width)
     height, width = camera.height + 2 * margin[0], camera.width + 2 * margin[1]
     edge = round(camera.horizon) + margin[0]
-    wall = max((_crop(draw, look, edge, width) for _ in range(3)), key=np.std)  # rather no empty sky
+    wall = max((_crop(draw, look, edge, width) for _ in range(3)), key=np.std)  # avoids an empty sky
     wall = cv2.GaussianBlur(wall, (0, 0), draw.uniform(0.4, 1.4) * camera.height / 128)
     wall = wall * draw.uniform(0.85, 1.12, 3) * draw.uniform(0.75, 1.05)
     wall += (draw.uniform(90, 200) - wall) * draw.uniform(0.05, 0.3)
