@@ -30,7 +30,7 @@ from mvf.files import atomic
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "figures" / "benchmarks.md"
 ALONE, LISTEN = 0.1, 2.0  # share of busy processors that means other work; seconds of measuring it
-PACKAGES = ("torch", "torchvision", "timm", "av", "numpy")
+PACKAGES = ("torch", "torchvision", "timm", "openvino", "av", "numpy")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,14 @@ DRAWN = (
 # in the order of the page
 BENCHMARKS = {
     "training": Benchmark("A training step", "bench_training.py", "3 min", quick="--quick"),
+    "engines": Benchmark("Engines: the frozen backbone on a CPU", "bench_engine.py", "6 min", quick="--quick"),
+    "engines-difference": Benchmark(
+        "Engines: difference of features, real weights and frames",
+        "bench_engine.py --difference ../shared/real/clips",
+        "30 s",
+        False,
+    ),
+    "engines-commands": Benchmark("Engines: whole commands", "bench_engine.py --commands", "15 min", False),
     "lstp": Benchmark("Pooling", "bench_lstp.py", "1 min"),
     "losses": Benchmark("Objectives", "bench_losses.py", "10 s"),
     "metrics": Benchmark("The four tasks", "bench_metrics.py", "30 s"),

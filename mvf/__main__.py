@@ -1,4 +1,4 @@
-"""Shell commands: `mvf train|embed|evaluate|check|batch|report|sizes ...`, also as `python -m mvf ...`.
+"""Shell commands: `mvf train|embed|evaluate|check|batch|report|sizes|env ...`, also as `python -m mvf ...`.
 
 Building the parser imports no heavy library; each command imports what it runs, so help and mistakes appear at once.
 """
@@ -76,6 +76,9 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     _add_batch(commands)
     _add_report(commands)
     _add_sizes(commands)
+
+    command = commands.add_parser("env", help="show versions, the machine, and what computes features on it")
+    command.set_defaults(command=_env)
 
 
 def _add_chunking(command: argparse.ArgumentParser) -> None:
@@ -237,6 +240,38 @@ def _sizes(options: argparse.Namespace) -> None:
     with atomic(options.out) as path:
         path.write_text(sizes_page(read_rates(options.rates), assumed))
     sys.stdout.write(f"page {options.out}\n")
+
+
+def _env(options: argparse.Namespace) -> None:
+    import os
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from mvf.device import resolve_device
+    from mvf.files import cache_folder, data_folder
+    from mvf.models.engine import machine, measured_rates, resolve_compute
+
+    versions = []
+    for name in ("torch", "torchvision", "timm", "openvino", "av", "opencv-python-headless", "numpy", "jupyterlab"):
+        try:
+            versions.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            versions.append(f"{name} missing")
+    device, here = resolve_device(), machine()
+    chosen = resolve_compute("auto", "auto", device)
+    lines = [
+        f"mvf {mvf.__version__}, Python {platform.python_version()}, {platform.platform()}",
+        ", ".join(versions),
+        f"processor {here['processor']}; {here['threads']} threads of {os.cpu_count()} cores",
+        f"device {device}: engine {chosen.engine}, precision {chosen.precision}",
+    ]
+    if device.type == "cpu":
+        lines += [f"  {engine} {precision}: {1000 * seconds:.1f} ms for one block of ViT-S on 16 frames of 112 pixels"
+                  for (engine, precision), seconds in measured_rates().items()]  # fmt: skip
+        lines += [f"  measured once; delete {cache_folder() / 'engines' / 'rates.json'} to measure again"]
+    lines += [f"{name} {os.environ[name]}" for name in ("MVF_ENGINE", "MVF_PRECISION") if os.environ.get(name)]
+    lines += [f"cache {cache_folder()}", f"data {data_folder()}"]
+    sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 if __name__ == "__main__":

@@ -163,3 +163,15 @@ def test_a_report_of_other_data_is_not_taken_for_the_runs_own(run, capsys):
     own = (run.folder / "metrics.json").read_bytes()
     assert main(["evaluate", str(run.folder), "-p", "data_seed", "3"]) == 0
     assert (run.folder / "metrics.json").read_bytes() == own
+
+
+def test_env_says_what_computes_and_what_was_measured(capsys, monkeypatch):
+    from mvf.models import engine
+
+    monkeypatch.delenv("MVF_ENGINE", raising=False)
+    rates = {engine.Compute("torch", "fp32"): 0.05, engine.Compute("openvino", "fp32"): 0.02}
+    monkeypatch.setattr(engine, "measured_rates", lambda: rates)
+    assert main(["env"]) == 0
+    said = capsys.readouterr().out
+    assert "device cpu: engine openvino, precision fp32" in said and "torch fp32: 50.0 ms" in said
+    assert str(mvf.__version__) in said and "rates.json" in said
