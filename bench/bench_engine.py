@@ -30,7 +30,6 @@ import torch
 from bench_training import make_videos
 
 import mvf
-from bench.bench_training import make_videos
 from mvf.cost import backbone_operations
 from mvf.data.augment import evaluation_view
 from mvf.device import DTYPES, autocast

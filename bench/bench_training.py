@@ -38,8 +38,9 @@ from mvf.config import Config
 from mvf.cost import backbone_operations
 from mvf.data import loading
 from mvf.data.records import FrameSource, pick_frames
-from mvf.device import DTYPES, resolve_precision
+from mvf.device import DTYPES
 from mvf.models import backbone
+from mvf.models.engine import resolve_compute
 from mvf.training.trainer import Trainer
 from mvf.workbench.plotting.movies import save_animation
 
@@ -276,7 +277,9 @@ def main() -> int:
     devices = [options.device] if options.device else ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     measured = {}
     for device in devices:
-        natural = ["fp32", "bf16"] if device == "cpu" else [resolve_precision("auto", torch.device(device))]
+        natural = (
+            ["fp32", "bf16"] if device == "cpu" else [resolve_compute("torch", "auto", torch.device(device)).precision]
+        )
         for precision in [options.precision] if options.precision else natural:
             options.device, options.precision, options.one = device, precision, True
             words = [w for k, v in vars(options).items() for w in word(k, v)]
