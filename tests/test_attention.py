@@ -184,7 +184,7 @@ def test_sampled_frames_are_spread_over_the_whole_video(frames):
     assert 0 <= index[0] and index[-1] < frames and (frames < 32 or len(set(np.diff(index))) == 1)
 
 
-# temporal attention ---------------------------------------------------------------------------------------------------
+# temporal attention -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -268,7 +268,7 @@ def test_the_notebook_shows_the_size_before_anything_is_made(tiny, clips):
     assert notebook.bank_table(tiny(features="online"), model, clips).rows[0][0] == "online: nothing is stored"
 
 
-# many videos ----------------------------------------------------------------------------------------------------------
+# many videos --------------------------------------------------------------------------------------------------------
 
 
 def noise(count, frames):

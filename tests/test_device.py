@@ -19,7 +19,7 @@ def test_an_unknown_precision_names_the_known_ones(function):
         function("fp8", torch.device("cpu"))
 
 
-# batch norm of two processes ------------------------------------------------------------------------------------------
+# batch norm of two processes ----------------------------------------------------------------------------------------
 
 
 SIZES = (1, 5)  # samples of the two processes

@@ -50,7 +50,7 @@ def test_temporary_files_of_living_processes_other_machines_and_other_programs_s
         assert living.exists() and all(path.exists() for path in others)
 
 
-# folders that one process holds ---------------------------------------------------------------------------------------
+# folders that one process holds -------------------------------------------------------------------------------------
 
 
 def outlive(folder, ready):
@@ -97,7 +97,7 @@ def test_a_read_only_disc_is_said(tmp_path, monkeypatch):
         pass
 
 
-# arrays ---------------------------------------------------------------------------------------------------------------
+# arrays -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["f8", "f2", ">i4", "u1", "?"])

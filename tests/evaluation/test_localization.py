@@ -321,7 +321,7 @@ def test_what_attention_says_without_masks(records):
     assert "attention" not in nothing and "neither pooling nor backbone" in nothing["skipped"]["attention"]
 
 
-# rivals of the entities -----------------------------------------------------------------------------------------------
+# rivals of the entities ---------------------------------------------------------------------------------------------
 
 
 class Deep(Backbone):

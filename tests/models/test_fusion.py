@@ -180,7 +180,7 @@ def test_a_block_that_is_not_there_is_refused():
             small().attention_rows(torch.randn(1, 4, 2, 16), block=block)
 
 
-# tokens merged along time ---------------------------------------------------------------------------------------------
+# tokens merged along time -------------------------------------------------------------------------------------------
 
 
 def walk(*shape, seed=1, dtype=torch.float32):
@@ -203,7 +203,7 @@ def numbered(tokens, real, share):
     return groups, groups.index.unflatten(1, tokens.shape[1:3])
 
 
-# off ----------------------------------------------------------------------------------------------------------------
+# merging off --------------------------------------------------------------------------------------------------------
 
 
 def plain_forward(fusion, tokens, valid):
