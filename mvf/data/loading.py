@@ -73,7 +73,8 @@ def _from_workers(batches: Iterable[Item]) -> Iterator[Item]:
     except Exception as error:
         if FROM_WORKER in str(error):
             reason = str(error).rpartition("\n  ")[2].partition("\n")[2].strip()  # after the lines of its traceback
-            raise ChildProcessError(f"a worker that reads data failed: {reason}") from error
+            # without its traceback, which would keep the iterator and its workers alive until they are collected
+            raise ChildProcessError(f"a worker that reads data failed: {reason}") from error.with_traceback(None)
         if isinstance(error, ConnectionError | EOFError):
             time.sleep(PATIENCE)  # a worker is dying, and torch's signal handler will raise a more helpful error here
             raise RuntimeError(f"DataLoader worker (pid unknown) hung up: {error!r}") from error
