@@ -39,8 +39,7 @@ from mvf.bank_files import (
 from mvf.config import Config
 from mvf.data.augment import Augmentation, build_augmentation, derive_seed, evaluation_view
 from mvf.data.dataset import wanted_frames
-from mvf.data.loading import read_ahead
-from mvf.data.records import VideoRecord, frame_batches
+from mvf.data.records import VideoRecord, frame_batches, read_ahead
 from mvf.device import autocast, resolve_device
 from mvf.files import atomic, cache_folder, locked
 from mvf.models.backbone import Backbone

@@ -29,8 +29,7 @@ from mvf.chunks import (
     write_boundaries,
 )
 from mvf.data.augment import evaluation_view
-from mvf.data.loading import read_ahead
-from mvf.data.records import VideoRecord, frame_batches, joined
+from mvf.data.records import VideoRecord, frame_batches, joined, read_ahead
 from mvf.device import autocast
 from mvf.files import allow_open_files, atomic, hidden_beside
 from mvf.models.backbone import Backbone

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import islice, tee
+from itertools import tee
 from typing import TypeVar
 
 import torch
@@ -18,6 +17,7 @@ from mvf.config import Config
 from mvf.data import VideoList
 from mvf.data.augment import derive_seed
 from mvf.data.dataset import Needs, RawClip, VideoDataset, collate, draw_clip
+from mvf.data.records import read_ahead
 from mvf.data.sampling import Settings, action_batches, find_sampler, random_batches
 from mvf.device import is_main_process, world_size
 
@@ -73,32 +73,12 @@ def _from_workers(batches: Iterable[Item]) -> Iterator[Item]:
     except Exception as error:
         if FROM_WORKER in str(error):
             reason = str(error).rpartition("\n  ")[2].partition("\n")[2].strip()  # after the lines of its traceback
-            raise ChildProcessError(f"a worker that reads data failed: {reason}") from error
+            # without its traceback, which would keep the iterator and its workers alive until they are collected
+            raise ChildProcessError(f"a worker that reads data failed: {reason}") from error.with_traceback(None)
         if isinstance(error, ConnectionError | EOFError):
             time.sleep(PATIENCE)  # a worker is dying, and torch's signal handler will raise a more helpful error here
             raise RuntimeError(f"DataLoader worker (pid unknown) hung up: {error!r}") from error
         raise
-
-
-def read_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
-    """Yields items, each made in a thread while the previous one is used, so at most two are in memory at once.
-
-    An error in the thread is raised when the item is requested. Torch uses a single thread there, because otherwise two
-    thread pools would compete for the same cores.
-    """
-    source, threads = iter(items), torch.get_num_threads()
-    with ThreadPoolExecutor(1, "read_ahead", initializer=_use_one_thread) as pool:
-        pool.submit(int).result()
-        torch.set_num_threads(threads)  # otherwise threads started later would inherit the pool thread's setting
-        ahead = pool.submit(list, islice(source, 1))
-        while made := ahead.result():
-            ahead = pool.submit(list, islice(source, 1))
-            yield made.pop()  # no reference remains here while waiting for the next one
-
-
-def _use_one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.get_num_threads()  # applies the setting to this thread before the old number is restored
 
 
 def check_supervision(loss: Needs, records: VideoList, config: Config) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Item = TypeVar("Item")
 
 
 class FrameSource(Protocol):
@@ -185,3 +188,24 @@ def joined(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
             held.clear()
     if held:
         yield torch.cat(held)
+
+
+def read_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
+    """Yields items, each made in a thread while the previous one is used, so at most two are in memory at once.
+
+    An error in the thread is raised when the item is requested. Torch uses a single thread there, because otherwise two
+    thread pools would compete for the same cores.
+    """
+    source, threads = iter(items), torch.get_num_threads()
+    with ThreadPoolExecutor(1, "read_ahead", initializer=_use_one_thread) as pool:
+        pool.submit(int).result()
+        torch.set_num_threads(threads)  # otherwise threads started later would inherit the pool thread's setting
+        ahead = pool.submit(list, islice(source, 1))
+        while made := ahead.result():
+            ahead = pool.submit(list, islice(source, 1))
+            yield made.pop()  # no reference remains here while waiting for the next one
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # applies the setting to this thread before the old number is restored

@@ -1,4 +1,5 @@
-import dataclasses
+"""Training: runs that resume to the same bits, penalties, what a run starts from, and what is refused."""
+
 import json
 import os
 import signal
@@ -14,7 +15,6 @@ from safetensors.torch import load_file
 import mvf
 from mvf.data import loading
 from mvf.data.dataset import build_dataset, collate
-from mvf.data.records import VideoRecord
 from mvf.embedding import video_features
 from mvf.models.pooling import entity_overlap
 from mvf.training import trainer
@@ -259,25 +259,6 @@ def training_accelerator():
     return trainer.Accelerator(cpu=True)
 
 
-def test_batches_hold_every_video_once_and_depend_on_seed_and_epoch_only(tiny):
-    config, ten = tiny(batch_size=4), [VideoRecord(str(i), "squat", None) for i in range(10)]
-    batches = trainer.epoch_batches(config, ten, epoch=3)
-    assert sorted(sum(batches, [])) == list(range(10))
-    assert batches == trainer.epoch_batches(dataclasses.replace(config, epochs=99), ten, epoch=3)
-    assert batches != trainer.epoch_batches(config, ten, epoch=4)
-    assert [len(batch) for batch in trainer.epoch_batches(config, ten[:9], epoch=1, world=2)] == [4, 4]
-
-
-def test_videos_left_out_so_that_processes_share_alike_are_counted_once(tiny, monkeypatch, caplog):
-    config, loss = tiny(), mvf.losses.build_loss("scl")
-    records = mvf.data.find_config_videos(config, "train")
-    loading.check_supervision(loss, records, config)
-    assert not caplog.text
-    monkeypatch.setattr(loading, "world_size", lambda: 4)
-    loading.check_supervision(loss, records, config)
-    assert caplog.text.count("leaves out 2 of 6 training videos") == 1
-
-
 def test_no_write_permission_is_said(tiny, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -296,40 +277,6 @@ def test_a_refused_setting_leaves_the_folder_free_for_the_right_one(tiny, tmp_pa
 
 
 # made ahead -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def three_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
-def test_items_made_ahead_come_in_order_one_ahead_and_in_a_thread_of_their_own(three_threads):
-    made = []
-
-    def items():
-        for number in range(5):
-            time.sleep(0.02)  # torch meets this thread after the number of the process is restored
-            made.append((threading.current_thread().name, torch.get_num_threads()))
-            yield number
-
-    for number in loading.read_ahead(items()):
-        assert torch.get_num_threads() == 3
-        assert number < len(made) <= number + 2
-    assert number == 4 and set(made) == {("read_ahead_0", 1)}
-
-
-def test_an_error_in_the_thread_is_raised_where_the_item_is_asked_for():
-    def items():
-        yield 1
-        raise OSError("squat.mp4 is damaged")
-
-    ahead = loading.read_ahead(items())
-    assert next(ahead) == 1
-    with pytest.raises(OSError, match=r"squat.mp4 is damaged"):
-        next(ahead)
 
 
 def test_the_thread_ends_when_training_stops_early(tiny, tmp_path):

@@ -1,8 +1,6 @@
-"""One process a run folder; folders of newer versions, read-only folders."""
+"""Run folders: one process each, folders of newer versions, folders that cannot be written."""
 
-import errno
 import json
-import multiprocessing
 import os
 import signal
 import time
@@ -56,46 +54,11 @@ def test_the_lock_of_a_killed_process_holds_nothing(tiny, tmp_path, holder):
     assert not (tmp_path / "run" / LOCK).exists()
 
 
-def outlive(folder, ready):
-    """Dies by SIGKILL while a worker that it forked, and that shares its lock, lives on for two seconds."""
-    with held(folder):
-        multiprocessing.get_context("fork").Process(target=time.sleep, args=(2,)).start()
-        ready.set()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_killed_process_whose_workers_are_still_ending_is_waited_for(tmp_path):
-    ready = CONTEXT.Event()
-    child = CONTEXT.Process(target=outlive, args=(tmp_path / "run", ready))
-    child.start()
-    child.join()
-    assert ready.is_set()
-    started = time.monotonic()
-    with held(tmp_path / "run"):
-        assert time.monotonic() - started < 15
-
-
 def test_a_folder_is_free_again_after_a_training_that_failed(tiny, tmp_path):
     with pytest.raises(ZeroDivisionError):
         mvf.train(tiny(), tmp_path / "run", on_epoch=lambda row: 1 / 0)
     assert not (tmp_path / "run" / LOCK).exists()
     assert len(mvf.train(tiny(), tmp_path / "run").history) == 2
-
-
-def test_one_who_waited_at_a_lock_that_was_deleted_holds_the_new_one(tmp_path):
-    with held(tmp_path):
-        (tmp_path / LOCK).unlink()
-        with held(tmp_path), pytest.raises(OSError, match=f"process {os.getpid()} on"), held(tmp_path):
-            pass
-
-
-def test_a_disc_without_locks_is_said_and_does_not_stop_a_training(tmp_path, monkeypatch, caplog):
-    def no_locks(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fcntl.flock", no_locks)
-    with held(tmp_path):
-        assert "has no locks" in caplog.text
 
 
 # versions -----------------------------------------------------------------------------------------------------------
@@ -178,15 +141,6 @@ def test_a_read_only_folder_is_refused_before_anything_is_computed(tiny, tmp_pat
     child.join()
     assert message.startswith("PermissionError: cannot write") and "run: " not in message
     assert "give write permission to" in message and str(tmp_path / "run") in message
-
-
-def test_a_read_only_disc_is_said(tmp_path, monkeypatch):
-    def read_only(*_, **__):
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr("mvf.files._take", read_only)
-    with pytest.raises(PermissionError, match="its disc is read-only; choose another folder"), held(tmp_path / "run"):
-        pass
 
 
 def test_a_file_where_the_folder_is_wanted_is_refused(tiny, tmp_path):
