@@ -41,6 +41,7 @@ IMPORTS = {  # every module and folder at the root of the package, and what of t
 OF_THE_WORKBENCH = ("matplotlib", "IPython", "papermill", "ipywidgets", "anywidget", "traitlets")
 MAY_HAVE_ONE_IMPORTER = ("data/datasets/", "losses/", "workbench/widgets/", "workbench/notebook/", "metrics/")
 LOOKED_FOR = {  # modules with one importer that stay files of their own, and why
+    "data/loading.py": "batches, and what loads them ahead: a reader looks for the loader",
     "evaluation/knockouts.py": "a question asked of a model, like those of localization",
     "models/fusion.py": "MTF: a reader of the paper looks for it",
     "models/weights.py": "where weights come from: hub, file, wheel or chance",

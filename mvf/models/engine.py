@@ -17,7 +17,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -184,12 +184,12 @@ def measure_rates(clock: Callable[[], float] = time.perf_counter) -> dict[Comput
         block, tokens = Block(WIDTH, HEADS, qkv_bias=True).eval().requires_grad_(False), torch.rand(16, TOKENS, WIDTH)
     runs: dict[Compute, Callable[[], object]] = {}
     for precision in ("fp32", "bf16"):
-        runs[Compute("torch", precision)] = lambda precision=precision: _in_torch(block, tokens, precision)
+        runs[Compute("torch", precision)] = partial(_in_torch, block, tokens, precision)
     if openvino_precisions():
         model = _convert(block, tokens[:2])
         for precision in openvino_precisions():
             graph = CompiledGraph(model, precision)
-            runs[Compute("openvino", precision)] = lambda graph=graph: graph(tokens)
+            runs[Compute("openvino", precision)] = partial(graph, tokens)
     for run in runs.values():
         run()
     found = dict.fromkeys(runs, float("inf"))
