@@ -494,7 +494,8 @@ def test_a_video_in_the_making_is_out_of_sight_and_leaves_nothing_when_stopped(t
         make(tmp_path).ensure(noise(1, 9), views=2)
     row = 2 * 192 * (2 * 4 + 1)
     assert grown == [2 * row * number for number in range(8)]
-    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"made_from.json", ".lock"}
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left - {".lock"} == {"made_from.json"}  # filelock deletes its file or leaves it, by version
 
 
 def test_what_a_killed_process_of_the_same_number_left_is_not_added_to(tmp_path):
