@@ -249,7 +249,7 @@ def _env(options: argparse.Namespace) -> None:
 
     from mvf.device import resolve_device
     from mvf.files import cache_folder, data_folder
-    from mvf.models.engine import machine, measured_rates, resolve_compute
+    from mvf.models.engine import machine, measured_rates, rates_file, resolve_compute
 
     versions = []
     for name in ("torch", "torchvision", "timm", "openvino", "av", "opencv-python-headless", "numpy", "jupyterlab"):
@@ -268,7 +268,7 @@ def _env(options: argparse.Namespace) -> None:
     if device.type == "cpu":
         lines += [f"  {engine} {precision}: {1000 * seconds:.1f} ms for one block of ViT-S on 16 frames of 112 pixels"
                   for (engine, precision), seconds in measured_rates().items()]  # fmt: skip
-        lines += [f"  measured once; delete {cache_folder() / 'engines' / 'rates.json'} to measure again"]
+        lines += [f"  measured once; delete {rates_file()} to measure again"]
     lines += [f"{name} {os.environ[name]}" for name in ("MVF_ENGINE", "MVF_PRECISION") if os.environ.get(name)]
     lines += [f"cache {cache_folder()}", f"data {data_folder()}"]
     sys.stdout.writelines(f"{line}\n" for line in lines)

@@ -174,4 +174,4 @@ def test_env_says_what_computes_and_what_was_measured(capsys, monkeypatch):
     assert main(["env"]) == 0
     said = capsys.readouterr().out
     assert "device cpu: engine openvino, precision fp32" in said and "torch fp32: 50.0 ms" in said
-    assert str(mvf.__version__) in said and "rates.json" in said
+    assert str(mvf.__version__) in said and "rates-" in said

@@ -131,6 +131,7 @@ def openvino_precisions() -> tuple[str, ...]:
 # Measuring: one block of ViT-S on 16 frames of 112 pixels, in every combination there is.
 
 TOKENS, WIDTH, HEADS, FRAMES = 65, 384, 6, 16
+INSTRUCTIONS = {"avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16"}
 SECONDS, REPEATS = 0.3, 10  # of each combination, at most
 
 
@@ -141,41 +142,50 @@ def machine() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, with what tells two of one name apart: its extensions for matrix products."""
-    capabilities = torch.backends.cpu.get_cpu_capability()
+    """The processor's name and what tells two of one name apart: its instructions for matrix products."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {capabilities}"
+        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+        found = {name.strip(): value.strip() for name, _, value in lines}
+        return ", ".join([found["model name"], *sorted(INSTRUCTIONS & set(found["flags"].split()))])
+    except (OSError, KeyError):  # not Linux on x86
+        return f"{platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 @lru_cache(maxsize=1)
 def measured_rates() -> dict[Compute, float]:
-    """Seconds that one block takes with every engine and precision, kept in `$MVF_CACHE/engines/rates.json`."""
-    path, here = cache_folder() / "engines" / "rates.json", machine()
-    with explained(path):
+    """Seconds that one block takes with every engine and precision, kept in `rates_file()`."""
+    path = rates_file()
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_suffix(".lock")):  # others would disturb the clock
-            found = _read_rates(path, here)
-            if not found:
-                found = measure_rates()
-                rows = [[*compute, seconds] for compute, seconds in found.items()]
-                with atomic(path) as temporary:
-                    temporary.write_text(json.dumps({"machine": here, "seconds": rows}, indent=1))
-    return found
+            if found := _read_rates(path):
+                return found
+            found = measure_rates()
+            rows = [[*compute, seconds] for compute, seconds in found.items()]
+            with atomic(path) as temporary:
+                temporary.write_text(json.dumps({"machine": machine(), "seconds": rows}, indent=1))
+            return found
+    except OSError as error:
+        logger.warning("%s: engines are measured again each time", error)
+        return measure_rates()
 
 
-def _read_rates(path: Path, here: dict[str, Any]) -> dict[Compute, float]:
-    """Stored rates; none where they are of another machine or damaged."""
+def rates_file() -> Path:
+    """Where this machine's rates are kept; other threads or versions have another file."""
+    return cache_folder() / "engines" / f"rates-{_digest(machine())}.json"
+
+
+def _read_rates(path: Path) -> dict[Compute, float]:
+    """Stored rates; none where there are none or the file is damaged."""
     try:
-        stored = json.loads(path.read_text())
-        if stored["machine"] == here:
-            return {Compute(str(engine), str(precision)): float(s) for engine, precision, s in stored["seconds"]}
+        rows = json.loads(path.read_text())["seconds"]
+        return {Compute(str(engine), str(precision)): float(seconds) for engine, precision, seconds in rows}
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return {}
+        return {}
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def measure_rates(clock: Callable[[], float] = time.perf_counter) -> dict[Compute, float]:
@@ -251,8 +261,7 @@ def export(backbone: Backbone, image_size: int) -> Path:
         "format": GRAPH_FORMAT, "backbone": backbone.timm_name, "weights": backbone.weights_sha256,
         "image_size": image_size, **{name: version(name) for name in ("torch", "timm", "openvino")},
     }  # fmt: skip
-    name = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:20]
-    folder = cache_folder() / "engines" / name
+    folder = cache_folder() / "engines" / _digest(made_of)
     if (folder / NOTE).exists():
         return folder
     try:

@@ -234,7 +234,7 @@ def test_rates_are_measured_once_a_machine(own_cache, monkeypatch):
     monkeypatch.setattr(engine, "processor", lambda: "another")
     engine.measured_rates.cache_clear()
     engine.measured_rates()
-    (own_cache / "engines" / "rates.json").write_text("{")
+    engine.rates_file().write_text("{")
     engine.measured_rates.cache_clear()
     engine.measured_rates()
     engine.measured_rates.cache_clear()
