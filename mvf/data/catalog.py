@@ -142,7 +142,7 @@ def check_lines(config: Config) -> Iterator[str]:
 
 
 def _found(videos: VideoList) -> str:
-    labelled = sum("phases" in record.annotations for record in videos)
+    labelled = sum(record.phases is not None and bool((record.phases >= 0).any()) for record in videos)
     boxed = sum(not {"actor_box", "actor_mask"}.isdisjoint(record.annotations) for record in videos)
     found = videos.coverage
     return f"{found.found} of {found.expected} videos, {labelled} with phases, {boxed} with actor boxes or masks"

@@ -11,7 +11,7 @@ from mvf.losses.dtw import dtw_path, sinkhorn, soft_dtw, soft_dtw_alignment
 from mvf.losses.gta import GlobalTemporalAlignmentLoss, accumulated_cost, contrastive_cost
 from mvf.losses.lav import LearningByAligningVideosLoss, inverse_difference
 from mvf.losses.lrprop import PositionPropagationLoss
-from mvf.losses.objective import CombinedObjective, Objective, parse_objective
+from mvf.losses.objective import READABLE, SUPERVISION, CombinedObjective, Objective, parse_objective
 from mvf.losses.sal import ShuffleAndLearnLoss
 from mvf.losses.scl import SequenceContrastiveLoss
 from mvf.losses.tcc import TemporalCycleConsistencyLoss
@@ -105,7 +105,11 @@ def _build_one(name: str, embedding_size: int | None, options: Mapping[str, Any]
         if option not in allowed:
             raise ValueError(f'unknown option "{option}" of objective "{name}"; {nearest(option, allowed)}')
     sized = {"embedding_size": embedding_size} if "embedding_size" in known else {}
-    return OBJECTIVES[name](**options, **sized)
+    objective = OBJECTIVES[name](**options, **sized)
+    for attribute, names in (("reads", READABLE), ("labels", SUPERVISION)):
+        if (value := getattr(objective, attribute)) not in names:
+            raise ValueError(f'{type(objective).__name__}.{attribute} is unknown: "{value}"; {nearest(value, names)}')
+    return objective
 
 
 def _arguments(name: str) -> Mapping[str, inspect.Parameter]:

@@ -254,6 +254,7 @@ def require_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
 # Sums of objectives
 
 SUPERVISION = ("none", "video", "phase", "frame")  # from least to most
+READABLE = ("raw", "unit", "projection")  # what an objective can read of the model
 LAYOUTS = ("views", "segments", "frames")  # samplers, each of which also serves the objectives of those after it
 ONE_ACTION = "action_"  # prefix of samplers whose batches show one action
 

@@ -246,3 +246,10 @@ def test_content_windows_leave_rows_without_counterpart_out_in_sums_too():
     assert loss.members["scl"].max_distance == 5 and loss.members["lav"].gamma == 0.2
     assert build_config_loss(load_config("synthetic", sampling="content")).max_distance == 5
     assert build_config_loss(load_config("synthetic")).max_distance is None
+
+
+@pytest.mark.parametrize("attribute, value, near", [("reads", "uni", "unit"), ("labels", "phases", "phase")])
+def test_an_objective_that_reads_or_uses_something_unknown_is_refused(monkeypatch, attribute, value, near):
+    monkeypatch.setattr(OBJECTIVES["scl"], attribute, value)
+    with pytest.raises(ValueError, match=f'{attribute} is unknown: "{value}"; did you mean "{near}"'):
+        build_loss("scl")
