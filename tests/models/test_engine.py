@@ -15,7 +15,7 @@ from mvf.models import engine
 from mvf.models.backbone import Backbone
 from mvf.models.engine import Compute, resolve_compute
 from mvf.training.run import read_config
-from mvf.workbench.notebook.session import open_model
+from mvf.workbench.notebook.session import embed_splits, open_model, report_on
 
 CPU = torch.device("cpu")
 RATES = {Compute("torch", "fp32"): 3.0, Compute("torch", "bf16"): 2.0, Compute("openvino", "fp32"): 2.5,
@@ -290,3 +290,21 @@ def test_a_run_from_before_engines_is_torchs(tiny, tmp_path):
     settings.write_text(json.dumps({k: v for k, v in json.loads(settings.read_text()).items() if k != "engine"}))
     assert read_config(run.folder) == run.config
     assert mvf.train(replace(run.config, engine="auto"), tmp_path / "run").history == run.history
+
+
+def test_bank_training_report_and_maps_never_call_torchs_network(tiny, tmp_path, own_cache, monkeypatch):
+    network()  # exported
+
+    real = Backbone.features_and_attention
+
+    def fail(backbone, frames, *layers):
+        assert frames.device.type == "meta", "torch computed frozen features"  # meta: operations are counted
+        return real(backbone, frames, *layers)
+
+    monkeypatch.setattr(Backbone, "features_and_attention", fail)
+    run = mvf.train(tiny(engine="openvino", features="banked", epochs=1), tmp_path / "run")
+    splits = embed_splits(run.model, run.config)
+    report = report_on(run.model, run.config, splits)
+    assert report["cropped"]["untrained"] and report["localization"]
+    assert mvf.attention_maps(run.model, splits.val_records[0], (1, -1)).heads is not None
+    assert json.loads((splits.cache.folder / "made_from.json").read_text())["engine"] == "openvino"
