@@ -1,4 +1,4 @@
-"""One model an action: trained apart, judged together."""
+"""One model per action: trained apart, judged together."""
 
 import dataclasses
 import json
