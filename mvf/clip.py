@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
+INDICES = ("frame_index", "num_frames", "valid", "phase", "action")
 SHORTEST_RUN = 3  # frames of a phase that can be learned from: a start, an inside and an end
 
 
@@ -53,8 +55,35 @@ class Clip:
         return replace(self, **{k: function(v) for k, v in present.items() if v is not None})
 
     def to(self, device: torch.device | str) -> Clip:
-        """Moves every tensor to `device`."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+        """Moves every tensor to `device`; `host` stays."""
+        no_wait = torch.device(device).type == "cuda"  # a copy from there must have arrived before it is read
+        return self.map(lambda tensor: tensor.to(device, non_blocking=no_wait))._with_host(self.host)
+
+    @cached_property
+    def host(self) -> Clip:
+        """The index tensors on the CPU, where values are read: a read from a GPU waits until its work is done.
+
+        `to` keeps them, otherwise they are fetched in one copy.
+        """
+        found = {name: tensor for name in INDICES if (tensor := getattr(self, name)) is not None}
+        if self.valid.device.type != "cpu":
+            whole = torch.cat([tensor.flatten().double() for tensor in found.values()]).cpu()
+            parts = whole.split([tensor.numel() for tensor in found.values()])
+            found = {
+                name: part.view(tensor.shape).to(tensor.dtype) for (name, tensor), part in zip(found.items(), parts)
+            }
+        return Clip(**found)
+
+    def _with_host(self, host: Clip) -> Clip:
+        self.__dict__["host"] = host  # where cached_property keeps it
+        return self
+
+    def one_view(self, view: int) -> Clip:
+        """The index tensors of one of the views."""
+        one = slice(view, view + 1)
+        phase = None if self.phase is None else self.phase[:, one]
+        found = Clip(self.frame_index[:, one], self.num_frames, self.valid[:, one], phase, self.action)
+        return found if self.valid.device.type == "cpu" else found._with_host(self.host.one_view(view))
 
     def pin_memory(self) -> Clip:
         """In memory from which a GPU copies by itself."""
