@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import groupby
@@ -66,13 +66,7 @@ class Clip:
         `to` keeps them, otherwise they are fetched in one copy.
         """
         found = {name: tensor for name in INDICES if (tensor := getattr(self, name)) is not None}
-        if self.valid.device.type != "cpu":
-            whole = torch.cat([tensor.flatten().double() for tensor in found.values()]).cpu()
-            parts = whole.split([tensor.numel() for tensor in found.values()])
-            found = {
-                name: part.view(tensor.shape).to(tensor.dtype) for (name, tensor), part in zip(found.items(), parts)
-            }
-        return Clip(**found)
+        return Clip(**(found if self.valid.device.type == "cpu" else _fetch(found)))
 
     def _with_host(self, host: Clip) -> Clip:
         self.__dict__["host"] = host  # where cached_property keeps it
@@ -94,6 +88,13 @@ class Clip:
         """Joins single-video clips, each with B = 1, into one batch."""
         present = [f.name for f in fields(Clip) if getattr(clips[0], f.name) is not None]
         return Clip(**{name: torch.cat([getattr(c, name) for c in clips]) for name in present})
+
+
+def _fetch(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies tensors of whole numbers to the CPU, as one."""
+    joined = torch.cat([tensor.flatten().double() for tensor in tensors.values()]).cpu()
+    parts = joined.split([tensor.numel() for tensor in tensors.values()])
+    return {name: part.view(tensor.shape).to(tensor.dtype) for (name, tensor), part in zip(tensors.items(), parts)}
 
 
 def phase_runs(phases: Sequence[int]) -> list[tuple[int, int]]:
