@@ -1,4 +1,4 @@
-"""A GPU for a machine without one: it computes nothing, but refuses what a real one refuses, and counts waits for it."""
+"""A GPU for a machine without one: it computes nothing, refuses what a real one refuses, and counts waits for it."""
 
 from __future__ import annotations
 
