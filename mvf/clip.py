@@ -92,7 +92,7 @@ class Clip:
 
 def _fetch(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies tensors of whole numbers to the CPU, as one."""
-    joined = torch.cat([tensor.flatten().double() for tensor in tensors.values()]).cpu()
+    joined = torch.cat([tensor.flatten().long() for tensor in tensors.values()]).cpu()
     parts = joined.split([tensor.numel() for tensor in tensors.values()])
     return {name: part.view(tensor.shape).to(tensor.dtype) for (name, tensor), part in zip(tensors.items(), parts)}
 

@@ -236,10 +236,9 @@ class MultiEntityTemporalFusion(nn.Module):
         positioned = self.dropout(tokens + self.position_table(frames, place)[:, None]).flatten(1, 2)
         real = None if valid is None else key_mask(valid)
         if not self.token_merge:
-            keys = (
-                None if real is None else real.to(tokens.device, non_blocking=True).repeat_interleave(entities, dim=1)
-            )
-            return positioned, keys, None
+            if real is not None:
+                real = real.to(tokens.device, non_blocking=True).repeat_interleave(entities, dim=1)
+            return positioned, real, None
         real = torch.ones(tokens.shape[:2], dtype=torch.bool) if real is None else real
         groups = group_tokens(tokens, real, self.token_merge)
         return positioned, groups.log_sizes, groups

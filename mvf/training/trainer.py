@@ -203,7 +203,7 @@ class Trainer:
         names = ", ".join(self.records[video].name for _, video in plan)
         where = f"step {self.steps} (epoch {self.epoch}), videos {names}; {self.folder} keeps the last complete epoch"
         self.optimizer.zero_grad()
-        if loss.requires_grad:  # a constant has no gradient
+        if loss.requires_grad:  # a constant has no gradient to compute
             self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.step.parameters(), self.config.clip_norm)
         # read together, because every read waits until the GPU has done all that was asked of it
