@@ -46,12 +46,18 @@ SETTINGS = {
 }
 
 
-def run(folder: Path, device: str, mode: str) -> None:
-    """Trains a run in a separate process."""
+def command(device: str, mode: str, folder: Path) -> tuple[list[str], dict[str, str] | None]:
+    """Returns the words that train a run in `folder`, and their environment."""
     code = f"import torch, mvf\n{MODES[mode]}\n"
     code += f"mvf.train(mvf.load_config('synthetic', device={device!r}, **{SETTINGS!r}), {str(folder)!r})"
     environment = os.environ | {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if mode == "deterministic algorithms" else None
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, stderr=subprocess.DEVNULL)
+    return [sys.executable, "-c", code], environment
+
+
+def run(folder: Path, device: str, mode: str) -> None:
+    """Trains a run in a separate process."""
+    words, environment = command(device, mode, folder)
+    subprocess.run(words, check=True, env=environment, stderr=subprocess.DEVNULL)
 
 
 def compare(a: Path, b: Path) -> tuple[str, bool]:

@@ -137,6 +137,7 @@ BENCHMARKS = {
     "finegym": Benchmark(
         "FineGym288's size", "bench_finegym.py", "6 min", False, "--train 60 --val 30 --tau-videos 30"
     ),
+    "gpu": Benchmark("A GPU, all at once", "gpu.py", "8 min on a GPU", False, "--quick --device cpu"),
     "fuzz": Benchmark("Damaged files", "fuzz.py --seconds 600", "10 min", False, "--seconds 20"),
 }
 

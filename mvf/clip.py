@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
+INDICES = ("frame_index", "num_frames", "valid", "phase", "action")
 SHORTEST_RUN = 3  # frames of a phase that can be learned from: a start, an inside and an end
 
 
@@ -53,8 +55,29 @@ class Clip:
         return replace(self, **{k: function(v) for k, v in present.items() if v is not None})
 
     def to(self, device: torch.device | str) -> Clip:
-        """Moves every tensor to `device`."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+        """Moves every tensor to `device`; `host` stays."""
+        no_wait = torch.device(device).type == "cuda"  # a copy from there must have arrived before it is read
+        return self.map(lambda tensor: tensor.to(device, non_blocking=no_wait))._with_host(self.host)
+
+    @cached_property
+    def host(self) -> Clip:
+        """The index tensors on the CPU, where values are read: a read from a GPU waits until its work is done.
+
+        `to` keeps them, otherwise they are fetched in one copy.
+        """
+        found = {name: tensor for name in INDICES if (tensor := getattr(self, name)) is not None}
+        return Clip(**(found if self.valid.device.type == "cpu" else _fetch(found)))
+
+    def _with_host(self, host: Clip) -> Clip:
+        self.__dict__["host"] = host  # where cached_property keeps it
+        return self
+
+    def one_view(self, view: int) -> Clip:
+        """The index tensors of one of the views."""
+        one = slice(view, view + 1)
+        phase = None if self.phase is None else self.phase[:, one]
+        found = Clip(self.frame_index[:, one], self.num_frames, self.valid[:, one], phase, self.action)
+        return found if self.valid.device.type == "cpu" else found._with_host(self.host.one_view(view))
 
     def pin_memory(self) -> Clip:
         """In memory from which a GPU copies by itself."""
@@ -65,6 +88,13 @@ class Clip:
         """Joins single-video clips, each with B = 1, into one batch."""
         present = [f.name for f in fields(Clip) if getattr(clips[0], f.name) is not None]
         return Clip(**{name: torch.cat([getattr(c, name) for c in clips]) for name in present})
+
+
+def _fetch(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies tensors of whole numbers to the CPU, as one."""
+    joined = torch.cat([tensor.flatten().long() for tensor in tensors.values()]).cpu()
+    parts = joined.split([tensor.numel() for tensor in tensors.values()])
+    return {name: part.view(tensor.shape).to(tensor.dtype) for (name, tensor), part in zip(tensors.items(), parts)}
 
 
 def phase_runs(phases: Sequence[int]) -> list[tuple[int, int]]:

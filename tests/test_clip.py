@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from mvf.clip import Clip, example_clip
+from mvf.clip import Clip, _fetch, example_clip
 
 
 def test_stack_joins_videos_and_keeps_what_is_absent_absent():
@@ -21,3 +23,19 @@ def test_bad_shapes_are_named():
 def test_map_reaches_every_tensor():
     doubled = example_clip(1, 1, 3).map(lambda tensor: tensor.double())
     assert {doubled.frame_index.dtype, doubled.num_frames.dtype, doubled.valid.dtype} == {torch.float64}
+
+
+def test_values_are_read_from_the_clip_that_was_moved():
+    clip = example_clip(2, 2, 3)
+    assert clip.to("cpu").host is clip.host and clip.host.valid is clip.valid
+    assert clip.one_view(1).host.frame_index.shape == (2, 1, 3)
+    changed = replace(clip, num_frames=torch.tensor([5, 6]))
+    assert changed.host.num_frames.tolist() == [5, 6]
+
+
+def test_one_copy_keeps_values_shapes_and_types():
+    tensors = {"valid": torch.tensor([[True, False]]), "phase": torch.tensor([[[-1], [2**40]]])}
+    fetched = _fetch(tensors)
+    assert fetched.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(fetched[name], tensor) and fetched[name].dtype == tensor.dtype

@@ -244,7 +244,8 @@ class RawVideo:
         shown = []
         for slots, seed in zip(self.slots, self.seeds):
             distinct, places = slots.unique(return_inverse=True)
-            shown.append(augmentation(frames[distinct.to(device)], seed)[places.to(device)])
+            distinct, places = (index.to(device, non_blocking=True) for index in (distinct, places))
+            shown.append(augmentation(frames[distinct], seed)[places])
         return torch.stack(shown)
 
     def pin_memory(self) -> RawVideo:
@@ -287,7 +288,7 @@ class RawClip:
     def to(self, device: torch.device | str) -> Clip:
         """Moves the frames to `device` and augments those that are not yet augmented."""
         frames = torch.stack([video.views(self.augmentation, device) for video in self.videos])
-        return replace(self.clip.to(device), frames=frames)
+        return replace(self.clip, frames=frames).to(device)
 
     def pin_memory(self) -> RawClip:
         """Copies to pinned memory, which a GPU can read while the CPU continues."""

@@ -120,9 +120,9 @@ def dtw_path(cost: Tensor, rows: Tensor | None = None, columns: Tensor | None = 
     each = torch.arange(pairs, device=cost.device)
     i = torch.full_like(each, n) if rows is None else rows.clone()
     j = torch.full_like(each, m) if columns is None else columns.clone()
-    path = torch.zeros_like(table, dtype=torch.bool)
+    path, passed = torch.zeros_like(table, dtype=torch.bool), torch.ones_like(each, dtype=torch.bool)
     for _ in range(n + m - 1):
-        path[each, i, j] = True
+        path[each, i, j] = passed
         left = (i > 1) | (j > 1)
         # the first of equals: diagonal, up, left
         came = torch.stack([table[each, i - 1, j - 1], table[each, i - 1, j], table[each, i, j - 1]]).argmin(dim=0)

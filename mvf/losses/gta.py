@@ -198,7 +198,7 @@ def cycle_entropy(cycle: Tensor, smoothing: float, variant: str, valid: Tensor) 
         2.1732
     """
     columns, frames = valid[:, None, :], valid.sum(-1).to(cycle)[:, None, None]
-    target = (1 - smoothing) * torch.eye(cycle.shape[-1]).to(cycle) + smoothing / frames
+    target = (1 - smoothing) * torch.eye(cycle.shape[-1], dtype=cycle.dtype, device=cycle.device) + smoothing / frames
     if variant == "reference":
         log_probability = cycle.masked_fill(~columns, -math.inf).log_softmax(dim=-1)
     else:

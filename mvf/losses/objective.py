@@ -83,7 +83,7 @@ class Objective(nn.Module):
         if clip.frame_index.shape != embeddings.shape[:3]:
             wanted, found = tuple(embeddings.shape[:3]), tuple(clip.frame_index.shape)
             raise ValueError(f"clip.frame_index must be (B, {views}, T) = {wanted}, got {found}")
-        counts = clip.valid.sum(-1)
+        counts = clip.host.valid.sum(-1)
         if (counts < self.fewest).any():
             video, view = (counts < self.fewest).nonzero()[0].tolist()
             raise ValueError(
@@ -148,8 +148,14 @@ class PairObjective(Objective):
 
     def compute(self, z: Tensor, clip: Clip, generator: torch.Generator | None) -> Tensor:
         """The value of the pairs of a batch."""
-        first, second = video_pairs(clip, self.pairs)
+        first, second = video_pairs(clip.host, self.pairs)
+        counts = clip.host.valid.flatten(0, 1).sum(-1)
+        self.check_counts(counts[first], counts[second])
+        first, second = (items.to(z.device, non_blocking=True) for items in (first, second))
         return self.compute_pairs(take(z, clip, first), take(z, clip, second))
+
+    def check_counts(self, first: Tensor, second: Tensor) -> None:
+        """Raises ValueError for numbers (P,), (P,) of valid frames that the objective cannot use."""
 
     def compute_pairs(self, x: Side, y: Side) -> Tensor:
         """The value of P pairs."""
@@ -202,12 +208,25 @@ def take(z: Tensor, clip: Clip, items: Tensor) -> Side:
 def pick(values: Tensor, valid: Tensor, video: Tensor, positions: Tensor) -> Tensor:
     """Values (N, K, ...) of (B, 1, T, ...) at `positions` (N, K) among the valid frames of videos (N,).
 
+    Videos and positions may be on the CPU whatever the values are on.
+
     Example:
         >>> valid = torch.tensor([[[True, False, True, True]]])
         >>> pick(torch.arange(4)[None, None], valid, torch.tensor([0]), torch.tensor([[0, 1, 2]]))
         tensor([[0, 2, 3]])
     """
+    video, positions = (part.to(values.device, non_blocking=True) for part in (video, positions))
     return values[video[:, None], 0, valid_first(valid[:, 0])[video[:, None], positions]]
+
+
+def places(mask: Tensor, device: torch.device) -> tuple[Tensor, ...]:
+    """Indices on `device` of where a mask on the CPU is True; indexing by a mask on a GPU waits for its work.
+
+    Example:
+        >>> torch.arange(4)[places(torch.tensor([True, False, True, False]), torch.device("cpu"))]
+        tensor([0, 2])
+    """
+    return tuple(index.to(device, non_blocking=True) for index in mask.nonzero(as_tuple=True))
 
 
 def valid_first(valid: Tensor) -> Tensor:
@@ -315,9 +334,7 @@ class CombinedObjective(nn.Module):
     def _value(self, member: Objective, z: Tensor, clip: Clip, generator: torch.Generator | None) -> Tensor:
         if member.any_views or member.views == self.views:
             return member(z, clip, generator=generator)
-        views = [
-            member(z[:, view : view + 1], _one_view(clip, view), generator=generator) for view in range(z.shape[1])
-        ]
+        views = [member(z[:, view : view + 1], clip.one_view(view), generator=generator) for view in range(z.shape[1])]
         return torch.stack(views).mean()
 
 
@@ -384,9 +401,3 @@ def joint_labels(labels: list[str]) -> str:
     if "frame" in labels:
         return "frame"
     return ", ".join(kind for kind in SUPERVISION[1:] if kind in labels) or "none"
-
-
-def _one_view(clip: Clip, view: int) -> Clip:
-    phase = None if clip.phase is None else clip.phase[:, view : view + 1]
-    one = slice(view, view + 1)
-    return Clip(clip.frame_index[:, one], clip.num_frames, clip.valid[:, one], phase, clip.action)

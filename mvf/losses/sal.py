@@ -76,15 +76,16 @@ class ShuffleAndLearnLoss(Objective):
         """The value for triplets drawn or given."""
         if z.shape[-1] != self.embedding_size:
             raise ValueError(f"embeddings must have embedding_size = {self.embedding_size} channels, got {z.shape[-1]}")
-        counts = clip.valid[:, 0].sum(-1)
+        counts = clip.host.valid[:, 0].sum(-1)
         if triplets is None:
             triplets = draw_triplets(counts, self.triplets, self.shuffled_share, generator)
-        video, positions, label = (part.to(z.device) for part in triplets)
+        video, positions, label = (part.to(counts.device) for part in triplets)
         outside = (positions < 0) | (positions >= counts[video][:, None])
         if outside.any():
             raise ValueError(
                 f"position {int(positions[outside][0])} of a triplet is not among its video's valid frames"
             )
+        label = label.to(z.device, non_blocking=True)
         return F.cross_entropy(self.classify(pick(z, clip.valid, video, positions)), label)
 
     def classify(self, frames: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mvf.clip import Clip
-from mvf.losses.objective import VARIANTS, Objective, require_choice, require_positive
+from mvf.losses.objective import VARIANTS, Objective, places, require_choice, require_positive
 
 NEGATIVES = ("single", "single_noself", "batch", "batch_noself")
 EPSILON = 1e-6  # in the reference variant: added inside the log, and the weight of padding in the denominator
@@ -77,7 +77,7 @@ class SequenceContrastiveLoss(Objective):
         target, counted = self._target(clip, z.dtype)
         if self.variant == "corrected":
             counted = counted & (target.sum(-1) > 0)
-        divergence = self._divergence(z, clip.valid, target)  # (B, 2, T)
+        divergence = self._divergence(z, clip, target)  # (B, 2, T)
         return divergence.masked_fill(~counted, 0).sum() / counted.sum().clamp(min=1)
 
     def _target(self, clip: Clip, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -93,14 +93,14 @@ class SequenceContrastiveLoss(Objective):
             counted = counted & (distance.masked_fill(~pair, math.inf).amin(-1) <= self.max_distance)
         return target, counted
 
-    def _divergence(self, z: Tensor, valid: Tensor, target: Tensor) -> Tensor:
+    def _divergence(self, z: Tensor, clip: Clip, target: Tensor) -> Tensor:
         """KL divergence (B, 2, T) of the prediction of every frame from its target."""
-        others, visible = z.flip(1), valid.flip(1)
+        others, visible = z.flip(1), clip.valid.flip(1)
         logits = z @ others.transpose(-1, -2) / self.temperature  # (B, 2, T, T), to the other view
         columns = [logits.masked_fill(~visible[:, :, None], -math.inf)]
-        columns += self._more_negatives(z, valid)
+        columns += self._more_negatives(z, clip.valid)
         if self.variant == "reference":
-            columns.append(self._similarity(z, z[~valid]) + math.log(EPSILON))
+            columns.append(self._similarity(z, z[places(~clip.host.valid, z.device)]) + math.log(EPSILON))
         else:  # a frame without any counterpart counts nowhere, but its softmax must stay finite
             columns[0] = torch.where(visible.any(-1)[:, :, None, None], columns[0], logits)
         log_q = logits - torch.cat(columns, dim=-1).logsumexp(dim=-1, keepdim=True)

@@ -88,6 +88,14 @@ class TemporalCycleConsistencyLoss(PairObjective):
         self.temperature, self.variance_weight = temperature, variance_weight
         self.label_smoothing, self.normalize_indices = label_smoothing, normalize_indices
 
+    def check_counts(self, first: Tensor, second: Tensor) -> None:
+        """Also refuses pairs whose time of return has no variance."""
+        if self.form == "regression_mse_var" and not (first > 1).any():
+            raise ValueError(
+                "regression_mse_var needs a video of at least 2 valid frames in a pair, the longest has 1: "
+                'use more num_frames, or form="regression_mse"'
+            )
+
     def compute_pairs(self, x: Side, y: Side) -> Tensor:
         """Mean over the valid frames of `x` in all pairs."""
         logits = cycle_back(x.z, y.z, y.valid, self.similarity, self.temperature)  # (P, T, T)
@@ -114,11 +122,6 @@ class TemporalCycleConsistencyLoss(PairObjective):
     def _by_variance(self, error: Tensor, variance: Tensor, x: Side) -> Tensor:
         """Squared error in units of the variance, and the logarithm that keeps the variance from growing."""
         counted = x.valid & (x.counts > 1)[:, None]  # a single frame always returns to itself
-        if not counted.any():
-            raise ValueError(
-                "regression_mse_var needs a video of at least 2 valid frames in a pair, the longest has 1: "
-                'use more num_frames, or form="regression_mse"'
-            )
         variance = variance.clamp(min=SMALLEST_VARIANCE)
         terms = torch.stack([error / variance + self.variance_weight * variance.log(), error, variance.log()])
         value, squared_error, log_variance = masked_mean(terms.flatten(1), counted.flatten())

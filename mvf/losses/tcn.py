@@ -56,7 +56,7 @@ class TimeContrastiveLoss(Objective):
             raise ValueError(
                 f"T must be even, as anchors and positives alternate, got T = {frames}: use even num_frames"
             )
-        pairs = clip.valid.unflatten(2, (-1, 2)).all(-1).sum(-1)
+        pairs = clip.host.valid.unflatten(2, (-1, 2)).all(-1).sum(-1)
         if (pairs == 0).any():
             raise ValueError(
                 f"video {int(pairs[:, 0].argmin())} has 0 pairs of a valid anchor and a valid positive, at least 1 is "

@@ -240,6 +240,14 @@ class VideoAlignmentByOptimalTransportLoss(PairObjective):
         """Restores the step."""
         self.step = int(state)
 
+    def check_counts(self, first: Tensor, second: Tensor) -> None:
+        """In the reference variant also refuses pairs of different numbers of frames."""
+        if self.variant == "reference" and (first != second).any():
+            counts = list(zip(first.tolist(), second.tolist()))
+            raise ValueError(
+                f'variant "reference" needs equally many valid frames in a pair, got {counts}: use "corrected"'
+            )
+
     def compute_pairs(self, x: Side, y: Side) -> Tensor:
         """Transport, contrast of positions and contrast of partners, mean over pairs."""
         found = temporal_transport(
@@ -247,7 +255,6 @@ class VideoAlignmentByOptimalTransportLoss(PairObjective):
         )
         transport, score = found.total, found.plan
         if self.variant == "reference":
-            _require_equal_counts(x, y)
             transport, score = found.vava / (x.counts * y.counts), found.kernel * found.cost
         real, distance = x.valid[:, :, None] & y.valid[:, None], found.cost[:, 1:, 1:] / x.z.shape[-1]
         positions = (position_contrast(x.z, x.valid) + position_contrast(y.z, y.valid)) / 2
@@ -255,11 +262,3 @@ class VideoAlignmentByOptimalTransportLoss(PairObjective):
         terms = {"transport": transport.mean(), "positions": positions.mean(), "partners": partners.mean()}
         self.parts = {name: term.detach() for name, term in terms.items()}
         return terms["positions"] + self.transport_weight * terms["transport"] + PARTNERS_WEIGHT * terms["partners"]
-
-
-def _require_equal_counts(x: Side, y: Side) -> None:
-    if (x.counts != y.counts).any():
-        counts = list(zip(x.counts.tolist(), y.counts.tolist()))
-        raise ValueError(
-            f'variant "reference" needs equally many valid frames in a pair, got {counts}: use "corrected"'
-        )

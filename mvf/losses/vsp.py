@@ -85,7 +85,8 @@ class ProcessContrastiveLoss(Objective):
         self, z: Tensor, clip: Clip, generator: torch.Generator | None, bridges: Tensor | None = None
     ) -> Tensor:
         """The value for bridges drawn or given."""
-        chosen = self.draw(clip, generator) if bridges is None else given_bridges(bridges, clip.valid[:, 0].sum(-1))
+        host = clip.host
+        chosen = self.draw(host, generator) if bridges is None else given_bridges(bridges, host.valid[:, 0].sum(-1))
         ends = pick(z, clip.valid, chosen.video, chosen.positions)  # (N, 3, E)
         return self.compute_bridges(ends, chosen, clip)
 
@@ -117,10 +118,10 @@ def process_contrast(ends: Tensor, bridges: Bridges, power: float = 1.0) -> Tens
     count = len(ends)
     logits = log_density(ends.flatten(0, 1), ends, bridges.positions, power).unflatten(1, (count, 3))  # (N, N, 3)
     own = torch.eye(count, dtype=torch.bool, device=ends.device)
-    own_ends = own[:, :, None] & torch.tensor([True, False, True], device=ends.device)
+    own_ends = own[:, :, None] & (torch.arange(3, device=ends.device) != 1)  # not the point
     everything = logits.masked_fill(own_ends, -math.inf).flatten(1).logsumexp(dim=1)
     cost = everything - logits[:, :, 1].diagonal()
-    share = 1 / torch.bincount(bridges.video)[bridges.video].to(cost.dtype)
+    share = 1 / torch.bincount(bridges.video)[bridges.video].to(cost, non_blocking=True)
     return (share * cost).sum() / share.sum()
 
 
@@ -141,7 +142,7 @@ def log_density(z: Tensor, ends: Tensor, positions: Tensor, power: float = 1.0) 
         >>> log_density(torch.tensor([[2.0], [3.0]]), ends, positions)
         tensor([[-0.0000, -0.5000]])
     """
-    head, time, tail = positions.to(ends.dtype).unbind(-1)
+    head, time, tail = positions.to(ends, non_blocking=True).unbind(-1)
     way = (time - head) / (tail - head)
     mean = (1 - way)[:, None] * ends[:, 0] + way[:, None] * ends[:, 2]
     variance = way * (tail - time)
@@ -252,7 +253,7 @@ class FrameProcessContrastiveLoss(PhaseProcessContrastiveLoss):
     def compute_bridges(self, ends: Tensor, bridges: Bridges, clip: Clip) -> Tensor:
         """Process contrast plus supervised contrast."""
         process = super().compute_bridges(ends, bridges, clip)
-        supervised = self.supervised(ends[:, 1], bridges, point_classes(bridges, clip))
+        supervised = self.supervised(ends[:, 1], bridges, point_classes(bridges, clip.host))
         self.parts = {"process": process.detach(), "supervised": supervised.detach()}
         return process + supervised
 
@@ -297,10 +298,12 @@ def supervised_contrast(points: Tensor, classes: Tensor, temperature: float = 0.
         >>> supervised_contrast(torch.eye(3), torch.tensor([[0, 0], [0, 0], [0, 1]]))
         tensor(0.6931)
     """
-    others = ~torch.eye(len(points), dtype=torch.bool, device=points.device)
+    others = ~torch.eye(len(points), dtype=torch.bool, device=classes.device)
     positive = same_class(classes) & others
-    anchors = positive.any(dim=1)
-    positive, others = positive[anchors], others[anchors]
+    anchors = positive.any(dim=1).nonzero()[:, 0]
+    positive, others, anchors = (
+        part.to(points.device, non_blocking=True) for part in (positive[anchors], others[anchors], anchors)
+    )
     logits = points[anchors] @ points.T / temperature
     cost = _logsumexp_where(others, logits) - _logsumexp_where(positive, logits)
     return cost.sum() / max(len(cost), 1)
@@ -321,7 +324,7 @@ def released_contrast(points: Tensor, classes: Tensor, temperature: float = 0.1)
     """
     earlier = torch.ones(len(points), len(points), dtype=torch.bool, device=points.device).tril(-1)
     share = (points @ points.T / temperature).masked_fill(earlier, -math.inf).softmax(dim=1)
-    return (share * same_class(classes)).sum(dim=1).mean()
+    return (share * same_class(classes).to(share.device, non_blocking=True)).sum(dim=1).mean()
 
 
 def released_diagonal(points: Tensor) -> Tensor:
@@ -350,7 +353,7 @@ Positions = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Bridges:
-    """N bridges of a batch, those of one video next to each other.
+    """N bridges of a batch, those of one video next to each other; drawn and kept on the CPU.
 
     Attributes:
         video: (N,) which video each lies in.
@@ -456,5 +459,5 @@ def given_bridges(bridges: Tensor, counts: Tensor) -> Bridges:
 
 def valid_phases(clip: Clip) -> list[list[int]]:
     """Phases of the valid frames of every video of a clip of one view."""
-    phases, valid = labels_of(clip, "phase")[:, 0].cpu(), clip.valid[:, 0].cpu()
+    phases, valid = labels_of(clip.host, "phase")[:, 0], clip.host.valid[:, 0]
     return [phase[real].tolist() for phase, real in zip(phases, valid, strict=True)]

@@ -161,7 +161,7 @@ class MultiEntityTemporalFusion(nn.Module):
         if not 0 <= first <= total - length:
             raise ValueError(f"{length} frames from frame {first} on lie outside a video of {total}")
         times = torch.linspace(0, self.num_frames - 1, total, dtype=torch.float64)[first : first + length]
-        return sine_table(times, self.width).to(like)
+        return sine_table(times, self.width).to(like, non_blocking=True)
 
     def forward(self, tokens: Tensor, valid: Tensor | None = None, place: tuple[int, int] | None = None) -> Tensor:
         """Adds positions and runs the blocks."""
@@ -215,7 +215,7 @@ class MultiEntityTemporalFusion(nn.Module):
         ]
         weights = torch.cat(rows, dim=1) if groups is None else groups.spread(torch.cat(rows, dim=1))
         weights = weights.unflatten(-1, tokens.shape[1:3])
-        return weights if valid is None else weights * valid[:, frames, None, None]
+        return weights if valid is None else weights * valid.to(weights.device)[:, frames, None, None]
 
     def block_index(self, block: int) -> int:
         """Position in `blocks`, from 0, of a block numbered from 1, or from -1 at the end.
@@ -236,8 +236,10 @@ class MultiEntityTemporalFusion(nn.Module):
         positioned = self.dropout(tokens + self.position_table(frames, place)[:, None]).flatten(1, 2)
         real = None if valid is None else key_mask(valid)
         if not self.token_merge:
-            return positioned, None if real is None else real.repeat_interleave(entities, dim=1), None
-        real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if real is None else real
+            if real is not None:
+                real = real.to(tokens.device, non_blocking=True).repeat_interleave(entities, dim=1)
+            return positioned, real, None
+        real = torch.ones(tokens.shape[:2], dtype=torch.bool) if real is None else real
         groups = group_tokens(tokens, real, self.token_merge)
         return positioned, groups.log_sizes, groups
 
@@ -316,7 +318,7 @@ def group_tokens(tokens: Tensor, real: Tensor, share: float) -> TokenGroups:
 
     Args:
         tokens: (B, T, N, W) tokens to compare.
-        real: (B, T) False for padding.
+        real: (B, T) False for padding. On the CPU it costs no wait for a GPU: the number of groups follows from it.
         share: Share of a video's real tokens, 0 to 1; less if a short clip does not have enough links.
 
     Example:
@@ -324,27 +326,29 @@ def group_tokens(tokens: Tensor, real: Tensor, share: float) -> TokenGroups:
         >>> group_tokens(still, torch.ones(1, 4, dtype=torch.bool), 0.5).index
         tensor([[0, 0, 1, 1]])
     """
-    linked = _choose_links(tokens, real, share)
-    counted = real[..., None].expand_as(linked)
+    linked, groups = _choose_links(tokens, real, share)
+    counted = real.to(tokens.device, non_blocking=True)[..., None].expand_as(linked)
     number = (counted & ~linked).transpose(1, 2).flatten(1).cumsum(dim=1)  # entity after entity, frames in order
-    index = (number - 1).clamp(min=0).unflatten(1, (tokens.shape[2], -1)).transpose(1, 2).flatten(1)
+    index = (number - 1).clamp(min=0, max=groups - 1).unflatten(1, (tokens.shape[2], -1)).transpose(1, 2).flatten(1)
     counts = counted.flatten(1).to(torch.promote_types(tokens.dtype, torch.float32))
-    sizes = counts.new_zeros(len(tokens), int(number[:, -1].max())).scatter_add(1, index, counts)
+    sizes = counts.new_zeros(len(tokens), groups).scatter_add(1, index, counts)
     return TokenGroups(index, counts / sizes.gather(1, index).clamp(min=1), sizes)
 
 
-def _choose_links(tokens: Tensor, real: Tensor, share: float) -> Tensor:
-    """(B, T, N) True where a token joins that of its entity in the frame before."""
+def _choose_links(tokens: Tensor, real: Tensor, share: float) -> tuple[Tensor, int]:
+    """(B, T, N) True where a token joins that of its entity in the frame before; the most groups of a video."""
     frames, entities = tokens.shape[1:3]
-    later = torch.arange(1, frames, device=tokens.device)
+    later = torch.arange(1, frames, device=real.device)
     later = torch.cat([later[::2], later[1::2]])  # among equal distances every other link comes first
     later = later[later % math.ceil(2 / (1 - share)) != 0]
+    allowed = (real[:, later] & real[:, later - 1]).repeat_interleave(entities, dim=1)
+    wanted = (share * entities * real.sum(dim=1)).floor().minimum(allowed.sum(dim=1))
+    groups = int((entities * real.sum(dim=1) - wanted).max())
+    later, allowed, wanted = (part.to(tokens.device, non_blocking=True) for part in (later, allowed, wanted))
     wide = torch.promote_types(tokens.dtype, torch.float32)
     distance = tokens.to(wide).diff(dim=1).square().sum(-1)[:, later - 1]  # (B, links, N)
-    allowed = (real[:, later] & real[:, later - 1])[..., None].expand_as(distance).flatten(1)
-    wanted = (share * entities * real.sum(dim=1)).floor().minimum(allowed.sum(dim=1))
     order = distance.flatten(1).masked_fill(~allowed, torch.inf).argsort(dim=1, stable=True)
     chosen = order.argsort(dim=1) < wanted[:, None]
     linked = torch.zeros(tokens.shape[:3], dtype=torch.bool, device=tokens.device)
     linked[:, later] = chosen.unflatten(1, (len(later), entities))
-    return linked
+    return linked, groups

@@ -195,6 +195,7 @@ class MVFormer(nn.Module):
 
         In training, batch norm takes its statistics over all tokens, padded frames included, as published. When
         the tokens are a part of a longer video, `place` is the number of their first frame and the video's length.
+        `valid` may be on the CPU, so that merging tokens does not have to wait for a GPU.
         """
         tokens = self.fusion(*self._map_tokens(tokens, valid), place)
         raw = self.embedding(self._read_out(tokens))  # (B, T, E)

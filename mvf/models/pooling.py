@@ -153,5 +153,5 @@ def entity_overlap(attention: Tensor) -> Tensor:
     unit = F.normalize(wide, dim=-1)
     with torch.autocast(attention.device.type, enabled=False):
         cosine = unit @ unit.transpose(-1, -2)  # (..., N, N)
-    first, second = torch.triu_indices(entities, entities, offset=1)
+    first, second = torch.triu_indices(entities, entities, offset=1, device=attention.device)
     return cosine[..., first, second].mean(dim=-1).clamp(max=1)  # a cosine of equal maps may round to above 1

@@ -25,7 +25,7 @@ from mvf.data.loading import Plan, check_supervision, epoch_batches, load_batche
 from mvf.device import check_finite, gather_batch, synchronise_batch_norm, world_size
 from mvf.embedding import backbone_of
 from mvf.losses import build_config_loss
-from mvf.losses.objective import CombinedObjective, Objective
+from mvf.losses.objective import CombinedObjective, Objective, places
 from mvf.models import build_model, load_weights
 from mvf.models.mvformer import MVFormer, MVFormerOutput, pool_reduced
 from mvf.models.pooling import entity_overlap
@@ -62,10 +62,10 @@ class TrainingStep(nn.Module):
         if out.attention is None:
             raise ValueError("overlap_penalty needs entity maps, which this pooling does not have")
         overlap, _ = gather_batch(entity_overlap(out.attention).view(*clip.valid.shape, 1), clip)
-        return loss + self.overlap_penalty * overlap[whole.valid].mean()
+        return loss + self.overlap_penalty * overlap[places(whole.host.valid, overlap.device)].mean()
 
     def _run(self, clip: Clip) -> MVFormerOutput:
-        valid = clip.valid.flatten(0, 1)
+        valid = clip.host.valid.flatten(0, 1)  # on the CPU, as merging reads it
         project = "projection" in self.loss.reads
         if clip.frames is not None:
             return self.model(clip.frames.flatten(0, 1), valid, project=project)
@@ -202,15 +202,18 @@ class Trainer:
         loss = self.step(clip.to(self.accelerator.device), generator)
         names = ", ".join(self.records[video].name for _, video in plan)
         where = f"step {self.steps} (epoch {self.epoch}), videos {names}; {self.folder} keeps the last complete epoch"
-        check_finite("loss", loss.item(), where)
         self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
+        if loss.requires_grad:  # a constant has no gradient to compute
+            self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.step.parameters(), self.config.clip_norm)
+        # read together, because every read waits until the GPU has done all that was asked of it
+        value, size = torch.stack([loss.detach(), norm.to(loss)]).cpu().tolist()
+        check_finite("loss", value, where)
         if self.accelerator.scaler is None:  # with a scaler, a step that overflows is skipped
-            check_finite("gradient norm", float(norm), where)
+            check_finite("gradient norm", size, where)
         self.optimizer.step()
         self.loss.advance()
-        return loss.item(), float(norm)
+        return value, size
 
     def _learning_rate(self, epoch: int) -> float:
         """Cosine from the full rate at epoch 0 to zero after the last."""
