@@ -34,8 +34,9 @@ import mvf
 from mvf.attention import attention_maps
 from mvf.bank import build_bank
 from mvf.config import Config
-from mvf.device import autocast, resolve_precision
+from mvf.device import autocast
 from mvf.embedding import backbone_of
+from mvf.models.engine import resolve_compute
 from mvf.training.run import read_history
 from mvf.training.trainer import Trainer
 
@@ -177,7 +178,7 @@ def main() -> int:
         (folder / "videos").mkdir()
         make_videos(folder / "videos", *((QUICK_VIDEOS, QUICK_LENGTH) if options.quick else (VIDEOS, LENGTH)))
         settings = {"dataset": "folder", "data_root": str(folder / "videos"), "device": options.device, "epochs": 3}
-        settings |= {"precision": resolve_precision("auto", device), "backbone_weights": "random"}
+        settings |= {"precision": resolve_compute("torch", "auto", device).precision, "backbone_weights": "random"}
         settings |= QUICK if options.quick else {}
         config = mvf.load_config("penn", **settings, features="online")
         show(backbone_table(config, device))
