@@ -18,12 +18,12 @@ from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo, backbone_of, evaluating, pool_features, video_features
 from mvf.evaluation.scoring import Rounds
 from mvf.models import build_model
+from mvf.models.motion import OFFSETS, MotionMap, differences, unit
 from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 PERMUTATIONS = 5
 WINDOWS = 3
 WINDOW_SHARE = (0.5, 0.8)  # range of a window's share of the frames of its video
-MOTION_OFFSETS = (2, 5, 9)  # frames
 
 Clock = Callable[[int], np.ndarray]  # number of frames T -> (T, width)
 
@@ -34,8 +34,9 @@ class Controls:
 
     Attributes:
         whole: Rounds by control; `backbone` holds the mean patches (T, C) of the pretrained backbone, from which
-            `backbone_motion` is computed.
-        cropped: The same on `WINDOWS` windows of every video, one window per round.
+            `backbone_motion` and `motion_pca` are computed.
+        cropped: The same on `WINDOWS` windows of every video, one window per round; `reversed` are those of the model
+            embedded from the last frame to the first, in their true order again.
         starts: By video, the first frame of each window.
     """
 
@@ -110,9 +111,16 @@ def backbone_motion(mean: np.ndarray) -> np.ndarray:
         >>> backbone_motion(np.arange(6.0)[:, None])[:, 1].tolist()
         [2.0, 3.0, 4.0, 4.0, 3.0, 2.0]
     """
-    frame, last = np.arange(len(mean)), len(mean) - 1
-    steps = [mean[np.minimum(frame + n, last)] - mean[np.maximum(frame - n, 0)] for n in MOTION_OFFSETS]
-    return np.concatenate([mean, *steps], axis=1)
+    return np.concatenate([mean, *differences(mean, np.arange(len(mean)), OFFSETS)], axis=1)
+
+
+def add_motion(controls: Controls, fitted: MotionMap) -> None:
+    """Adds the control `motion_pca`: a map fitted on training videos, of every whole video and of every window."""
+    for rounds_of in (controls.whole, controls.cropped):
+        rounds_of["motion_pca"] = [
+            [replace(video, embeddings=fitted(video.embeddings)) for video in videos]
+            for videos in rounds_of["backbone"]
+        ]
 
 
 def untrained_model(config: Config, model: FrameEmbedder) -> MVFormer:
@@ -161,20 +169,12 @@ def embed_controls(
                 steady = tokens[len(tokens) // 2].expand_as(tokens) if name == "model" else tokens
                 _add(controls.whole, record, whole, fuse_batch(network, steady[None], chunk))
                 _add(controls.whole, record, shuffled, _fuse_shuffled(network, tokens, record.name, chunk))
-                _add(
-                    controls.cropped,
-                    record,
-                    name,
-                    [fuse_batch(network, tokens[None, c], chunk)[0] for c in crops],
-                    crops,
-                )
+                forward = [fuse_batch(network, tokens[None, c], chunk)[0] for c in crops]
+                _add(controls.cropped, record, name, forward, crops)
+                if name == "model":
+                    backward = [fuse_batch(network, tokens[None, c].flip(1), chunk)[0][::-1] for c in crops]
+                    _add(controls.cropped, record, "reversed", backward, crops)
     return controls
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Unit norm along the last axis, float32; a zero vector stays zero."""
-    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(norm, 1e-12)).astype(np.float32)
 
 
 def fuse_batch(model: MVFormer, tokens: Tensor, chunk: int) -> np.ndarray:

@@ -32,7 +32,7 @@ ASIDE = ("videos", "cost")
 WARNINGS = {
     "random": "the backbone has RANDOM weights: these scores say nothing about a pretrained one",
     "checkpoint": "the backbone came inside the checkpoint: if its last stage was trained there, so it was in the "
-    "controls untrained, backbone_mean and backbone_motion",
+    "controls untrained, backbone_mean, backbone_motion and motion_pca",
 }
 
 

@@ -18,9 +18,9 @@ from mvf.workbench import plotting
 from mvf.workbench.plotting import cell
 
 SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")
-WHOLE = ("model", "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "frozen_frame",
-         "shuffled_order", "untrained_shuffled")  # fmt: skip
-CROPPED = ("model", "position_only", "untrained", "backbone_motion")
+WHOLE = ("model", "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "motion_pca",
+         "frozen_frame", "shuffled_order", "untrained_shuffled")  # fmt: skip
+CROPPED = ("model", "position_only", "untrained", "backbone_motion", "motion_pca", "reversed")
 REPORT = "metrics.json"
 MEASURES = ("auroc", "lift", "average_precision", "jaccard", "pointing", "mass")
 
