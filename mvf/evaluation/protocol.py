@@ -12,7 +12,7 @@ from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.controls import (
     Clock,
     Controls,
-    add_motion,
+    add_motion_pca,
     apply_clock,
     backbone_motion,
     embed_controls,
@@ -99,7 +99,7 @@ def evaluate(
     both = [embed_controls(model, untrained, r, config, cache) for r in (train_records, val_records)]
     motion = MotionMap.fit([video.embeddings for video in both[0].whole["backbone"][0]])
     for controls in both:
-        add_motion(controls, motion)
+        add_motion_pca(controls, motion)
     train, val = (replace(c, whole=_regroup(c.whole, protocol), cropped=_regroup(c.cropped, protocol)) for c in both)
     _add_controls(report, train, val, protocol, kinds)
     _add_cropped(report, train, val, protocol, clocks["position_only"])
