@@ -18,6 +18,7 @@ from mvf.evaluation.knockouts import knock_outs
 from mvf.models.motion import MotionMap
 from mvf.models.mvformer import MVFormer
 from mvf.training.run import load_run, read_state
+from mvf.workbench.notebook.session import embed_splits, open_model, report_on
 from tests.data.footage import write_images
 
 SKIP = {"motion_skip": 2.5, "motion_offsets": "1,3", "motion_context": 4}
@@ -240,3 +241,14 @@ def test_a_skip_of_another_backbone_is_refused(runs, tmp_path):
 def test_settings_that_cannot_be_are_refused(tiny, settings, message):
     with pytest.raises(ValueError, match=message):
         tiny(**settings)
+
+
+def test_a_report_of_the_run_says_so_and_judges_what_embed_gives(runs):
+    _, skip = runs
+    model, config = open_model(skip.folder)
+    splits = embed_splits(model, config)
+    report = report_on(model, config, splits)
+    assert report["motion_skip"] == 2.5 and set(report["cropped"]) >= {"model", "motion_pca", "reversed"}
+    np.testing.assert_array_equal(
+        splits.val[0].embeddings, embed(skip.model, splits.val_records[:1], cache=splits.cache)[0].embeddings
+    )
