@@ -84,6 +84,11 @@ class Config:
     objective_options: dict[str, Any] = field(default_factory=dict)  # keywords of the loss
     overlap_penalty: float = 0.0  # weight of the overlap of the entity maps in the loss
 
+    # motion skip: movement in closed form, added to the embeddings of whole clips (docs/design.md, section 6)
+    motion_skip: float = 0.0  # its weight, where the trained embedding has 1; 0: off
+    motion_offsets: tuple[int, ...] = (2, 5, 9)  # differences over plus and minus so many frames
+    motion_context: int = 12  # frames to each side whose movement a frame sees
+
     # sampling and augmentation
     num_frames: int = 80
     sampling: str = "published"  # "content": two overlapping windows of 40 to 100 % of the video
@@ -126,6 +131,7 @@ class Config:
         self._check_entities()
         self._check_backbone()
         self._check_finite()
+        self._check_motion()
 
     def _check_sizes(self) -> None:
         for name in _POSITIVE:
@@ -173,6 +179,16 @@ class Config:
             numbers = value if isinstance(value, tuple) else (value,)
             if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
                 raise ValueError(f"{name} must be a finite number, got {value}")
+
+    def _check_motion(self) -> None:
+        if self.motion_skip < 0:
+            raise ValueError(f"motion_skip must be 0 (off) or more, got {self.motion_skip}")
+        if not self.motion_offsets or any(offset < 1 for offset in self.motion_offsets):
+            raise ValueError(f"motion_offsets must be frames of at least 1, like 2,5,9; got {self.motion_offsets}")
+        if self.motion_context < 0 or self.motion_context % 2:
+            raise ValueError(f"motion_context must be an even number of frames, or 0; got {self.motion_context}")
+        if self.motion_skip and self.trainable_blocks:
+            raise ValueError("motion_skip is fitted to frozen features: it needs trainable_blocks=0")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: tuples become lists."""

@@ -9,7 +9,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -67,6 +67,9 @@ def embed(
 ) -> list[EmbeddedVideo]:
     """Embeds every frame of every video; apart from the result, memory does not grow with the length of a video.
 
+    A motion skip (`MVFormer.motion`) needs the mean over the video: then memory grows by a mean patch a frame, and a
+    video that was stopped in the middle is read from its beginning again.
+
     Args:
         model: Trained model; it is used in eval mode, and its own mode is restored.
         records: The videos.
@@ -119,18 +122,41 @@ def embed_chunks(
     length = record.num_frames
     if not length:
         raise ValueError(f"{record.name} has no frames: leave it out")
+    if model.motion is not None:
+        means: list[np.ndarray] = []
+        batches = _tokens(model, record, cache, precision, 0, means)
+        with evaluating(model):
+            chunks = list(fuse_chunks(model, batches, length, chunking))
+        whole = add_motion(model, np.concatenate([c.embeddings for c in chunks]), np.concatenate(means)[:length])
+        yield from (replace(c, embeddings=whole[c.start : c.stop]) for c in chunks if c.start >= start)
+        return
     first, *_ = chunking.bounds(length)[chunks_from(chunking.bounds(length), start)]
     batches = _tokens(model, record, cache, precision, first)
     with evaluating(model):
         yield from fuse_chunks(model, batches, length, chunking, start)
 
 
+def add_motion(model: MVFormer, embeddings: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """(T, E) embeddings of a whole clip and (T, C) its mean patches -> (T, E) with the model's motion skip, if any."""
+    return embeddings if model.motion is None else model.motion.add_to(embeddings, mean)
+
+
 def _tokens(
-    model: MVFormer, record: VideoRecord, cache: FeatureBank | None, precision: str, first: int
+    model: MVFormer,
+    record: VideoRecord,
+    cache: FeatureBank | None,
+    precision: str,
+    first: int,
+    means: list[np.ndarray] | None = None,
 ) -> Iterator[Tensor]:
-    """Pooled tokens (n, N, D) from frame `first` on, in the batches that start at frame 0, hence bit-identical."""
+    """Pooled tokens (n, N, D) from frame `first` on, in the batches that start at frame 0, hence bit-identical.
+
+    Mean patches (n, C) are appended to `means`.
+    """
     skipped = first % FRAMES_AT_ONCE
     for patches, cls in _feature_chunks(model, record, cache, precision, first - skipped):
+        if means is not None:
+            means.append(_mean_patch(patches))
         with torch.inference_mode():
             tokens = pool_features(model, patches, cls)[skipped:]
         yield tokens  # not inside: a generator kept alive by a traceback would leave its caller without gradients
@@ -183,7 +209,10 @@ def pool_video(
 
 
 def fuse_video(model: MVFormer, tokens: Tensor, chunk: int = 1000, overlap: int = 0, **seams: bool) -> np.ndarray:
-    """(T, N, D) pooled tokens -> (T, E) unit-norm embeddings, `chunk` frames at a time; `seams`: see `Chunking`."""
+    """(T, N, D) pooled tokens -> (T, E) unit-norm embeddings, `chunk` frames at a time; `seams`: see `Chunking`.
+
+    A motion skip is not added: see `add_motion`.
+    """
     with evaluating(model):
         chunks = fuse_chunks(model, iter([tokens]), len(tokens), Chunking(chunk, overlap, **seams))
         return np.concatenate([chunk.embeddings for chunk in chunks])
@@ -195,7 +224,19 @@ def embed_features(
     """(T, P, C) backbone features of a video -> (T, E) unit-norm embeddings."""
     with torch.inference_mode(), evaluating(model):
         tokens = pool_features(model, patches, cls)
-    return fuse_video(model, tokens, chunk, overlap)
+    return add_motion(model, fuse_video(model, tokens, chunk, overlap), _mean_patch(patches))
+
+
+def mean_patches(
+    model: MVFormer, record: VideoRecord, cache: FeatureBank | None = None, precision: str = "auto"
+) -> np.ndarray:
+    """(T, C) float32 mean patch of every frame of the clean view; memory does not grow with the patches."""
+    return np.concatenate([_mean_patch(patches) for patches, _ in _feature_chunks(model, record, cache, precision)])
+
+
+def _mean_patch(patches: Tensor) -> np.ndarray:
+    """(T, P, C) patches -> (T, C) float32."""
+    return patches.float().cpu().mean(dim=1).numpy()
 
 
 def video_features(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,15 +16,15 @@ from mvf.chunks import chunk_bounds
 from mvf.config import Config
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
-from mvf.embedding import EmbeddedVideo, backbone_of, evaluating, pool_features, video_features
+from mvf.embedding import EmbeddedVideo, add_motion, backbone_of, evaluating, pool_features, video_features
 from mvf.evaluation.scoring import Rounds
 from mvf.models import build_model
+from mvf.models.motion import OFFSETS, MotionMap, differences, unit
 from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 PERMUTATIONS = 5
 WINDOWS = 3
 WINDOW_SHARE = (0.5, 0.8)  # range of a window's share of the frames of its video
-MOTION_OFFSETS = (2, 5, 9)  # frames
 
 Clock = Callable[[int], np.ndarray]  # number of frames T -> (T, width)
 
@@ -34,8 +35,9 @@ class Controls:
 
     Attributes:
         whole: Rounds by control; `backbone` holds the mean patches (T, C) of the pretrained backbone, from which
-            `backbone_motion` is computed.
-        cropped: The same on `WINDOWS` windows of every video, one window per round.
+            `backbone_motion` and `motion_pca` are computed.
+        cropped: The same on `WINDOWS` windows of every video, one window per round; `reversed` are those of the model
+            embedded from the last frame to the first, in their true order again.
         starts: By video, the first frame of each window.
     """
 
@@ -110,13 +112,23 @@ def backbone_motion(mean: np.ndarray) -> np.ndarray:
         >>> backbone_motion(np.arange(6.0)[:, None])[:, 1].tolist()
         [2.0, 3.0, 4.0, 4.0, 3.0, 2.0]
     """
-    frame, last = np.arange(len(mean)), len(mean) - 1
-    steps = [mean[np.minimum(frame + n, last)] - mean[np.maximum(frame - n, 0)] for n in MOTION_OFFSETS]
-    return np.concatenate([mean, *steps], axis=1)
+    return np.concatenate([mean, *differences(mean, np.arange(len(mean)), OFFSETS)], axis=1)
+
+
+def add_motion_pca(controls: Controls, fitted: MotionMap) -> None:
+    """Adds the control `motion_pca`: a map fitted on training videos, of every whole video and of every window."""
+    for rounds_of in (controls.whole, controls.cropped):
+        rounds_of["motion_pca"] = [
+            [replace(video, embeddings=fitted(video.embeddings)) for video in videos]
+            for videos in rounds_of["backbone"]
+        ]
 
 
 def untrained_model(config: Config, model: FrameEmbedder) -> MVFormer:
-    """The same model before training: initialised as training does it, on the pretrained backbone."""
+    """The same model before training: initialised as training does it, on the pretrained backbone.
+
+    It has no motion skip: with one it would score as `motion_pca` does, and no longer say what training adds.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         untrained = build_model(config, backbone=backbone_of(model).before_training())
@@ -156,39 +168,33 @@ def embed_controls(
             _add(controls.whole, record, "backbone", [mean])
             _add(controls.cropped, record, "backbone", [mean[crop] for crop in crops], crops)
             for name, network, seen in (("model", trained, features), ("untrained", untrained, before)):
-                tokens = pool_features(network, *seen)
-                whole, shuffled = ("frozen_frame", "shuffled_order") if name == "model" else (name, f"{name}_shuffled")
-                steady = tokens[len(tokens) // 2].expand_as(tokens) if name == "model" else tokens
-                _add(controls.whole, record, whole, fuse_batch(network, steady[None], chunk))
-                _add(controls.whole, record, shuffled, _fuse_shuffled(network, tokens, record.name, chunk))
-                _add(
-                    controls.cropped,
-                    record,
-                    name,
-                    [fuse_batch(network, tokens[None, c], chunk)[0] for c in crops],
-                    crops,
+                embed = partial(
+                    _embed_order, network, pool_features(network, *seen), seen[0].mean(dim=1).numpy(), chunk
                 )
+                frames, orders = np.arange(len(mean)), permutations(record.name, len(mean))
+                whole, shuffled = ("frozen_frame", "shuffled_order") if name == "model" else (name, f"{name}_shuffled")
+                steady = np.full_like(frames, len(mean) // 2) if name == "model" else frames
+                _add(controls.whole, record, whole, embed(steady[None]))
+                back = zip(embed(orders), orders.argsort(axis=1))
+                _add(controls.whole, record, shuffled, [part[order] for part, order in back])
+                _add(controls.cropped, record, name, [embed(frames[None, c])[0] for c in crops], crops)
+                if name == "model":
+                    backward = [embed(frames[None, c][:, ::-1].copy())[0][::-1] for c in crops]
+                    _add(controls.cropped, record, "reversed", backward, crops)
     return controls
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Unit norm along the last axis, float32; a zero vector stays zero."""
-    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(norm, 1e-12)).astype(np.float32)
-
-
 def fuse_batch(model: MVFormer, tokens: Tensor, chunk: int) -> np.ndarray:
-    """(B, T, N, D) tokens of videos of equal length -> (B, T, E) unit-norm embeddings."""
+    """(B, T, N, D) tokens of videos of equal length -> (B, T, E) unit-norm embeddings, without the motion skip."""
     bounds = chunk_bounds(tokens.shape[1], chunk, 0)
     parts = [model.fuse_tokens(tokens[:, start:stop], project=False).embeddings for start, stop, *_ in bounds]
     return torch.cat(parts, dim=1).float().cpu().numpy()
 
 
-def _fuse_shuffled(model: MVFormer, tokens: Tensor, name: str, chunk: int) -> list[np.ndarray]:
-    """Embeddings of the frames in each order of `permutations`, put back into their true order."""
-    orders = permutations(name, len(tokens))
+def _embed_order(model: MVFormer, tokens: Tensor, mean: np.ndarray, chunk: int, orders: np.ndarray) -> np.ndarray:
+    """(B, n) frames of a video, each row a clip as it is fed -> (B, n, E), from its tokens and mean patches."""
     embeddings = fuse_batch(model, tokens[torch.from_numpy(orders).to(tokens.device)], chunk)
-    return [part[back] for part, back in zip(embeddings, orders.argsort(axis=1))]
+    return np.stack([add_motion(model, part, mean[order]) for part, order in zip(embeddings, orders)])
 
 
 def _add(

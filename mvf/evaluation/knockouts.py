@@ -62,6 +62,8 @@ def knock_outs(
     shifts them most. Moreover the backbone saw whole frames: in a transformer a patch beside the actor has attended to
     the actor, so a small loss does not show that the model needs no actor.
 
+    All of it is about the trained part of the model: a motion skip is left out, of `nothing` too.
+
     Args:
         model: A model with its backbone.
         train_records: Videos over which means are taken and on which probes are fitted; each is read twice.

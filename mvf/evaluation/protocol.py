@@ -12,6 +12,7 @@ from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.controls import (
     Clock,
     Controls,
+    add_motion_pca,
     apply_clock,
     backbone_motion,
     embed_controls,
@@ -33,12 +34,14 @@ from mvf.evaluation.scoring import (
     standardiser,
     video_sums,
 )
+from mvf.models.motion import MotionMap
 from mvf.models.mvformer import FrameEmbedder, MVFormer
 
 __all__ = ["evaluate"]
 
 PIXEL_CONTROLS = (
-    "untrained", "backbone_mean", "backbone_motion", "frozen_frame", "shuffled_order", "untrained_shuffled",
+    "untrained", "backbone_mean", "backbone_motion", "motion_pca", "frozen_frame", "shuffled_order",
+    "untrained_shuffled",
 )  # fmt: skip
 NEEDS_MODEL = (
     *(f"controls.{name}" for name in PIXEL_CONTROLS), "cropped", "alignment_error.window", "localization", "attention",
@@ -93,7 +96,10 @@ def evaluate(
         report["skipped"] |= {name: lacking for name in NEEDS_MODEL if name != "coverage" or not coverages}
         return report
     untrained = untrained_model(config, model)
-    both = (embed_controls(model, untrained, r, config, cache) for r in (train_records, val_records))
+    both = [embed_controls(model, untrained, r, config, cache) for r in (train_records, val_records)]
+    motion = MotionMap.fit([video.embeddings for video in both[0].whole["backbone"][0]])
+    for controls in both:
+        add_motion_pca(controls, motion)
     train, val = (replace(c, whole=_regroup(c.whole, protocol), cropped=_regroup(c.cropped, protocol)) for c in both)
     _add_controls(report, train, val, protocol, kinds)
     _add_cropped(report, train, val, protocol, clocks["position_only"])
@@ -144,22 +150,23 @@ def _add_controls(report: dict, train: Controls, val: Controls, protocol: Protoc
         scored[name] = score_rounds(train.whole[source], val.whole[source], protocol, features, refit=True)
     report["controls"] |= {name: part.means() for name, part in scored.items()}
     _name_gaps(report, "controls", scored)
-    add_kinds(report, {name: scored[name] for name in ("backbone_motion", "shuffled_order")}, kinds)
+    add_kinds(report, {name: scored[name] for name in ("backbone_motion", "motion_pca", "shuffled_order")}, kinds)
 
 
 def _add_cropped(report: dict, train: Controls, val: Controls, protocol: Protocol, clock: Clock) -> None:
     """Adds the scores on validation windows of probes fitted on training windows."""
     scored = {}
-    for name in ("model", "position_only", "untrained", "backbone_motion"):
+    for name in ("model", "position_only", "untrained", "backbone_motion", "motion_pca"):
         source = {"backbone_motion": "backbone", "position_only": "model"}.get(name, name)
         fitted, rounds = train.cropped[source], val.cropped[source]
         if name == "position_only":
             fitted, rounds = apply_clock(fitted, clock), apply_clock(rounds, clock)
         scored[name] = score_rounds(fitted, rounds, protocol, FEATURES.get(name))
+    controls = {name: part for name, part in scored.items() if name != "model"}
+    scored["reversed"] = score_rounds(train.cropped["model"], val.cropped["reversed"], protocol)
     report["cropped"] = {name: part.means() for name, part in scored.items()}
     report["videos"]["cropped"] = video_sums(scored["model"], val.cropped["model"][0])
     _name_gaps(report, "cropped", scored)
-    controls = {name: part for name, part in scored.items() if name != "model"}
     sentences = verdicts(scored["model"], scored["position_only"], controls)
     report["verdicts"] |= {f"cropped.{score}": sentence for score, sentence in sentences.items()}
 
@@ -167,7 +174,7 @@ def _add_cropped(report: dict, train: Controls, val: Controls, protocol: Protoco
 def _add_alignment(
     report: dict, whole: list[EmbeddedVideo], train: Controls, val: Controls, protocol: Protocol, clock: Clock
 ) -> None:
-    """Adds alignment errors: window to whole for the model and two controls; whole to whole for `backbone_motion`."""
+    """Adds alignment errors: window to whole for the model and three controls; whole to whole for those of motion."""
     table, controls = report["alignment_error"], report["alignment_error_controls"]
     crops = val.cropped["model"]
     videos, windows = _motion(train.whole["backbone"][0], val.whole["backbone"][0], val.cropped["backbone"])
@@ -178,6 +185,11 @@ def _add_alignment(
             _placed(positions, val), apply_clock([whole], clock)[0], protocol
         )
         controls["backbone_motion"] = {
+            "whole": alignment([(video, 0) for video in videos], videos, protocol),
+            "window": alignment(_placed(windows, val), videos, protocol),
+        }
+        (videos,), windows = val.whole["motion_pca"], val.cropped["motion_pca"]
+        controls["motion_pca"] = {
             "whole": alignment([(video, 0) for video in videos], videos, protocol),
             "window": alignment(_placed(windows, val), videos, protocol),
         }

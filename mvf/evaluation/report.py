@@ -32,7 +32,7 @@ ASIDE = ("videos", "cost")
 WARNINGS = {
     "random": "the backbone has RANDOM weights: these scores say nothing about a pretrained one",
     "checkpoint": "the backbone came inside the checkpoint: if its last stage was trained there, so it was in the "
-    "controls untrained, backbone_mean and backbone_motion",
+    "controls untrained, backbone_mean, backbone_motion and motion_pca",
 }
 
 
@@ -118,7 +118,7 @@ def header(config: Config, model: FrameEmbedder | None, records: Sequence[VideoR
         supervision = "video, assumed"
     names = (
         "dataset", "preset", "seed", "data_seed", "epochs", "backbone", "objective", "sampling", "features",
-        "entity_competition", "overlap_penalty", "token_merge",
+        "entity_competition", "overlap_penalty", "token_merge", "motion_skip",
     )  # fmt: skip
     found = {name: getattr(config, name) for name in names}
     found |= {"backbone_weights": weights, "supervision": supervision}

@@ -8,7 +8,7 @@ from pathlib import Path
 from mvf.config import Config
 from mvf.models.backbone import Backbone
 from mvf.models.engine import config_compute
-from mvf.models.mvformer import Architecture, MVFormer, MVFormerOutput
+from mvf.models.mvformer import Architecture, MVFormer, MVFormerOutput, without_motion
 from mvf.models.official import load_official_checkpoint
 from mvf.models.stored import BACKBONE, describe_backbone, read_model, stored_settings
 from mvf.models.weights import resolve_name
@@ -43,7 +43,8 @@ def build_model(config: Config, backbone: Backbone | None = None, project: bool 
 def load_weights(model: MVFormer, source: str | Path) -> None:
     """Initialises the trained parts of `model` from a model folder, a run folder or an official checkpoint.
 
-    Backbone blocks that `model` trains and `source` did not train keep their pretrained weights.
+    Backbone blocks that `model` trains and `source` did not train keep their pretrained weights. A motion skip is not
+    taken over, since it is fitted to the training videos after training.
 
     Raises:
         FileNotFoundError: when `source` does not exist.
@@ -54,7 +55,7 @@ def load_weights(model: MVFormer, source: str | Path) -> None:
     if Path(source).is_dir():
         stored = read_model(source)
         architecture = asdict(stored_settings(Architecture, stored.architecture, source))
-        given, theirs = stored.trained, architecture | _features_of(stored.backbone)
+        given, theirs = without_motion(stored.trained), architecture | _features_of(stored.backbone)
     else:
         other = load_official_checkpoint(source)
         if other.backbone is not None and not own:

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from mvf.models.backbone import Backbone
 from mvf.models.fusion import MultiEntityTemporalFusion, token_mlp
 from mvf.models.lstp import LearnableSpatialTokenPooling
+from mvf.models.motion import MotionMap
 from mvf.models.pooling import make_pooling
 from mvf.models.stored import (
     BACKBONE,
@@ -26,6 +27,8 @@ from mvf.models.stored import (
     save_model,
     stored_settings,
 )
+
+MOTION = "motion."  # prefix of the tensors of the motion skip
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,10 @@ class MVFormer(nn.Module):
         backbone: Network `(M, 3, S, S) -> (patches (M, P, C), cls (M, C0) or None)`, frozen except for its
             `trained_parts`, if it has any; without one only `fuse` works, which starts from its features.
 
+    Attributes:
+        motion: The motion skip, which is fitted after training (docs/design.md, section 6); None without one. It is
+            added where whole clips are embedded (`mvf.embed`); `forward` and `fuse` do not use it.
+
     Shape:
         frames (B, T, 3, S, S) in [0, 1], valid (B, T) True where a frame is real -> `MVFormerOutput`
 
@@ -159,6 +166,7 @@ class MVFormer(nn.Module):
         )
         self.embedding = nn.Linear(a.fusion_width, a.embedding_size)
         self.projection = _projection(a.embedding_size, a.projection_width) if a.projection_width else None
+        self.motion: MotionMap | None = None
 
     # Figure 2, left to right --------------------------------------------------------------------------------------
 
@@ -250,8 +258,10 @@ class MVFormer(nn.Module):
     # files --------------------------------------------------------------------------------------------------------
 
     def trained_state(self) -> dict[str, Tensor]:
-        """The state dict without the frozen part of the backbone."""
-        return {name: t for name, t in self.state_dict().items() if is_trained(name, self.backbone)}
+        """The state dict without the frozen part of the backbone, and the tensors of the motion skip."""
+        trained = {name: t for name, t in self.state_dict().items() if is_trained(name, self.backbone)}
+        skip = {} if self.motion is None else self.motion.tensors()
+        return trained | {MOTION + name: tensor for name, tensor in skip.items()}
 
     def load_trained_state(self, state: dict[str, Tensor]) -> None:
         """Loads what `trained_state` returned.
@@ -259,7 +269,11 @@ class MVFormer(nn.Module):
         Raises:
             ValueError: if tensors are missing, left over, or of another shape; the message names them.
         """
-        check_state(self.trained_state(), state)
+        skip = {name.removeprefix(MOTION): tensor for name, tensor in state.items() if name.startswith(MOTION)}
+        state = without_motion(state)
+        check_state(without_motion(self.trained_state()), state)
+        a = self.architecture
+        self.motion = MotionMap.from_tensors(skip, a.channels, a.embedding_size) if skip else None
         self.load_state_dict(state, strict=False)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -286,7 +300,7 @@ class MVFormer(nn.Module):
         """
         stored = read_model(folder)
         architecture = stored_settings(Architecture, stored.architecture, folder)
-        check_shapes(lambda: cls(architecture), stored.trained_parts, check_state, folder)
+        check_shapes(lambda: cls(architecture), without_motion(stored.trained_parts), check_state, folder)
         network = None
         if backbone and stored.backbone:
             network = rebuild_backbone(stored, folder, backbone_weights)
@@ -294,6 +308,11 @@ class MVFormer(nn.Module):
         kept = (name for name in stored.trained if network is not None or not name.startswith(BACKBONE))
         model.load_trained_state({name: stored.trained[name] for name in kept})
         return model.eval()
+
+
+def without_motion(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a model except those of its motion skip."""
+    return {name: tensor for name, tensor in state.items() if not name.startswith(MOTION)}
 
 
 def _projection(size: int, width: int) -> nn.Sequential:

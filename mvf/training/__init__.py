@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -13,8 +13,10 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from mvf.config import Config
 from mvf.data import find_config_videos
+from mvf.data.records import VideoRecord
 from mvf.device import resolve_device
 from mvf.files import held
+from mvf.models.motion import MotionMap
 from mvf.training.run import (
     ACTIONS,
     Run,
@@ -67,8 +69,15 @@ def _held_by_main(folder: Path, accelerator: Accelerator) -> AbstractContextMana
 
 
 def _train_one(
-    config: Config, folder: Path, accelerator: Accelerator, on_epoch: OnEpoch, start: Path | None = None
+    config: Config,
+    folder: Path,
+    accelerator: Accelerator,
+    on_epoch: OnEpoch,
+    start: Path | None = None,
+    every_action: Sequence[VideoRecord] = (),
+    motion: MotionMap | None = None,
 ) -> Run:
+    """Trains one model; its motion skip is `motion`, or fitted on `every_action`, or on its own training videos."""
     state = open_folder(folder, config)
     trainer = Trainer(config, folder, accelerator, start)  # refuses bad settings before anything is written
     if accelerator.is_main_process:
@@ -77,6 +86,7 @@ def _train_one(
         trainer.load_state(state)
     try:
         trainer.fit(on_epoch)
+        trainer.add_motion(every_action or trainer.records, motion)
     except RuntimeError as error:
         if "DataLoader worker (pid" not in str(error):
             raise
@@ -91,18 +101,22 @@ def _train_one(
 
 def _train_each_action(config: Config, folder: Path, accelerator: Accelerator, on_epoch: OnEpoch) -> Run:
     open_folder(folder, config)  # refuses a folder of another run
-    actions = sorted({record.action for record in find_config_videos(config, "train")})
+    records = find_config_videos(config, "train")
+    actions = sorted({record.action for record in records})
     start = initial_weights(config, folder) if config.init_from else None
     if accelerator.is_main_process:
         claim_folder(folder, config)
-    histories = []
+    histories: list[list[Row]] = []
+    motion = None  # one skip for all actions
     for action in actions:
         own = action_config(config, action)
         name = Path(ACTIONS, re.sub(r"[^\w.-]", "_", action))
         first = start / name if start and (start / ACTIONS).exists() else start
         part = folder / name
         with _held_by_main(part, accelerator):
-            histories.append(_train_one(own, part, accelerator, None, first).history)
+            run = _train_one(own, part, accelerator, None, first, records, motion)
+        histories.append(run.history)
+        motion = run.model.of(action).motion
     history = [
         {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]} | {"epoch": rows[0]["epoch"]}
         for rows in zip(*histories)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,18 +15,20 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mvf.bank import BankStore, build_bank
+from mvf.bank import BankStore, FeatureBank, build_bank
 from mvf.clip import Clip
 from mvf.config import Config
 from mvf.data import find_config_videos
 from mvf.data.augment import derive_seed
 from mvf.data.dataset import RawClip, VideoDataset, build_dataset
 from mvf.data.loading import Plan, check_supervision, epoch_batches, load_batches
+from mvf.data.records import VideoRecord
 from mvf.device import check_finite, gather_batch, synchronise_batch_norm, world_size
-from mvf.embedding import backbone_of
+from mvf.embedding import backbone_of, mean_patches
 from mvf.losses import build_config_loss
 from mvf.losses.objective import CombinedObjective, Objective, places
 from mvf.models import build_model, load_weights
+from mvf.models.motion import MotionMap
 from mvf.models.mvformer import MVFormer, MVFormerOutput, pool_reduced
 from mvf.models.pooling import entity_overlap
 from mvf.training.run import initial_weights, write_epoch, write_history
@@ -131,6 +133,30 @@ class Trainer:
                 if on_epoch is not None and self.accelerator.is_main_process:
                     on_epoch(row)
         self.model.eval()
+
+    def add_motion(self, records: Sequence[VideoRecord], fitted: MotionMap | None = None) -> None:
+        """Adds the motion skip to the trained model, and stores it; a run that has one keeps it.
+
+        Args:
+            records: Training videos whose clean features it is fitted on.
+            fitted: The skip, where it is fitted already.
+        """
+        if not self.config.motion_skip or self.model.motion is not None:
+            return
+        with self.accelerator.main_process_first():
+            self.model.motion = fitted or self._fit_motion(records)
+        if self.accelerator.is_main_process:
+            write_epoch(self.folder, self.model, self.history, self.state())
+
+    def _fit_motion(self, records: Sequence[VideoRecord]) -> MotionMap:
+        config, cache = self.config, None
+        if config.features == "banked":
+            cache = FeatureBank(backbone_of(self.model), None, config.precision)
+            cache.ensure(records)
+        shown = tqdm(records, unit="video", desc="motion skip", disable=not self.accelerator.is_main_process)
+        means = [mean_patches(self.model, record, cache, config.precision) for record in shown]
+        fitted = MotionMap.fit(means, config.embedding_size, config.motion_offsets, config.motion_context)
+        return replace(fitted, strength=config.motion_skip)
 
     def state(self) -> dict[str, Any]:
         """Everything that resuming needs, as plain values and tensors that load with `weights_only=True`."""

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -5,9 +7,9 @@ import torch
 from mvf.data import find_config_videos
 from mvf.embedding import EmbeddedVideo, embed, embed_features, video_features
 from mvf.evaluation.controls import (
-    MOTION_OFFSETS,
     PERMUTATIONS,
     WINDOWS,
+    add_motion_pca,
     apply_clock,
     backbone_motion,
     embed_controls,
@@ -20,6 +22,7 @@ from mvf.evaluation.controls import (
 )
 from mvf.evaluation.scoring import Protocol, score_rounds
 from mvf.models import build_model
+from mvf.models.motion import MotionMap
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,7 @@ def test_motion_equals_a_loop_over_frames():
     mean = np.random.default_rng(0).normal(size=(13, 4))
     motion = backbone_motion(mean)
     for t in range(13):
-        parts = [mean[t]] + [mean[min(t + n, 12)] - mean[max(t - n, 0)] for n in MOTION_OFFSETS]
+        parts = [mean[t]] + [mean[min(t + n, 12)] - mean[max(t - n, 0)] for n in (2, 5, 9)]
         np.testing.assert_array_equal(motion[t], np.concatenate(parts))
 
 
@@ -106,6 +109,32 @@ def test_windows_are_embedded_as_whole_videos(setting):
         np.testing.assert_array_equal(controls.cropped["model"][i][0].phases, records[0].phases[crop])
         np.testing.assert_allclose(controls.cropped["backbone"][i][0].embeddings, patches[crop].mean(1), atol=1e-6)
         assert controls.starts[records[0].name][i] == crop.start
+
+
+def test_reversed_windows_are_embedded_backwards_and_put_back(setting):
+    _, model, _, records, controls = setting
+    patches, cls = video_features(model, records[0], precision="fp32")
+    for i, crop in enumerate(windows(records[0].name, records[0].num_frames)):
+        fed = embed_features(model, patches[crop].flip(0), cls[crop].flip(0))
+        video = controls.cropped["reversed"][i][0]
+        np.testing.assert_allclose(video.embeddings[::-1], fed, atol=1e-5)
+        np.testing.assert_array_equal(video.phases, records[0].phases[crop])
+
+
+def test_motion_sees_a_window_alone_and_no_label(setting):
+    *_, records, controls = setting
+    fitted = MotionMap.fit([video.embeddings for video in controls.whole["backbone"][0]])
+    given = copy.deepcopy(controls)
+    for rounds in (given.whole, given.cropped):
+        for video in (video for videos in rounds["backbone"] for video in videos):
+            video.phases[:] = np.random.default_rng(0).permutation(video.phases)
+    for seen in (controls, given):
+        add_motion_pca(seen, fitted)
+    for i, crop in enumerate(windows(records[0].name, records[0].num_frames)):
+        alone = fitted(controls.whole["backbone"][0][0].embeddings[crop])
+        np.testing.assert_allclose(controls.cropped["motion_pca"][i][0].embeddings, alone, atol=1e-5)
+        other = given.cropped["motion_pca"][i][0].embeddings
+        np.testing.assert_array_equal(controls.cropped["motion_pca"][i][0].embeddings, other)
 
 
 def test_shuffled_embeddings_are_put_back(setting):

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from mvf.data import find_config_videos
-from mvf.embedding import EmbeddedVideo, embed
+from mvf.embedding import EmbeddedVideo, embed, video_features
 from mvf.evaluation import evaluate, read_report, write_report
 from mvf.evaluation.bootstrap import combine
 from mvf.evaluation.controls import position_clock
 from mvf.models import build_model
+from mvf.models.motion import MotionMap
 from tests.evaluation.test_scoring import TRAIN, VAL
 
 FIXED_KEYS = {
@@ -19,9 +20,10 @@ FIXED_KEYS = {
     "coverage", "skipped",
 }  # fmt: skip
 CONTROLS = {
-    "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "frozen_frame", "shuffled_order",
-    "untrained_shuffled",
+    "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "motion_pca", "frozen_frame",
+    "shuffled_order", "untrained_shuffled",
 }  # fmt: skip
+CROPPED_CONTROLS = ("position_only", "untrained", "backbone_motion", "motion_pca")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,8 @@ def test_the_report_has_the_fixed_keys_and_is_plain_json(report):
     assert FIXED_KEYS <= report.keys()
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert set(report["controls"]) == CONTROLS
-    assert set(report["cropped"]) == {"model", "position_only", "untrained", "backbone_motion"}
+    assert set(report["cropped"]) == {"model", *CROPPED_CONTROLS, "reversed"}
+    assert set(report["alignment_error_controls"]["motion_pca"]) == {"whole", "window"}
     assert set(report["label_fractions"]) == {"0.1", "0.5", "1.0"}
     assert {"entity_1", "entity_2", "entity_3", "entity_best", "head_best", "head_oracle", "mean_training_mask",
             "centre", "uniform", "backbone_pca", "area"} <= report["localization"].keys()  # fmt: skip
@@ -68,12 +71,28 @@ def test_every_score_has_a_verdict_and_cropped_ones_name_the_strongest_control(r
     for score, value in report["scores"].items():
         assert report["verdicts"][score].startswith(f"{value:.3f}: the clock alone")
     for score in report["cropped"]["model"]:
-        assert "strongest control" in report["verdicts"][f"cropped.{score}"]
+        strongest = max(CROPPED_CONTROLS, key=lambda name: report["cropped"][name].get(score, -np.inf))
+        assert report["verdicts"][f"cropped.{score}"].endswith(
+            f"strongest control: {strongest} {report['cropped'][strongest][score]:.3f}"
+        )
 
 
 def test_two_evaluations_are_equal_bit_for_bit(setting, report):
     config, model, records, embedded = setting
     assert json.dumps(evaluate(*embedded, config, model, *records)) == json.dumps(report)
+
+
+def test_motion_is_fitted_once_on_whole_training_videos_of_all_actions(setting, report, monkeypatch):
+    config, model, records, embedded = setting
+    fitted, fit = [], MotionMap.fit
+    monkeypatch.setattr(MotionMap, "fit", lambda videos: fitted.append(videos) or fit(videos))
+    again = evaluate(*embedded, config, model, *records)
+    (videos,) = fitted
+    means = [video_features(model, record, precision="fp32")[0].mean(dim=1) for record in records[0]]
+    assert len({record.action for record in records[0]}) > 1
+    for found, wanted in zip(videos, means, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert again["cropped"]["motion_pca"] == report["cropped"]["motion_pca"]
 
 
 def test_judged_together_labels_are_classes_without_an_order(setting):
@@ -107,7 +126,9 @@ def test_a_random_backbone_is_said_so(report):
 
 def test_phases_are_scored_by_kind(report):
     for by_name in report["phase_kinds"].values():
-        assert {"model", "position_only", "backbone_motion", "shuffled_order"} <= by_name["classification"].keys()
+        assert {"model", "position_only", "backbone_motion", "motion_pca", "shuffled_order"} <= by_name[
+            "classification"
+        ].keys()
 
 
 def test_the_model_keeps_its_mode(setting):

@@ -93,4 +93,4 @@ def test_report_without_a_score_shows_a_dash_and_the_reason():
 
 def test_scores_table_has_every_control_of_both_groups():
     rows = [row[:2] for row in plotting.scores_table(report()).rows]
-    assert len(rows) == 4 + 6 and rows[0] == ("cropped windows", "model") and ("whole videos", "shuffled order") in rows
+    assert len(rows) == 6 + 7 and rows[0] == ("cropped windows", "model") and ("whole videos", "shuffled order") in rows

@@ -67,10 +67,16 @@ def test_an_entitys_overlap_is_its_mean_with_the_others():
     assert by_entity({}) == {name: {} for name in ENTITIES}
 
 
-def test_runs_with_competition_a_penalty_or_merged_tokens_are_rows_of_their_own():
+def test_runs_with_competition_a_penalty_or_merged_tokens_or_motion_are_rows_of_their_own():
     plain = {"dataset": "penn", "preset": "penn", "sampling": "published", "backbone_weights": "hub"}
-    others = ({"entity_competition": True}, {"overlap_penalty": 0.5}, {"token_merge": 0.5}, {"token_merge": 0.25})
-    assert len({row_name(plain | more) for more in ({}, *others)}) == 5
+    others = (
+        {"entity_competition": True},
+        {"overlap_penalty": 0.5},
+        {"token_merge": 0.5},
+        {"token_merge": 0.25},
+        {"motion_skip": 2.5},
+    )
+    assert len({row_name(plain | more) for more in ({}, *others)}) == 6
 
 
 def test_every_table_says_which_labels_training_consumed():

@@ -140,7 +140,7 @@ def test_controls_stand_below_once_and_untrained_for_each_model(drawn):
     assert clock["synthetic class., %"] == "20.00 ± 0.00" and clock["synthetic alignment error"] == "0.250 ± 0.000"
     assert line(cropped, "any", "backbone motion")["synthetic retrieval@5, %"] == "70.00 ± 0.00"
     assert [row[1] for row in whole.rows[22:]] == ["untrained"] * 2 + [
-        "clock alone", "frame count", "backbone mean", "backbone motion",
+        "clock alone", "frame count", "backbone mean", "backbone motion", "motion PCA",
     ]  # fmt: skip
 
 

@@ -35,12 +35,14 @@ CONTROLS: Mapping[str, str] = MappingProxyType(
         "untrained": "untrained",
         "backbone_mean": "backbone mean",
         "backbone_motion": "backbone motion",
+        "motion_pca": "motion PCA (no training)",
         "shuffled_order": "shuffled order",
+        "reversed": "model, reversed order",
         "untrained_shuffled": "untrained, shuffled",
     }
 )
 GROUPS: Mapping[str, str] = MappingProxyType({"cropped": "cropped windows", "whole": "whole videos"})
-HEADLINE = ("model", "position_only", "untrained", "backbone_motion")
+HEADLINE = ("model", "position_only", "untrained", "backbone_motion", "motion_pca")
 
 
 def control_name(name: str) -> str:

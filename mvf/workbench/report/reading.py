@@ -110,7 +110,8 @@ def score_verdicts(report: Mapping) -> list[ScoreVerdict]:
 
 
 def _score_verdict(members: Mapping[str, Mapping], place: str, score: str, verdicts: Mapping[str, str]) -> ScoreVerdict:
-    rivals = {name: values[score] for name, values in members.items() if name != "model" and score in values}
+    own = ("model", "reversed")  # the same embeddings of reversed windows are no rival
+    rivals = {name: values[score] for name, values in members.items() if name not in own and score in values}
     rival = max(rivals, key=rivals.__getitem__, default="")
     verdict = verdicts.get(score if place == "whole" else f"cropped.{score}", "")
     best = rivals.get(rival, -np.inf)

@@ -18,9 +18,9 @@ from mvf.workbench import plotting
 from mvf.workbench.plotting import cell
 
 SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")
-WHOLE = ("model", "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "frozen_frame",
-         "shuffled_order", "untrained_shuffled")  # fmt: skip
-CROPPED = ("model", "position_only", "untrained", "backbone_motion")
+WHOLE = ("model", "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "motion_pca",
+         "frozen_frame", "shuffled_order", "untrained_shuffled")  # fmt: skip
+CROPPED = ("model", "position_only", "untrained", "backbone_motion", "motion_pca", "reversed")
 REPORT = "metrics.json"
 MEASURES = ("auroc", "lift", "average_precision", "jaccard", "pointing", "mass")
 
@@ -94,6 +94,7 @@ def row_name(report: Mapping) -> str:
     parts += ["entity competition"] if report.get("entity_competition") else []
     parts += [f"overlap penalty {report['overlap_penalty']:g}"] if report.get("overlap_penalty") else []
     parts += [f"token merge {report['token_merge']:g}"] if report.get("token_merge") else []
+    parts += [f"motion skip {report['motion_skip']:g}"] if report.get("motion_skip") else []
     named = {"hub": "", "index": "", "random": "RANDOM backbone", "file": "backbone from a file"}
     return ", ".join(filter(None, [*parts, named.get(weights, f"{weights} backbone")]))
 

@@ -17,12 +17,13 @@ from mvf.workbench.tables.runs import spread
 from mvf.workbench.tables.trials import PLACES, Batch, Reports, compare, ranked, scores_of
 
 CONTROLS = {  # the same for both models
-    "cropped": {"position_only": "clock alone", "backbone_motion": "backbone motion"},
+    "cropped": {"position_only": "clock alone", "backbone_motion": "backbone motion", "motion_pca": "motion PCA"},
     "whole": {
         "position_only": "clock alone",
         "frame_count": "frame count",
         "backbone_mean": "backbone mean",
         "backbone_motion": "backbone motion",
+        "motion_pca": "motion PCA",
     },
 }
 DRAWN = {"classification": "accuracy, %", "retrieval@5": "AP@5, %"}  # scores in the figure, with axis labels
