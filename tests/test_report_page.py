@@ -18,8 +18,14 @@ from mvf.training.run import HISTORY, claim_folder, write_history
 from mvf.workbench import plotting
 from mvf.workbench import report as page
 from mvf.workbench.report import sections, write_page
-from mvf.workbench.report.reading import changed_videos, localization_differences, read_run, score_verdicts
-from mvf.workbench.report.sections import Chart, gaps_of
+from mvf.workbench.report.sections import (
+    Chart,
+    changed_videos,
+    gaps_of,
+    localization_differences,
+    read_run,
+    score_verdicts,
+)
 
 SCORES = {"classification": 0.5, "progression": 0.4, "kendall_tau": 0.6, "retrieval@5": 0.3, "retrieval@10": 0.2}
 VIDEOS = [f"squat_{i}" for i in range(6)]

@@ -8,8 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mvf.files import atomic
-from mvf.workbench.report.reading import ReportedRun, check_same_data, read_run
-from mvf.workbench.report.sections import page_values
+from mvf.workbench.report.sections import ReportedRun, check_same_data, page_values, read_run
 
 __all__ = ["write_page"]
 
