@@ -195,11 +195,12 @@ def measure_rates(clock: Callable[[], float] = time.perf_counter) -> dict[Comput
     runs: dict[Compute, Callable[[], object]] = {}
     for precision in ("fp32", "bf16"):
         runs[Compute("torch", precision)] = partial(_in_torch, block, tokens, precision)
-    if openvino_precisions():
-        model = _convert(block, tokens[:2])
+    try:
+        model = _convert(block, tokens[:2]) if openvino_precisions() else None
         for precision in openvino_precisions():
-            graph = CompiledGraph(model, precision)
-            runs[Compute("openvino", precision)] = partial(graph, tokens)
+            runs[Compute("openvino", precision)] = partial(CompiledGraph(model, precision), tokens)
+    except RuntimeError as error:
+        logger.warning("OpenVINO does not work here (%s): torch computes", str(error).strip().splitlines()[-1])
     for run in runs.values():
         run()
     found = dict.fromkeys(runs, float("inf"))
@@ -373,6 +374,7 @@ def _load(folder: Path, names: tuple[str, ...], precision: str, threads: int) ->
 
     Raises:
         ValueError: where a file does not match its checksum.
+        ExportError: where OpenVINO cannot compile it.
     """
     import openvino
 
@@ -382,7 +384,12 @@ def _load(folder: Path, names: tuple[str, ...], precision: str, threads: int) ->
             raise ValueError(f"{folder / name} does not match its checksum")
     whole = _core().read_model(folder / GRAPH)
     results = {name: output.node for output in whole.outputs for name in output.get_names()}
-    return CompiledGraph(openvino.Model([results[name] for name in names], whole.get_parameters()), precision)
+    wanted = openvino.Model([results[name] for name in names], whole.get_parameters())
+    try:
+        return CompiledGraph(wanted, precision)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ExportError(f"OpenVINO does not compile the graph in {folder}: {reason}") from error
 
 
 @lru_cache(maxsize=1)

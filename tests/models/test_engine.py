@@ -144,6 +144,19 @@ def test_a_network_that_does_not_export_is_computed_by_torch_which_is_said(own_c
     assert not exports(own_cache)
 
 
+def test_a_graph_that_does_not_compile_is_computed_by_torch_which_is_said(monkeypatch, caplog):
+    backbone = network()
+
+    def fail(*_):
+        raise RuntimeError("Exception from plugin.cpp:53:\nno such shape")
+
+    monkeypatch.setattr(engine.CompiledGraph, "__init__", fail)
+    engine._load.cache_clear()
+    assert backbone(frames())[0].shape == (3, 4, 384) and backbone.engine == "torch"
+    assert "no such shape: torch computes it instead" in caplog.text
+    assert {compute.engine for compute in engine.measure_rates()} == {"torch"}
+
+
 def test_no_room_for_an_export_is_said_and_torch_computes(own_cache, monkeypatch, caplog):
     import openvino
 
