@@ -65,7 +65,8 @@ def model_cost(config: Config) -> Cost:
 @cache
 def _shape(name: str, image_size: int, layers: tuple[int, ...], trainable_blocks: int) -> Backbone:
     """A backbone on the device `meta`, which has shapes but no weights."""
-    return Backbone(name, "random", image_size, layers, trainable_blocks).to("meta")
+    with torch.device("meta"):
+        return Backbone(name, "random", image_size, layers, trainable_blocks)
 
 
 @torch.inference_mode()
