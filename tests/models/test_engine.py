@@ -171,8 +171,10 @@ def test_no_room_for_an_export_is_said_and_torch_computes(own_cache, monkeypatch
 
 
 def test_two_that_export_at_once_make_one(own_cache):
+    both = [Backbone("vit_tiny_patch16_224", "random", 32, (2, 4)) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:  # each opens the lock file for itself, as two processes do
-        assert [backbone.engine for backbone in pool.map(lambda _: network(), range(2))] == ["openvino"] * 2
+        list(pool.map(lambda backbone: backbone.use_engine("openvino"), both))
+    assert [backbone.engine for backbone in both] == ["openvino"] * 2
     (folder,) = exports(own_cache)
     assert {path.name for path in folder.parent.iterdir()} <= {folder.name, f"{folder.name}.lock"}
 
