@@ -241,9 +241,9 @@ class Backbone(nn.Module):
         Raises:
             RuntimeError: where the blocks of `heads` do not compute their attention by torch's fused function.
         """
-        deepest = max(*layers, *heads) if heads else max(layers)
         if not heads:
             return self._features(frames, layers), {}
+        deepest = max(*layers, *heads)
         with ClassTokenAttention(heads) as recorded:
             features = self._features(frames, {*layers, deepest})
         if recorded.calls != deepest:

@@ -191,7 +191,10 @@ def _digest(values: dict[str, Any]) -> str:
 def measure_rates(clock: Callable[[], float] = time.perf_counter) -> dict[Compute, float]:
     """Seconds of the fastest call of each combination; they take turns, so that other load meets all alike."""
     with torch.random.fork_rng(devices=[]):
-        block, tokens = Block(WIDTH, HEADS, qkv_bias=True).eval().requires_grad_(False), torch.rand(16, TOKENS, WIDTH)
+        block, tokens = (
+            Block(WIDTH, HEADS, qkv_bias=True).eval().requires_grad_(False),
+            torch.rand(FRAMES, TOKENS, WIDTH),
+        )
     runs: dict[Compute, Callable[[], object]] = {}
     for precision in ("fp32", "bf16"):
         runs[Compute("torch", precision)] = partial(_in_torch, block, tokens, precision)
@@ -236,7 +239,6 @@ class AllOutputs(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
-
         self.layers = range(1, backbone.num_blocks + 1)
         kinds = ("patches", "cls", "heads") if backbone.has_cls else ("patches",)
         self.names = [f"{kind}{layer}" for kind in kinds for layer in self.layers]
