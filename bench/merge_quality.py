@@ -38,13 +38,14 @@ def reports_of(options: argparse.Namespace) -> dict[str, list[dict]]:
     """Returns the reports of all seeds by way of merging, without merging first."""
     rows: dict[str, list[dict]] = {}
     for seed in range(1, options.seeds + 1):
-        config = mvf.load_config(options.preset, **dict(options.p), seed=seed, token_merge=0.0)
+        settings = {"motion_skip": 0, **dict(options.p), "seed": seed}  # a skip, which is not merged, would hide it
+        config = mvf.load_config(options.preset, **settings, token_merge=0.0)
         plain = options.out / f"plain-{seed}"
         rows.setdefault("none", []).append(judged(config, plain))
         for share in options.merge:
-            trained = mvf.load_config(options.preset, **dict(options.p), seed=seed, token_merge=share)
-            switched = {**dict(options.p), "init_from": str(plain.resolve()), "epochs": 0}
-            switched = mvf.load_config(options.preset, **switched, seed=seed, token_merge=share)
+            trained = mvf.load_config(options.preset, **settings, token_merge=share)
+            switched = settings | {"init_from": str(plain.resolve()), "epochs": 0}
+            switched = mvf.load_config(options.preset, **switched, token_merge=share)
             for name, each in (("trained", trained), ("switched", switched)):
                 report = judged(each, options.out / f"{name}-{share:g}-{seed}")
                 rows.setdefault(f"{share:g}, {name}", []).append(report)

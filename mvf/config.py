@@ -188,7 +188,7 @@ class Config:
         if self.motion_context < 0 or self.motion_context % 2:
             raise ValueError(f"motion_context must be an even number of frames, or 0; got {self.motion_context}")
         if self.motion_skip and self.trainable_blocks:
-            raise ValueError("motion_skip is fitted to frozen features: it needs trainable_blocks=0")
+            raise ValueError("motion_skip is fitted to frozen features: with trainable_blocks use motion_skip=0")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: tuples become lists."""
@@ -201,6 +201,7 @@ _POSITIVE = (
 ).split()
 DATA_FIELDS = tuple("dataset data_root data_seed data_options fps stride chunk probe judge action".split())
 BASE_FIELDS = (*DATA_FIELDS, "num_frames", "batch_size")
+RECIPE = ("sampling", "motion_skip")  # what the default sets otherwise than the paper
 _DEFAULTS = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(Config)}
 
 
@@ -375,14 +376,17 @@ def preset_values(preset: str, base: str = "", kept: tuple[str, ...] = ()) -> di
 
     Args:
         preset: Name of a preset.
-        base: Replaces the last preset of the chain, which sets the data and the size.
+        base: Replaces the last preset of the chain, which sets the data and the size. Its `RECIPE` is taken
+            where that preset has one too, so that the paper's rows keep the paper's sampling.
         kept: Settings of `base` that the presets on top of it do not change.
     """
     stored = stored_presets()[preset]
     if stored.extends:
         own = {name: value for name, value in stored.values.items() if not (base and name in kept)}
         return preset_values(stored.extends, base, kept) | deepcopy(own)
-    return preset_values(base) if base else deepcopy(stored.values)
+    if base:
+        return {name: value for name, value in preset_values(base).items() if name not in RECIPE or name in stored.values}
+    return deepcopy(stored.values)
 
 
 def own_settings(preset: str) -> dict[str, Any]:

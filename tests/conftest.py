@@ -28,6 +28,7 @@ TINY = {
     "batch_size": 4,
     "bank_views": 2,
     "precision": "fp32",
+    "motion_skip": 0,  # tests that want it set it
     "data_options": {
         "train_videos": 6,
         "val_videos": 4,

@@ -17,6 +17,7 @@ from mvf.config import (
     load_config,
     make_config,
     own_settings,
+    preset_values,
     presets,
     stored_config,
     stored_presets,
@@ -161,7 +162,9 @@ def test_a_configuration_is_built_once_from_the_merged_values(monkeypatch, optio
 # presets ------------------------------------------------------------------------------------------------------------
 
 MERGED = ("finegym99_merge", "synthetic_merge")
-OWN = ("demo", "folder", "synthetic", *MERGED, *STUDY)  # not of the paper
+ON_DATA_OF_THE_PAPER = ("penn", "pouring", "finegym99", "finegym288", "kinetics400")
+RECIPES = tuple(f"{name}_content" for name in ON_DATA_OF_THE_PAPER)
+OWN = ("demo", "folder", "synthetic", *RECIPES, *MERGED, *STUDY)  # not of the paper
 FAMILIES = {name: stored.objective for name, stored in stored_presets().items() if stored.objective}
 PAPER = tuple(name for name in presets() if name not in (*OWN, *FAMILIES))
 CARL = {"backbone": "resnet50", "layers": (4,), "pooling": "max", "trainable_blocks": 1}
@@ -249,6 +252,27 @@ def test_ablations_differ_from_penn_in_what_they_ablate_alone(name):
     assert differences(name, "penn") == {
         key: value for key, value in OF_PENN[name].items() if getattr(penn, key) != value
     }
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_rows_of_the_paper_keep_its_sampling_also_on_other_data(name):
+    for base in ("", "demo", "folder"):
+        assert not {"sampling", "motion_skip"} & preset_values(name, base).keys()
+    assert (load_config(name).sampling, load_config(name).motion_skip) == ("published", 0)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipe_is_one_step_from_the_paper(name):
+    recipe = {"sampling": "content", "motion_skip": 1.0}
+    assert differences(name, name.removesuffix("_content")) == recipe
+    assert {key: getattr(load_config(name, "demo"), key) for key in recipe} == recipe
+
+
+@pytest.mark.parametrize("name, skip", [("synthetic", 2.5), ("demo", 2.5), ("folder", 1), ("study", 0)])
+def test_the_default_is_the_recipe_and_the_study_compares_what_is_trained(name, skip):
+    config = load_config(name)
+    assert (config.sampling, config.motion_skip) == ("content", skip)
+    assert load_config("synthetic", "folder").motion_skip == 1
 
 
 @pytest.mark.parametrize("name", MERGED)

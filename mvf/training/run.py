@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")
 COMPUTE = ("engine", "precision")
-ANYWHERE = ("device", "workers")  # settings that may change when a run resumes
+ANYWHERE = ("device", "engine", "workers")  # settings that may change when a run resumes
 # keys that a state must have; only fp16 adds the scale of the loss
 STATE = ("epoch", "step", "history", "model", "loss", "optimizer", "generators")
 ACTIONS = "actions"  # folder of the runs of single actions, if there is one model per action
@@ -78,9 +78,10 @@ def initial_weights(config: Config, folder: Path) -> Path:
 def settled(config: Config, folder: Path) -> Config:
     """The configuration with `auto` engine and precision replaced by those of the run in `folder`, or of this machine.
 
-    So a run computes alike to its end, and `config.json` says how.
+    So a run computes alike to its end, and `config.json` says how. An engine that this machine lacks becomes torch.
     """
-    compute = read_config(folder) if (folder / "config.json").exists() else config_compute(config)
+    stored = (folder / "config.json").exists()
+    compute = _computed_here(read_config(folder)) if stored else config_compute(config)
     chosen = {name: getattr(compute, name) for name in COMPUTE if getattr(config, name) == "auto"}
     return replace(config, **chosen)
 
@@ -204,14 +205,20 @@ def load_run(folder: str | Path) -> Run:
 
 def use_engine(model: FrameEmbedder, config: Config) -> None:
     """Lets the engine of a configuration compute a model's frozen features; torch where this machine lacks it."""
-    try:
-        name = config_compute(config).engine
-    except ValueError as error:
-        logger.warning("%s; torch computes this run here", error)
-        name = "torch"
+    name = config_compute(_computed_here(config)).engine
     for action in model.actions or ("",):
         if (backbone := model.of(action).backbone) is not None:
             backbone.use_engine(name)
+
+
+def _computed_here(config: Config) -> Config:
+    """The configuration of a run, with torch where this machine lacks its engine; a line says so."""
+    try:
+        config_compute(config)
+    except ValueError as error:
+        logger.warning("%s; torch computes this run here", error)
+        return replace(config, engine="torch")
+    return config
 
 
 def load_actions(folder: Path) -> ModelPerAction:

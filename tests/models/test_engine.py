@@ -4,6 +4,7 @@ import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -285,14 +286,23 @@ def test_a_run_says_what_computed_it_goes_on_with_it_and_is_opened_with_it(tiny,
     )
 
 
-def test_a_run_of_another_machine_is_opened_by_torch_with_a_line(tiny, tmp_path, monkeypatch, caplog):
-    run = mvf.train(tiny(engine="torch", features="online", epochs=1), tmp_path / "run")
-    settings = run.folder / "config.json"
-    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"engine": "openvino", "precision": "bf16"}))
+def test_a_run_of_another_machine_is_opened_and_resumed_by_torch_with_a_line(tiny, tmp_path, monkeypatch, caplog):
+    config = tiny(features="online", epochs=2)
+    with pytest.raises(ZeroDivisionError):
+        mvf.train(replace(config, engine="torch", precision="bf16"), tmp_path / "run", on_epoch=lambda row: 1 / 0)
+    settings = tmp_path / "run" / "config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"engine": "openvino"}))
     monkeypatch.setattr(engine, "openvino_precisions", lambda: ("fp32",))
-    with caplog.at_level(logging.WARNING):
-        assert mvf.load_run(run.folder).model.backbone.engine == "torch"
-    assert "not in bf16" in caplog.text and "torch computes this run here" in caplog.text
+    for use in (mvf.load_run, partial(mvf.train, replace(config, engine="auto", precision="auto"))):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            run = use(tmp_path / "run")
+        assert run.model.backbone.engine == "torch" and run.config.precision == "bf16"
+        assert "not in bf16" in caplog.text and "torch computes this run here" in caplog.text
+    assert len(run.history) == 2
+    with pytest.raises(ValueError, match='use precision="fp32", or engine="torch"'):
+        mvf.train(replace(config, engine="openvino", precision="bf16"), tmp_path / "run")
+    assert len(mvf.train(replace(config, engine="torch", precision="bf16"), tmp_path / "run").history) == 2
 
 
 def test_a_run_from_before_engines_is_torchs(tiny, tmp_path):
