@@ -97,8 +97,8 @@ def _add_chunking(command: argparse.ArgumentParser) -> None:
 
 
 def _add_batch(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("batch", help="run every row and seed of the paper's tables with papermill")
-    command.add_argument("tables", nargs="+", metavar="TABLE", help="table1 ... table6, study, study_synthetic, ...")
+    command = commands.add_parser("batch", help="run every row and seed of the paper's tables, or of presets")
+    command.add_argument("tables", nargs="+", metavar="TABLE", help="table1 ... table6, study, ..., or presets")
     command.add_argument("--trials", type=int, default=3, help="seeds 1 to N (default 3, as the paper)")
     command.add_argument("--out", default="", help="folder for the run folders; default: runs/<first table>")
     command.add_argument("--workers", type=int, default=1, metavar="N", help="number of runs at a time")

@@ -201,7 +201,7 @@ _POSITIVE = (
 ).split()
 DATA_FIELDS = tuple("dataset data_root data_seed data_options fps stride chunk probe judge action".split())
 BASE_FIELDS = (*DATA_FIELDS, "num_frames", "batch_size")
-RECIPE = ("sampling", "motion_skip")  # what the default sets otherwise than the paper
+RECIPE = {"sampling", "motion_skip"}  # what the default sets otherwise than the paper
 _DEFAULTS = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(Config)}
 
 
@@ -385,7 +385,8 @@ def preset_values(preset: str, base: str = "", kept: tuple[str, ...] = ()) -> di
         own = {name: value for name, value in stored.values.items() if not (base and name in kept)}
         return preset_values(stored.extends, base, kept) | deepcopy(own)
     if base:
-        return {name: value for name, value in preset_values(base).items() if name not in RECIPE or name in stored.values}
+        left_out = RECIPE - stored.values.keys()
+        return {name: value for name, value in preset_values(base).items() if name not in left_out}
     return deepcopy(stored.values)
 
 

@@ -164,7 +164,8 @@ def test_a_configuration_is_built_once_from_the_merged_values(monkeypatch, optio
 MERGED = ("finegym99_merge", "synthetic_merge")
 ON_DATA_OF_THE_PAPER = ("penn", "pouring", "finegym99", "finegym288", "kinetics400")
 RECIPES = tuple(f"{name}_content" for name in ON_DATA_OF_THE_PAPER)
-OWN = ("demo", "folder", "synthetic", *RECIPES, *MERGED, *STUDY)  # not of the paper
+DRAWN_AND_OWN = ("demo", "folder", "folder_published", "synthetic", "synthetic_published")
+OWN = (*DRAWN_AND_OWN, *RECIPES, *MERGED, *STUDY)  # not of the paper
 FAMILIES = {name: stored.objective for name, stored in stored_presets().items() if stored.objective}
 PAPER = tuple(name for name in presets() if name not in (*OWN, *FAMILIES))
 CARL = {"backbone": "resnet50", "layers": (4,), "pooling": "max", "trainable_blocks": 1}

@@ -291,6 +291,9 @@ def test_what_is_no_batch_is_refused(tmp_path):
     write_batch(tmp_path / "b", {"penn": 0.5}, tables=["tabel3"])
     with pytest.raises(ValueError, match='did you mean "table3"'):
         draw_tables(str(tmp_path / "b"))
+    write_batch(tmp_path / "c", {"penn": 0.5}, tables=["penn"])
+    with pytest.raises(ValueError, match="c: runs of presets and no table; show them by -p runs '.*c/[*]'"):
+        draw_tables(str(tmp_path / "c"))
 
 
 def test_reports_without_a_score_or_videos_give_no_difference():

@@ -54,6 +54,16 @@ def test_the_same_rows_of_tables_share_their_runs():
     assert len([job for job in unique_jobs(jobs) if job.preset == "penn_vsp_published"]) == 1
 
 
+def test_presets_are_rows_without_a_table():
+    jobs = plan(["synthetic", "synthetic_published"], 2, "out", {"data_seed": "13"})
+    assert [job.name for job in unique_jobs(jobs)] == [
+        "synthetic-1", "synthetic_published-1", "synthetic-2", "synthetic_published-2"
+    ]  # fmt: skip
+    assert jobs["synthetic"][1].config == load_config("synthetic", data_seed=13, seed=2)
+    with pytest.raises(ValueError, match='unknown table or preset "syntetic"; did you mean "synthetic"'):
+        plan(["syntetic"], 1, "out", {})
+
+
 WHOLE = '{"cells": ["é"], "metadata": {"papermill": {"end_time": "now", "exception": null}}}'.encode()
 OTHERS = ["null", "[]", '"text"', "{}", '{"metadata": []}', '{"metadata": {"papermill": null}}']
 

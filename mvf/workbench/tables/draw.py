@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from mvf.config import nearest
+from mvf.config import nearest, presets
 from mvf.files import atomic
 from mvf.workbench import plotting
 from mvf.workbench.tables.notes import (
@@ -62,10 +62,14 @@ def draw_tables(patterns: str) -> list[DrawnTable]:
     If several batches ran a table, its name contains the folder of the batch.
 
     Raises:
-        ValueError: if there is no batch, or a batch names an unknown table.
+        ValueError: if there is no batch, none ran a table, or one names an unknown table.
     """
     known = paper_tables() | studies()
-    pairs = [(batch, name) for batch in read_batches(patterns) for name in batch.tables]
+    batches = read_batches(patterns)
+    pairs = [(batch, name) for batch in batches for name in batch.tables if name in known or name not in presets()]
+    if not pairs:
+        found = ", ".join(str(batch.folder) for batch in batches)
+        raise ValueError(f"{found}: runs of presets and no table; show them by -p runs '{batches[0].folder}/*'")
     for batch, name in pairs:
         if name not in known:
             raise ValueError(f'{batch.folder} names the table "{name}"; {nearest(name, known)}')

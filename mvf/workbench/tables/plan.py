@@ -75,7 +75,7 @@ def plan(tables: Sequence[str], trials: int, out: str | Path, parameters: Mappin
     Rows with equal settings share their runs. A row that starts from another row adds that row's runs.
 
     Args:
-        tables: Names like `table3` or `study`.
+        tables: Names like `table3` or `study`, or of presets, each of which is a row.
         trials: Number of seeds, counted from 1.
         out: Folder for the run folders.
         parameters: Settings for all rows by name, as parameters of `train.ipynb`. `preset` (by default that of
@@ -83,16 +83,19 @@ def plan(tables: Sequence[str], trials: int, out: str | Path, parameters: Mappin
             `NAMED` settings that its preset sets. `backbone_weights.NAME` sets the weights of one backbone only.
 
     Raises:
-        ValueError: for an unknown table or setting, or fewer than one trial.
+        ValueError: for an unknown table, preset or setting, or fewer than one trial.
     """
-    known = paper_tables() | studies()
+    known = {name: (name,) for name in presets()} | {
+        name: tuple(preset for row in table.rows for preset in row.presets.values())
+        for name, table in (paper_tables() | studies()).items()
+    }
     for name in tables:
         if name not in known:
-            raise ValueError(f'unknown table "{name}"; {nearest(name, known)}')
+            raise ValueError(f'unknown table or preset "{name}"; {nearest(name, known)}')
     if trials < 1:
         raise ValueError(f"trials must be at least 1, got {trials}")
     common = _common_settings(parameters, tables)
-    wanted = dict.fromkeys(preset for name in tables for row in known[name].rows for preset in row.presets.values())
+    wanted = dict.fromkeys(preset for name in tables for preset in known[name])
     starts = {start: preset for preset in wanted if (start := load_config(preset).init_from) in presets()}
     jobs: dict[str, list[Job]] = {preset: [] for preset in (*starts, *wanted)}
     folders: dict[str, Path] = {}
