@@ -21,7 +21,7 @@ from mvf.evaluation.controls import (
     untrained_model,
 )
 from mvf.evaluation.localization import localize
-from mvf.evaluation.report import add_kinds, empty_report, header, score_report, verdicts
+from mvf.evaluation.report import add_kinds, differences, empty_report, header, score_report, verdicts
 from mvf.evaluation.scoring import (
     Features,
     Protocol,
@@ -163,6 +163,7 @@ def _add_cropped(report: dict, train: Controls, val: Controls, protocol: Protoco
             fitted, rounds = apply_clock(fitted, clock), apply_clock(rounds, clock)
         scored[name] = score_rounds(fitted, rounds, protocol, FEATURES.get(name))
     controls = {name: part for name, part in scored.items() if name != "model"}
+    report["cropped_differences"] = {name: differences(scored["model"], part) for name, part in controls.items()}
     scored["reversed"] = score_rounds(train.cropped["model"], val.cropped["reversed"], protocol)
     report["cropped"] = {name: part.means() for name, part in scored.items()}
     report["videos"]["cropped"] = video_sums(scored["model"], val.cropped["model"][0])

@@ -99,13 +99,53 @@ def verdicts(model: Scored, clock: Scored, controls: Mapping[str, Scored] | None
         reference = clock.means().get(score)
         if reference is None:
             continue
-        shared = model.sums[score].keys() & clock.sums[score].keys()
-        ours, theirs = ({action: scored.sums[score][action] for action in shared} for scored in (model, clock))
         rivals = {name: scored.means()[score] for name, scored in (controls or {}).items() if score in scored.sums}
         strongest = max(rivals, key=rivals.__getitem__, default="")
         named = f"{strongest} {rivals[strongest]:.3f}" if strongest else ""
-        sentences[score] = verdict(value, reference, paired_interval(ours, theirs), named)
+        sentences[score] = verdict(value, reference, _interval(model, clock, score), named)
     return sentences
+
+
+def differences(model: Scored, control: Scored) -> dict[str, list[float]]:
+    """For each score that both have: model minus control, and the ends of its interval where there is one."""
+    ours, theirs = model.means(), control.means()
+    shared = [score for score in ours if score in theirs]
+    return {score: [ours[score] - theirs[score], *(_interval(model, control, score) or ())] for score in shared}
+
+
+def _interval(model: Scored, control: Scored, score: str) -> tuple[float, float] | None:
+    shared = model.sums[score].keys() & control.sums[score].keys()
+    ours, theirs = ({action: scored.sums[score][action] for action in shared} for scored in (model, control))
+    return paired_interval(ours, theirs)
+
+
+def in_plain_words(report: Mapping) -> str:
+    """What the test that counts shows and what it does not, in two sentences; empty if it could not be made."""
+    scores, gaps = (
+        {name: values.get("classification") for name, values in (report.get(part) or {}).items()}
+        for part in ("cropped", "cropped_differences")
+    )
+    rivals = ("position_only", "backbone_motion", "motion_pca")
+    if any(scores.get(name) is None or len(gaps.get(name) or ()) < 3 for name in rivals):
+        return ""
+    sides = {name: "above" if gaps[name][1] > 0 else "below" if gaps[name][2] < 0 else "level" for name in rivals}
+    share = {name: f"{100 * score:.0f} %" for name, score in scores.items() if score is not None}
+    clock, motion, closed = rivals
+    seen = (
+        "the embedding sees what happens"
+        if sides[clock] == "above"
+        else "that the embedding sees more than the time was not shown"
+    )
+    trained = {sides[motion], sides[closed]}
+    pays = "training pays" if trained == {"above"} else "what training adds was not shown"
+    if "below" in trained:
+        pays = "training has not paid"
+    return (
+        f"On parts of new videos that begin anywhere, the phase of {share['model']} of the frames is told rightly, and "
+        f"of {share[clock]} by counting frames alone: {seen}. Without training, frozen features with their changes "
+        f"over time reach {share[motion]} (the model is {sides[motion]}) and movement in closed form {share[closed]} "
+        f"(the model is {sides[closed]}): {pays}."
+    )
 
 
 def header(config: Config, model: FrameEmbedder | None, records: Sequence[VideoRecord] | None) -> dict:

@@ -10,6 +10,7 @@ from mvf.embedding import EmbeddedVideo, embed, video_features
 from mvf.evaluation import evaluate, read_report, write_report
 from mvf.evaluation.bootstrap import combine
 from mvf.evaluation.controls import position_clock
+from mvf.evaluation.report import in_plain_words
 from mvf.models import build_model
 from mvf.models.motion import MotionMap
 from tests.evaluation.test_scoring import TRAIN, VAL
@@ -75,6 +76,38 @@ def test_every_score_has_a_verdict_and_cropped_ones_name_the_strongest_control(r
         assert report["verdicts"][f"cropped.{score}"].endswith(
             f"strongest control: {strongest} {report['cropped'][strongest][score]:.3f}"
         )
+
+
+def test_windows_are_compared_with_every_control(report):
+    assert set(report["cropped_differences"]) == {"position_only", "untrained", "backbone_motion", "motion_pca"}
+    for control, gaps in report["cropped_differences"].items():
+        for score, (gap, low, high) in gaps.items():
+            assert gap == report["cropped"]["model"][score] - report["cropped"][control][score] and low <= high
+    sentence, gap = report["verdicts"]["cropped.classification"], report["cropped_differences"]["position_only"]
+    assert "add {:.3f} [{:.3f}, {:.3f}]".format(*gap["classification"]) in sentence
+
+
+@pytest.mark.parametrize(
+    "clock, motion, closed, said",
+    [
+        (1, 1, 1, ("sees what happens", "(the model is above)", "training pays")),
+        (1, 1, 0, ("sees what happens", "71 % (the model is above)", "83 % (the model is level)", "was not shown")),
+        (1, 1, -1, ("83 % (the model is below): training has not paid",)),
+        (0, 1, 1, ("more than the time was not shown",)),
+        (-1, -1, -1, ("more than the time was not shown", "training has not paid")),
+    ],
+)
+def test_a_report_says_in_plain_words_what_was_shown(clock, motion, closed, said):
+    scores = {"model": 0.84, "position_only": 0.28, "backbone_motion": 0.71, "motion_pca": 0.83}
+    signs = {"position_only": clock, "backbone_motion": motion, "motion_pca": closed}
+    report = {
+        "cropped": {name: {"classification": value} for name, value in scores.items()},
+        "cropped_differences": {name: {"classification": [s, s - 0.5, s + 0.5]} for name, s in signs.items()},
+    }
+    words = in_plain_words(report)
+    assert all(part in words for part in said) and "84 %" in words and "28 %" in words
+    del report["cropped_differences"]["motion_pca"]["classification"][1:]  # too few videos
+    assert not in_plain_words(report) and not in_plain_words({"cropped": {}})
 
 
 def test_two_evaluations_are_equal_bit_for_bit(setting, report):

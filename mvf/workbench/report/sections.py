@@ -18,6 +18,7 @@ from PIL import Image
 from mvf.config import DATA_FIELDS, Config, load_config, presets
 from mvf.evaluation import read_report
 from mvf.evaluation.bootstrap import combine, mean_interval
+from mvf.evaluation.report import in_plain_words
 from mvf.evaluation.scoring import KEPT
 from mvf.files import data_folder
 from mvf.training.run import read_config, read_history
@@ -53,6 +54,7 @@ def page_values(run: ReportedRun, other: ReportedRun | None = None) -> dict[str,
     return {
         "run": run,
         "other": other,
+        "summary": in_plain_words(run.report),
         "warnings": warnings(run.report),
         "facts": facts(run),
         "verdicts": verdict_tables(run),
