@@ -253,7 +253,7 @@ def _env(options: argparse.Namespace) -> None:
 
     from mvf.device import resolve_device
     from mvf.files import cache_folder, data_folder
-    from mvf.models.engine import machine, measured_rates, rates_file, resolve_compute
+    from mvf.models.engine import BLOCKS, machine, measured_rates, rates_file, resolve_compute
 
     versions = []
     for name in ("torch", "torchvision", "timm", "openvino", "av", "opencv-python-headless", "numpy", "jupyterlab"):
@@ -270,7 +270,7 @@ def _env(options: argparse.Namespace) -> None:
         f"device {device}: engine {chosen.engine}, precision {chosen.precision}",
     ]
     if device.type == "cpu":
-        lines += [f"  {engine} {precision}: {1000 * seconds:.1f} ms for one block of ViT-S on 16 frames of 112 pixels"
+        lines += [f"  {engine} {precision}: {1000 * seconds:.1f} ms for {BLOCKS} blocks of ViT-S on 16 frames of 112 px"
                   for (engine, precision), seconds in measured_rates().items()]  # fmt: skip
         lines += [f"  measured once; delete {rates_file()} to measure again"]
     lines += [f"{name} {os.environ[name]}" for name in ("MVF_ENGINE", "MVF_PRECISION") if os.environ.get(name)]

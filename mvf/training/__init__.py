@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
 from mvf.config import Config
@@ -57,6 +58,7 @@ def train(config: Config, run_dir: str | Path = "", on_epoch: OnEpoch = None) ->
     config = settled(config, folder)
     mixed = "no" if config.precision == "fp32" else config.precision
     patience = InitProcessGroupKwargs(timeout=PATIENCE)
+    AcceleratorState._reset_state()  # else a second run in this process could not have another precision
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=mixed, kwargs_handlers=[patience])
     one = _train_each_action if config.per_action else _train_one
     with _held_by_main(folder, accelerator):
