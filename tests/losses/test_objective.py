@@ -245,7 +245,7 @@ def test_content_windows_leave_rows_without_counterpart_out_in_sums_too():
     loss = build_config_loss(config)
     assert loss.members["scl"].max_distance == 5 and loss.members["lav"].gamma == 0.2
     assert build_config_loss(load_config("synthetic", sampling="content")).max_distance == 5
-    assert build_config_loss(load_config("synthetic")).max_distance is None
+    assert build_config_loss(load_config("synthetic_published")).max_distance is None
 
 
 @pytest.mark.parametrize("attribute, value, near", [("reads", "uni", "unit"), ("labels", "phases", "phase")])

@@ -114,7 +114,7 @@ def test_too_few_frames_are_refused_before_anything_is_written(tiny, tmp_path):
 
 def test_clips_with_too_little_in_a_view_are_drawn_again(tiny):
     """Published views of 8 frames hold 3 or fewer valid ones now and then, and sal needs 5."""
-    config = tiny(objective="scl+sal", num_frames=8)
+    config = tiny(objective="scl+sal", num_frames=8, sampling="published")
     records, loss = mvf.data.find_config_videos(config, "train"), mvf.losses.build_config_loss(config)
     counts = {False: [], True: []}
     for needs in (False, True):
