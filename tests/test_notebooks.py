@@ -106,16 +106,12 @@ def test_unlabelled_clips_can_be_probed_aligned_and_labelled(shared, tmp_path):
     assert "no video has labelled phases" in texts["transfer"] and "image/jpeg" in texts["labeler"]
 
 
-def test_a_misspelt_parameter_stops_the_batch(tmp_path):
-    with pytest.raises(papermill.PapermillExecutionError, match='did you mean "epochs"'):
-        execute("train", tmp_path / "train.ipynb", run_dir=str(tmp_path), epoch=1)
-
-
-def test_an_error_shows_its_message_first(tmp_path):
+def test_a_misspelt_parameter_stops_the_batch_and_its_message_comes_first(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError) as caught:
-        execute("train", tmp_path / "train.ipynb", run_dir=str(tmp_path), backbone="dino_vitb9")
+        execute("train", tmp_path / "train.ipynb", run_dir=str(tmp_path), epoch=1)
     shown = str(caught.value).strip().splitlines()
-    assert "Exception encountered" in shown[1] and shown[2].startswith('ValueError: unknown backbone "dino_vitb9"')
+    assert "Exception encountered" in shown[1]
+    assert shown[2].startswith("ValueError: ") and 'did you mean "epochs"' in shown[2]
 
 
 @pytest.mark.parametrize("name", NAMES)
