@@ -316,7 +316,7 @@ def _draw_scores(axes: Axes, values: Mapping[str, float | None]) -> None:
         axes.text(
             1.03,
             y,
-            "–" if value is None else f"{value:.2f}",
+            "–" if value is None else "< −10" if value < -10 else f"{value:.2f}".replace("-", "−"),
             transform=axes.get_yaxis_transform(),
             va="center",
             fontsize=6.5,
