@@ -88,6 +88,7 @@ class Config:
     motion_skip: float = 0.0  # its weight, where the trained embedding has 1; 0: off
     motion_offsets: tuple[int, ...] = (2, 5, 9)  # differences over plus and minus so many frames
     motion_context: int = 12  # frames to each side whose movement a frame sees
+    velocity: bool = False  # every token is followed by the z-scored differences of its frame, over `motion_offsets`
 
     # sampling and augmentation
     num_frames: int = 80
@@ -189,6 +190,8 @@ class Config:
             raise ValueError(f"motion_context must be an even number of frames, or 0; got {self.motion_context}")
         if self.motion_skip and self.trainable_blocks:
             raise ValueError("motion_skip is fitted to frozen features: with trainable_blocks use motion_skip=0")
+        if self.velocity and self.features != "banked":
+            raise ValueError('velocity reads stored frozen features: use features="banked" and trainable_blocks=0')
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: tuples become lists."""
@@ -385,7 +388,9 @@ def preset_values(preset: str, base: str = "", kept: tuple[str, ...] = ()) -> di
         own = {name: value for name, value in stored.values.items() if not (base and name in kept)}
         return preset_values(stored.extends, base, kept) | deepcopy(own)
     if base:
-        return {name: value for name, value in preset_values(base).items() if name not in RECIPE or name in stored.values}
+        return {
+            name: value for name, value in preset_values(base).items() if name not in RECIPE or name in stored.values
+        }
     return deepcopy(stored.values)
 
 
