@@ -36,8 +36,8 @@ def build_model(config: Config, backbone: Backbone | None = None, project: bool 
         backbone = Backbone(*source, config.trainable_blocks)
         backbone.use_engine(config_compute(config).engine)
     shared = {f.name: getattr(config, f.name) for f in fields(Architecture) if hasattr(config, f.name)}
-    channels = {"channels": backbone.channels, "cls_channels": backbone.cls_channels}
-    architecture = Architecture(**shared, **channels, velocity_offsets=config.motion_offsets if config.velocity else ())
+    shared["velocity_offsets"] = config.motion_offsets if config.velocity else ()
+    architecture = Architecture(**shared, channels=backbone.channels, cls_channels=backbone.cls_channels)
     return MVFormer(architecture if project else replace(architecture, projection_width=0), backbone)
 
 
