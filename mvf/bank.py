@@ -315,7 +315,7 @@ class BankStore:
         return features
 
     def velocity(self, index: int, frame_index: Tensor) -> Tensor | None:
-        """(..., C · offsets) velocity of frames `frame_index` of video `index`; None if training reads none."""
+        """(..., C·O) velocity of frames `frame_index` of video `index`; None if training reads none."""
         if self.means is None:
             return None
         found = velocity_at(self.means[index], frame_index.flatten().numpy(), self.offsets)

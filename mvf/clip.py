@@ -27,7 +27,7 @@ class Clip:
         frames: (B, V, T, 3, H, W) float pixels in [0, 1]; or None when features are given.
         patches: (B, V, T, P, C) backbone patch features; or None when frames are given.
         cls: (B, V, T, C0) class token of the backbone; or None.
-        velocity: (B, V, T, C · offsets) differences of the mean patches of the source video around each frame; or None.
+        velocity: (B, V, T, C·O) differences of the mean patches of the source video around each frame; or None.
     """
 
     frame_index: Tensor

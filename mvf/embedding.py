@@ -144,9 +144,9 @@ def add_motion(model: MVFormer, embeddings: np.ndarray, mean: np.ndarray) -> np.
 
 
 def add_velocity(model: MVFormer, tokens: Tensor, mean: np.ndarray, frames: np.ndarray | None = None) -> Tensor:
-    """Tokens (n, N, D) of `frames` (by default all) of a clip with mean patches (T, C) -> (n, N, D + V), if V is read.
+    """Tokens (n, N, D) of `frames` (by default all) of a clip with mean patches (T, C) -> those that the model reads.
 
-    Differences stay within the clip, in the order in which it is fed.
+    With velocity as input these are (n, N, D + C·O); differences stay within the clip, in the order in which it is fed.
     """
     if not model.velocity_width:
         return tokens

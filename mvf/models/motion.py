@@ -173,7 +173,7 @@ def differences(mean: np.ndarray, frames: np.ndarray, offsets: Sequence[int]) ->
 
 
 def velocity_at(mean: np.ndarray, frames: np.ndarray, offsets: Sequence[int]) -> np.ndarray:
-    """(n, C · offsets): the `differences` around `frames` of a clip with mean patches (T, C), joined.
+    """(n, C·O): the `differences` around `frames` of a clip with mean patches (T, C), joined over O offsets.
 
     Raises:
         ValueError: if they are not finite.
@@ -189,7 +189,7 @@ def velocity_at(mean: np.ndarray, frames: np.ndarray, offsets: Sequence[int]) ->
 
 
 def velocity_scaling(videos: Iterable[np.ndarray], offsets: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (C · offsets,) of the velocity in all frames of videos with mean patches (T, C).
+    """Mean and standard deviation (C·O,) of the velocity in all frames of videos with mean patches (T, C).
 
     A channel that does not vary has the standard deviation 1.
     """

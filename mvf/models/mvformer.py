@@ -134,11 +134,11 @@ class MVFormer(nn.Module):
     Attributes:
         motion: The motion skip, which is fitted after training (docs/design.md, section 6); None without one. It is
             added where whole clips are embedded (`mvf.embed`); `forward` and `fuse` do not use it.
-        velocity_width: V = C · offsets, the numbers of velocity that follow every token; 0 without velocity.
-        velocity_center, velocity_scale: (V,) mean and standard deviation of the velocity in the training frames.
+        velocity_width: C·O numbers of velocity, over O offsets, follow every token; 0 without velocity.
+        velocity_center, velocity_scale: (C·O,) mean and standard deviation of the velocity in the training frames.
 
     Shape:
-        frames (B, T, 3, S, S) in [0, 1], valid (B, T) True where a frame is real, velocity (B, T, V) the differences
+        frames (B, T, 3, S, S) in [0, 1], valid (B, T) True where a frame is real, velocity (B, T, C·O) the differences
         `mvf.models.motion.velocity_at` of the source videos -> `MVFormerOutput`
 
     Example:
@@ -218,14 +218,14 @@ class MVFormer(nn.Module):
         return self.pooling(patches, cls)
 
     def with_velocity(self, tokens: Tensor, velocity: Tensor | None) -> Tensor:
-        """tokens (B, T, N, D), velocity (B, T, V) -> (B, T, N, D + V): each token, and its frame's velocity z-scored.
+        """tokens (B, T, N, D), velocity (B, T, C·O) -> (B, T, N, D + C·O): z-scored velocity follows each token.
 
         Without velocity the tokens stay as they are.
         """
         if velocity is None:
             return tokens
         if velocity.shape != (wanted := (*tokens.shape[:2], self.velocity_width)):
-            raise ValueError(f"velocity must be (B, T, V) = {tuple(wanted)}, got {tuple(velocity.shape)}")
+            raise ValueError(f"velocity must be (B, T, C·O) = {tuple(wanted)}, got {tuple(velocity.shape)}")
         if not self.velocity_width:
             return tokens
         scaled = ((velocity - self.velocity_center) / self.velocity_scale).to(tokens.dtype)

@@ -89,7 +89,7 @@ def test_z_scored_velocity_follows_every_token(pooling):
     assert not torch.allclose(model.fuse(patches, cls=cls, velocity=2 * velocity).embeddings, out.embeddings)
     with pytest.raises(ValueError, match="24 of them velocity: pass velocity, or embed whole videos with mvf.embed"):
         model.fuse(patches, cls=cls)
-    with pytest.raises(ValueError, match=r"velocity must be \(B, T, V\) = \(2, 6, 24\), got \(2, 6, 12\)"):
+    with pytest.raises(ValueError, match=r"velocity must be \(B, T, C·O\) = \(2, 6, 24\), got \(2, 6, 12\)"):
         model.fuse(patches, cls=cls, velocity=velocity[..., :12])
     with pytest.raises(ValueError, match=r"\(2, 6, 0\), got \(2, 6, 24\)"):
         small(pooling=pooling).fuse(patches, cls=cls, velocity=velocity)
