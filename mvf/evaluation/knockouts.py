@@ -172,7 +172,7 @@ def _embed(
         network, mean = model.of(record.action), means[_owner(model, record.action)]
         with evaluating(network):
             features = video_features(network, record, cache, config.precision)
-            patch = features[0].mean(dim=1).numpy()
+            mean_patch = features[0].mean(dim=1).numpy()
             variants = _variants(network, features, mean)
             if actors:
                 variants |= _without_patches(network, record.name, features[0], actors[i], mean, split.taken)
@@ -181,7 +181,7 @@ def _embed(
             for group, crops in (("whole", whole), ("cropped", cropped)):
                 for j, crop in enumerate(crops):
                     phases = None if record.phases is None else record.phases[crop]
-                    fed = torch.stack([add_velocity(network, part, patch[crop]) for part in tokens[:, crop]])
+                    fed = torch.stack([add_velocity(network, part, mean_patch[crop]) for part in tokens[:, crop]])
                     fused = fuse_batch(network, fed, config.chunk)
                     for name, embeddings in zip(variants, fused, strict=True):
                         rounds = split.rounds.setdefault((name, group), [[] for _ in crops])

@@ -175,8 +175,8 @@ class Trainer:
             return None
         means = self._mean_patches(self.records)
         if not self.epoch and not self.config.init_from:
-            scaling = velocity_scaling(means, self.config.motion_offsets)
-            self.model.load_state_dict(dict(zip(self.model.velocity_scaling, scaling, strict=True)), strict=False)
+            center, scale = velocity_scaling(means, self.config.motion_offsets)
+            self.model.load_state_dict({"velocity_center": center, "velocity_scale": scale}, strict=False)
         return means
 
     def state(self) -> dict[str, Any]:
