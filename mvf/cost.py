@@ -127,8 +127,7 @@ def milliseconds_per_frame(model: MVFormer, config: Config) -> float:
         pool_features(model, patches, cls)
 
     length = model.architecture.num_frames
-    width = model.pooling.width + model.velocity_width
-    clip = torch.rand(1, length, model.pooling.entities, width, device=device)
+    clip = torch.rand(1, length, model.pooling.entities, model.token_channels, device=device)
     with evaluating(model):
         pooling = _median_seconds(lambda: pool(1), device)
         frames = min(FRAMES_AT_ONCE, int(SECONDS / REPEATS / pooling))

@@ -150,7 +150,8 @@ def _mean_tokens(
     frames: dict[str, int] = {}
     for record in tqdm(records, unit="video", desc="mean entities", disable=len(records) < 2):
         network = model.of(record.action)
-        tokens = pool_video(network, record, cache, config.precision)[..., : network.pooling.width]
+        tokens = pool_video(network, record, cache, config.precision)
+        tokens = tokens[..., : network.token_channels - network.velocity_width]
         owner = _owner(model, record.action)
         sums[owner] = sums.get(owner, 0) + tokens.double().sum(dim=0)
         frames[owner] = frames.get(owner, 0) + len(tokens)

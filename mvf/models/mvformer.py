@@ -135,6 +135,7 @@ class MVFormer(nn.Module):
         motion: The motion skip, which is fitted after training (docs/design.md, section 6); None without one. It is
             added where whole clips are embedded (`mvf.embed`); `forward` and `fuse` do not use it.
         velocity_width: C·O numbers of velocity, over O offsets, follow every token; 0 without velocity.
+        token_channels: D + C·O, the channels that `fuse_tokens` reads.
         velocity_center, velocity_scale: (C·O,) mean and standard deviation of the velocity in the training frames.
 
     Shape:
@@ -166,7 +167,8 @@ class MVFormer(nn.Module):
         if self.velocity_width:
             self.register_buffer("velocity_center", torch.zeros(self.velocity_width))
             self.register_buffer("velocity_scale", torch.ones(self.velocity_width))
-        inputs = self.pooling.width + self.velocity_width + (self.pooling.entities if self.has_entity_id else 0)
+        self.token_channels = self.pooling.width + self.velocity_width
+        inputs = self.token_channels + (self.pooling.entities if self.has_entity_id else 0)
         self.token_mlp = token_mlp(inputs, a.token_width, a.fusion_width, a.dropout)
         self.fusion = MultiEntityTemporalFusion(
             width=a.fusion_width,
@@ -267,11 +269,10 @@ class MVFormer(nn.Module):
 
     def _map_tokens(self, tokens: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Tokens of `fuse_tokens` -> what the fusion takes: (B, T, N, fusion width), and `valid` as bool."""
-        if tokens.shape[-1] != (width := self.pooling.width + self.velocity_width):
+        if tokens.shape[-1] != self.token_channels:
             reads = f", {self.velocity_width} of them velocity: pass velocity, or embed whole videos with mvf.embed"
-            raise ValueError(
-                f"tokens must have {width} channels{reads if self.velocity_width else ''}; got {tokens.shape[-1]}"
-            )
+            wanted = f"{self.token_channels} channels{reads if self.velocity_width else ''}"
+            raise ValueError(f"tokens must have {wanted}; got {tokens.shape[-1]}")
         if valid is not None and valid.shape != tokens.shape[:2]:
             raise ValueError(f"valid must be (B, T) = {tuple(tokens.shape[:2])}, got {tuple(valid.shape)}")
         return _rows(self.token_mlp, self._append_entity_id(tokens)), None if valid is None else valid.bool()
