@@ -37,6 +37,7 @@ CASES = {
     "scl single_noself": {},
     "scl batch_noself": {"objective_options": {"negatives": "batch_noself"}},
     "scl, overlap penalty": {"overlap_penalty": 2.0},
+    "scl, velocity": {"velocity": True},
     "sal": {"objective": "sal"},
     "tcn": {"objective": "tcn"},
     "tcc": {"objective": "tcc"},

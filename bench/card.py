@@ -23,7 +23,7 @@ PATH = REPOSITORY / "figures" / "report_card.md"
 BASE = "penn"  # settings are shown as differences from this preset
 TRIALS = 3
 MODEL = (  # settings that the cost of a model depends on
-    *"backbone image_size layers trainable_blocks".split(),
+    *"backbone image_size layers trainable_blocks features velocity motion_offsets".split(),
     *(f.name for f in fields(Architecture) if hasattr(Config, f.name)),
 )
 INTRODUCTION = f"""# Report card

@@ -44,6 +44,7 @@ from mvf.device import autocast, resolve_device
 from mvf.files import atomic, cache_folder, locked
 from mvf.models.backbone import Backbone
 from mvf.models.engine import resolve_compute
+from mvf.models.motion import velocity_at
 
 logger = logging.getLogger(__name__)
 
@@ -288,11 +289,19 @@ def made_from(maker: FeatureMaker, channels: int, fitted_on: Sequence[VideoRecor
 class BankStore:
     """Gives a `VideoDataset` the stored features of `views` views of videos, by index.
 
-    Workers share which files have been checked, so that each file is checked once and not once per worker.
+    Workers share which files have been checked, so that each file is checked once and not once per worker. Velocity is
+    computed over `offsets` frames from the mean patches (T, C) of the clean view of each video, if `means` are given.
     """
 
-    def __init__(self, bank: FeatureBank, records: Sequence[VideoRecord], views: int) -> None:
-        self.bank, self.records, self.views = bank, records, views
+    def __init__(
+        self,
+        bank: FeatureBank,
+        records: Sequence[VideoRecord],
+        views: int,
+        means: Sequence[np.ndarray] | None = None,
+        offsets: Sequence[int] = (),
+    ) -> None:
+        self.bank, self.records, self.views, self.means, self.offsets = bank, records, views, means, offsets
         self._was_read = torch.zeros(len(records), views, dtype=torch.bool).share_memory_()
         bank.ensure(records, views)
 
@@ -304,6 +313,13 @@ class BankStore:
         features = self.bank.read_stored(record, view, frame_index)
         self._was_read[index, view] = True
         return features
+
+    def velocity(self, index: int, frame_index: Tensor) -> Tensor | None:
+        """(..., C·O) velocity of frames `frame_index` of video `index`; None if training reads none."""
+        if self.means is None:
+            return None
+        found = velocity_at(self.means[index], frame_index.flatten().numpy(), self.offsets)
+        return torch.from_numpy(found).view(*frame_index.shape, -1)
 
 
 def build_bank(config: Config, backbone: Backbone, records: Sequence[VideoRecord]) -> FeatureBank:

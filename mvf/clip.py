@@ -27,6 +27,7 @@ class Clip:
         frames: (B, V, T, 3, H, W) float pixels in [0, 1]; or None when features are given.
         patches: (B, V, T, P, C) backbone patch features; or None when frames are given.
         cls: (B, V, T, C0) class token of the backbone; or None.
+        velocity: (B, V, T, C·O) differences of the mean patches of the source video around each frame; or None.
     """
 
     frame_index: Tensor
@@ -37,6 +38,7 @@ class Clip:
     frames: Tensor | None = None
     patches: Tensor | None = None
     cls: Tensor | None = None
+    velocity: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.frame_index.ndim != 3 or self.valid.shape != self.frame_index.shape:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -77,7 +78,7 @@ def _operations(model: MVFormer) -> tuple[float, float]:
     patches = torch.zeros(1, 1, backbone.grid[0] * backbone.grid[1], backbone.channels)
     cls = None if backbone.cls_channels is None else torch.zeros(1, 1, backbone.cls_channels)
     tokens, _ = model.pool(patches, cls)
-    clip = tokens.expand(-1, length, -1, -1)
+    clip = F.pad(tokens, (0, model.velocity_width)).expand(-1, length, -1, -1)
     frozen = backbone_operations(backbone)
     pooling = _count_operations(lambda: model.pool(patches, cls))
     fusion = _count_operations(lambda: model.fuse_tokens(clip, project=False))
@@ -126,7 +127,7 @@ def milliseconds_per_frame(model: MVFormer, config: Config) -> float:
         pool_features(model, patches, cls)
 
     length = model.architecture.num_frames
-    clip = torch.rand(1, length, model.pooling.entities, model.pooling.width, device=device)
+    clip = torch.rand(1, length, model.pooling.entities, model.token_channels, device=device)
     with evaluating(model):
         pooling = _median_seconds(lambda: pool(1), device)
         frames = min(FRAMES_AT_ONCE, int(SECONDS / REPEATS / pooling))

@@ -33,6 +33,7 @@ from mvf.data.records import VideoRecord, frame_batches, joined, read_ahead
 from mvf.device import autocast
 from mvf.files import allow_open_files, atomic, hidden_beside
 from mvf.models.backbone import Backbone
+from mvf.models.motion import velocity_at
 from mvf.models.mvformer import FrameEmbedder, MVFormer
 from mvf.models.stored import checksum
 
@@ -67,8 +68,9 @@ def embed(
 ) -> list[EmbeddedVideo]:
     """Embeds every frame of every video; apart from the result, memory does not grow with the length of a video.
 
-    A motion skip (`MVFormer.motion`) needs the mean over the video: then memory grows by a mean patch a frame, and a
-    video that was stopped in the middle is read from its beginning again.
+    A motion skip (`MVFormer.motion`) needs the mean over the video, and velocity as input its later frames: then memory
+    grows by a mean patch a frame, with velocity by its pooled tokens too, and a video that was stopped in the middle is
+    read from its beginning again.
 
     Args:
         model: Trained model; it is used in eval mode, and its own mode is restored.
@@ -141,6 +143,19 @@ def add_motion(model: MVFormer, embeddings: np.ndarray, mean: np.ndarray) -> np.
     return embeddings if model.motion is None else model.motion.add_to(embeddings, mean)
 
 
+def add_velocity(model: MVFormer, tokens: Tensor, mean: np.ndarray, frames: np.ndarray | None = None) -> Tensor:
+    """Tokens (n, N, D) of `frames` (by default all) of a clip with mean patches (T, C) -> those that the model reads.
+
+    With velocity as input these are (n, N, D + C·O); differences stay within the clip, in the order in which it is fed.
+    """
+    if not model.velocity_width:
+        return tokens
+    frames = np.arange(len(mean)) if frames is None else frames
+    velocity = torch.from_numpy(velocity_at(mean, frames, model.architecture.velocity_offsets))
+    with torch.inference_mode():
+        return model.with_velocity(tokens[None], velocity[None].to(tokens.device))[0]
+
+
 def _tokens(
     model: MVFormer,
     record: VideoRecord,
@@ -149,10 +164,30 @@ def _tokens(
     first: int,
     means: list[np.ndarray] | None = None,
 ) -> Iterator[Tensor]:
-    """Pooled tokens (n, N, D) from frame `first` on, in the batches that start at frame 0, hence bit-identical.
+    """Tokens (n, N, D) from frame `first` on as the fusion reads them, bit-identical whatever `first` is.
 
-    Mean patches (n, C) are appended to `means`.
+    Mean patches (n, C) are appended to `means`. With velocity, all frames are pooled before the first is returned.
     """
+    if not model.velocity_width:
+        yield from _pooled(model, record, cache, precision, first, means)
+        return
+    means = [] if means is None else means
+    tokens = torch.cat([*_pooled(model, record, cache, precision, 0, means)])[: record.num_frames]
+    mean = np.concatenate(means)[: len(tokens)]
+    for start in range(first, len(tokens), FRAMES_AT_ONCE):
+        stop = min(start + FRAMES_AT_ONCE, len(tokens))
+        yield add_velocity(model, tokens[start:stop], mean, np.arange(start, stop))
+
+
+def _pooled(
+    model: MVFormer,
+    record: VideoRecord,
+    cache: FeatureBank | None,
+    precision: str,
+    first: int,
+    means: list[np.ndarray] | None,
+) -> Iterator[Tensor]:
+    """Like `_tokens`, without velocity."""
     skipped = first % FRAMES_AT_ONCE
     for patches, cls in _feature_chunks(model, record, cache, precision, first - skipped):
         if means is not None:
@@ -202,14 +237,13 @@ def _counted(chunk: FusedChunk, bar: tqdm) -> FusedChunk:
 def pool_video(
     model: MVFormer, record: VideoRecord, cache: FeatureBank | None = None, precision: str = "auto"
 ) -> Tensor:
-    """(T, N, D) pooled tokens of all frames; memory does not grow with the patches of a long video."""
-    chunks = _feature_chunks(model, record, cache, precision)
+    """(T, N, D) tokens of all frames, with velocity where the model reads it; memory does not grow with the patches."""
     with evaluating(model):
-        return torch.cat([pool_features(model, patches, cls) for patches, cls in chunks])
+        return torch.cat([*_tokens(model, record, cache, precision, 0)])
 
 
 def fuse_video(model: MVFormer, tokens: Tensor, chunk: int = 1000, overlap: int = 0, **seams: bool) -> np.ndarray:
-    """(T, N, D) pooled tokens -> (T, E) unit-norm embeddings, `chunk` frames at a time; `seams`: see `Chunking`.
+    """(T, N, D) of `pool_video` -> (T, E) unit-norm embeddings, `chunk` frames at a time; `seams`: see `Chunking`.
 
     A motion skip is not added: see `add_motion`.
     """
@@ -222,9 +256,10 @@ def embed_features(
     model: MVFormer, patches: Tensor, cls: Tensor | None = None, chunk: int = 1000, overlap: int = 0
 ) -> np.ndarray:
     """(T, P, C) backbone features of a video -> (T, E) unit-norm embeddings."""
+    mean = _mean_patch(patches)
     with torch.inference_mode(), evaluating(model):
-        tokens = pool_features(model, patches, cls)
-    return add_motion(model, fuse_video(model, tokens, chunk, overlap), _mean_patch(patches))
+        tokens = add_velocity(model, pool_features(model, patches, cls), mean)
+    return add_motion(model, fuse_video(model, tokens, chunk, overlap), mean)
 
 
 def mean_patches(
@@ -313,7 +348,7 @@ def _description(model: MVFormer) -> list:
     """Architecture and backbone, without the path of the backbone's weights, which may move."""
     network = model.backbone
     given = network and [network.timm_name, network.weights_sha256, network.image_size, list(network.layers)]
-    return [asdict(model.architecture), given]
+    return [model.architecture.as_dict(), given]
 
 
 # ----------------------------------------------------------------------------------------------------------------------

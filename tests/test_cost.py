@@ -20,9 +20,9 @@ def attention(tokens, width):
     return 2 * linear(tokens, width, tokens)
 
 
-@pytest.mark.parametrize("entities", [1, 3])
-def test_operations_of_a_vit_with_lstp_are_those_of_its_matrix_products(tiny, entities):
-    config = tiny(entities=entities, layers="2,12", fusion_blocks=2)
+@pytest.mark.parametrize("entities, velocity", [(1, False), (3, False), (3, True)])
+def test_operations_of_a_vit_with_lstp_are_those_of_its_matrix_products(tiny, entities, velocity):
+    config = tiny(entities=entities, layers="2,12", fusion_blocks=2, features="banked", velocity=velocity)
     width, tokens, patches = 192, 5, 4  # vit_tiny, 32 pixels
     block = linear(tokens, width, 12 * width) + attention(tokens, width)
     backbone = linear(patches, 3 * 16 * 16, width) + 12 * block
@@ -30,7 +30,8 @@ def test_operations_of_a_vit_with_lstp_are_those_of_its_matrix_products(tiny, en
     pooling = linear(entities, config.entity_width, channels)  # the queries through the key map
     pooling += 2 * linear(entities, channels, patches) + linear(entities, channels, config.entity_width)
     length = config.num_frames * entities
-    mlp = linear(length, config.entity_width + entities, config.token_width)
+    differences = len(config.motion_offsets) * channels * velocity
+    mlp = linear(length, config.entity_width + differences + entities, config.token_width)
     mlp += linear(length, config.token_width, config.token_width) + linear(length, config.token_width, inner)
     layer = linear(length, inner, 4 * inner) + attention(length, inner) + 2 * linear(length, inner, feedforward)
     fusion = mlp + 2 * layer + linear(config.num_frames, inner, config.embedding_size)
@@ -58,7 +59,7 @@ def test_counting_needs_no_weights_and_leaves_the_generator_alone():
 
 
 def test_time_of_a_frame_is_measured_and_leaves_the_model_as_it_was(tiny):
-    model = build_model(tiny()).train()
+    model = build_model(tiny(features="banked", velocity=True)).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert 0 < milliseconds_per_frame(model, tiny()) < 1000
     assert model.training and all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -79,6 +79,14 @@ def test_a_step_leaves_nothing_on_the_cpu_and_waits_for_the_gpu_once(tiny, tmp_p
         assert len(waits) == 1, (features, waits)
 
 
+def test_a_step_with_velocity_does_not_either(tiny, tmp_path, gpu, monkeypatch):
+    trainer = make_trainer(tiny(**{**SMALL, "features": "banked"}, velocity=True), tmp_path)
+    trainer.config = tiny(**SMALL)  # reads the clips as above
+    plan, clip = make_batch(trainer)
+    clip = replace(clip, velocity=torch.randn(*clip.valid.shape, trainer.model.velocity_width))
+    assert len(waits_of_a_step(trainer, (plan, clip), gpu, monkeypatch)) == 1, gpu.waits
+
+
 @pytest.mark.parametrize(
     "objective, options",
     [
@@ -99,8 +107,10 @@ def test_other_forms_of_the_objectives_do_not_either(tiny, tmp_path, gpu, monkey
 
 
 @pytest.mark.parametrize("pooling, token_merge", [("lstp", 0.0), ("lstp", 0.5), ("fixed_width", 0.5), ("max", 0.0)])
-def test_embeddings_and_maps_leave_nothing_on_the_cpu(tiny, gpu, pooling, token_merge):
-    config = tiny(pooling=pooling, token_merge=token_merge, backbone="test_vit")
+@pytest.mark.parametrize("velocity", [False, True])
+def test_embeddings_and_maps_leave_nothing_on_the_cpu(tiny, gpu, pooling, token_merge, velocity):
+    settings = {"features": "banked", "velocity": velocity, "backbone": "test_vit"}
+    config = tiny(pooling=pooling, token_merge=token_merge, **settings)
     model, record = mvf.build_model(config).to(GPU), mvf.data.find_config_videos(config, "val")[0]
     (video,) = mvf.embed(model, [record], chunk=20, overlap=4, precision="fp32")
     assert video.embeddings.shape == (record.num_frames, config.embedding_size)

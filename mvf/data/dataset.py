@@ -36,6 +36,9 @@ class FeatureStore(Protocol):
     def read(self, index: int, view: int, frame_index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Reads patches (T, P, C) and class tokens (T, C0), or None, for the given frames of a stored view."""
 
+    def velocity(self, index: int, frame_index: Tensor) -> Tensor | None:
+        """Velocity (..., channels) of the given frames, in any shape, of a video; or None."""
+
 
 class Needs(Protocol):
     """The requirements of an objective on its clips; see `mvf.losses.objective.Objective`."""
@@ -113,7 +116,7 @@ class VideoDataset(Dataset["Clip | RawClip"]):
         )
         if self.store is not None:
             patches, cls = self._features(self.store, index, frame_index, generator)
-            return replace(clip, patches=patches, cls=cls)
+            return replace(clip, patches=patches, cls=cls, velocity=self.store.velocity(index, frame_index[None]))
         seeds = tuple(derive_seed(self.seed, epoch, record.name, view) for view in range(len(frame_index)))
         assert self.augmentation is not None  # there is no store
         video = self._video(record, frame_index, seeds, self.augmentation)

@@ -16,7 +16,15 @@ from mvf.chunks import chunk_bounds
 from mvf.config import Config
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
-from mvf.embedding import EmbeddedVideo, add_motion, backbone_of, evaluating, pool_features, video_features
+from mvf.embedding import (
+    EmbeddedVideo,
+    add_motion,
+    add_velocity,
+    backbone_of,
+    evaluating,
+    pool_features,
+    video_features,
+)
 from mvf.evaluation.scoring import Rounds
 from mvf.models import build_model
 from mvf.models.motion import OFFSETS, MotionMap, differences, unit
@@ -127,11 +135,13 @@ def add_motion_pca(controls: Controls, fitted: MotionMap) -> None:
 def untrained_model(config: Config, model: FrameEmbedder) -> MVFormer:
     """The same model before training: initialised as training does it, on the pretrained backbone.
 
-    It has no motion skip: with one it would score as `motion_pca` does, and no longer say what training adds.
+    It has no motion skip: with one it would score as `motion_pca` does, and no longer say what training adds. Velocity
+    is scaled as in `model`, or in its first action.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         untrained = build_model(config, backbone=backbone_of(model).before_training())
+    untrained.load_state_dict(model.of((*model.actions, "")[0]).velocity_scaling, strict=False)
     return untrained.to(next(model.parameters()).device).eval()
 
 
@@ -159,6 +169,7 @@ def embed_controls(
     with torch.inference_mode(), evaluating(model), evaluating(untrained):
         for record in tqdm(records, unit="video", desc="controls", disable=len(records) < 2):
             trained = model.of(record.action)
+            untrained.load_state_dict(trained.velocity_scaling, strict=False)  # each action may have its own
             features = before = video_features(trained, record, cache, config.precision)
             if untrained.backbone is not trained.backbone:
                 before = video_features(untrained, record, None, config.precision)
@@ -185,7 +196,10 @@ def embed_controls(
 
 
 def fuse_batch(model: MVFormer, tokens: Tensor, chunk: int) -> np.ndarray:
-    """(B, T, N, D) tokens of videos of equal length -> (B, T, E) unit-norm embeddings, without the motion skip."""
+    """(B, T, N, D) tokens of clips of equal length, as `fuse_tokens` reads them -> (B, T, E) unit-norm embeddings.
+
+    The motion skip is not added.
+    """
     bounds = chunk_bounds(tokens.shape[1], chunk, 0)
     parts = [model.fuse_tokens(tokens[:, start:stop], project=False).embeddings for start, stop, *_ in bounds]
     return torch.cat(parts, dim=1).float().cpu().numpy()
@@ -193,7 +207,9 @@ def fuse_batch(model: MVFormer, tokens: Tensor, chunk: int) -> np.ndarray:
 
 def _embed_order(model: MVFormer, tokens: Tensor, mean: np.ndarray, chunk: int, orders: np.ndarray) -> np.ndarray:
     """(B, n) frames of a video, each row a clip as it is fed -> (B, n, E), from its tokens and mean patches."""
-    embeddings = fuse_batch(model, tokens[torch.from_numpy(orders).to(tokens.device)], chunk)
+    fed = tokens[torch.from_numpy(orders).to(tokens.device)]
+    fed = torch.stack([add_velocity(model, part, mean[order]) for part, order in zip(fed, orders)])
+    embeddings = fuse_batch(model, fed, chunk)
     return np.stack([add_motion(model, part, mean[order]) for part, order in zip(embeddings, orders)])
 
 

@@ -14,7 +14,15 @@ from mvf.bank import FeatureBank
 from mvf.config import Config
 from mvf.data.augment import derive_seed
 from mvf.data.records import VideoRecord
-from mvf.embedding import EmbeddedVideo, backbone_of, evaluating, pool_features, pool_video, video_features
+from mvf.embedding import (
+    EmbeddedVideo,
+    add_velocity,
+    backbone_of,
+    evaluating,
+    pool_features,
+    pool_video,
+    video_features,
+)
 from mvf.evaluation.bootstrap import FEWEST, combine, paired_interval
 from mvf.evaluation.controls import apply_clock, fuse_batch, windows
 from mvf.evaluation.protocol import clocks_of, grouped
@@ -62,7 +70,8 @@ def knock_outs(
     shifts them most. Moreover the backbone saw whole frames: in a transformer a patch beside the actor has attended to
     the actor, so a small loss does not show that the model needs no actor.
 
-    All of it is about the trained part of the model: a motion skip is left out, of `nothing` too.
+    All of it is about the trained part of the model: a motion skip is left out, of `nothing` too. Velocity as input
+    stays in every knock-out, and tells of the actor too.
 
     Args:
         model: A model with its backbone.
@@ -140,7 +149,9 @@ def _mean_tokens(
     sums: dict[str, Tensor] = {}
     frames: dict[str, int] = {}
     for record in tqdm(records, unit="video", desc="mean entities", disable=len(records) < 2):
-        tokens = pool_video(model.of(record.action), record, cache, config.precision)
+        network = model.of(record.action)
+        tokens = pool_video(network, record, cache, config.precision)
+        tokens = tokens[..., : network.token_channels - network.velocity_width]
         owner = _owner(model, record.action)
         sums[owner] = sums.get(owner, 0) + tokens.double().sum(dim=0)
         frames[owner] = frames.get(owner, 0) + len(tokens)
@@ -162,6 +173,7 @@ def _embed(
         network, mean = model.of(record.action), means[_owner(model, record.action)]
         with evaluating(network):
             features = video_features(network, record, cache, config.precision)
+            mean_patch = features[0].mean(dim=1).numpy()
             variants = _variants(network, features, mean)
             if actors:
                 variants |= _without_patches(network, record.name, features[0], actors[i], mean, split.taken)
@@ -170,7 +182,8 @@ def _embed(
             for group, crops in (("whole", whole), ("cropped", cropped)):
                 for j, crop in enumerate(crops):
                     phases = None if record.phases is None else record.phases[crop]
-                    fused = fuse_batch(network, tokens[:, crop], config.chunk)
+                    fed = torch.stack([add_velocity(network, part, mean_patch[crop]) for part in tokens[:, crop]])
+                    fused = fuse_batch(network, fed, config.chunk)
                     for name, embeddings in zip(variants, fused, strict=True):
                         rounds = split.rounds.setdefault((name, group), [[] for _ in crops])
                         rounds[j].append(EmbeddedVideo(record.name, record.action, embeddings, phases))

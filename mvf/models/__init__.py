@@ -14,7 +14,7 @@ from mvf.models.stored import BACKBONE, describe_backbone, read_model, stored_se
 from mvf.models.weights import resolve_name
 
 # settings that no tensor's shape reveals
-READING = ("pooling", "readout", "positions", "entity_id", "entity_competition")
+READING = ("pooling", "readout", "positions", "entity_id", "entity_competition", "velocity_offsets")
 FEATURES = ("backbone", "backbone weights", "layers")
 
 __all__ = ["Architecture", "MVFormer", "MVFormerOutput", "build_model", "load_official_checkpoint", "load_weights"]
@@ -36,6 +36,7 @@ def build_model(config: Config, backbone: Backbone | None = None, project: bool 
         backbone = Backbone(*source, config.trainable_blocks)
         backbone.use_engine(config_compute(config).engine)
     shared = {f.name: getattr(config, f.name) for f in fields(Architecture) if hasattr(config, f.name)}
+    shared["velocity_offsets"] = config.motion_offsets if config.velocity else ()
     architecture = Architecture(**shared, channels=backbone.channels, cls_channels=backbone.cls_channels)
     return MVFormer(architecture if project else replace(architecture, projection_width=0), backbone)
 

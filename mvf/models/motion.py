@@ -172,6 +172,33 @@ def differences(mean: np.ndarray, frames: np.ndarray, offsets: Sequence[int]) ->
         yield mean[np.minimum(frames + n, len(mean) - 1)] - mean[np.maximum(frames - n, 0)]
 
 
+def velocity_at(mean: np.ndarray, frames: np.ndarray, offsets: Sequence[int]) -> np.ndarray:
+    """(n, C·O): the `differences` around `frames` of a clip with mean patches (T, C), joined over O offsets.
+
+    Raises:
+        ValueError: if they are not finite.
+
+    Example:
+        >>> velocity_at(np.arange(6.0)[:, None], np.array([0, 3]), (1, 2)).tolist()
+        [[1.0, 2.0], [2.0, 4.0]]
+    """
+    found = np.concatenate([*differences(mean, frames, offsets)], axis=1)
+    if not (finite := np.isfinite(found)).all():
+        raise ValueError(f"{int((~finite).sum())} numbers of the velocity are not finite: check the features")
+    return found
+
+
+def velocity_scaling(videos: Iterable[np.ndarray], offsets: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C·O,) of the velocity in all frames of videos with mean patches (T, C).
+
+    A channel that does not vary has the standard deviation 1.
+    """
+    scaler = StandardScaler()
+    for mean in videos:
+        scaler.partial_fit(velocity_at(mean, np.arange(len(mean)), offsets).astype(np.float64))
+    return torch.from_numpy(scaler.mean_).float(), torch.from_numpy(scaler.scale_).float()
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Unit norm along the last axis, float32; a zero vector stays zero."""
     norm = np.linalg.norm(vectors, axis=-1, keepdims=True)

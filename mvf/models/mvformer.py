@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,11 @@ class Architecture:
     embedding_size: int = 128
     projection_width: int = 128  # hidden width of the training-only head; 0: no head
     num_frames: int = 80  # T0: frames of a training clip
+    velocity_offsets: tuple[int, ...] = ()  # frames: velocity follows every token; empty: off
+
+    def as_dict(self) -> dict[str, Any]:
+        """Values by name; without `velocity_offsets` when they are off, so that such a model is named as it was."""
+        return {name: value for name, value in asdict(self).items() if name != "velocity_offsets" or value}
 
 
 @dataclass(frozen=True)
@@ -129,9 +134,13 @@ class MVFormer(nn.Module):
     Attributes:
         motion: The motion skip, which is fitted after training (docs/design.md, section 6); None without one. It is
             added where whole clips are embedded (`mvf.embed`); `forward` and `fuse` do not use it.
+        velocity_width: C·O numbers of velocity, over O offsets, follow every token; 0 without velocity.
+        token_channels: D + C·O, the channels that `fuse_tokens` reads.
+        velocity_center, velocity_scale: (C·O,) mean and standard deviation of the velocity in the training frames.
 
     Shape:
-        frames (B, T, 3, S, S) in [0, 1], valid (B, T) True where a frame is real -> `MVFormerOutput`
+        frames (B, T, 3, S, S) in [0, 1], valid (B, T) True where a frame is real, velocity (B, T, C·O) the differences
+        `mvf.models.motion.velocity_at` of the source videos -> `MVFormerOutput`
 
     Example:
         >>> model = MVFormer(Architecture(channels=48, cls_channels=16, num_frames=8)).eval()
@@ -141,6 +150,8 @@ class MVFormer(nn.Module):
     """
 
     actions: tuple[str, ...] = ()  # one model reads videos of every action
+    velocity_center: Tensor
+    velocity_scale: Tensor
 
     def __init__(self, architecture: Architecture | None = None, backbone: Backbone | None = None) -> None:
         super().__init__()
@@ -152,7 +163,12 @@ class MVFormer(nn.Module):
             a.pooling, a.channels, a.cls_channels, a.entity_width, a.entities, a.entity_competition
         )
         self.has_entity_id = a.entity_id and self.pooling.makes_entities
-        inputs = self.pooling.width + (self.pooling.entities if self.has_entity_id else 0)
+        self.velocity_width = a.channels * len(a.velocity_offsets)
+        if self.velocity_width:
+            self.register_buffer("velocity_center", torch.zeros(self.velocity_width))
+            self.register_buffer("velocity_scale", torch.ones(self.velocity_width))
+        self.token_channels = self.pooling.width + self.velocity_width
+        inputs = self.token_channels + (self.pooling.entities if self.has_entity_id else 0)
         self.token_mlp = token_mlp(inputs, a.token_width, a.fusion_width, a.dropout)
         self.fusion = MultiEntityTemporalFusion(
             width=a.fusion_width,
@@ -170,7 +186,9 @@ class MVFormer(nn.Module):
 
     # Figure 2, left to right --------------------------------------------------------------------------------------
 
-    def forward(self, frames: Tensor, valid: Tensor | None = None, project: bool = True) -> MVFormerOutput:
+    def forward(
+        self, frames: Tensor, valid: Tensor | None = None, project: bool = True, velocity: Tensor | None = None
+    ) -> MVFormerOutput:
         """frames (B, T, 3, H, W) in [0, 1] -> embeddings of all frames."""
         if self.backbone is None:
             raise ValueError("this model holds no backbone: give it one, or call fuse() with patch features")
@@ -179,14 +197,19 @@ class MVFormer(nn.Module):
         patches, cls = self.backbone(frames.flatten(0, 1))
         patches = patches.unflatten(0, frames.shape[:2])  # (B, T, P, C)
         cls = None if cls is None else cls.unflatten(0, frames.shape[:2])  # (B, T, C0)
-        return self.fuse(patches, valid, cls, project)
+        return self.fuse(patches, valid, cls, project, velocity)
 
     def fuse(
-        self, patches: Tensor | None, valid: Tensor | None = None, cls: Tensor | None = None, project: bool = True
+        self,
+        patches: Tensor | None,
+        valid: Tensor | None = None,
+        cls: Tensor | None = None,
+        project: bool = True,
+        velocity: Tensor | None = None,
     ) -> MVFormerOutput:
         """Everything after the backbone: patches (B, T, P, C), cls (B, T, C0) -> embeddings of all frames."""
         tokens, attention = self.pool(patches, cls)
-        out = self.fuse_tokens(tokens, valid, project)
+        out = self.fuse_tokens(self.with_velocity(tokens, velocity), valid, project)
         return replace(out, entities=tokens if self.pooling.makes_entities else None, attention=attention)
 
     def pool(self, patches: Tensor | None, cls: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -196,10 +219,24 @@ class MVFormer(nn.Module):
             raise ValueError(f"patches must be (B, T, P, {channels}), got {tuple(patches.shape)}")
         return self.pooling(patches, cls)
 
+    def with_velocity(self, tokens: Tensor, velocity: Tensor | None) -> Tensor:
+        """tokens (B, T, N, D), velocity (B, T, C·O) -> (B, T, N, D + C·O): z-scored velocity follows each token.
+
+        Without velocity the tokens stay as they are.
+        """
+        if velocity is None:
+            return tokens
+        if velocity.shape != (wanted := (*tokens.shape[:2], self.velocity_width)):
+            raise ValueError(f"velocity must be (B, T, C·O) = {tuple(wanted)}, got {tuple(velocity.shape)}")
+        if not self.velocity_width:
+            return tokens
+        scaled = ((velocity - self.velocity_center) / self.velocity_scale).to(tokens.dtype)
+        return torch.cat([tokens, scaled.unsqueeze(2).expand(-1, -1, tokens.shape[2], -1)], dim=-1)
+
     def fuse_tokens(
         self, tokens: Tensor, valid: Tensor | None = None, project: bool = True, place: tuple[int, int] | None = None
     ) -> MVFormerOutput:
-        """Everything after the pooling: tokens (B, T, N, D) -> embeddings of all frames.
+        """Everything after the pooling: tokens (B, T, N, D) of `pool`, or `with_velocity` -> embeddings of all frames.
 
         In training, batch norm takes its statistics over all tokens, padded frames included, as published. When
         the tokens are a part of a longer video, `place` is the number of their first frame and the video's length.
@@ -219,7 +256,7 @@ class MVFormer(nn.Module):
         With readout "mean" the weights of a frame's entities are averaged.
 
         Args:
-            tokens: (B, T, N, D) of `pool`.
+            tokens: As in `fuse_tokens`.
             valid: (B, T) True where a frame is real.
             block: 1-based, negative from the end.
             frames: (F,) query frames; all by default.
@@ -231,7 +268,11 @@ class MVFormer(nn.Module):
         return self.fusion.attention_rows(*self._map_tokens(tokens, valid), block, frames, asking)
 
     def _map_tokens(self, tokens: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Pooled tokens (B, T, N, D) -> what the fusion takes: (B, T, N, fusion width), and `valid` as bool."""
+        """Tokens of `fuse_tokens` -> what the fusion takes: (B, T, N, fusion width), and `valid` as bool."""
+        if tokens.shape[-1] != self.token_channels:
+            reads = f", {self.velocity_width} of them velocity: pass velocity, or embed whole videos with mvf.embed"
+            wanted = f"{self.token_channels} channels{reads if self.velocity_width else ''}"
+            raise ValueError(f"tokens must have {wanted}; got {tokens.shape[-1]}")
         if valid is not None and valid.shape != tokens.shape[:2]:
             raise ValueError(f"valid must be (B, T) = {tuple(tokens.shape[:2])}, got {tuple(valid.shape)}")
         return _rows(self.token_mlp, self._append_entity_id(tokens)), None if valid is None else valid.bool()
@@ -254,6 +295,11 @@ class MVFormer(nn.Module):
     def position_table(self, length: int) -> Tensor:
         """(length, width) position table as the model adds it to a clip of `length` frames."""
         return self.fusion.position_table(length)
+
+    @property
+    def velocity_scaling(self) -> dict[str, Tensor]:
+        """`velocity_center` and `velocity_scale` by name; empty without velocity."""
+        return dict(self.named_buffers(recurse=False))
 
     # files --------------------------------------------------------------------------------------------------------
 
@@ -281,7 +327,7 @@ class MVFormer(nn.Module):
 
         A frozen backbone that can be fetched again is stored by name and sha256, trained parts in full.
         """
-        save_model(folder, asdict(self.architecture), self.trained_state(), self.backbone)
+        save_model(folder, self.architecture.as_dict(), self.trained_state(), self.backbone)
 
     @classmethod
     def from_pretrained(

@@ -250,7 +250,7 @@ class StoredBackbone:
     source: str
     sha256: str
     image_size: int
-    layers: list
+    layers: tuple[int, ...]
     trainable_blocks: int = 0
 
 
@@ -272,11 +272,12 @@ def checked(kind: type[Settings], values: Any, where: str | Path) -> Settings:
     if unknown:
         raise ValueError(f"{where} has settings unknown to this version: {', '.join(unknown)}")
     for name, value in values.items():
-        _check(name, value, kinds[name], where)
-        for item in value if kinds[name] is list else ():
+        several = kinds[name] == tuple[int, ...]  # a list in JSON
+        _check(name, value, list if several else kinds[name], where)
+        for item in value if several else ():
             _check(name, item, int, where)
     try:
-        return kind(**values)
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     except TypeError as error:  # a name without a default is missing
         raise ValueError(f"{where}: {error}; save the model again") from None
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from mvf.embedding import backbone_of, mean_patches
 from mvf.losses import build_config_loss
 from mvf.losses.objective import CombinedObjective, Objective, places
 from mvf.models import build_model, load_weights
-from mvf.models.motion import MotionMap
+from mvf.models.motion import MotionMap, velocity_scaling
 from mvf.models.mvformer import MVFormer, MVFormerOutput, pool_reduced
 from mvf.models.pooling import entity_overlap
 from mvf.training.run import initial_weights, write_epoch, write_history
@@ -69,14 +70,16 @@ class TrainingStep(nn.Module):
     def _run(self, clip: Clip) -> MVFormerOutput:
         valid = clip.host.valid.flatten(0, 1)  # on the CPU, as merging reads it
         project = "projection" in self.loss.reads
+        velocity = None if clip.velocity is None else clip.velocity.flatten(0, 1)
         if clip.frames is not None:
-            return self.model(clip.frames.flatten(0, 1), valid, project=project)
+            return self.model(clip.frames.flatten(0, 1), valid, project, velocity)
         if clip.patches is None:
             raise ValueError("a clip to train on needs frames or patches, got neither")
         cls, patches = None if clip.cls is None else clip.cls.flatten(0, 1), clip.patches.flatten(0, 1)
         if self.basis is None:
-            return self.model.fuse(patches, valid, cls, project=project)
+            return self.model.fuse(patches, valid, cls, project, velocity)
         tokens, attention = pool_reduced(self.model, patches, self.basis, cls)
+        tokens = self.model.with_velocity(tokens, velocity)
         return replace(self.model.fuse_tokens(tokens, valid, project), attention=attention)
 
 
@@ -111,6 +114,7 @@ class Trainer:
         self.step, self.optimizer = accelerator.prepare(step, self.optimizer)
         self.epoch, self.steps = 0, 0
         self.history: list[Row] = []
+        self._means: dict[str, np.ndarray] = {}  # of `_mean_patches`
 
     def fit(self, on_epoch: Callable[[Row], None] | None = None) -> None:
         """Runs the epochs that are left; with `epochs=0` only the files are written."""
@@ -149,14 +153,31 @@ class Trainer:
             write_epoch(self.folder, self.model, self.history, self.state())
 
     def _fit_motion(self, records: Sequence[VideoRecord]) -> MotionMap:
-        config, cache = self.config, None
-        if config.features == "banked":
-            cache = FeatureBank(backbone_of(self.model), None, config.precision)
-            cache.ensure(records)
-        shown = tqdm(records, unit="video", desc="motion skip", disable=not self.accelerator.is_main_process)
-        means = [mean_patches(self.model, record, cache, config.precision) for record in shown]
+        config, means = self.config, self._mean_patches(records)
         fitted = MotionMap.fit(means, config.embedding_size, config.motion_offsets, config.motion_context)
         return replace(fitted, strength=config.motion_skip)
+
+    def _mean_patches(self, records: Sequence[VideoRecord]) -> list[np.ndarray]:
+        """(T, C) mean patches of the clean view of training videos; each video is read once."""
+        config, cache = self.config, None
+        missing = [record for record in records if record.name not in self._means]
+        if missing and config.features == "banked":
+            cache = FeatureBank(backbone_of(self.model), None, config.precision)
+            cache.ensure(missing)
+        hidden = not (missing and self.accelerator.is_main_process)
+        for record in tqdm(missing, unit="video", desc="mean patches", disable=hidden):
+            self._means[record.name] = mean_patches(self.model, record, cache, config.precision)
+        return [self._means[record.name] for record in records]
+
+    def _read_velocity(self) -> list[np.ndarray] | None:
+        """Mean patches of the videos, None without velocity; a model that did not begin elsewhere is scaled to them."""
+        if not self.config.velocity:
+            return None
+        means = self._mean_patches(self.records)
+        if not self.epoch and not self.config.init_from:
+            center, scale = velocity_scaling(means, self.config.motion_offsets)
+            self.model.load_state_dict({"velocity_center": center, "velocity_scale": scale}, strict=False)
+        return means
 
     def state(self) -> dict[str, Any]:
         """Everything that resuming needs, as plain values and tensors that load with `weights_only=True`."""
@@ -249,7 +270,8 @@ class Trainer:
         store, raw = None, self.accelerator.device.type == "cuda"  # with a GPU, augmentation runs there
         if self.config.features == "banked":
             bank = build_bank(self.config, backbone_of(self.model), self.records)
-            store = BankStore(bank, self.records, self.config.bank_views)
+            means, offsets = self._read_velocity(), self.config.motion_offsets
+            store = BankStore(bank, self.records, self.config.bank_views, means, offsets)
             self.accelerator.unwrap_model(self.step).basis = bank.basis
         return build_dataset(self.config, self.records, self.loss, store, raw)
 

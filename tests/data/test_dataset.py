@@ -49,6 +49,9 @@ class Store:
         told = torch.stack([torch.full_like(frame_index, index), torch.full_like(frame_index, view), frame_index], 1)
         return told[:, None].float().expand(-1, 5, -1), told.float() if self.cls else None
 
+    def velocity(self, index, frame_index):
+        return torch.stack([torch.full_like(frame_index, index), frame_index], -1) if self.cls else None
+
 
 def _clean(frames, seed):
     return evaluation_view(frames, 8)
@@ -190,8 +193,10 @@ def test_stored_views_differ_within_a_clip_and_all_are_used():
         views = [set(row.tolist()) for row in view]
         assert len(views[0]) == len(views[1]) == 1 and views[0] != views[1]
         used |= views[0] | views[1]
+        torch.testing.assert_close(clip.velocity[0], torch.stack([video.long(), clip.frame_index[0]], -1))
     assert used == {0, 1, 2, 3}
-    assert VideoDataset(_records(), 8, store=Store(cls=False))[0, 1].cls is None
+    without = VideoDataset(_records(), 8, store=Store(cls=False))[0, 1]
+    assert without.cls is None and without.velocity is None
 
 
 def test_the_same_frames_are_drawn_with_and_without_a_store():

@@ -120,8 +120,11 @@ def test_every_knock_out_is_scored_whole_and_on_windows(tiny, model, records):
     assert found == knock_outs(model, *records, tiny()), "not the same twice"
 
 
-def test_nothing_removed_and_the_clock_are_the_protocol_s(tiny, model, records):
-    config = tiny()
+@pytest.mark.parametrize("velocity", [False, True])
+def test_nothing_removed_and_the_clock_are_the_protocol_s(tiny, records, velocity):
+    config = tiny(features="banked", velocity=velocity)
+    torch.manual_seed(0)
+    model = mvf.build_model(config).eval()
     found = knock_outs(model, *records, config)["scores"]
     train, val, protocol = grouped(*(mvf.embed(model, split) for split in records), config)
     report = score_report(train, val, protocol, clocks_of(config, model))

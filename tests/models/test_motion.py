@@ -152,6 +152,25 @@ def test_a_feature_that_never_varies_counts_for_nothing():
     assert np.isfinite(MotionMap.fit(wider, 8)(clips((30,), seed=4, channels=CHANNELS + 1)[0])).all()
 
 
+def test_velocity_is_the_difference_of_neighbours_within_the_clip():
+    clip = np.array([[0, 0], [1, 0], [4, 0], [9, 5]], np.float32)
+    found = motion.velocity_at(clip, np.array([3, 0, 1, 1]), (1, 9))
+    np.testing.assert_array_equal(found, [[5, 5, 9, 5], [1, 0, 9, 5], [4, 0, 9, 5], [4, 0, 9, 5]])
+    assert found.dtype == np.float32 and not motion.velocity_at(clip[:1], np.array([0]), (1, 9)).any()
+
+
+def test_velocity_is_scaled_by_all_frames_of_all_videos_and_what_never_moves_by_one():
+    videos = [np.concatenate([clip, np.full((len(clip), 1), 7, np.float32)], axis=1) for clip in clips((40, 2, 27))]
+    center, scale = (part.numpy() for part in motion.velocity_scaling(videos, (2, 5)))
+    rows = np.concatenate([motion.velocity_at(video, np.arange(len(video)), (2, 5)) for video in videos])
+    np.testing.assert_allclose(center, rows.mean(axis=0), atol=1e-5)
+    still = [CHANNELS, 2 * CHANNELS + 1]
+    np.testing.assert_array_equal([center[still], scale[still]], [[0, 0], [1, 1]])
+    scaled = np.delete((rows - center) / scale, still, axis=1)
+    np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-5)
+    np.testing.assert_allclose(motion.velocity_scaling([videos[0][:1]], (2,))[1], 1)
+
+
 def test_what_cannot_be_read_is_named():
     train = clips()
     fitted = MotionMap.fit(train, 8)
@@ -160,6 +179,8 @@ def test_what_cannot_be_read_is_named():
     for call in (lambda: fitted(bad), lambda: MotionMap.fit([train[1], bad])):
         with pytest.raises(ValueError, match="1 numbers .* not finite"):
             call()
+    with pytest.raises(ValueError, match="2 numbers of the velocity are not finite"):
+        motion.velocity_scaling([train[1], bad], (2, 300))
     for shape in ((0, CHANNELS), (5, CHANNELS + 1), (CHANNELS,)):
         with pytest.raises(ValueError, match="mean patches must be"):
             fitted(np.zeros(shape, np.float32))

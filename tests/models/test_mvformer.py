@@ -73,6 +73,28 @@ def test_embeddings_are_an_equation_of_the_parts():
     torch.testing.assert_close(out.projections, nn.functional.normalize(head, dim=-1))
 
 
+@pytest.mark.parametrize("pooling", ["lstp", "fixed_width", "max", "mean", "cls"])
+def test_z_scored_velocity_follows_every_token(pooling):
+    model, (patches, cls) = small(pooling=pooling, velocity_offsets=(2, 5)), features()
+    center, scale = torch.randn(24), torch.rand(24) + 1
+    model.load_state_dict({"velocity_center": center, "velocity_scale": scale}, strict=False)
+    velocity, (tokens, _) = torch.randn(2, 6, 24), model.pool(patches, cls)
+    read = model.with_velocity(tokens, velocity)
+    torch.testing.assert_close(read[..., :-24], tokens, rtol=0, atol=0)
+    for i in range(tokens.shape[2]):
+        torch.testing.assert_close(read[:, :, i, -24:], (velocity - center) / scale, rtol=0, atol=0)
+    out = model.fuse(patches, cls=cls, velocity=velocity)
+    torch.testing.assert_close(out.embeddings, model.fuse_tokens(read).embeddings)
+    assert out.entities is None or out.entities.shape == tokens.shape
+    assert not torch.allclose(model.fuse(patches, cls=cls, velocity=2 * velocity).embeddings, out.embeddings)
+    with pytest.raises(ValueError, match="24 of them velocity: pass velocity, or embed whole videos with mvf.embed"):
+        model.fuse(patches, cls=cls)
+    with pytest.raises(ValueError, match=r"velocity must be \(B, T, C·O\) = \(2, 6, 24\), got \(2, 6, 12\)"):
+        model.fuse(patches, cls=cls, velocity=velocity[..., :12])
+    with pytest.raises(ValueError, match=r"\(2, 6, 0\), got \(2, 6, 24\)"):
+        small(pooling=pooling).fuse(patches, cls=cls, velocity=velocity)
+
+
 def test_readouts_take_the_first_entity_or_the_mean():
     (patches, _), model = features(), small()
     tokens = model.fusion(torch.randn(2, 6, 3, 16))
@@ -87,6 +109,9 @@ def test_forward_is_backbone_then_fuse():
     frames, valid = torch.rand(2, 5, 3, 8, 8), torch.arange(5) < torch.tensor([[5], [3]])
     patches = model.backbone(frames.flatten(0, 1))[0].unflatten(0, (2, 5))
     torch.testing.assert_close(model(frames, valid).embeddings, model.fuse(patches, valid).embeddings)
+    model = MVFormer(replace(SMALL, channels=3, cls_channels=3, velocity_offsets=(1,)), FakeBackbone()).eval()
+    given = {"valid": valid, "velocity": torch.randn(2, 5, 3)}
+    torch.testing.assert_close(model(frames, **given).embeddings, model.fuse(patches, **given).embeddings)
 
 
 @pytest.mark.parametrize("pooling", ["lstp", "mean"])

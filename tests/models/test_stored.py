@@ -21,21 +21,29 @@ from tests.models.test_mvformer import SMALL, features, small
 BACKBONE = {"backbone": "test_vit", "backbone_weights": "random", "image_size": 32, "layers": (2, 6)}
 
 
-@pytest.mark.parametrize("changes", [{}, {"pooling": "cls", "readout": "mean", "projection_width": 0}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"pooling": "cls", "readout": "mean", "projection_width": 0}, {"velocity_offsets": (2, 5)}]
+)
 def test_saved_model_is_read_back_exactly(tmp_path, changes):
     model, (patches, cls) = small(**changes), features()
+    given = {"cls": cls, "velocity": torch.randn(2, 6, model.velocity_width)}
+    for buffer in model.velocity_scaling.values():
+        buffer.uniform_(1, 2)
     model.save_pretrained(tmp_path / "new" / "run")
     found = MVFormer.from_pretrained(tmp_path / "new" / "run")
     assert sorted(p.name for p in (tmp_path / "new" / "run").iterdir()) == ["model.safetensors", "model_config.json"]
     assert found.architecture == model.architecture and not found.training
     torch.testing.assert_close(
-        found.fuse(patches, cls=cls).embeddings, model.fuse(patches, cls=cls).embeddings, rtol=0, atol=0
+        found.fuse(patches, **given).embeddings, model.fuse(patches, **given).embeddings, rtol=0, atol=0
     )
 
 
-def test_config_file_holds_the_constructor_arguments(tmp_path):
-    small().save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "model_config.json").read_text())["architecture"] == asdict(SMALL)
+def test_config_file_holds_the_constructor_arguments_and_nothing_new_where_velocity_is_off(tmp_path):
+    for offsets in ((), (2, 5)):
+        small(velocity_offsets=offsets).save_pretrained(tmp_path)
+        stored = json.loads((tmp_path / "model_config.json").read_text())["architecture"]
+        assert {"velocity_offsets": [], **stored} == asdict(SMALL) | {"velocity_offsets": list(offsets)}
+        assert ("velocity_offsets" in stored) == bool(offsets)
 
 
 def test_frozen_backbone_is_stored_by_name_and_rebuilt(tmp_path):
@@ -164,6 +172,9 @@ def change_stored(tmp_path):
         ("dropout", "high", "dropout must be float, got 'high'"),
         ("entity_id", 1, "entity_id must be bool, got 1"),
         ("cls_channels", [8], "cls_channels must be int | None"),
+        ("velocity_offsets", 2, "velocity_offsets must be list, got 2"),
+        ("velocity_offsets", [2, 0], "velocity_offsets must be from 1 to"),
+        ("velocity_offsets", [2], "missing velocity_center"),
     ],
 )
 def test_a_size_that_the_tensors_have_not_is_refused_before_memory_is_taken(change_stored, name, value, message):
@@ -212,4 +223,4 @@ def test_an_encoder_whose_numbers_lie_elsewhere_is_refused():
 
 
 def test_every_field_of_an_architecture_is_of_a_kind_that_is_checked():
-    assert {type(value) for value in vars(Architecture()).values()} <= {int, float, str, bool}
+    assert {type(value) for value in vars(Architecture()).values()} <= {int, float, str, bool, tuple}

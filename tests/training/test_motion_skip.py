@@ -1,4 +1,4 @@
-"""The motion skip of a run: fitted after training without labels, stored with the model, added to whole clips."""
+"""Motion in a run: the skip, fitted after training and added to whole clips, and velocity as input of the tokens."""
 
 import dataclasses
 import json
@@ -7,17 +7,33 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
 import mvf
 from mvf.bank import FeatureBank
 from mvf.chunks import Chunking
 from mvf.data import find_config_videos
-from mvf.embedding import embed, embed_chunks, embed_features, fingerprint, mean_patches, video_features
+from mvf.data.dataset import collate
+from mvf.embedding import (
+    add_velocity,
+    embed,
+    embed_chunks,
+    embed_features,
+    fingerprint,
+    fuse_video,
+    mean_patches,
+    pool_video,
+    video_features,
+)
 from mvf.evaluation.controls import embed_controls, permutations, untrained_model, windows
 from mvf.evaluation.knockouts import knock_outs
+from mvf.evaluation.report import header
 from mvf.models.motion import MotionMap
 from mvf.models.mvformer import MVFormer
+from mvf.training import trainer as trainer_module
 from mvf.training.run import load_run, read_state
+from mvf.training.trainer import Trainer
+from mvf.workbench.notebook import model_table
 from mvf.workbench.notebook.session import embed_splits, open_model, report_on
 from tests.data.footage import write_images
 
@@ -139,7 +155,7 @@ def test_a_run_of_before_opens_and_starts_others_and_a_skip_is_not_taken_over(ru
     plain, skip = runs
     shutil.copytree(plain.folder, tmp_path / "old")
     settings = json.loads((tmp_path / "old" / "config.json").read_text())
-    for name in SKIP:
+    for name in (*SKIP, "velocity"):
         del settings[name]
     (tmp_path / "old" / "config.json").write_text(json.dumps(settings))
     assert fingerprint(load_run(tmp_path / "old").model) == fingerprint(plain.model)
@@ -236,6 +252,8 @@ def test_a_skip_of_another_backbone_is_refused(runs, tmp_path):
         ({"motion_offsets": "2,0"}, "motion_offsets must be frames"),
         ({"motion_context": 3}, "even number"),
         ({"motion_skip": 1, "trainable_blocks": 1, "features": "online"}, "frozen features"),
+        ({"velocity": True, "features": "online"}, 'use features="banked" and trainable_blocks=0'),
+        ({"velocity": True, "features": "banked", "trainable_blocks": 1}, "stores frozen features"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tiny, settings, message):
@@ -252,3 +270,153 @@ def test_a_report_of_the_run_says_so_and_judges_what_embed_gives(runs):
     np.testing.assert_array_equal(
         splits.val[0].embeddings, embed(skip.model, splits.val_records[:1], cache=splits.cache)[0].embeddings
     )
+
+
+# velocity as input --------------------------------------------------------------------------------------------------
+
+VELOCITY = {"velocity": True, "features": "banked", "motion_offsets": "1,3"}
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory):
+    """A run whose tokens have velocity."""
+    from tests.conftest import TINY
+
+    return mvf.train(mvf.load_config("synthetic", **{**TINY, **VELOCITY}), tmp_path_factory.mktemp("velocity") / "run")
+
+
+def naive(mean, t):
+    """Differences over 1 and 3 frames at frame t of a clip with mean patches (T, C)."""
+    parts = [mean[min(t + n, len(mean) - 1)] - mean[max(t - n, 0)] for n in (1, 3)]
+    return np.concatenate(parts)
+
+
+def scaled(model, velocity):
+    return (velocity - model.velocity_center.numpy()) / model.velocity_scale.numpy()
+
+
+def test_clips_have_the_velocity_of_their_source_videos_and_its_spread_is_stored(moving, tiny, tmp_path):
+    trainer = Trainer(tiny(**VELOCITY, num_frames=40), tmp_path, Accelerator(cpu=True))
+    dataset, model = trainer._dataset(), trainer.model
+    means = [mean_patches(model, record, FeatureBank(model.backbone, None, "fp32")) for record in trainer.records]
+    rows = np.concatenate([[naive(mean, t) for t in range(len(mean))] for mean in means])
+    np.testing.assert_allclose(model.velocity_center, rows.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(model.velocity_scale, rows.std(axis=0), rtol=1e-4)
+    assert equal(model.velocity_scaling, moving.model.velocity_scaling)
+    clip = collate([dataset[1, 2], dataset[1, 0]])
+    assert clip.velocity.shape == (2, 2, 40, 768) and not clip.valid.all(), "padding is of the test"
+    for b, video in enumerate((2, 0)):
+        for v in range(2):
+            wanted = [naive(means[video], t) for t in clip.frame_index[b, v].tolist()]
+            np.testing.assert_array_equal(clip.velocity[b, v], wanted)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": "tcc", "token_merge": 0.5, "bank_channels": 16},
+        {"objective": "vsp_p", "pooling": "mean", "readout": "mean"},
+        {"motion_skip": 1.0, "overlap_penalty": 0.1, "sampling": "published"},
+    ],
+)
+def test_it_trains_and_every_parameter_learns_from_it(tiny, tmp_path, changes, monkeypatch):
+    read = []
+    monkeypatch.setattr(trainer_module, "mean_patches", lambda *args: read.append(args[1].name) or mean_patches(*args))
+    run = mvf.train(tiny(**VELOCITY, **changes, epochs=1), tmp_path / "run")
+    assert len(read) == len(set(read)) == 6, "each video is read once, for the skip too"
+    torch.manual_seed(run.config.seed)
+    start = mvf.build_model(run.config).token_mlp[1].weight
+    columns = (run.model.token_mlp[1].weight != start)[:, run.model.pooling.width :][:, :768]
+    assert columns.all(dim=0).float().mean() > 0.9 and np.isfinite(run.history[0]["loss"])
+    assert equal(load_run(run.folder).model.trained_state(), run.model.trained_state())
+
+
+def test_stopped_and_resumed_with_other_workers_it_is_the_same(moving, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        mvf.train(moving.config, tmp_path / "run", on_epoch=lambda row: (_ for _ in ()).throw(KeyboardInterrupt))
+    (tmp_path / "run" / "model.safetensors").unlink()  # it is written anew from state.pt
+    again = mvf.train(dataclasses.replace(moving.config, workers=1), tmp_path / "run")
+    assert fingerprint(again.model) == fingerprint(moving.model) == fingerprint(load_run(again.folder).model)
+
+
+def test_features_that_are_not_finite_stop_before_training(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer_module, "mean_patches", lambda *args: mean_patches(*args) * np.nan)
+    with pytest.raises(ValueError, match="numbers of the velocity are not finite"):
+        mvf.train(tiny(**VELOCITY), tmp_path / "run")
+
+
+def test_a_start_brings_its_spread_and_one_without_velocity_is_refused(moving, runs, tiny, tmp_path):
+    settings = {**VELOCITY, "data_seed": 5}
+    begun = mvf.train(tiny(init_from=str(moving.folder), epochs=1, **settings), tmp_path / "begun")
+    assert equal(begun.model.velocity_scaling, moving.model.velocity_scaling)
+    for start, changes in ((runs[0].folder, {}), (moving.folder, {"motion_offsets": "1,4"})):
+        with pytest.raises(ValueError, match=r"velocity_offsets .*they must be the same"):
+            mvf.train(tiny(init_from=str(start), **{**settings, **changes}), tmp_path / "refused")
+
+
+@pytest.mark.parametrize("chunking", [Chunking(7), Chunking(16, 4, fade=True, one_clock=True)])
+def test_in_chunks_velocity_is_that_of_the_whole_video(moving, records, chunking, tmp_path):
+    model, record, settings = moving.model, records[0], dataclasses.asdict(chunking)
+    tokens, mean = pool_video(model, record, precision="fp32"), mean_patches(model, record, precision="fp32")
+    wanted = scaled(model, np.stack([naive(mean, t) for t in range(len(mean))]))
+    for entity in range(3):
+        np.testing.assert_allclose(tokens[:, entity, -768:].numpy(), wanted, atol=1e-5)
+    (embedded,) = embed(model, [record], **settings)
+    np.testing.assert_allclose(embedded.embeddings, fuse_video(model, tokens, **settings), atol=1e-6)
+    (kept,) = embed(model, [record], out=tmp_path, **settings)
+    np.testing.assert_array_equal(kept.embeddings, embedded.embeddings)
+    whole = list(embed_chunks(model, record, chunking))
+    later = list(embed_chunks(model, record, chunking, start=whole[1].start))
+    np.testing.assert_array_equal(np.concatenate([c.embeddings for c in later]), kept.embeddings[whole[1].start :])
+
+
+def test_controls_have_the_velocity_of_what_is_fed(moving, records):
+    model, record = moving.model, records[0]
+    untrained = untrained_model(moving.config, model)
+    assert equal(untrained.velocity_scaling, model.velocity_scaling)
+    found = embed_controls(model, untrained, [record], moving.config)
+    patches, cls = video_features(model, record, precision="fp32")
+    frames = np.arange(len(patches))
+
+    def fed(network, order):
+        return embed_features(network, patches[order.copy()], cls[order.copy()])
+
+    def agree(rounds, wanted):
+        np.testing.assert_allclose(rounds[0].embeddings, wanted, atol=1e-5)
+
+    agree(found.whole["untrained"][0], fed(untrained, frames))
+    agree(found.whole["frozen_frame"][0], fed(model, np.full_like(frames, len(frames) // 2)))
+    for i, order in enumerate(permutations(record.name, len(frames))):
+        agree(found.whole["shuffled_order"][i], fed(model, order)[order.argsort()])
+    for i, crop in enumerate(windows(record.name, len(frames))):
+        agree(found.cropped["model"][i], fed(model, frames[crop]))
+        agree(found.cropped["reversed"][i], fed(model, frames[crop][::-1])[::-1])
+    still = add_velocity(model, torch.zeros(4, 3, 16), np.ones((4, 384), np.float32))[..., -768:]
+    np.testing.assert_allclose(still.numpy(), np.broadcast_to(scaled(model, 0), (4, 3, 768)), rtol=1e-5)
+
+
+def test_knock_outs_leave_velocity(moving, records):
+    model, train = load_run(moving.folder).model, find_config_videos(moving.config, "train")
+    with torch.no_grad():
+        model.token_mlp[1].weight[:, : model.pooling.width] = 0  # only velocity and id are read
+    found = knock_outs(model, train, records, moving.config)["scores"]
+    assert found["without_entity_1"] == found["without_background"] == found["nothing"] != found["position_only"]
+    assert header(moving.config, model, None)["velocity"]
+
+
+def test_each_action_has_its_own_spread_and_the_untrained_control_that_of_the_video(tiny, tmp_path):
+    run = mvf.train(tiny(**VELOCITY, per_action=True, epochs=1), tmp_path / "run")
+    first, second = (run.model.of(action) for action in run.model.actions)
+    assert not torch.equal(first.velocity_scale, second.velocity_scale)
+    untrained, val = untrained_model(run.config, run.model), find_config_videos(run.config, "val")
+    assert equal(untrained.velocity_scaling, first.velocity_scaling)
+    embed_controls(run.model, untrained, val[-1:], run.config)
+    assert equal(untrained.velocity_scaling, run.model.of(val[-1].action).velocity_scaling)
+    assert fingerprint(mvf.train(run.config, run.folder).model) == fingerprint(run.model)
+
+
+def test_maps_over_time_and_the_table_of_shapes_read_it(moving, records):
+    weights = mvf.temporal_attention(moving.model, records[0], chunk=9).weights
+    np.testing.assert_allclose(weights.sum(axis=(1, 2)), 1, atol=1e-5)
+    table = model_table(moving.model, torch.rand(1, 3, 3, 32, 32))
+    assert "embeddings (B, T, E)" in str(table)

@@ -42,7 +42,8 @@ def coverage_table(records: VideoList) -> plotting.Table:
 @torch.no_grad()
 def model_table(model: MVFormer, frames: Tensor) -> plotting.Table:
     """Tabulates tensor shapes in a model for frames (B, T, 3, S, S), and the parameters of its modules."""
-    out = model(frames[:, :2])  # all frames would take minutes on a CPU
+    shown = frames[:, :2]  # all frames would take minutes on a CPU
+    out = model(shown, velocity=torch.zeros(*shown.shape[:2], model.velocity_width))
     tensors = {
         "frames (B, T, 3, H, W)": frames,
         "attention (B, T, N, P)": out.attention,
