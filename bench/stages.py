@@ -300,8 +300,8 @@ PANELS = {
 }
 CAPTION = (
     "cropped windows of validation videos, right is better. Blue: what the vectors of a stage hold, by a linear probe "
-    "or nearest neighbours. Vermillion: the same with their differences over ±2, ±5 and ±9 frames beside them. The band "
-    "is movement that the course of the vectors shows, and that a single vector does not hold."
+    "or nearest neighbours. Vermillion: the same with their differences over ±2, ±5 and ±9 frames beside them. The "
+    "band is movement that the course of the vectors shows, and that a single vector does not hold."
 )
 
 
