@@ -132,7 +132,11 @@ BENCHMARKS = {
         False,
     ),
     "retrieval": Benchmark(
-        "Retrieval over a million frames", "bench_retrieval.py", "15 min", False, "--frames 50000 --queries 1000"
+        "Retrieval over a million frames",
+        "bench_metrics.py --frames 1000000",
+        "15 min",
+        False,
+        "--frames 50000 --queries 1000",
     ),
     "finegym": Benchmark(
         "FineGym288's size", "bench_finegym.py", "6 min", False, "--train 60 --val 30 --tau-videos 30"
