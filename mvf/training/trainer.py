@@ -114,7 +114,7 @@ class Trainer:
         self.step, self.optimizer = accelerator.prepare(step, self.optimizer)
         self.epoch, self.steps = 0, 0
         self.history: list[Row] = []
-        self._means: dict[str, np.ndarray] = {}  # of `_mean_patches`
+        self._means: dict[tuple[str, str], np.ndarray] = {}  # of `_mean_patches`, by name and identity of the source
 
     def fit(self, on_epoch: Callable[[Row], None] | None = None) -> None:
         """Runs the epochs that are left; with `epochs=0` only the files are written."""
@@ -160,14 +160,15 @@ class Trainer:
     def _mean_patches(self, records: Sequence[VideoRecord]) -> list[np.ndarray]:
         """(T, C) mean patches of the clean view of training videos; each video is read once."""
         config, cache = self.config, None
-        missing = [record for record in records if record.name not in self._means]
+        keys = [(record.name, record.source.identity) for record in records]
+        missing = {key: record for key, record in zip(keys, records) if key not in self._means}
         if missing and config.features == "banked":
             cache = FeatureBank(backbone_of(self.model), None, config.precision)
-            cache.ensure(missing)
+            cache.ensure([*missing.values()])
         hidden = not (missing and self.accelerator.is_main_process)
-        for record in tqdm(missing, unit="video", desc="mean patches", disable=hidden):
-            self._means[record.name] = mean_patches(self.model, record, cache, config.precision)
-        return [self._means[record.name] for record in records]
+        for key, record in tqdm(missing.items(), unit="video", desc="mean patches", disable=hidden):
+            self._means[key] = mean_patches(self.model, record, cache, config.precision)
+        return [self._means[key] for key in keys]
 
     def _read_velocity(self) -> list[np.ndarray] | None:
         """Mean patches of the videos, None without velocity; a model that did not begin elsewhere is scaled to them."""
