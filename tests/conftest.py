@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 
@@ -56,6 +57,26 @@ def cache(tmp_path_factory):
     os.environ["MVF_CACHE"] = str(folder)
     yield folder
     os.environ.pop("MVF_CACHE") if before is None else os.environ.update(MVF_CACHE=before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def networks_are_drawn_once():
+    """Copies random networks: timm takes longer to draw one than most tests take for all else."""
+    import torch  # not above: it reads OMP_NUM_THREADS
+
+    from mvf.models import weights
+
+    create, drawn = weights._create, {}
+
+    def copied(timm_name, image_size, **options):
+        key = timm_name, image_size, str(options), torch.get_default_device(), torch.initial_seed()
+        if key not in drawn:
+            drawn[key] = create(timm_name, image_size, **options)
+        return copy.deepcopy(drawn[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "_create", copied)
+        yield
 
 
 @pytest.fixture
