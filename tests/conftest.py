@@ -41,6 +41,10 @@ TINY = {
         "bystanders": 0,
     },
 }
+LONGEST = (
+    "tests/browser", "tests/test_notebooks.py", "tests/training/test_processes.py", "tests/test_docs.py",
+    "tests/tables/test_batch.py", "tests/test_datasets.py",
+)  # fmt: skip
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -93,3 +97,8 @@ def shared():
     if not SHARED.exists():
         pytest.skip("the folder ../shared with real footage is not beside the repository")
     return SHARED
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest tests first, so that no processor waits for one at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))

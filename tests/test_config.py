@@ -364,12 +364,11 @@ def copied(name, weights, image_size):
     return copy.deepcopy(network(name, image_size))
 
 
-ORDINARY = "penn"
 MODELS = [name for name in presets() if load_config(name).objective == "scl"]  # objectives are on these models
-FULL_SIZE = [name if name == ORDINARY else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 
 
-@pytest.mark.parametrize("name", FULL_SIZE)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
 def test_the_model_runs_and_learns_at_full_size(name, monkeypatch):
     monkeypatch.setattr(backbone, "load_backbone", copied)
     config = load_config(name, backbone_weights="random")

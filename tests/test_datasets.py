@@ -26,7 +26,7 @@ FORMS = {
 SCORES = {"penn": 4, "pouring": 4, "finegym99": 2, "finegym288": 2, "kinetics400": 0}
 
 
-QUICK = ("penn-raw", "pouring-tfrecords")
+QUICK = ("penn-raw",)
 
 
 @pytest.mark.parametrize("form", [f if f in QUICK else pytest.param(f, marks=pytest.mark.slow) for f in FORMS])

@@ -87,6 +87,7 @@ def test_a_step_with_velocity_does_not_either(tiny, tmp_path, gpu, monkeypatch):
     assert len(waits_of_a_step(trainer, (plan, clip), gpu, monkeypatch)) == 1, gpu.waits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "objective, options",
     [

@@ -305,6 +305,7 @@ def test_reports_without_a_score_or_videos_give_no_difference():
     assert not found.holds and not found.exceeds_spread
 
 
+@pytest.mark.slow
 def test_the_notebook_draws_the_tables_of_batches_alone(drawn, tmp_path):
     execute("figures", tmp_path / "figures.ipynb", tables=str(drawn[1]), out=str(tmp_path / "figures"))
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {"table3.md", "table3.pdf", "table3.png"}
