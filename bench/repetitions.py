@@ -24,7 +24,8 @@ from mvf.evaluation.controls import position_clock
 from mvf.training.run import REPOSITORY
 from mvf.workbench.notebook.session import open_model
 from mvf.workbench.plotting import PAGE, paper_figure, save_figure
-from mvf.workbench.plotting.style import draw_ribbon, number_frames, phase_colours, set_caption
+from mvf.workbench.plotting.probe import number_frames
+from mvf.workbench.plotting.style import draw_ribbon, phase_colours, set_caption
 
 CAPTION = (
     "Cosine similarity of every frame to every frame of one recording of {count} repetitions ({what}). {lines} White "
@@ -41,7 +42,7 @@ def recording(model: mvf.MVFormer, records: Sequence[VideoRecord], training_fram
     with torch.inference_mode(), evaluating(model):
         trained = fuse_video(model, pool_features(model, patches, cls))
     clock = position_clock(training_frames, model.architecture.fusion_width, model=model)(len(mean))
-    skip = {} if model.motion is None else {"embedding, with the motion skip": add_motion(model, trained, mean)}
+    skip = {} if model.motion is None else {"embedding, with skip": add_motion(model, trained, mean)}
     return {"clock": clock, "trained part": trained, **skip}
 
 
