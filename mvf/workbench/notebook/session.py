@@ -22,10 +22,11 @@ from mvf.files import atomic
 from mvf.models import load_official_checkpoint
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import FrameEmbedder
-from mvf.training.run import default_folder, load_run, read_config, read_history, use_engine
+from mvf.training.run import ACTIONS, default_folder, load_run, read_config, read_history, use_engine
 
 PROTOCOL = "4"  # is raised when the report of the same model on the same data would change
 CHECKPOINTS = (".pth", ".pt", ".pyth")
+MOST_LISTED = 8  # runs
 
 
 @dataclass(frozen=True)
@@ -104,17 +105,56 @@ def open_session(source: str | Path = "", out: str | Path = "", **data: Any) -> 
     """Opens a run or checkpoint for a notebook; see `open_model`.
 
     Args:
-        source: Run folder or checkpoint; empty for the first seed of the default preset.
+        source: Run folder or checkpoint; see `find_run`.
         out: Folder for figures; if empty, `figures/` in the run or beside the checkpoint, or for other data than the
             run's own `figures-<dataset>-<mark>/`.
         **data: Data keys that replace the run's own.
     """
-    source = Path(source) if source else default_folder(load_config())
+    source = find_run(source)
     model, config = open_model(source, **data)
     own = not source.is_dir() or read_config(source) == config
     home = source if source.is_dir() else source.parent
     figures = home / ("figures" if own else f"figures-{config.dataset}-{_data_mark(config)}")
     return Session(source, model, config, Path(out) if out else figures)
+
+
+def find_run(source: str | Path = "") -> Path:
+    """The run folder or checkpoint that a notebook opens; an empty `source` is the newest finished run, which is said.
+
+    A relative path is looked for in the working directory, then at the repository root.
+
+    Raises:
+        ValueError: if there is nothing at `source`, or no finished run; the message lists the runs that there are.
+    """
+    runs = default_folder(load_config()).parent
+    for path in (Path(source).expanduser(), runs.parent / source):
+        if source and path.exists():
+            return path
+    names = [str(run.relative_to(runs.parent)) for run in finished_runs(runs)]
+    listed = ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
+    if source:
+        raise ValueError(
+            f"run_dir={source}: there is nothing here or at {runs.parent / source}; "
+            f"finished runs: {listed or f'none in {runs}'}"
+        )
+    if not names:
+        raise ValueError(f"run_dir is empty, and {runs} holds no finished run: make demo, or run train.ipynb first")
+    print(f"run_dir is empty: the newest finished run, {names[0]}. All, newest first: {listed}")
+    return runs.parent / names[0]
+
+
+def finished_runs(root: Path) -> list[Path]:
+    """Folders of finished runs below `root`, the newest first; runs of a model per action count once."""
+    found = [path.parent for path in root.rglob("history.csv") if path.parent.parent.name != ACTIONS]
+    done = [run for run in found if (run / "config.json").exists() and _is_finished(run)]
+    return sorted(done, key=lambda run: (run / "history.csv").stat().st_mtime, reverse=True)
+
+
+def _is_finished(run: Path) -> bool:
+    try:
+        return {row["epoch"] for row in read_history(run)} >= {read_config(run).epochs} - {0}
+    except (ValueError, KeyError):  # damaged, or of a newer version
+        return False
 
 
 def backbone_of(model: FrameEmbedder) -> Backbone:
