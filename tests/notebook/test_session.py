@@ -27,21 +27,25 @@ def make_run(folder, age, epochs=2, done=2):
     return folder
 
 
-def test_nothing_given_is_the_newest_finished_run_and_the_others_are_listed(repository, capsys):
+def test_nothing_given_is_the_newest_finished_run_and_the_others_are_listed(repository):
     runs = repository / "runs"
     make_run(runs / "old", 300)
     newest = make_run(runs / "batch" / "penn-1", 20)
     make_run(newest / "actions" / "squat", 10)
     make_run(runs / "killed", 0, epochs=3)
     (make_run(runs / "damaged", 0) / "config.json").write_text("{")
-    assert find_run() == newest
-    assert capsys.readouterr().out.strip().endswith("runs/batch/penn-1. All, newest first: runs/batch/penn-1, runs/old")
+    found, choice = find_run()
+    assert found == newest and choice.endswith(
+        "(run_dir is empty: the newest finished run of runs/batch/penn-1, runs/old)"
+    )
 
 
 def test_a_relative_path_is_taken_from_here_and_then_from_the_repository(repository):
     run = make_run(repository / "runs" / "mine", 0)
-    assert find_run("runs/mine") == run and find_run(run) == run and find_run("../runs/mine").resolve() == run
-    with pytest.raises(ValueError, match="run_dir=runs/other: there is nothing .*finished runs: runs/mine$"):
+    for given in ("runs/mine", run, "../runs/mine"):
+        found, choice = find_run(given)
+        assert found.resolve() == run and not choice
+    with pytest.raises(ValueError, match="runs/other is not a run folder .*finished runs: runs/mine$"):
         find_run("runs/other")
 
 

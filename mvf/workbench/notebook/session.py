@@ -87,12 +87,18 @@ def with_data(config: Config, **data: Any) -> Config:
 
 @dataclass(frozen=True)
 class Session:
-    """An open model, its source, its data and the folder of its figures."""
+    """An open model, its source, its data, the folder of its figures, and how the source was chosen."""
 
     source: Path
     model: FrameEmbedder
     config: Config
     figures: Path
+    choice: str = ""
+
+    @property
+    def named(self) -> str:
+        """The source, and how it was chosen where none was given."""
+        return f"{self.source}{self.choice}"
 
     @property
     def report(self) -> Path:
@@ -110,18 +116,19 @@ def open_session(source: str | Path = "", out: str | Path = "", **data: Any) -> 
             run's own `figures-<dataset>-<mark>/`.
         **data: Data keys that replace the run's own.
     """
-    source = find_run(source)
+    source, choice = find_run(source)
     model, config = open_model(source, **data)
     own = not source.is_dir() or read_config(source) == config
     home = source if source.is_dir() else source.parent
     figures = home / ("figures" if own else f"figures-{config.dataset}-{_data_mark(config)}")
-    return Session(source, model, config, Path(out) if out else figures)
+    return Session(source, model, config, Path(out) if out else figures, choice)
 
 
-def find_run(source: str | Path = "") -> Path:
-    """The run folder or checkpoint that a notebook opens; an empty `source` is the newest finished run, which is said.
+def find_run(source: str | Path = "") -> tuple[Path, str]:
+    """The run folder or checkpoint that a notebook opens, and how it was chosen where `source` is empty.
 
-    A relative path is looked for in the working directory, then at the repository root.
+    Then it is the newest finished run. A relative path is looked for in the working directory, then at the
+    repository root.
 
     Raises:
         ValueError: if there is nothing at `source`, or no finished run; the message lists the runs that there are.
@@ -129,18 +136,17 @@ def find_run(source: str | Path = "") -> Path:
     runs = default_folder(load_config()).parent
     for path in (Path(source).expanduser(), runs.parent / source):
         if source and path.exists():
-            return path
+            return path, ""
     names = [str(run.relative_to(runs.parent)) for run in finished_runs(runs)]
     listed = ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
     if source:
         raise ValueError(
-            f"run_dir={source}: there is nothing here or at {runs.parent / source}; "
+            f"{source} is not a run folder or checkpoint: there is nothing here or at {runs.parent / source}; "
             f"finished runs: {listed or f'none in {runs}'}"
         )
     if not names:
         raise ValueError(f"run_dir is empty, and {runs} holds no finished run: make demo, or run train.ipynb first")
-    print(f"run_dir is empty: the newest finished run, {names[0]}. All, newest first: {listed}")
-    return runs.parent / names[0]
+    return runs.parent / names[0], f" (run_dir is empty: the newest finished run of {listed})"
 
 
 def finished_runs(root: Path) -> list[Path]:
