@@ -30,10 +30,10 @@ check: $(VENV)/installed
 	$(BIN)/mypy mvf
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 test-all: $(VENV)/installed
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 $(LOWEST)/installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST)
@@ -45,7 +45,7 @@ $(LOWEST)/installed: pyproject.toml
 	touch $@
 
 test-lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -n 3 --dist worksteal -m 'not slow'
+	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 bench: $(VENV)/installed
 	$(BIN)/python bench/page.py

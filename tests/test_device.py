@@ -80,6 +80,7 @@ def parts(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(len(SIZES))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_two_processes_normalise_as_one(parts, case):
     x, weights = batch(*case)

@@ -107,8 +107,10 @@ def test_other_forms_of_the_objectives_do_not_either(tiny, tmp_path, gpu, monkey
     assert len(waits_of_a_step(trainer, make_batch(trainer), gpu, monkeypatch)) == 1, gpu.waits
 
 
-@pytest.mark.parametrize("pooling, token_merge", [("lstp", 0.0), ("lstp", 0.5), ("fixed_width", 0.5), ("max", 0.0)])
-@pytest.mark.parametrize("velocity", [False, True])
+@pytest.mark.parametrize(
+    "pooling, token_merge, velocity",
+    [("lstp", 0.0, False), ("lstp", 0.5, True), ("fixed_width", 0.5, False), ("max", 0.0, False)],
+)
 def test_embeddings_and_maps_leave_nothing_on_the_cpu(tiny, gpu, pooling, token_merge, velocity):
     settings = {"features": "banked", "velocity": velocity, "backbone": "test_vit"}
     config = tiny(pooling=pooling, token_merge=token_merge, **settings)

@@ -227,6 +227,7 @@ def keep_one_row(monkeypatch):
         monkeypatch.setattr(place, "paper_tables", lambda: short)
 
 
+@pytest.mark.slow
 def test_a_row_runs_for_real(tmp_path, capsys, monkeypatch):
     keep_one_row(monkeypatch)
     check_table("table3", tmp_path, capsys)
