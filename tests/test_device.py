@@ -97,6 +97,7 @@ def test_two_processes_normalise_as_one(parts, case):
         assert torch.equal(first[name], second[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["float32", "channels last"])
 def test_the_memory_format_stays(parts, kind):
     for part in parts:
