@@ -214,7 +214,8 @@ class Backbone(nn.Module):
         """Features of `layers` and class-token attention in blocks `heads`, by the engine."""
         if frames.ndim != 4 or frames.shape[1] != 3 or frames.shape[2] != frames.shape[3]:
             raise ValueError(f"frames must be (M, 3, S, S), got {tuple(frames.shape)}")
-        check_image_size(self.model, self.name, frames.shape[-1])
+        if frames.shape[-1] != self.image_size:  # which was checked when the weights were loaded
+            check_image_size(self.model, self.name, frames.shape[-1])
         precision = _precision_of_autocast()
         if self.engine_on(frames.device) == "openvino" and precision in engine.openvino_precisions():
             try:
