@@ -82,11 +82,11 @@ def by_onnxruntime(backbone: Backbone) -> Callable[[torch.Tensor], object]:
 
 
 def interleaved(runs: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Median seconds of each; they take turns until all have had `seconds`, after one call that warms up."""
+    """Median seconds of each, after one call that warms up; they take turns, at least three, for `seconds` each."""
     for run in runs.values():
         run()
     found: dict[str, list[float]] = {name: [] for name in runs}
-    while min(map(sum, found.values())) < seconds:
+    while min(map(len, found.values())) < 3 or sum(map(sum, found.values())) < seconds * len(runs):
         for name, run in runs.items():
             started = time.perf_counter()
             run()

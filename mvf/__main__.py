@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import mvf
@@ -156,7 +156,7 @@ def _train(options: argparse.Namespace) -> None:
 
     run = train(config, options.run_dir)
     if is_main_process():
-        splits = embed_splits(run.model, run.config)
+        splits = embed_splits(run.model, run.config, source=run.folder)
         sys.stdout.write(summary(report_on(run.model, run.config, splits, run.folder / "metrics.json")) + "\n")
 
 
@@ -168,6 +168,8 @@ def _embed(options: argparse.Namespace) -> None:
 
     data = {**dict(options.p), "dataset": "folder", "data_root": options.videos}
     model, config = open_model(options.model, **data)
+    if "action" not in data:  # every video is embedded, whatever the run was trained on
+        config = replace(config, action="")
     records = [r for split in ("train", "val") for r in find_config_videos(config, split, allow_empty=True)]
     if not records:
         raise ValueError(f"none of the videos in {options.videos} can be used: python -m mvf check folder says why")
@@ -189,7 +191,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         out = options.out or source.with_suffix(".metrics.json")
     else:
         session = open_session(source, **dict(options.p))
-        report = report_on(session.model, session.config, embed_splits(session.model, session.config))
+        splits = embed_splits(session.model, session.config, source=session.source)
+        report = report_on(session.model, session.config, splits)
         out = options.out or session.report
     write_report(report, out)
     sys.stdout.write(summary(report) + f"\n  report {out}\n")

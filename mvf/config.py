@@ -29,6 +29,7 @@ CHOICES = {
     "bank_dtype": ("bf16", "int8"),
     "probe": ("logistic", "sgd"),
     "judge": ("action", "together"),
+    "on_change": ("refuse", "continue", "restart"),
 }
 
 
@@ -118,6 +119,7 @@ class Config:
     precision: str = "auto"  # of the backbone: fp32, bf16, fp16; auto: the fastest here
     device: str = "auto"
     workers: int = 0  # processes that load batches; 0: a thread loads them
+    on_change: str = "refuse"  # what a run does whose clips have changed: refuse, continue, or restart
     compile: bool = False  # torch.compile of the frozen backbone: pays off in long runs
     seed: int = 1
     preset: str = "penn"  # the preset this configuration started from

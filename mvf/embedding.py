@@ -47,12 +47,18 @@ class EmbeddedVideo:
         action: Class of the whole video.
         embeddings: (T, E) float32, unit norm.
         phases: (T,) integers, -1 where unlabelled; None without labels.
+        numbers: (T,) number in the file of each row's frame; None: 0, 1, ..., T - 1.
     """
 
     name: str
     action: str
     embeddings: np.ndarray
     phases: np.ndarray | None
+    numbers: np.ndarray | None = None
+
+    def number(self, row: int) -> int:
+        """The number in the file of a row's frame."""
+        return row if self.numbers is None else int(self.numbers[row])
 
 
 def embed(
@@ -108,7 +114,7 @@ def embed(
                 embeddings = np.concatenate([_counted(chunk, bar).embeddings for chunk in embed_chunks(*work)])
             else:
                 embeddings = _embed_to_disk(folder, *work, bar)
-            embedded.append(EmbeddedVideo(record.name, record.action, embeddings, record.phases))
+            embedded.append(EmbeddedVideo(record.name, record.action, embeddings, record.phases, record.frame_numbers))
     return embedded
 
 
@@ -393,7 +399,10 @@ def _delete(folder: Path) -> None:
 
 
 def write_embeddings(embedded: Sequence[EmbeddedVideo], path: Path) -> None:
-    """Writes `.npz` (a (T, E) array per video) or `.csv` (name, frame, then a column per channel), block by block."""
+    """Writes `.npz` (a (T, E) array per video) or `.csv` (name, frame, then a column per channel), block by block.
+
+    The frame is that of the file, also where videos are resampled.
+    """
     with atomic(path) as temporary:
         if path.suffix == ".npz":
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:  # savez refuses some names
@@ -407,4 +416,4 @@ def write_embeddings(embedded: Sequence[EmbeddedVideo], path: Path) -> None:
             for video in embedded:
                 for start in range(0, len(video.embeddings), ROWS):
                     rows = video.embeddings[start : start + ROWS].tolist()
-                    writer.writerows([video.name, t, *row] for t, row in enumerate(rows, start))
+                    writer.writerows([video.name, video.number(t), *row] for t, row in enumerate(rows, start))

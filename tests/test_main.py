@@ -150,6 +150,8 @@ def test_check_says_what_was_found(clips, capsys):
 
 def test_a_folder_whose_only_val_video_is_damaged_still_gets_a_report(clips, run, tmp_path):
     (clips / "d.mp4").write_bytes(b"")
+    rows = [f"{path.name},{'val' if path.stem == 'd' else 'train'}\n" for path in sorted(clips.iterdir())]
+    (clips / "videos.csv").write_text("path,split\n" + "".join(rows))
     words = [w for k, v in TINY.items() if k != "data_options" for w in ("-p", k, str(v))]
     command = ["train", "folder", "--run-dir", str(tmp_path / "r"), "-p", "data_root", str(clips), *words]
     assert main([*command, "-p", "epochs", "1", "-p", "batch_size", "3"]) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ def find_videos(name: str, split: str = "val", root: str | Path | None = None, *
     return _usable(_find(name, split, root, options), name, split)
 
 
-def find_config_videos(config: Config, split: str, allow_empty: bool = False) -> VideoList:
+def find_config_videos(
+    config: Config, split: str, allow_empty: bool = False, sides: Mapping[str, str] | None = None
+) -> VideoList:
     """Finds the videos of one split of the data set that `config` names.
 
     `data_seed` and `fps` are passed to data sets that have these options; `data_options` overrides both.
@@ -45,6 +47,7 @@ def find_config_videos(config: Config, split: str, allow_empty: bool = False) ->
         config: The settings.
         split: `train`, `dev` or `val`.
         allow_empty: Returns an empty list instead of raising an error if none of the videos can be used.
+        sides: The split of videos by name, for a data set that has no splits of its own (a folder).
     """
     known = _options(_dataset(config.dataset).find_videos)
     options = {key: getattr(config, key) for key in ("data_seed", "fps")}
@@ -52,6 +55,8 @@ def find_config_videos(config: Config, split: str, allow_empty: bool = False) ->
         if value and key not in known:
             logger.warning("%s=%s changes nothing: %s has no such option", key, value, config.dataset)
     options = {key: value for key, value in options.items() if key in known} | config.data_options
+    if sides and "sides" in known:
+        options.setdefault("sides", sides)
     videos = _find(config.dataset, split, config.data_root, options)
     if config.action:
         videos = _of_action(videos, config.action, split)
@@ -80,6 +85,11 @@ def _of_action(videos: VideoList, action: str, split: str) -> VideoList:
     if split == "train" and action not in actions:
         raise ValueError(f'no training video shows action "{action}"; {nearest(action, actions)}')
     chosen = VideoList([record for record in videos if record.action == action])
+    if others := [name for name in actions if name != action]:
+        left = len(videos) - len(chosen)
+        logger.info(
+            "action=%s: %d %s videos of other actions are left out (%s)", action, left, split, ", ".join(others)
+        )
     unreadable = videos.coverage.unreadable
     chosen.coverage = Coverage(len(chosen), len(chosen) + len(unreadable), unreadable)
     chosen.action_assumed = videos.action_assumed

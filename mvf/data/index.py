@@ -81,6 +81,11 @@ def collect(entries: Sequence[IndexEntry]) -> VideoList:
     return VideoList(records.values(), Coverage(len(records), len(entries), unreadable))
 
 
+def readable(entries: Sequence[IndexEntry]) -> list[str]:
+    """Returns the names of the entries whose videos can be read."""
+    return [video.name for video, source in zip(entries, _open_all(entries)) if not isinstance(source, VideoError)]
+
+
 def reason_lines(reasons: Mapping[str, str]) -> list[str]:
     """Returns a line for each of the first omitted videos, and the number of the others.
 

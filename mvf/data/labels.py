@@ -250,6 +250,11 @@ class ThinnedSource:
     def identity(self) -> str:
         return f"{self.source.identity}|{self.count()} frames of it"
 
+    @property
+    def num_source_frames(self) -> int:
+        """Number of frames in the file."""
+        return int(getattr(self.source, "num_source_frames", self.source.count()))
+
     def count(self) -> int:
         return len(self.source_index)
 

@@ -33,6 +33,14 @@ class FrameSource(Protocol):
         """Yields uint8 (H, W, 3) RGB frames; memory does not grow with the video."""
 
 
+def source_frames(source: FrameSource) -> np.ndarray:
+    """Returns the (count(),) number in the file of each frame of a source, which may resample another one."""
+    index = getattr(source, "source_index", None)
+    numbers = np.arange(source.count()) if index is None else np.asarray(index)
+    inner = getattr(source, "source", None)
+    return numbers if inner is None else source_frames(inner)[numbers]
+
+
 def pick_frames(source: FrameSource, positions: Sequence[int]) -> Iterator[np.ndarray]:
     """Yields the frames at ascending distinct positions, with `source.frames_at` if it exists."""
     if hasattr(source, "frames_at"):
@@ -62,6 +70,7 @@ class VideoRecord:
         phase_names: Names of the phases 0, 1, ... of this action; empty if there are none.
         phase_kinds: For each phase `pose` or `direction` (synthetic); empty if unknown.
         note: The numbers of labels and frames if they differed and one was resampled; else empty.
+        marks: Function that returns marks of its content and labels by kind (`mvf.data.manifest`), if it has any.
     """
 
     name: str
@@ -71,6 +80,7 @@ class VideoRecord:
     phase_names: tuple[str, ...] = ()
     phase_kinds: tuple[str, ...] = ()
     note: str = ""
+    marks: Callable[[], Mapping[str, str]] = dict
 
     @cached_property
     def num_frames(self) -> int:
@@ -82,6 +92,16 @@ class VideoRecord:
         """(num_frames,) integer phase of every frame, -1 where unlabelled; None without labels."""
         phases = self._annotation("phases")
         return None if phases is None else np.asarray(phases, dtype=np.int64)
+
+    @cached_property
+    def frame_numbers(self) -> np.ndarray:
+        """(num_frames,) number of every frame in its file; others than 0, 1, ... if the video is resampled."""
+        return source_frames(self.source)
+
+    @property
+    def num_source_frames(self) -> int:
+        """Number of frames in the file."""
+        return int(getattr(self.source, "num_source_frames", self.num_frames))
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
         """Yields uint8 (H, W, 3) RGB frames with bounded memory."""

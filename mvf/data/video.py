@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 # Text in a file's header need not be UTF-8. PyAV 19 has no such argument and keeps the bytes.
 UNDECODABLE: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+END_BYTES = 2**16  # at each end of a file that are read to tell whether it is another one
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .mts .m2ts .3gp .ogv".split())
 
 
@@ -51,6 +52,11 @@ class VideoFile:
     @property
     def identity(self) -> str:
         return f"{self._source_identity}|{self.fps:g}"
+
+    @property
+    def content(self) -> str:
+        """A mark of the file's bytes, which is the same for a copy of it."""
+        return content_mark([self.path])
 
     @cached_property
     def num_source_frames(self) -> int:
@@ -125,6 +131,11 @@ class ImageFolder:
     def identity(self) -> str:
         digest = hashlib.sha256("\n".join(map(file_identity, self.files)).encode()).hexdigest()
         return f"{self.path}|{len(self.files)} images|{digest}"
+
+    @property
+    def content(self) -> str:
+        """A mark of the images' bytes, which is the same for a copy of the folder."""
+        return content_mark(self.files)
 
     @cached_property
     def num_source_frames(self) -> int:
@@ -235,6 +246,26 @@ def file_identity(path: Path) -> str:
     except OSError as error:
         raise VideoError(f"cannot read {path}: {error.strerror}") from error
     return f"{path}|{found.st_size}|{found.st_mtime_ns}"
+
+
+def content_mark(files: Sequence[Path]) -> str:
+    """Returns a mark of files' sizes and bytes, in order; of a large file only the bytes at both ends are read.
+
+    Raises:
+        VideoError: if a file cannot be read.
+    """
+    mark = hashlib.sha256()
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                size = path.stat().st_size
+                head = file.read(END_BYTES)
+                file.seek(max(len(head), size - END_BYTES))
+                tail = file.read()
+        except OSError as error:
+            raise VideoError(f"cannot read {path}: {error.strerror}") from error
+        mark.update(b"|".join((str(size).encode(), head, tail)))
+    return mark.hexdigest()[:16]
 
 
 def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:

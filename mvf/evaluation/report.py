@@ -26,8 +26,9 @@ from mvf.files import atomic
 from mvf.losses import build_config_loss
 from mvf.models.mvformer import FrameEmbedder
 
-# parts in files of their own: metrics.videos.json (sums of every video) is long, metrics.cost.json (timings) varies
-ASIDE = ("videos", "cost")
+# parts in files of their own: metrics.videos.json (sums of every video) and metrics.clips.json (the clips that were
+# scored) are long, metrics.cost.json (timings) varies
+ASIDE = ("videos", "clips", "cost")
 
 WARNINGS = {
     "random": "the backbone has RANDOM weights: these scores say nothing about a pretrained one",

@@ -22,9 +22,11 @@ from mvf.training.run import (
     ACTIONS,
     Run,
     action_config,
+    check_clips,
     claim_folder,
     default_folder,
     initial_weights,
+    kept_sides,
     load_actions,
     open_folder,
     settled,
@@ -80,11 +82,13 @@ def _train_one(
     motion: MotionMap | None = None,
 ) -> Run:
     """Trains one model; its motion skip is `motion`, or fitted on `every_action`, or on its own training videos."""
-    state = open_folder(folder, config)
+    open_folder(folder, config)  # refuses a folder of another run, and a damaged one
     trainer = Trainer(config, folder, accelerator, start)  # refuses bad settings before anything is written
     if accelerator.is_main_process:
         claim_folder(folder, config)
-    if state is not None:
+        check_clips(folder, config, trainer.records, trainer.loss.labels)
+    accelerator.wait_for_everyone()  # a restart deletes the state
+    if (state := open_folder(folder, config)) is not None:
         trainer.load_state(state)
     try:
         trainer.fit(on_epoch)
@@ -103,11 +107,12 @@ def _train_one(
 
 def _train_each_action(config: Config, folder: Path, accelerator: Accelerator, on_epoch: OnEpoch) -> Run:
     open_folder(folder, config)  # refuses a folder of another run
-    records = find_config_videos(config, "train")
+    records = find_config_videos(config, "train", sides=kept_sides(folder, config))
     actions = sorted({record.action for record in records})
     start = initial_weights(config, folder) if config.init_from else None
     if accelerator.is_main_process:
         claim_folder(folder, config)
+        check_clips(folder, config, records, "video")  # every action has a model
     histories: list[list[Row]] = []
     motion = None  # one skip for all actions
     for action in actions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import struct
 import zipfile
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 
 from mvf.config import FORMAT, Config, check_format, config_text, presets, stored_config
+from mvf.data import VideoList, find_config_videos
+from mvf.data.manifest import Manifest, changed_clips, changed_labels, manifest, sides
 from mvf.device import resolve_device
 from mvf.files import atomic
 from mvf.models.engine import config_compute
@@ -25,7 +28,10 @@ logger = logging.getLogger(__name__)
 
 HISTORY = ("epoch", "step", "loss", "learning_rate", "grad_norm", "seconds", "frames_per_second")
 COMPUTE = ("engine", "precision")
-ANYWHERE = ("device", "engine", "workers")  # settings that may change when a run resumes
+ANYWHERE = ("device", "engine", "workers", "on_change")  # settings that may change when a run resumes
+CLIPS = "clips.json"  # the clips of the run's data when it began
+READ = {"none": (), "video": ("action",), "phase": ("phases",), "frame": ("action", "phases")}  # marks, by objective
+RESTARTED = ("state.pt", "history.csv", "model.safetensors", "metrics.json")  # what a restart deletes
 # keys that a state must have; only fp16 adds the scale of the loss
 STATE = ("epoch", "step", "history", "model", "loss", "optimizer", "generators")
 ACTIONS = "actions"  # folder of the runs of single actions, if there is one model per action
@@ -138,6 +144,87 @@ def claim_folder(folder: Path, config: Config) -> None:
     if not (folder / "config.json").exists():
         with atomic(folder / "config.json") as path:
             path.write_text(config_text(config))
+
+
+def list_clips(config: Config, train: VideoList, kept: Mapping[str, str]) -> Manifest:
+    """Lists the clips of a run: the training videos, and of a folder of one's own clips those for validation too."""
+    if config.dataset != "folder":
+        return manifest(train=train)
+    return manifest(train=train, val=find_config_videos(config, "val", allow_empty=True, sides=kept))
+
+
+def read_clips(folder: Path) -> Manifest:
+    """The clips that a run saw when it began, by split and name; empty for a run from before they were listed.
+
+    Raises:
+        ValueError: if the list is damaged.
+    """
+    path = folder / CLIPS
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {split: {name: dict(entry) for name, entry in clips.items()} for split, clips in found.items()}
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}): restore it from a copy, or delete it") from None
+
+
+def kept_sides(folder: Path, config: Config) -> dict[str, str]:
+    """The split of each clip that a run saw, as long as `config` reads the run's own data; else empty."""
+    if not (folder / CLIPS).exists():
+        return {}
+    own = read_config(folder)
+    same = all(getattr(own, name) == getattr(config, name) for name in ("dataset", "data_root"))
+    return sides(read_clips(folder)) if same else {}
+
+
+def check_clips(folder: Path, config: Config, records: VideoList, labels: str) -> None:
+    """Lists the clips of a new run; compares those of an old one with what is there now, as `on_change` says.
+
+    A change that training does not read is only said: of validation clips, and of labels that the objective ignores.
+
+    Args:
+        folder: The run folder.
+        config: Its configuration.
+        records: The training videos that are there now.
+        labels: The labels that the objective reads (`Objective.labels`).
+
+    Raises:
+        ValueError: if training clips have changed and `on_change` is "refuse".
+    """
+    before = read_clips(folder)
+    if not before and any((folder / name).exists() for name in RESTARTED):
+        return  # a run from before clips were listed
+    now = list_clips(config, records, sides(before))
+    if not before:
+        _write_clips(folder, now)
+        return
+    changes = changed_clips(before, now) + changed_labels(before, now)
+    trained = {"train": before["train"]}, {"train": now["train"]}
+    matters = changed_clips(*trained) + changed_labels(*trained, READ[labels])
+    said = f"the data of {folder} have changed since its training began: {'; '.join(changes)}"
+    if matters and config.on_change == "refuse":
+        raise ValueError(
+            f"{said}. Its model has not seen that. Use on_change=continue to keep the model and go on with the data as "
+            "they are now, on_change=restart to train it from the start, or another run_dir"
+        )
+    if not changes:
+        return
+    if not matters:
+        logger.warning("%s; training does not read that, so the model stays as it is", said)
+        return
+    if config.on_change == "restart":
+        logger.warning("%s; it is trained from the start", said)
+        for name in RESTARTED:
+            (folder / name).unlink(missing_ok=True)
+    else:
+        logger.warning("%s; the model is kept, and epochs that are left are trained on the data as they are now", said)
+    _write_clips(folder, now)
+
+
+def _write_clips(folder: Path, clips: Manifest) -> None:
+    with atomic(folder / CLIPS) as path:
+        path.write_text(json.dumps(clips, indent=1))
 
 
 def read_config(folder: str | Path) -> Config:

@@ -32,7 +32,7 @@ from mvf.models import build_model, load_weights
 from mvf.models.motion import MotionMap, velocity_scaling
 from mvf.models.mvformer import MVFormer, MVFormerOutput, pool_reduced
 from mvf.models.pooling import entity_overlap
-from mvf.training.run import initial_weights, write_epoch, write_history
+from mvf.training.run import initial_weights, kept_sides, write_epoch, write_history
 
 Row = dict[str, float]
 
@@ -96,7 +96,9 @@ class Trainer:
 
     def __init__(self, config: Config, folder: Path, accelerator: Accelerator, start: Path | None = None) -> None:
         self.config, self.folder, self.accelerator = config, folder, accelerator
-        self.records = find_config_videos(config, "train")
+        self.records = find_config_videos(config, "train", sides=kept_sides(folder, config))
+        if not self.records:
+            raise ValueError(f"{config.dataset} has no training videos: `mvf check {config.dataset}` says what it has")
         torch.manual_seed(derive_seed(config.seed, "loss"))
         self.loss = build_config_loss(config)
         torch.manual_seed(config.seed)

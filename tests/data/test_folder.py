@@ -198,7 +198,7 @@ def test_no_usable_video_is_an_error_with_all_reasons(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.mp4").touch()
         (tmp_path / f"{name}2.avi").write_text("text")
-    with pytest.raises(ValueError, match=r"none of the 3 folder train videos(.|\n)*a: .*empty(.|\n)*a2: (.|\n)*b"):
+    with pytest.raises(ValueError, match=r"none of the 4 folder train videos(.|\n)*a: .*empty(.|\n)*a2: (.|\n)*b"):
         _find(tmp_path)
 
 

@@ -10,6 +10,7 @@ from mvf.data.records import VideoList, VideoRecord
 from mvf.evaluation.localization import choose_head
 from mvf.metrics import attention_auroc
 from mvf.workbench.notebook import attention
+from mvf.workbench.notebook import session as session_module
 from mvf.workbench.notebook.session import Session
 
 SETTINGS = {"videos": 1, "layer": -1, "image_size": None, "stored_frames": 4}
@@ -56,7 +57,7 @@ def attention_videos(config, model, monkeypatch, tmp_path):
 
     def run(val, train=(), report=None, network=model, **settings):
         splits = {"val": VideoList(val), "train": VideoList(train)}
-        monkeypatch.setattr(attention, "find_config_videos", lambda config, split: splits[split])
+        monkeypatch.setattr(session_module, "find_config_videos", lambda config, split, *_: splits[split])
         session = Session(tmp_path, network, config, tmp_path)
         return attention.attention_videos(session, report or {}, SETTINGS | settings)
 

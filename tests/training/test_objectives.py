@@ -67,10 +67,10 @@ def test_the_classifier_of_sal_is_trained_and_seeded(tiny, tmp_path):
         assert not torch.equal(tensor, weights["long"][name])
 
 
-def test_a_loss_with_parameters_leaves_the_model_where_it_would_start(tiny):
+def test_a_loss_with_parameters_leaves_the_model_where_it_would_start(tiny, tmp_path):
     """So that `untrained`, which builds no loss, is what training started from."""
     config = tiny(objective="sal")
-    made = trainer.Trainer(config, None, trainer.Accelerator(cpu=True)).model
+    made = trainer.Trainer(config, tmp_path, trainer.Accelerator(cpu=True)).model
     start = dict(untrained_model(config, made).named_parameters())
     assert all(torch.equal(p, start[name]) for name, p in made.named_parameters())
 
@@ -85,12 +85,12 @@ def test_batches_of_pairs_are_of_one_action(tiny):
 def test_labels_or_pairs_that_are_missing_are_named_before_anything_is_written(tiny, tmp_path, monkeypatch):
     plain = mvf.data.find_config_videos(tiny(), "train")
     bare = [type(r)(r.name, r.action, r.source) for r in plain]
-    monkeypatch.setattr(trainer, "find_config_videos", lambda *_: bare)
+    monkeypatch.setattr(trainer, "find_config_videos", lambda *_, **__: bare)
     for objective, words in (("vsp_p", "phase labels"), ("vsp_f", "frame labels")):
         with pytest.raises(ValueError, match=f'"{objective}" needs {words}, and 6 of 6 training videos'):
             mvf.train(tiny(objective=objective), tmp_path / "run")
     lone = [type(r)(r.name, r.name, r.source) for r in plain]
-    monkeypatch.setattr(trainer, "find_config_videos", lambda *_: lone)
+    monkeypatch.setattr(trainer, "find_config_videos", lambda *_, **__: lone)
     with pytest.raises(ValueError, match="has 1 training video"):
         mvf.train(tiny(objective="lav"), tmp_path / "run")
     with pytest.raises(ValueError, match="batch_size must be at least 2"):

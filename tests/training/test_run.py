@@ -11,8 +11,11 @@ import torch
 
 import mvf
 from mvf.config import FORMAT
+from mvf.data import find_config_videos
 from mvf.files import HOLDER, LOCK, held
-from mvf.training.run import load_run, read_state
+from mvf.training.run import CLIPS, kept_sides, load_run, read_state
+from tests.conftest import TINY
+from tests.data.footage import write_video
 from tests.faults.processes import CONTEXT
 
 
@@ -149,3 +152,97 @@ def test_a_file_where_the_folder_is_wanted_is_refused(tiny, tmp_path):
     with pytest.raises(NotADirectoryError, match=r"run is a file, not a folder"):
         mvf.train(tiny(), tmp_path / "run")
     assert (tmp_path / "run").read_text() == "thesis"
+
+
+# clips that change after training ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clips(tmp_path):
+    for i in range(6):
+        write_video(tmp_path / "clips" / f"c{i}.mp4", 10 + i)
+    return tmp_path / "clips"
+
+
+@pytest.fixture
+def own(clips, tmp_path):
+    """Trains a run on the clips; settings replace those of the run."""
+    settings = {name: value for name, value in TINY.items() if name != "data_options"} | {"features": "online"}
+
+    def train(**more):
+        config = mvf.load_config("folder", **{**settings, "epochs": 1, "data_root": str(clips), **more})
+        return mvf.train(config, tmp_path / "run")
+
+    return train
+
+
+def weights(run):
+    return (run.folder / "model.safetensors").read_bytes()
+
+
+def test_a_run_whose_clips_changed_is_refused_by_name_or_goes_on_or_starts_anew(own, clips, caplog):
+    first = weights(own())
+    assert weights(own()) == first and not caplog.records
+    write_video(clips / "b.mp4", 12)
+    (clips / "c0.mp4").unlink()
+    with pytest.raises(ValueError, match=r"1 clip added \(b\); 1 clip removed \(c0\).*on_change=continue"):
+        own()
+    run = own(on_change="continue")
+    assert weights(run) == first and "1 clip added (b)" in caplog.text
+    assert own().history == run.history, "it is not said twice"
+    write_video(clips / "d.mp4", 14)
+    assert weights(own(on_change="restart")) != first
+    assert own().config.on_change == "refuse"
+
+
+def test_labels_and_validation_clips_do_not_matter_to_training_but_are_said(own, clips, caplog):
+    first = weights(own())
+    rows = "".join(f"c{i}.mp4,{'val' if i == 4 else 'train'},video,0;4\n" for i in range(6))
+    (clips / "videos.csv").write_text("path,split,action,phases\n" + rows)
+    assert weights(own()) == first and "labels of 6 clips changed" in caplog.text
+    caplog.clear()
+    write_video(clips / "e.mp4", 12)
+    (clips / "videos.csv").write_text("path,split,action,phases\n" + rows + "e.mp4,val,video,0;3\n")
+    assert weights(own()) == first and "1 clip added (e)" in caplog.text
+
+
+def test_labels_that_the_objective_reads_do_matter(own, clips):
+    def label(start):
+        rows = "".join(f"c{i}.mp4,{'val' if i == 4 else 'train'},video,0;{start}\n" for i in range(6))
+        (clips / "videos.csv").write_text("path,split,action,phases\n" + rows)
+
+    label(4)
+    own(objective="vsp_p")
+    label(5)
+    with pytest.raises(ValueError, match="labels of 6 clips changed"):
+        own(objective="vsp_p")
+
+
+def test_clips_stay_on_their_side_when_others_come(own, clips):
+    run = own()
+    assert [r.name for r in find_config_videos(run.config, "val")] == ["c4"]
+    for name in "ab":
+        write_video(clips / f"{name}.mp4", 9)
+    assert [r.name for r in find_config_videos(run.config, "val")] == ["c2"]
+    kept = kept_sides(run.folder, run.config)
+    assert [r.name for r in find_config_videos(run.config, "val", sides=kept)] == ["c4"]
+    assert kept_sides(run.folder, replace(run.config, data_root=str(clips.parent))) == {}
+
+
+def test_a_run_from_before_clips_were_listed_opens_and_returns(own, clips):
+    run = own()
+    (run.folder / CLIPS).unlink()
+    write_video(clips / "z.mp4", 9)
+    assert weights(own()) == weights(run) and not (run.folder / CLIPS).exists()
+
+
+def test_a_damaged_list_of_clips_is_named(own):
+    (own().folder / CLIPS).write_text("[1")
+    with pytest.raises(ValueError, match="clips.json is damaged"):
+        own()
+
+
+def test_no_training_video_is_said(own, clips):
+    (clips / "videos.csv").write_text("path,split\nc0.mp4,val\n")
+    with pytest.raises(ValueError, match="folder has no training videos"):
+        own()

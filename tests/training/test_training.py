@@ -42,7 +42,7 @@ def test_training_lowers_the_loss_and_leaves_a_run_folder(tiny, tmp_path, featur
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert set(rows[0]) == set(HISTORY)
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"config.json", "history.csv", "model.safetensors", "model_config.json", "state.pt"}
+    assert names == {"clips.json", "config.json", "history.csv", "model.safetensors", "model_config.json", "state.pt"}
     assert [row["epoch"] for row in read_history(tmp_path / "run")] == list(range(1, 9))
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
+from types import MappingProxyType
 
 import numpy as np
 
 from mvf.config import nearest
-from mvf.data.index import IndexEntry, collect, dev_part
+from mvf.data.index import IndexEntry, collect, dev_part, readable
 from mvf.data.labels import mask_files, read_boxes, read_csv, read_masks, read_phases
 from mvf.data.records import VideoList, VideoRecord
-from mvf.data.video import VIDEO_SUFFIXES, ImageFolder, VideoFile, image_files, open_source
+from mvf.data.video import VIDEO_SUFFIXES, ImageFolder, VideoFile, content_mark, image_files, open_source
 from mvf.files import data_folder
 
 TABLE = "videos.csv"
@@ -44,17 +46,24 @@ class TableRow:
     name: str = ""
 
 
-def find_videos(split: str = "val", root: str | Path | None = None, *, fps: float = 0.0) -> VideoList:
+def find_videos(
+    split: str = "val",
+    root: str | Path | None = None,
+    *,
+    fps: float = 0.0,
+    sides: Mapping[str, str] = MappingProxyType({}),
+) -> VideoList:
     """Finds the videos of a folder, with the labels of its `videos.csv`.
 
-    Without a column `split` every fifth video by name is in val (of two to four videos the last); `dev` is a fixed
-    fifth of the train videos, which `train` includes. Videos that cannot be read are left out and listed in
+    Without a column `split` every fifth readable video by name is in val (of two to four videos the last); `dev` is a
+    fixed fifth of the train videos, which `train` includes. Videos that cannot be read are left out and listed in
     `.coverage`; labels that do not fit their video are an error.
 
     Args:
         split: `train`, `dev` or `val`.
         root: The folder; empty for `$MVF_DATA`, else `~/mvf_data`.
         fps: Resamples videos and their labels to this rate; 0 keeps all frames.
+        sides: The split of videos by name, `train` or `val`, where `videos.csv` names none; a run keeps it so.
 
     Returns:
         Records named by path without extension. `.action_assumed` is True if no action is given, so that all videos
@@ -64,7 +73,7 @@ def find_videos(split: str = "val", root: str | Path | None = None, *, fps: floa
         ValueError: if the folder or its videos are missing or unreadable, or `videos.csv` or a label is invalid.
     """
     folder = data_folder(root)
-    rows = _with_splits(_with_names(_rows(folder)))
+    rows = _with_splits(folder, _with_names(_rows(folder)), fps, sides)
     wanted = [row for row in rows if row.split == ("train" if split == "dev" else split)]
     if split == "dev":
         wanted = dev_part(wanted)
@@ -136,11 +145,11 @@ def _video_suffix(path: str) -> str:
     return suffix if suffix.lower() in VIDEO_SUFFIXES else ""
 
 
-def _with_splits(rows: Sequence[TableRow]) -> list[TableRow]:
-    """Assigns every fifth row without a split, by name, to val; of two to four rows the last."""
-    names = sorted(row.name for row in rows if not row.split)
-    val = set(names[4::5] or names[1:][-1:])
-    return [row if row.split else replace(row, split="val" if row.name in val else "train") for row in rows]
+def _with_splits(folder: Path, rows: Sequence[TableRow], fps: float, sides: Mapping[str, str]) -> list[TableRow]:
+    """Assigns every fifth readable row without a split, by name, to val; of two to four rows the last."""
+    names = sorted(readable([_entry(folder, row, fps) for row in rows if not row.split]))
+    given = dict.fromkeys(names[4::5] or names[1:][-1:], "val") | dict(sides)
+    return [row if row.split else replace(row, split=given.get(row.name, "train")) for row in rows]
 
 
 def _entry(folder: Path, row: TableRow, fps: float) -> IndexEntry:
@@ -148,7 +157,8 @@ def _entry(folder: Path, row: TableRow, fps: float) -> IndexEntry:
 
 
 def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> VideoRecord:
-    annotations = {}
+    annotations: dict[str, Callable[[], np.ndarray]] = {}
+    files: list[Path] = []
     if row.phases:
         phases = read_phases(row.name, row.phases, folder, source)
         annotations["phases"] = partial(np.copy, phases)
@@ -157,4 +167,16 @@ def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> Vid
     if row.masks:
         files, size = mask_files(row.name, folder / row.masks, source)
         annotations["actor_mask"] = partial(read_masks, row.name, files, size)
-    return VideoRecord(row.name, row.action or ASSUMED_ACTION, source, annotations)
+    marks = partial(_marks, source, annotations, files)
+    return VideoRecord(row.name, row.action or ASSUMED_ACTION, source, annotations, marks=marks)
+
+
+def _marks(
+    source: VideoFile | ImageFolder, annotations: Mapping[str, Callable[[], np.ndarray]], masks: Sequence[Path]
+) -> dict[str, str]:
+    """Marks of a clip's content, phases, boxes and masks; of large masks only the bytes at both ends are read."""
+    marks = {"content": source.content}
+    for kind, name in (("phases", "phases"), ("boxes", "actor_box")):
+        if name in annotations:
+            marks[kind] = hashlib.sha256(annotations[name]().tobytes()).hexdigest()[:16]
+    return marks | ({"masks": content_mark(masks)} if masks else {})

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mvf.attention import MappedFrames, map_frames, temporal_attention
-from mvf.data import VideoList, VideoRecord, find_config_videos
+from mvf.data import VideoList, VideoRecord
 from mvf.evaluation.localization import best_map, choose_head
 from mvf.evaluation.regions import is_annotated, read_regions
 from mvf.metrics import attention_overlap
@@ -67,7 +67,7 @@ def write_movie(video: AttentionVideo, path: Path, frames_per_second: float = 12
 
 def temporal_figure(session: Session, video: AttentionVideo, block: int = -1) -> Figure:
     """Draws which frames and entities each frame of a video attends to in the fusion."""
-    records = (r for split in ("val", "train") for r in find_config_videos(session.config, split, allow_empty=True))
+    records = (r for split in ("val", "train") for r in session.find_videos(split, allow_empty=True))
     record = next(record for record in records if record.name == video.name)
     bank = clean_bank(session.model, session.config)
     queries = np.unique(np.linspace(0, record.num_frames - 1, MOST_QUERIES).round().astype(int)).tolist()
@@ -124,7 +124,7 @@ class AttentionVideo:
     Attributes:
         name: Name of the video.
         frames: (T, H, W, 3) uint8, with sides of at most `STORED_SIDE` pixels.
-        numbers: (T,) position of every frame in the video.
+        numbers: (T,) number of every frame in the file.
         num_frames: Number of frames of the whole video.
         entities: (T, N, h, w), or None.
         heads: (layers, T, K, h, w), or None.
@@ -176,8 +176,8 @@ class AttentionVideo:
     def caption(self) -> str:
         """Text for a figure's caption: layers, the head and its rule, image size and frames."""
         entities = f"entities of layers {', '.join(map(str, self.entity_layers))}"
-        step = int(self.numbers[1] - self.numbers[0]) if len(self.numbers) > 1 else 1
-        shown = f"{len(self.numbers)} of {self.num_frames} frames" if step > 1 else f"{self.num_frames} frames"
+        few = len(self.numbers) < self.num_frames
+        shown = f"{len(self.numbers)} of {self.num_frames} frames" if few else f"{self.num_frames} frames"
         parts = ["no entities" if self.entities is None else entities, self.head_name]
         parts += [f"{self.backbone} at {self.image_size} px", shown]
         return "; ".join([*parts, "these are training videos"] if self.training else parts)
@@ -253,9 +253,9 @@ def attention_videos(session: Session, report: Mapping, settings: Mapping) -> li
     asked = settings.get("layers") or (backbone.layers if backbone.has_cls else ())
     layers = tuple(sorted({layer, *backbone.resolve_layers(asked)} if asked else {layer}))
     rule = _rule(session, report, str(settings.get("head") or ""), layer)
-    found = find_config_videos(session.config, "val")
+    found = session.find_videos("val")
     training = not found
-    shown = _one_an_action(found or find_config_videos(session.config, "train"), settings["videos"])
+    shown = _one_an_action(found or session.find_videos("train"), settings["videos"])
     return [
         replace(_attention_video(session, record, layers, layer, settings, rule), training=training) for record in shown
     ]
@@ -268,14 +268,16 @@ def _attention_video(
     step = max(1, -(-record.num_frames // settings["stored_frames"]))
     seen = map_frames(session.model, record, layers, settings["image_size"], step, STORED_SIDE)
     heads = None if seen.maps.heads is None else seen.maps.heads[layers.index(layer)]
+    numbers, first = np.unique(record.frame_numbers[seen.numbers], return_index=True)
+    kept = slice(None) if len(first) == len(seen.numbers) else first  # a higher fps repeats frames
     head, words = (0, "") if heads is None else _choose(record, seen, heads, rule)
     return AttentionVideo(
         name=record.name,
-        frames=seen.frames,
-        numbers=seen.numbers,
+        frames=seen.frames[kept],
+        numbers=numbers,
         num_frames=record.num_frames,
-        entities=seen.maps.entities,
-        heads=seen.maps.heads,
+        entities=None if seen.maps.entities is None else seen.maps.entities[kept],
+        heads=None if seen.maps.heads is None else seen.maps.heads[:, kept],
         layers=seen.maps.layers,
         layer=layer if seen.maps.layers else 0,
         head=head,
@@ -294,7 +296,7 @@ def _rule(session: Session, report: Mapping, asked: str, layer: int) -> HeadRule
         return HeadRule("number", "asked for", int(asked))
     if asked == "oracle":
         return HeadRule(asked, "oracle: best on this very video")
-    records = find_config_videos(session.config, "train")
+    records = session.find_videos("train")
     if asked == "entity" or not (asked or any(map(is_annotated, records))):
         return HeadRule("entity", "closest to entity 1" + ("" if asked else ": no masks"))
     chosen = ((report.get("localization") or {}).get("head_best") or {}).get("index")

@@ -26,12 +26,14 @@ class SampledVideos:
 
     Attributes:
         frames: Video name -> (T, H, W, 3) uint8.
-        numbers: Video name -> (T,) positions of these frames in the source.
+        rows: Video name -> (T,) rows of these frames among the video's embeddings.
+        numbers: Video name -> (T,) numbers of these frames in the file, which differ in a resampled video.
         embeddings: Video name -> (T, E) embeddings of these frames.
         phases: Video name -> (T,) phases of these frames, or None.
     """
 
     frames: dict[str, np.ndarray]
+    rows: dict[str, np.ndarray]
     numbers: dict[str, np.ndarray]
     embeddings: dict[str, np.ndarray]
     phases: dict[str, np.ndarray | None]
@@ -54,13 +56,16 @@ def sample_videos(
         raise ValueError(f"stored_frames must be at least 1, got {most}")
     found = {record.name: record for record in records}
     step = max(1, -(-sum(len(video.embeddings) for video in videos) // most))
-    sampled = SampledVideos({}, {}, {}, {})
+    sampled = SampledVideos({}, {}, {}, {}, {})
     for video in videos:
-        frames = np.stack([_smaller(frame, height) for frame in found[video.name].frames(step=step)])
-        sampled.frames[video.name] = frames
-        sampled.numbers[video.name] = np.arange(len(frames)) * step
-        sampled.embeddings[video.name] = video.embeddings[::step]
-        sampled.phases[video.name] = None if video.phases is None else video.phases[::step]
+        record = found[video.name]
+        numbers, first = np.unique(record.frame_numbers[::step], return_index=True)  # a higher fps repeats frames
+        frames = [_smaller(frame, height) for i, frame in enumerate(record.frames(step=step)) if i in set(first)]
+        rows = first * step
+        sampled.frames[video.name] = np.stack(frames)
+        sampled.rows[video.name], sampled.numbers[video.name] = rows, numbers
+        sampled.embeddings[video.name] = video.embeddings[rows]
+        sampled.phases[video.name] = None if video.phases is None else video.phases[rows]
     return sampled
 
 
@@ -90,7 +95,7 @@ def embedding_explorer(
         return plotting.plot_message("there are no videos")
     sampled = sample_videos(records, videos, stored, 160)
     points = probe.two_dimensions(videos)
-    kept = {video.name: p[sampled.numbers[video.name]] for video, p in zip(videos, points)}
+    kept = {video.name: p[sampled.rows[video.name]] for video, p in zip(videos, points)}
     names = probe.phase_words(splits, videos[0].action)
     return EmbeddingExplorer(
         kept, sampled.frames, phases=sampled.phases, phase_names=names, numbers=sampled.numbers, height=160
@@ -126,8 +131,8 @@ def alignment_player(
     sampled = sample_videos(records, videos, stored, 160)
     reference, maps = videos[0], {}
     for video in videos[1:]:
-        found = align(reference, video, method)[sampled.numbers[reference.name]]
-        maps[video.name] = np.abs(found[:, None] - sampled.numbers[video.name]).argmin(axis=1)
+        found = align(reference, video, method)[sampled.rows[reference.name]]
+        maps[video.name] = np.abs(found[:, None] - sampled.rows[video.name]).argmin(axis=1)
     names = probe.phase_words(splits, reference.action)
     return AlignmentPlayer(
         sampled.frames,
@@ -155,13 +160,15 @@ def phase_labeler(
     """
     both = [*splits.train, *splits.val]
     videos = probe.of_action(both, action)[:most]
-    sampled = sample_videos([*splits.train_records, *splits.val_records], videos, stored, 200)
+    records = [*splits.train_records, *splits.val_records]
+    lengths = {record.name: record.num_source_frames for record in records}
+    sampled = sample_videos(records, videos, stored, 200)
     own = session.config.dataset == "folder"
     folder = Path(session.config.data_root) if own else session.figures / "labels"
     table = Path(path) if path else folder / "videos.csv"
     return PhaseLabeler(
         sampled.frames, table, embeddings=sampled.embeddings, numbers=sampled.numbers,
-        lengths={video.name: len(video.embeddings) for video in videos},
+        lengths={video.name: lengths[video.name] for video in videos},
         phase_names=probe.phase_words(splits, videos[0].action) if videos else None, height=200,
     )  # fmt: skip
 

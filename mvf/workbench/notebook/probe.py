@@ -105,7 +105,7 @@ def _same(phase: int, other: int) -> bool | None:
 def _caption(video: EmbeddedVideo, frame: int, words: Sequence[str] | None) -> str:
     phase = _phase(video, frame)
     word = "" if phase < 0 else f"\n{words[phase] if words else f'phase {phase}'}"
-    return f"{video.name} #{frame}{word}"
+    return f"{video.name} #{video.number(frame)}{word}"
 
 
 @dataclass(frozen=True)

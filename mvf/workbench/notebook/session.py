@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from mvf.bank import FeatureBank
 from mvf.config import DATA_FIELDS, Config, load_config
 from mvf.cost import milliseconds_per_frame, model_cost
 from mvf.data import Coverage, VideoList, find_config_videos
+from mvf.data.manifest import Manifest, changed_clips, changed_labels, digest, manifest
 from mvf.device import resolve_device
 from mvf.embedding import EmbeddedVideo, embed, fingerprint
 from mvf.evaluation import evaluate, read_report, write_report
@@ -22,11 +24,13 @@ from mvf.files import atomic
 from mvf.models import load_official_checkpoint
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import FrameEmbedder
-from mvf.training.run import ACTIONS, default_folder, load_run, read_config, read_history, use_engine
+from mvf.training.run import ACTIONS, default_folder, kept_sides, load_run, read_config, read_history, use_engine
 
 PROTOCOL = "4"  # is raised when the report of the same model on the same data would change
 CHECKPOINTS = (".pth", ".pt", ".pyth")
 MOST_LISTED = 8  # runs
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ def with_data(config: Config, **data: Any) -> Config:
     if data.get("dataset", config.dataset) != config.dataset:
         other = load_config(data["dataset"])
         keys = {name: getattr(other, name) for name in DATA_FIELDS}
+    elif config.action and "action" not in data:
+        logger.warning("the run's action=%s selects the videos here too", config.action)
     merged = load_config(config.preset, **{**config.as_dict(), **keys, **data, "preset": config.preset})
     return merged
 
@@ -99,6 +105,10 @@ class Session:
     def named(self) -> str:
         """The source, and how it was chosen where none was given."""
         return f"{self.source}{self.choice}"
+
+    def find_videos(self, split: str, allow_empty: bool = False) -> VideoList:
+        """Finds the videos of one split; clips of the run's own data stay on the side that they had in training."""
+        return find_config_videos(self.config, split, allow_empty, kept_sides(self.source, self.config))
 
     @property
     def report(self) -> Path:
@@ -179,22 +189,30 @@ def clean_bank(model: FrameEmbedder, config: Config) -> FeatureBank | None:
     return FeatureBank(backbone_of(model), None, config.precision) if config.features == "banked" else None
 
 
-def embed_splits(model: FrameEmbedder, config: Config, one_is_enough: bool = False) -> Splits:
+def embed_splits(model: FrameEmbedder, config: Config, one_is_enough: bool = False, source: str | Path = "") -> Splits:
     """Embeds the training and validation videos of the configured data set, or none if one split has no videos.
 
     Args:
         model: Model of a run or of an official checkpoint.
         config: Configuration of the data.
         one_is_enough: Embeds one split even if the other has no videos; aligning and labelling need only one.
+        source: Run folder or checkpoint of the model; clips stay on the side of the split that they had in its run.
     """
     cache = clean_bank(model, config)
-    records = {split: _with_model(find_config_videos(config, split), model) for split in ("train", "val")}
+    records = _find_splits(model, config, source)
     wanted = one_is_enough or all(records.values())
     embedded = {
         split: embed(model, videos if wanted else [], chunk=config.chunk, cache=cache, precision=config.precision)
         for split, videos in records.items()
     }
     return Splits(records["train"], records["val"], embedded["train"], embedded["val"], cache)
+
+
+def _find_splits(model: FrameEmbedder, config: Config, source: str | Path) -> dict[str, VideoList]:
+    """Training and validation videos that a model can embed, each on the side that it had in the model's run."""
+    kept = kept_sides(Path(source), config) if source else {}
+    found = {split: find_config_videos(config, split, sides=kept) for split in ("train", "val")}
+    return {split: _with_model(videos, model) for split, videos in found.items()}
 
 
 def _with_model(videos: VideoList, model: FrameEmbedder) -> VideoList:
@@ -211,7 +229,8 @@ def report_on(model: FrameEmbedder, config: Config, splits: Splits, path: str | 
     report = evaluate(
         splits.train, splits.val, config, model, splits.train_records, splits.val_records, cache=splits.cache
     )
-    report |= _marks(model, config) | {"cost": _cost(model, config)}
+    clips = manifest(train=splits.train_records, val=splits.val_records)
+    report |= _marks(model, config) | {"cost": _cost(model, config), "clips": clips}
     if path is not None:
         report["cost"] |= _epoch_cost(Path(path).parent)
         write_report(report, path)
@@ -219,25 +238,49 @@ def report_on(model: FrameEmbedder, config: Config, splits: Splits, path: str | 
 
 
 def stored_or_new_report(session: Session, splits: Splits | None = None) -> dict:
-    """Reads the stored report if it is of exactly this model and data; else makes a new one and stores it."""
+    """Reads the stored report if it is of exactly this model, data and clips; else makes a new one and stores it.
+
+    The new one says in `made_anew` what has changed.
+    """
+    changes = []
     if session.report.exists():
         report = read_report(session.report)
         if _marks(session.model, session.config).items() <= report.items():
-            return report
-    splits = splits or embed_splits(session.model, session.config)
-    return report_on(session.model, session.config, splits, session.report)
+            changes = _changes(report.get("clips"), _clips(session, splits))
+            if not changes:
+                return report
+    splits = splits or embed_splits(session.model, session.config, source=session.source)
+    report = report_on(session.model, session.config, splits)
+    report["made_anew"] = "; ".join(changes)
+    report["cost"] |= _epoch_cost(session.report.parent)
+    write_report(report, session.report)
+    return report
+
+
+def _clips(session: Session, splits: Splits | None = None) -> Manifest:
+    """The clips of the session's data as they are now."""
+    if splits:
+        return manifest(train=splits.train_records, val=splits.val_records)
+    return manifest(**_find_splits(session.model, session.config, session.source))
+
+
+def _changes(stored: Manifest | None, now: Manifest) -> list[str]:
+    if stored is None:
+        return ["the stored report does not list its clips"]
+    return changed_clips(stored, now) + changed_labels(stored, now)
 
 
 def stored_or_new_knock_outs(session: Session) -> dict:
     """Reads or computes the knock-out scores (`mvf.evaluation.knockouts`), which are stored in `knockouts.json`."""
-    path, marks = session.figures / "knockouts.json", _marks(session.model, session.config)
+    path = session.figures / "knockouts.json"
+    splits = _find_splits(session.model, session.config, session.source)
+    marks = _marks(session.model, session.config) | {"clips": digest(manifest(**splits))}
     if path.exists():
         stored = json.loads(path.read_text(encoding="utf-8"))
         if marks.items() <= stored.items():
             return stored
-    train, val = (_with_model(find_config_videos(session.config, split), session.model) for split in ("train", "val"))
     cache = clean_bank(session.model, session.config)
-    found = knock_outs(session.model, train, val, session.config, cache) | marks
+    found = knock_outs(session.model, splits["train"], splits["val"], session.config, cache) | marks
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return found
@@ -271,6 +314,8 @@ def summary(report: dict, figures: Sequence[Path] = ()) -> str:
     weights = f"{report['backbone']} ({report['backbone_weights']} weights)"
     labels = f"labels used in training: {report['supervision']}"
     lines = [f"{report['preset']} on {report['dataset']}, seed {report['seed']}, {weights}, {labels}"]
+    if report.get("made_anew"):
+        lines.append(f"  the stored report was made anew: {report['made_anew']}")
     verdicts = report.get("verdicts", {})
     for name in sorted(verdicts, key=lambda name: not name.startswith("cropped")):
         lines.append(f"  {name:28s} {verdicts[name]}")

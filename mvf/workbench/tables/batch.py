@@ -199,6 +199,10 @@ def _pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, set[Callable[[], N
 
 
 def _check_same(job: Job) -> None:
-    stored = job.folder / "config.json"
-    if stored.exists() and same_run(stored_config(stored)) != same_run(job.config):
+    if not (job.folder / "config.json").exists():
+        return
+    stored = stored_config(job.folder / "config.json")
+    auto = job.config.precision == "auto"  # a run stores the precision that was chosen
+    wanted = replace(job.config, precision=stored.precision) if auto else job.config
+    if same_run(stored) != same_run(wanted):
         raise ValueError(f"{job.folder} holds a run of another configuration: choose another --out, or delete it")

@@ -19,7 +19,7 @@ METHOD = "layers pooling entities readout trainable_blocks per_action init_from"
 NAMED = ("backbone", "objective", "objective_options")
 # settings that define a pre-training
 PRE_TRAINING = ("objective_options", "overlap")
-ANYWHERE = ("preset", "device", "workers")
+ANYWHERE = ("preset", "device", "engine", "workers", "on_change")  # settings that do not tell runs apart
 MANIFEST = "batch.json"  # in a batch's folder; lists the run of every row and seed
 WEIGHTS = "backbone_weights."  # followed by a backbone's name, sets the weights of that backbone only
 
