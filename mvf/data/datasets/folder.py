@@ -44,7 +44,9 @@ class TableRow:
     name: str = ""
 
 
-def find_videos(split: str = "val", root: str | Path | None = None, *, fps: float = 0.0) -> VideoList:
+def find_videos(
+    split: str = "val", root: str | Path | None = None, *, fps: float = 0.0, pattern: str = ""
+) -> VideoList:
     """Finds the videos of a folder, with the labels of its `videos.csv`.
 
     Without a column `split` every fifth video by name is in val (of two to four videos the last); `dev` is a fixed
@@ -55,6 +57,7 @@ def find_videos(split: str = "val", root: str | Path | None = None, *, fps: floa
         split: `train`, `dev` or `val`.
         root: The folder; empty for `$MVF_DATA`, else `~/mvf_data`.
         fps: Resamples videos and their labels to this rate; 0 keeps all frames.
+        pattern: Selects the frames in folders of images by name, like `rgb_*.png`; empty for all.
 
     Returns:
         Records named by path without extension. `.action_assumed` is True if no action is given, so that all videos
@@ -68,7 +71,7 @@ def find_videos(split: str = "val", root: str | Path | None = None, *, fps: floa
     wanted = [row for row in rows if row.split == ("train" if split == "dev" else split)]
     if split == "dev":
         wanted = dev_part(wanted)
-    found = collect([_entry(folder, row, fps) for row in wanted])
+    found = collect([_entry(folder, row, fps, pattern) for row in wanted])
     if not wanted:
         logger.warning("%s has no %s videos: all %d belong to the other split", folder, split, len(rows))
     found.action_assumed = not any(row.action for row in rows)
@@ -143,8 +146,8 @@ def _with_splits(rows: Sequence[TableRow]) -> list[TableRow]:
     return [row if row.split else replace(row, split="val" if row.name in val else "train") for row in rows]
 
 
-def _entry(folder: Path, row: TableRow, fps: float) -> IndexEntry:
-    return IndexEntry(row.name, partial(open_source, folder / row.path, fps), partial(_record, folder, row))
+def _entry(folder: Path, row: TableRow, fps: float, pattern: str) -> IndexEntry:
+    return IndexEntry(row.name, partial(open_source, folder / row.path, fps, pattern), partial(_record, folder, row))
 
 
 def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> VideoRecord:
