@@ -363,11 +363,16 @@ def cut_off(path: Path) -> str:
         return "its last page is missing"
     elif start[:4] == b"GIF8" and b"\x3b" not in end[-1024:]:
         return "its end mark is missing"
-    elif start[:1] == start[188:189] == start[376:377] == b"\x47" and size % 188:
-        return "its last packet is incomplete"
-    elif start[4:5] == start[196:197] == start[388:389] == b"\x47" and size % 192:
+    elif any(_ends_within_packet(start, end, size, *packet) for packet in ((188, 0), (192, 4))):
         return "its last packet is incomplete"
     return f"{declared - size} of {declared} bytes are missing" if declared > size else ""
+
+
+def _ends_within_packet(start: bytes, end: bytes, size: int, length: int, sync: int) -> bool:
+    """Whether a transport stream with packets of `length` bytes ends in a part of one, and not in something else."""
+    starts = [start[sync + length * place : sync + length * place + 1] for place in range(3)]
+    left = size % length
+    return starts == [b"\x47"] * 3 and left > sync and end[-left + sync] == 0x47
 
 
 def _segment_end(data: bytes) -> int:

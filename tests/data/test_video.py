@@ -454,3 +454,10 @@ def test_images_with_something_after_their_end_are_read(tmp_path, suffix):
     write_images(tmp_path, 3, name="{}." + suffix)
     (tmp_path / f"1.{suffix}").write_bytes((tmp_path / f"1.{suffix}").read_bytes() + b"behind" * 20)
     assert _numbers(ImageFolder(tmp_path)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv", "mp4", "avi", "webm"])
+def test_videos_with_something_after_their_end_are_read(tmp_path, suffix):
+    path = write_video(tmp_path / f"a.{suffix}", 12, codec="libvpx" if suffix == "webm" else "mpeg4")
+    path.write_bytes(path.read_bytes() + b"behind" * 20)
+    assert VideoFile(path).count() == 12
