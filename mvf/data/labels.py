@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mvf.data.records import FrameSource, VideoRecord, frame_slice, pick_frames
 from mvf.data.video import ImageFolder, VideoError, VideoFile, image_files, read_image
@@ -25,8 +27,11 @@ from mvf.files import read_npy
 if TYPE_CHECKING:
     from _csv import Reader as CsvReader
 
+logger = logging.getLogger(__name__)
+
 Source = VideoFile | ImageFolder
 TABLES = (".csv", ".npy")
+JPEG_NOISE = 32  # of 255: compression leaves less than that where nothing is marked
 LARGEST = 2**31  # phase and class numbers are smaller
 
 
@@ -139,20 +144,52 @@ def mask_files(name: str, folder: Path, source: Source) -> tuple[list[Path], tup
             f"{name}: {len(files)} numbered masks in {folder}, expected a folder of {source.num_source_frames} images"
         )
     height, width, _ = next(source.frames()).shape
-    read_masks(name, files[:1], (height, width))
+    _read_masks(name, files[:1], (height, width))
     return [files[index] for index in source.source_index], (height, width)
 
 
 def read_masks(name: str, files: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
-    """Reads (T, H, W) masks, True where an image is not black; every image must have the (H, W) `size`."""
+    """Reads (T, H, W) masks, True where an image is marked; every image must have the (H, W) `size`.
+
+    Marked is what is not black in any channel or has a palette index above 0, and is not transparent. In a JPEG it is
+    what has at least half of its largest value, because compression leaves noise around edges.
+    """
+    masks = _read_masks(name, files, size)
+    empty = int((~masks.any(axis=(1, 2))).sum())
+    if empty:
+        logger.warning("%s: nothing is marked in %d of %d masks", name, empty, len(masks))
+    return masks
+
+
+def _read_masks(name: str, files: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
     try:
-        masks = [read_image(path, cv2.IMREAD_GRAYSCALE) > 0 for path in files]
+        masks = [_marked(path) for path in files]
     except VideoError as error:
         raise ValueError(f"{name}: {error}") from None  # the label is at fault, not the video
     for path, mask in zip(files, masks):
         if mask.shape != size:
             raise ValueError(f"{name}: mask {path} has (height, width) {mask.shape}, its video {size}")
     return np.stack(masks)
+
+
+def _marked(path: Path) -> np.ndarray:
+    values = read_image(path, cv2.IMREAD_UNCHANGED)
+    if path.suffix.lower() == ".png" and (indices := _palette_indices(path)) is not None:
+        return indices > 0
+    if values.ndim == 3 and values.shape[2] == 4:
+        colours, alpha = values[..., :3].max(axis=2) > 0, values[..., 3] > 0
+        seen = colours[alpha]
+        return alpha if not alpha.all() and (seen.all() or not seen.any()) else colours & alpha
+    values = values if values.ndim == 2 else values.max(axis=2)
+    lossy = path.suffix.lower() in (".jpg", ".jpeg")
+    return values >= max(JPEG_NOISE, values.max() / 2) if lossy else values > 0
+
+
+def _palette_indices(path: Path) -> np.ndarray | None:
+    """The (H, W) indices of a PNG with a palette that starts with black, whose colours OpenCV reads; else None."""
+    with Image.open(path) as image:
+        palette = image.getpalette() if image.mode == "P" else None
+        return np.asarray(image) if palette and not any(palette[:3]) else None
 
 
 def read_table(name: str, path: Path) -> np.ndarray:

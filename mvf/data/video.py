@@ -5,10 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
 import re
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +36,9 @@ VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv 
 class VideoFile:
     """The frames of one video file, upright and with square pixels.
 
-    Rotation flags and pixel aspect ratios are applied. The length is the number of frames that decode, not the
+    Display matrices and pixel aspect ratios are applied. The length is the number of frames that decode, not the
     header's; it needs one pass over the file, whose result is kept in `$MVF_CACHE`. A file counts as damaged if
-    any frame fails to decode or is reported corrupt.
+    any frame fails to decode or is reported corrupt, and as cut off if it ends before its header says.
 
     Args:
         path: A file in any format that FFmpeg reads.
@@ -68,7 +73,12 @@ class VideoFile:
         """(count(),) source frame of each frame, which also indexes labels given per source frame."""
         if self.fps and not np.isfinite(self._times).all():
             raise VideoError(f"cannot resample {self.path}: its frames carry no time stamps; use fps=0")
-        return resampled_index(self._times, self.fps)
+        if not self.fps:
+            return np.arange(len(self._times))
+        try:
+            return resampled_index(ascending_times(self._times, jumps=not self._may_jump), self.fps)
+        except ValueError as error:
+            raise VideoError(f"cannot resample {self.path}: {error}; use fps=0") from None
 
     def count(self) -> int:
         return len(self.source_index)
@@ -99,7 +109,18 @@ class VideoFile:
     @cached_property
     def _times(self) -> np.ndarray:
         """(num_source_frames,) presentation times in seconds, NaN where the file has none."""
-        return remembered(self._source_identity, lambda: np.array([item[2] for item in self._decoded()], dtype=float))
+        times = remembered(self._source_identity, lambda: np.array([item[2] for item in self._decoded()], dtype=float))
+        self._check_end(times)
+        return times
+
+    def _check_end(self, times: np.ndarray) -> None:
+        reason = cut_off(self.path) or too_short(self.path, times)
+        if reason:
+            raise VideoError(f"cannot read {self.path}: cut off after {len(times)} frames, {reason}")
+
+    @property
+    def _may_jump(self) -> bool:
+        return self.path.suffix.lower() in JUMPING_SUFFIXES
 
     @property
     def _source_identity(self) -> str:
@@ -110,22 +131,23 @@ class VideoFile:
 
 
 class ImageFolder:
-    """A folder of numbered images of equal size, in natural order (frame 2 before frame 10).
+    """A folder with one sequence of numbered images of equal size, in natural order (frame 2 before frame 10).
 
     Args:
         path: The folder.
+        pattern: Selects the images by name, like `rgb_*.png`; empty for all.
 
     Raises:
         VideoError: from every method that reads; the message names the image and the reason.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).absolute()
+    def __init__(self, path: str | Path, pattern: str = "") -> None:
+        self.path, self.pattern = Path(path).absolute(), pattern
 
     @cached_property
     def files(self) -> list[Path]:
         """The images, in order."""
-        return image_files(self.path)
+        return image_sequence(self.path, self.pattern)
 
     @property
     def identity(self) -> str:
@@ -139,8 +161,14 @@ class ImageFolder:
 
     @cached_property
     def num_source_frames(self) -> int:
-        """Number of images, all of which decode."""
-        return len(remembered(self.identity, lambda: np.arange(sum(1 for _ in self._read(self.files)), dtype=float)))
+        """Number of images, all of which decode without a warning."""
+        return len(remembered(f"{self.identity}|strict", lambda: np.arange(self._count_strictly(), dtype=float)))
+
+    def _count_strictly(self) -> int:
+        count = sum(1 for _ in self._read(self.files))
+        if found := damaged_jpeg(self.files):
+            raise VideoError(f"cannot read {found[0]}: damaged ({found[1]})")
+        return count
 
     @cached_property
     def source_index(self) -> np.ndarray:
@@ -151,7 +179,8 @@ class ImageFolder:
         return self.num_source_frames
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
-        return self._read(self.files[frame_slice(start, stop, step)])
+        chosen = frame_slice(start, stop, step)
+        yield from self._read(self.files[: self.num_source_frames][chosen])
 
     def frames_at(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
         """Yields the images at these positions; no others are opened, so damaged ones among those do no harm."""
@@ -168,15 +197,15 @@ class ImageFolder:
             yield picture
 
 
-def open_source(path: str | Path, fps: float = 0.0) -> VideoFile | ImageFolder:
-    """Opens a video file or a folder of numbered images."""
+def open_source(path: str | Path, fps: float = 0.0, pattern: str = "") -> VideoFile | ImageFolder:
+    """Opens a video file or a folder of numbered images, of which `pattern` selects some by name."""
     if not Path(path).exists():
         raise VideoError(f"cannot read {path}: it does not exist")
     if not Path(path).is_dir():
         return VideoFile(path, fps)
     if fps:
         raise VideoError(f"cannot resample {path}: a folder of images has no frame rate; use fps=0")
-    return ImageFolder(path)
+    return ImageFolder(path, pattern)
 
 
 def resampled_index(times: np.ndarray, fps: float) -> np.ndarray:
@@ -202,6 +231,41 @@ def resampled_index(times: np.ndarray, fps: float) -> np.ndarray:
     return np.searchsorted((times[:-1] + times[1:]) / 2, wanted - tolerance)
 
 
+def ascending_times(times: np.ndarray, jumps: bool = True) -> np.ndarray:
+    """Returns the times at which frames are shown, in decoding order, where those of the file do not ascend.
+
+    Times that are only out of order, as in an AVI with B-frames, are sorted. Where they start again, as in joined
+    recordings, the frame follows the one before it after the usual interval.
+
+    Args:
+        times: (N,) times of the file in seconds.
+        jumps: Whether a leap of more than `LEAP` seconds is an interval; otherwise it becomes the usual one.
+
+    Returns:
+        (N,) non-decreasing seconds; `times` itself if nothing is wrong.
+
+    Raises:
+        ValueError: if the order of the frames cannot be told.
+
+    Example:
+        >>> ascending_times(np.array([1.0, 3, 2, 4])).tolist(), ascending_times(np.array([0.0, 1, 2, 3, 0, 1])).tolist()
+        ([1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    """
+    steps = np.diff(times)
+    leaps = (steps > LEAP) & (not jumps)
+    again = steps < 0
+    if not (leaps | again).any() and (steps.any() or len(times) < 2):
+        return times
+    ordered = np.sort(times)
+    between = np.diff(ordered)
+    usual = np.median(between[between > 0]) if between.any() else 0
+    if not leaps.any() and (between > usual / 2).all() and usual:
+        return ordered
+    if again.sum() > len(times) / 8 or not usual:
+        raise ValueError("the times of its frames are out of order or all the same")
+    return np.concatenate([times[:1], times[0] + np.cumsum(np.where(again | leaps, usual, steps))])
+
+
 def _decode(path: Path, start: float = 0.0) -> Iterator[DecodedFrame]:
     """Decodes frames in presentation order from about `start` seconds; a seek may land before or after it."""
     number, size = 0, None
@@ -216,9 +280,10 @@ def _decode(path: Path, start: float = 0.0) -> Iterator[DecodedFrame]:
             origin = (container.start_time or 0) / av.time_base
             if start > 0 and stream.time_base:
                 container.seek(int((origin + start) / stream.time_base), stream=stream)
-            for packet in container.demux(stream):
+            packets = container.demux(stream)
+            for packet in packets:
                 if packet.is_corrupt:
-                    raise VideoError(f"cannot read {path}: damaged or cut off after {number} frames")
+                    raise VideoError(f"cannot read {path}: {_what_is_wrong(packet, packets)} after {number} frames")
                 for frame in packet.decode():
                     size = size or (frame.height, frame.width)
                     if frame.is_corrupt:
@@ -232,12 +297,32 @@ def _decode(path: Path, start: float = 0.0) -> Iterator[DecodedFrame]:
         raise VideoError(f"cannot read {path}: damaged after {number} frames, or not a video ({reason})") from error
 
 
+def _what_is_wrong(packet: av.Packet, packets: Iterator[av.Packet]) -> str:
+    """Tells parts that were joined, at whose seam packets count anew, from damage."""
+    known = [p.dts * p.time_base for p in chain([packet], islice(packets, 16)) if p.dts is not None]
+    if any(after < before or after - before > LEAP for before, after in zip(known, known[1:])):
+        return "it is joined from parts whose times start again (join them with ffmpeg -f concat), which shows"
+    return "damaged or cut off"
+
+
 def _upright(frame: av.VideoFrame, aspect: float, reformatter: VideoReformatter) -> np.ndarray:
     picture: np.ndarray = reformatter.reformat(frame, format="rgb24").to_ndarray()
     width = max(1, round(frame.width * aspect))
     if width != frame.width:
         picture = cv2.resize(picture, (width, frame.height), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
+    return np.ascontiguousarray(_oriented(picture, frame))
+
+
+def _oriented(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+    """Applies the display matrix, which sends column x and row y to a x + c y and b x + d y."""
+    side_data: Any = frame.side_data  # a mapping, of whose values PyAV's types know nothing
+    matrix = side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return picture
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def file_identity(path: Path) -> str:
@@ -281,6 +366,78 @@ def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     except OSError as error:
         logger.warning("frame counts cannot be cached, so videos will be read again next time: %s", error)
     return values
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Files that are cut off between two packets, which decoding does not notice.
+
+LEAP = 10.0  # seconds: a longer interval between frames of a transport or program stream is a seam, as for ffmpeg
+JUMPING_SUFFIXES = frozenset(".ts .mts .m2ts .mpg .mpeg .vob".split())
+MATROSKA, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+LAST_PAGE = 4  # flag of an Ogg page
+MISSING = (1.0, 0.1)  # seconds, and share of the length, that may be missing: the last frame's duration is not known
+
+
+def cut_off(path: Path) -> str:
+    """Returns what is missing of a file by the size or the end mark in its container; empty if nothing is."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(4096)
+        file.seek(max(0, size - 2**17))
+        end = file.read()
+    declared = 0
+    if start.startswith(MATROSKA):
+        declared = _segment_end(start)
+    elif start[:4] == b"RIFF":
+        declared = 8 + int.from_bytes(start[4:8], "little")
+    elif start[:4] == b"OggS" and not _has_last_page(end):
+        return "its last page is missing"
+    elif start[:4] == b"GIF8" and b"\x3b" not in end[-1024:]:
+        return "its end mark is missing"
+    elif any(_ends_within_packet(start, end, size, *packet) for packet in ((188, 0), (192, 4))):
+        return "its last packet is incomplete"
+    return f"{declared - size} of {declared} bytes are missing" if declared > size else ""
+
+
+def _ends_within_packet(start: bytes, end: bytes, size: int, length: int, sync: int) -> bool:
+    """Whether a transport stream with packets of `length` bytes ends in a part of one, and not in something else."""
+    starts = [start[sync + length * place : sync + length * place + 1] for place in range(3)]
+    left = size % length
+    return starts == [b"\x47"] * 3 and left > sync and end[-left + sync] == 0x47
+
+
+def _segment_end(data: bytes) -> int:
+    """Where the segment of a Matroska or WebM file ends by its header; 0 if that is not known."""
+    at = data.find(SEGMENT)
+    if at < 0 or at + 12 > len(data) or not data[at + 4]:
+        return 0
+    length = 9 - data[at + 4].bit_length()
+    value = int.from_bytes(data[at + 4 : at + 4 + length], "big") & (1 << 7 * length) - 1
+    return 0 if value == (1 << 7 * length) - 1 else at + 4 + length + value
+
+
+def _has_last_page(data: bytes) -> bool:
+    """Whether an Ogg file ends with a page that is marked as the last; also true if no page is in `data`."""
+    pages = [match.start() for match in re.finditer(b"OggS\0", data)]
+    return not pages or any(data[page + 5] & LAST_PAGE for page in pages if page + 5 < len(data))
+
+
+def too_short(path: Path, times: np.ndarray) -> str:
+    """Returns how much earlier an FLV ends than its header says; empty if it does not, or if sound goes on.
+
+    Other containers have sizes or end marks, or their length is estimated from what is there.
+    """
+    if path.suffix.lower() != ".flv" or not len(times):
+        return ""
+    with av.open(str(path), **UNDECODABLE) as container:
+        declared = (container.duration or 0) / av.time_base
+        found = float(np.nanmax(times))
+        if found >= declared - max(MISSING[0], MISSING[1] * declared):
+            return ""
+        ends = [float(packet.pts * packet.time_base) for packet in container.demux() if packet.pts is not None]
+    found = max([found, *ends])
+    missing = declared - found > max(MISSING[0], MISSING[1] * declared)
+    return f"it ends at {found:g} s, its header says {declared:g} s" if missing else ""
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -369,6 +526,86 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(numbered, key=lambda path: natural_key(path.name))
 
 
+def image_sequence(folder: Path, pattern: str = "") -> list[Path]:
+    """Lists the numbered images of `folder`, in natural order, which must be one sequence.
+
+    A sequence has one suffix and one text around its numbers. If two numbers of a name change, like those of
+    `cam1_0001.png`, the frames of one prefix must not be those of another.
+
+    Args:
+        folder: The folder.
+        pattern: Selects images by name, like `rgb_*.png`; empty for all.
+
+    Raises:
+        VideoError: if there are several sequences, or one number twice; the message names them.
+    """
+    files = [path for path in image_files(folder) if not pattern or fnmatchcase(path.name, pattern)]
+    if not files and pattern:
+        raise VideoError(f'cannot use {folder}: no numbered image there is named like pattern "{pattern}"')
+    kinds = Counter(re.sub(r"\d+", "#", path.stem) + path.suffix.lower() for path in files)
+    if len(kinds) == 1:
+        kinds = _prefixes(files)
+    if len(kinds) > 1:
+        found = ", ".join(f"{count} of {kind}" for kind, count in kinds.most_common(5))
+        more = f" and {len(kinds) - 5} more kinds" if len(kinds) > 5 else ""
+        raise VideoError(
+            f"cannot use {folder}: it has several sequences of images ({found}{more}); leave only one there, or choose "
+            f'it with data_options {{"pattern": "..."}}'
+        )
+    return files
+
+
+def _prefixes(files: Sequence[Path]) -> Counter[str]:
+    """Counts the images of every sequence among names that differ in their numbers alone."""
+    numbers = [[int(part) for part in re.findall(r"\d+", path.stem)] for path in files]
+    for before, after, path in zip(numbers, numbers[1:], files[1:]):
+        if before == after:
+            raise VideoError(f"cannot use {path.parent}: two images there have the number of {path.name}")
+    changing = [place for place, values in enumerate(zip(*numbers)) if len(set(values)) > 1]
+    template = re.sub(r"\d+", "#", files[0].stem)
+    if len(changing) != 2 or re.fullmatch(r"[^#]*#\.#", template):  # one number, a date, or a decimal
+        return Counter({files[0].name: len(files)})
+    first, second = changing
+    frames: dict[int, set[int]] = {}
+    for values in numbers:
+        frames.setdefault(values[first], set()).add(values[second])
+    groups = list(frames.values())
+    apart = sum(map(len, groups)) == len(set().union(*groups))
+    counts = Counter(_before(path, second) for path in files)
+    return Counter({files[0].name: len(files)}) if apart else Counter({f"{k}#": n for k, n in counts.items()})
+
+
+def _before(path: Path, place: int) -> str:
+    """The start of a name up to its number at `place`."""
+    return path.name[: [match.start() for match in re.finditer(r"\d+", path.stem)][place]]
+
+
+# Libjpeg only prints its warnings, and without a name. Another process keeps its standard error apart from ours.
+JPEG_CHECK = """
+import sys, cv2, numpy
+for path in sys.stdin.buffer.read().split(b"\\0"):
+    sys.stderr.flush()
+    cv2.imdecode(numpy.fromfile(path, numpy.uint8), cv2.IMREAD_COLOR)
+    print("\\nFILE", file=sys.stderr, flush=True)
+"""
+JPEG_WARNING = re.compile(r"^(?:Corrupt JPEG|Premature end|Inconsistent progression|Invalid SOS).*$", re.MULTILINE)
+JPEG_PADDING = re.compile(r"Corrupt JPEG data: \d extraneous bytes? before marker 0xd9")  # whole files of some cameras
+
+
+def damaged_jpeg(files: Iterable[Path]) -> tuple[Path, str] | None:
+    """Finds the first JPEG file of whose decoding libjpeg warns, and the warning; None if there is none."""
+    files = [path for path in files if path.suffix.lower() in (".jpg", ".jpeg") and path.stat().st_size]
+    if not files:
+        return None
+    names = b"\0".join(map(os.fsencode, files))
+    done = subprocess.run([sys.executable, "-c", JPEG_CHECK], input=names, stderr=subprocess.PIPE, check=False)
+    for path, printed in zip(files, done.stderr.decode(errors="replace").split("\nFILE\n")):
+        for warning in JPEG_WARNING.findall(printed):
+            if not JPEG_PADDING.match(warning):
+                return path, warning
+    return None
+
+
 def read_image(path: Path, flag: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray:
     """Reads an image as uint8 (H, W, 3) RGB, or (H, W) for `cv2.IMREAD_GRAYSCALE`.
 
@@ -429,14 +666,28 @@ class Excerpt(VideoFile):
         return f"{super()._source_identity}|{self.start!r} to {self.stop!r} s"
 
     def _decoded(self) -> Iterator[DecodedFrame]:
-        last = 0.0
+        last = before = -math.inf
+        if self._may_jump and not self._ascends:
+            raise VideoError(f"cannot cut {self._range}: its times start again or leap, so seconds are ambiguous")
         for frame, aspect, last in self._from_before():
+            if last < before:
+                raise VideoError(f"cannot cut {self._range}: the times of its frames are out of order at {last:g} s")
+            before = last
             if last >= self.stop - ROUNDING:
                 return
             if last >= self.start - ROUNDING:
                 yield frame, aspect, last
         if last < self.stop - SLACK:
-            raise VideoError(f"cannot cut {self._range}: the video ends at {last:g} s, is it complete?")
+            raise VideoError(f"cannot cut {self._range}: the video ends at {max(last, 0.0):g} s, is it complete?")
+
+    @property
+    def _ascends(self) -> bool:
+        """Whether the packets of the whole file, none of which is decoded, are in order and without leaps."""
+        steps = np.diff(remembered(f"{super()._source_identity}|packets", partial(_packet_times, self.path)))
+        return bool((steps >= 0).all() and (steps <= LEAP).all())
+
+    def _check_end(self, times: np.ndarray) -> None:
+        """Does nothing: an excerpt needs only its range."""
 
     def _from_before(self) -> Iterator[DecodedFrame]:
         """Decodes from somewhere before the range, or from the start of the file if seeking fails."""
@@ -453,3 +704,10 @@ class Excerpt(VideoFile):
     @property
     def _range(self) -> str:
         return f"{self.path} from {self.start:g} to {self.stop:g} s"
+
+
+def _packet_times(path: Path) -> np.ndarray:
+    """(packets,) decoding times in seconds of the video in a file; the packets are not decoded."""
+    with av.open(str(path), **UNDECODABLE) as container:
+        packets = container.demux(container.streams.best("video"))
+        return np.array([float(packet.dts * packet.time_base) for packet in packets if packet.dts is not None])

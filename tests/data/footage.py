@@ -54,11 +54,11 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     if rotation:
-        _set_display_matrix(path, TURNED[rotation])
+        set_display_matrix(path, TURNED[rotation])
     return path
 
 
-def _set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
+def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
     """Writes a display matrix (a, b, c, d) into the track header of an MP4, as phones do."""
     data = bytearray(path.read_bytes())
     header = data.index(b"tkhd") + 4

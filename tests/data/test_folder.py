@@ -6,8 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from mvf.data import find_videos
+from mvf.data.labels import read_masks
 
 from .footage import SHARED, damage, number_of, picture, write_images, write_video
 
@@ -353,3 +355,29 @@ def test_tables_that_are_none_are_named(tmp_path, data, message):
     (tmp_path / "videos.csv").write_bytes(data)
     with pytest.raises(ValueError, match=message):
         _find(tmp_path)
+
+
+def _mask(kind: str, path: Path, marked: np.ndarray) -> Path:
+    noise = np.random.default_rng(0).integers(0, 8, marked.shape)
+    if kind == "palette":
+        image = Image.fromarray(marked.astype(np.uint8))
+        image.putpalette([0, 0, 0, 0, 0, 0])
+        image.save(path.with_suffix(".png"))
+    elif kind == "jpeg":
+        cv2.imwrite(str(path.with_suffix(".jpg")), np.where(marked, 250, noise).astype(np.uint8))
+    else:
+        zero, one = np.zeros(marked.shape, np.uint16), marked.astype(np.uint16)
+        white = np.full_like(zero, 255)
+        channels = {"16 bit": one, "one channel": np.dstack([one, zero, zero]).astype(np.uint8)}
+        channels["alpha"] = np.dstack([white, white, white, one * 255]).astype(np.uint8)
+        cv2.imwrite(str(path.with_suffix(".png")), channels[kind])
+    return next(path.parent.glob(path.name + ".*"))
+
+
+@pytest.mark.parametrize("kind", ["palette", "16 bit", "one channel", "alpha", "jpeg"])
+def test_masks_of_all_kinds_mark_what_they_mark(tmp_path, kind, caplog):
+    marked = np.zeros((2, 48, 64), bool)
+    marked[0, 16:32, 16:48] = True
+    files = [_mask(kind, tmp_path / str(number), part) for number, part in enumerate(marked)]
+    np.testing.assert_array_equal(read_masks("a", files, (48, 64)), marked)
+    assert "a: nothing is marked in 1 of 2 masks" in caplog.text

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from mvf.data import video
-from mvf.data.video import ImageFolder, VideoError, VideoFile, open_source, resampled_index
+from mvf.data.video import ImageFolder, VideoError, VideoFile, ascending_times, open_source, resampled_index
 
-from .footage import SHARED, damage, number_of, picture, write_images, write_video
+from .footage import SHARED, damage, number_of, picture, set_display_matrix, write_images, write_video
 
 
 def _numbers(source, *span) -> list[int]:
@@ -366,3 +366,98 @@ def test_a_header_that_is_no_utf_8_does_not_matter(tmp_path):
     assert data.count(b"Lavf") == 1  # the program that wrote the file, in its header
     path.write_bytes(data.replace(b"Lavf", b"caf\xe9"))
     assert [number_of(frame) for frame in VideoFile(path).frames()] == [0, 1, 2]
+
+
+# orientation, times, cut files, several sequences -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("matrix", [(1, 0, 0, 1), (-1, 0, 0, -1), (-1, 0, 0, 1), (1, 0, 0, -1)])
+def test_display_matrices_that_keep_rows_are_applied(tmp_path, matrix):
+    path = write_video(tmp_path / "a.mp4", 2)
+    set_display_matrix(path, matrix)
+    wanted = picture(0)[:: matrix[3], :: matrix[0]]
+    assert np.abs(next(VideoFile(path).frames()).astype(int) - wanted).mean() < 3
+
+
+@pytest.mark.parametrize("matrix", [(0, 1, 1, 0), (0, 1, -1, 0), (0, -1, 1, 0), (0, -1, -1, 0)])
+def test_display_matrices_that_swap_rows_and_columns_are_applied(tmp_path, matrix):
+    path = write_video(tmp_path / "a.mp4", 2)
+    set_display_matrix(path, matrix)
+    wanted = picture(0).swapaxes(0, 1)[:: matrix[1], :: matrix[2]]
+    assert np.abs(next(VideoFile(path).frames()).astype(int) - wanted).mean() < 3
+
+
+@pytest.mark.parametrize(
+    "times, jumps, wanted",
+    [
+        ([0, 1, 2, 3], True, [0, 1, 2, 3]),
+        ([1, 3, 2, 4], True, [1, 2, 3, 4]),
+        ([0, 1, 1, 3], True, [0, 1, 1, 3]),
+        ([*range(9), *range(9)], True, list(range(18))),
+        ([0, 1, 2, 90, 91], False, [0, 1, 2, 3, 4]),
+        ([0, 1, 2, 90, 91], True, [0, 1, 2, 90, 91]),
+    ],
+)
+def test_times_ascend_in_decoding_order(times, jumps, wanted):
+    assert ascending_times(np.array(times, float), jumps).tolist() == wanted
+
+
+@pytest.mark.parametrize("times", [[3, 3, 3], [0, 5, 0, 5, 0, 5], [0, 2, 0, 2, 1]])
+def test_times_without_an_order_are_refused(times):
+    with pytest.raises(ValueError, match="out of order or all the same"):
+        ascending_times(np.array(times, float))
+
+
+@pytest.mark.parametrize("suffix, codec", [("mkv", "libx264"), ("webm", "libvpx"), ("flv", "libx264")])
+def test_a_file_cut_between_packets_is_cut_off(tmp_path, suffix, codec):
+    path = write_video(tmp_path / f"a.{suffix}", 90, fps=10, codec=codec)
+    whole = path.read_bytes()
+    assert VideoFile(path).count() == 90
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(VideoError, match="cut off|damaged"):
+        VideoFile(path).count()
+
+
+@pytest.mark.parametrize("names", [("{}.png", "{}.jpg"), ("rgb_{}.png", "depth_{}.png"), ("{}.png", "{} (1).png")])
+def test_several_sequences_are_refused_or_chosen(tmp_path, names):
+    for name in names:
+        write_images(tmp_path, 3, name=name)
+    with pytest.raises(VideoError, match="several sequences of images .3 of .*pattern"):
+        ImageFolder(tmp_path).count()
+    assert _numbers(ImageFolder(tmp_path, names[1].format("[0-9]"))) == [0, 1, 2]
+
+
+def test_cameras_are_told_from_dates_and_decimals(tmp_path):
+    for camera in (1, 2):
+        write_images(tmp_path / "cameras", 3, name=f"cam{camera}_{{}}.png")
+        write_images(tmp_path / "decimals", 3, name=f"{camera}.{{}}.png")
+    with pytest.raises(VideoError, match="3 of cam1_#, 3 of cam2_#"):
+        ImageFolder(tmp_path / "cameras").count()
+    assert ImageFolder(tmp_path / "decimals").count() == 6
+
+
+@pytest.mark.parametrize("at", [0.4, 0.5, 0.7])
+def test_a_jpeg_damaged_in_its_middle_is_named(tmp_path, at):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.jpg"), noise)
+    data = bytearray((tmp_path / "1.jpg").read_bytes())
+    start = int(at * len(data))
+    data[start : start + len(data) // 5] = bytes(len(data) // 5)
+    (tmp_path / "1.jpg").write_bytes(data)
+    with pytest.raises(VideoError, match="1.jpg: damaged .Corrupt JPEG"):
+        list(ImageFolder(tmp_path).frames())
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_images_with_something_after_their_end_are_read(tmp_path, suffix):
+    write_images(tmp_path, 3, name="{}." + suffix)
+    (tmp_path / f"1.{suffix}").write_bytes((tmp_path / f"1.{suffix}").read_bytes() + b"behind" * 20)
+    assert _numbers(ImageFolder(tmp_path)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv", "mp4", "avi", "webm"])
+def test_videos_with_something_after_their_end_are_read(tmp_path, suffix):
+    path = write_video(tmp_path / f"a.{suffix}", 12, codec="libvpx" if suffix == "webm" else "mpeg4")
+    path.write_bytes(path.read_bytes() + b"behind" * 20)
+    assert VideoFile(path).count() == 12

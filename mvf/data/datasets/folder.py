@@ -51,6 +51,7 @@ def find_videos(
     root: str | Path | None = None,
     *,
     fps: float = 0.0,
+    pattern: str = "",
     sides: Mapping[str, str] = MappingProxyType({}),
 ) -> VideoList:
     """Finds the videos of a folder, with the labels of its `videos.csv`.
@@ -63,6 +64,7 @@ def find_videos(
         split: `train`, `dev` or `val`.
         root: The folder; empty for `$MVF_DATA`, else `~/mvf_data`.
         fps: Resamples videos and their labels to this rate; 0 keeps all frames.
+        pattern: Selects the frames in folders of images by name, like `rgb_*.png`; empty for all.
         sides: The split of videos by name, `train` or `val`, where `videos.csv` names none; a run keeps it so.
 
     Returns:
@@ -73,11 +75,11 @@ def find_videos(
         ValueError: if the folder or its videos are missing or unreadable, or `videos.csv` or a label is invalid.
     """
     folder = data_folder(root)
-    rows = _with_splits(folder, _with_names(_rows(folder)), fps, sides)
+    rows = _with_splits(_with_names(_rows(folder)), partial(_entry, folder, fps, pattern), sides)
     wanted = [row for row in rows if row.split == ("train" if split == "dev" else split)]
     if split == "dev":
         wanted = dev_part(wanted)
-    found = collect([_entry(folder, row, fps) for row in wanted])
+    found = collect([_entry(folder, fps, pattern, row) for row in wanted])
     if not wanted:
         logger.warning("%s has no %s videos: all %d belong to the other split", folder, split, len(rows))
     found.action_assumed = not any(row.action for row in rows)
@@ -145,15 +147,17 @@ def _video_suffix(path: str) -> str:
     return suffix if suffix.lower() in VIDEO_SUFFIXES else ""
 
 
-def _with_splits(folder: Path, rows: Sequence[TableRow], fps: float, sides: Mapping[str, str]) -> list[TableRow]:
+def _with_splits(
+    rows: Sequence[TableRow], entry: Callable[[TableRow], IndexEntry], sides: Mapping[str, str]
+) -> list[TableRow]:
     """Assigns every fifth readable row without a split, by name, to val; of two to four rows the last."""
-    names = sorted(readable([_entry(folder, row, fps) for row in rows if not row.split]))
+    names = sorted(readable([entry(row) for row in rows if not row.split]))
     given = dict.fromkeys(names[4::5] or names[1:][-1:], "val") | dict(sides)
     return [row if row.split else replace(row, split=given.get(row.name, "train")) for row in rows]
 
 
-def _entry(folder: Path, row: TableRow, fps: float) -> IndexEntry:
-    return IndexEntry(row.name, partial(open_source, folder / row.path, fps), partial(_record, folder, row))
+def _entry(folder: Path, fps: float, pattern: str, row: TableRow) -> IndexEntry:
+    return IndexEntry(row.name, partial(open_source, folder / row.path, fps, pattern), partial(_record, folder, row))
 
 
 def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> VideoRecord:
