@@ -32,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         sys.stderr.write(f"mvf: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        kept = "complete epochs are kept, and the same command goes on" if options.command is _train else ""
+        sys.stderr.write(f"mvf: stopped; {kept or 'the same command starts again'}\n")
+        return 130
     return 0
 
 

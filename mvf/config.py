@@ -15,6 +15,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from mvf.files import expand_user
+
 logger = logging.getLogger(__name__)
 
 CHOICES = {
@@ -128,7 +130,7 @@ class Config:
         for name, allowed in CHOICES.items():
             _check_choice(name, getattr(self, name), allowed)
         if self.data_root:  # a run may be opened from another working directory
-            object.__setattr__(self, "data_root", str(Path(self.data_root).expanduser().absolute()))
+            object.__setattr__(self, "data_root", str(expand_user(self.data_root).absolute()))
         self._check_sizes()
         self._check_shares()
         self._check_entities()

@@ -27,18 +27,37 @@ logger = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-OTHER_OPEN_FILES = 512  # files that a process has open besides its videos
+OTHER_OPEN_FILES = 128, 512  # files that a process has open besides its videos: at least, and with workers
 PROBE = 2**16  # bytes that are written to see whether a disc is full
 
 
 def cache_folder() -> Path:
     """`$MVF_CACHE`, else `~/.cache/mvf`: weights, banks, frame counts."""
-    return Path(os.environ.get("MVF_CACHE") or Path.home() / ".cache" / "mvf")
+    return Path(os.environ.get("MVF_CACHE") or _home("MVF_CACHE") / ".cache" / "mvf")
 
 
 def data_folder(root: str | Path | None = None) -> Path:
     """`root`, else `$MVF_DATA`, else `~/mvf_data`."""
-    return Path(root or os.environ.get("MVF_DATA") or Path.home() / "mvf_data").expanduser()
+    return expand_user(root or os.environ.get("MVF_DATA") or _home("MVF_DATA") / "mvf_data")
+
+
+def expand_user(path: str | Path) -> Path:
+    """`path` with `~` and `~user` replaced by the home folder.
+
+    Raises:
+        ValueError: if there is no such home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except (RuntimeError, KeyError):
+        raise ValueError(f"{path}: {Path(path).parts[0]} has no known home folder; write ~/ or a full path") from None
+
+
+def _home(variable: str) -> Path:
+    try:
+        return Path.home()
+    except (RuntimeError, KeyError):
+        raise ValueError(f"this user has no home folder; set {variable} to a folder that can be written") from None
 
 
 @contextmanager
@@ -134,11 +153,13 @@ def allow_open_files(count: int) -> None:
         OSError: if the machine does not allow so many.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + OTHER_OPEN_FILES
-    if resource.RLIM_INFINITY not in (soft, hard) and wanted > hard:
+    needed, wanted = (count + others for others in OTHER_OPEN_FILES)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if resource.RLIM_INFINITY not in (soft, hard) and needed > hard:
         raise OSError(
             errno.EMFILE,
-            f"{count} videos need {wanted} files open at once and this machine allows {hard} (ulimit -Hn): raise the "
+            f"{count} videos need {needed} files open at once and this machine allows {hard} (ulimit -Hn): raise the "
             "limit, or embed fewer videos at a time",
         )
     if soft != resource.RLIM_INFINITY and wanted > soft:

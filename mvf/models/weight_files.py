@@ -19,9 +19,10 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-# Where training codes put the network inside a checkpoint; DINO's own downstream weights are the teacher's.
-WRAPPERS = ("teacher", "state_dict", "model_state", "model", "online_backbone")
-PREFIXES = ("module.", "backbone.")
+# Where training codes put the network inside a checkpoint; DINO's own downstream weights are the teacher's, and timm
+# prefers averaged weights to the last ones.
+WRAPPERS = ("teacher", "state_dict_ema", "model_ema", "state_dict", "model_state", "model", "online_backbone")
+PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

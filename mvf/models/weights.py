@@ -79,7 +79,9 @@ def load_backbone(name: str, weights: str | Path = "", image_size: int = 224) ->
     """
     timm_name = resolve_name(name)
     with torch.device("meta"):
-        check_image_size(_create(timm_name, image_size), timm_name, image_size)
+        network = _create(timm_name, image_size)
+        check_kind(network, timm_name)
+        check_image_size(network, timm_name, image_size)
     # timm draws initial weights even when those of a file replace them
     with torch.random.fork_rng(devices=[]):
         # not torch.manual_seed, which would also reseed accelerators, outside of this fork
@@ -117,14 +119,21 @@ def resolve_name(name: str) -> str:
 
 def patch_size(model: TimmNetwork) -> int:
     """Side of one cell of the deepest feature map, in pixels: the patch, or a convolutional network's total stride."""
-    if is_vit(model):
-        return model.patch_embed.patch_size[0]
     return model.feature_info[-1]["reduction"]
 
 
 def is_vit(model: nn.Module) -> bool:
     """True for plain vision transformers: one grid of patches through all blocks."""
     return isinstance(model, (timm.models.VisionTransformer, timm.models.Eva))
+
+
+def check_kind(model: nn.Module, name: str) -> None:
+    """Raises ValueError for a network whose features are not one map of patches a layer."""
+    if isinstance(model, (timm.models.Cait, timm.models.Xcit)) or not getattr(model, "feature_info", None):
+        raise ValueError(
+            f"backbone {name} is a {type(model).__name__}, which gives no map of patches for each layer; use a vision "
+            f"transformer or a ResNet, such as {', '.join(ALIASES)}"
+        )
 
 
 def check_image_size(model: nn.Module, name: str, image_size: int) -> None:

@@ -63,6 +63,9 @@ def test_random_weights_depend_on_nothing_around_them():
     lambda s: s,
     lambda s: {"model": s, "epoch": 3},
     lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}},
+    lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
+    lambda s: {"state_dict": {f"model._orig_mod.{k}": v for k, v in s.items()}},
+    lambda s: {"state_dict": {k: v + 1 for k, v in s.items()}, "state_dict_ema": s},
     lambda s: {"student": {}, "teacher": {"head.mlp.bias": torch.ones(2), **{f"backbone.{k}": s[k] for k in s}}},
 ])  # fmt: skip
 def test_a_pth_file_is_unwrapped(tmp_path, state, wrap):

@@ -60,6 +60,7 @@ STYLE: Mapping[str, object] = MappingProxyType(
         "pdf.fonttype": 42,
         "ps.fonttype": 42,
         "svg.fonttype": "none",
+        "text.parse_math": False,  # names of videos may hold dollar signs
     }
 )
 
