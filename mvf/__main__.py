@@ -33,8 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"mvf: {error}\n")
         return 1
     except KeyboardInterrupt:
-        kept = "complete epochs are kept, and the same command goes on" if options.command is _train else ""
-        sys.stderr.write(f"mvf: stopped; {kept or 'the same command starts again'}\n")
+        goes_on = options.command in (_train, _embed, _batch)
+        kept = (
+            "finished epochs, videos and runs are kept, and the same command goes on" if goes_on else "nothing is kept"
+        )
+        sys.stderr.write(f"mvf: stopped; {kept}\n")
         return 130
     return 0
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-OTHER_OPEN_FILES = 128, 512  # files that a process has open besides its videos: at least, and with workers
+OTHER_OPEN_FILES = 128, 512  # that a process has open besides its videos: needed, and asked for where allowed
 PROBE = 2**16  # bytes that are written to see whether a disc is full
 
 

@@ -91,7 +91,7 @@ def _of_action(videos: VideoList, action: str, split: str) -> VideoList:
             "action=%s: %d %s videos of other actions are left out (%s)", action, left, split, ", ".join(others)
         )
     unreadable = videos.coverage.unreadable
-    chosen.coverage = Coverage(len(chosen), len(chosen) + len(unreadable), unreadable)
+    chosen.coverage = Coverage(len(chosen), len(chosen) + len(unreadable), unreadable, videos.coverage.ignored)
     chosen.action_assumed = videos.action_assumed
     return chosen
 
@@ -136,6 +136,7 @@ def check_lines(config: Config) -> Iterator[str]:
     accepted, source = layout(config.dataset)
     if accepted:
         yield f"{config.dataset} in {root}"
+    ignored: dict[str, str] = {}
     for split in ("train", "val"):
         if split not in splits(config.dataset):
             yield f"{split}: none, {config.dataset} serves only for training"
@@ -145,6 +146,8 @@ def check_lines(config: Config) -> Iterator[str]:
         yield f"{split}: {_found(videos)}"
         yield from (f"  {line}" for line in (*_actions(videos), *_resampled(videos)))
         yield from (f"  left out {line}" for line in reason_lines(videos.coverage.unreadable))
+        ignored |= videos.coverage.ignored
+    yield from (f"not used: {line}" for line in reason_lines(ignored))
     if accepted:
         yield accepted.format(root=root)
     if source:

@@ -143,14 +143,17 @@ class Coverage:
         found: Number of usable videos.
         expected: Number of videos that should be there.
         unreadable: For every omitted video the reason, by name.
+        ignored: For files and folders that were not taken for videos of the data the reason, by name.
     """
 
     found: int
     expected: int
     unreadable: dict[str, str] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"found": self.found, "expected": self.expected, "unreadable": dict(self.unreadable)}
+        counts = {"found": self.found, "expected": self.expected, "unreadable": dict(self.unreadable)}
+        return counts | ({"ignored": dict(self.ignored)} if self.ignored else {})
 
 
 class VideoList(list[VideoRecord]):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from mvf.evaluation.report import score_report
 from mvf.files import read_npz
 
 SPLITS = ("train", "val")
+COLUMNS = ("name", "path", "split", "action", "phases", "frame", "phase", "boxes", "masks")
 HELD_OUT = 5  # without a split column every fifth video by name is for validation
 
 
@@ -130,6 +132,9 @@ def read_labels(path: str | Path) -> list[VideoLabels]:
             f"{path} needs the columns name (or path) and phases, or name, frame and phase; "
             f"missing: {', '.join(sorted(missing))}; found: {', '.join(columns) or 'nothing'}"
         )
+    for name in filter(None, columns):
+        if name not in COLUMNS:
+            raise ValueError(f'{path} has an unknown column "{name}"; {nearest(name, COLUMNS)}')
     videos: dict[str, VideoLabels] = {}
     for number, row in rows:
         try:
@@ -147,6 +152,7 @@ def match(
     Raises:
         ValueError: when names or lengths differ between the two files, or a split is empty.
     """
+    labels = _without_suffixes(labels, embeddings)
     known = [video.name for video in labels]
     for kind, name, others in (
         *(("embeddings", name, embeddings) for name in known if name not in embeddings),
@@ -163,6 +169,14 @@ def match(
         if not videos:
             raise ValueError(f'no video has the split "{split}": probes are fitted on train and scored on val')
     return splits["train"], splits["val"]
+
+
+def _without_suffixes(labels: list[VideoLabels], embeddings: Mapping[str, np.ndarray]) -> list[VideoLabels]:
+    """Drops suffixes, as `mvf embed` does, of names without embeddings where the shorter name is unique."""
+    short = {video.name: str(PurePath(video.name).with_suffix("")) for video in labels if PurePath(video.name).suffix}
+    times = Counter(short.get(video.name, video.name) for video in labels)
+    usable = {name: to for name, to in short.items() if name not in embeddings and to in embeddings and times[to] == 1}
+    return [replace(video, name=usable.get(video.name, video.name)) for video in labels]
 
 
 def _check_embeddings(path: Path, name: str, array: np.ndarray) -> None:

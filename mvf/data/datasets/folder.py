@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 
 from mvf.config import nearest
-from mvf.data.index import IndexEntry, collect, dev_part, readable
+from mvf.data.index import IndexEntry, collect, dev_part, readable, reason_lines
 from mvf.data.labels import mask_files, read_boxes, read_csv, read_masks, read_phases
 from mvf.data.records import VideoList, VideoRecord
 from mvf.data.video import VIDEO_SUFFIXES, ImageFolder, VideoFile, content_mark, image_files, open_source
@@ -24,6 +25,13 @@ from mvf.files import data_folder
 TABLE = "videos.csv"
 COLUMNS = ("path", "split", "action", "phases", "boxes", "masks")
 ASSUMED_ACTION = "video"
+NOT_DATA = frozenset(
+    "@eadir @recycle #recycle @tmp #snapshot __macosx $recycle.bin recycler lost+found thumbs thumbnails".split()
+) | {"system volume information"}
+OTHER_SUFFIXES = frozenset(
+    ".ts .gif .vob .asf .rm .rmvb .mxf .m2v .m1v .divx .f4v .dv .mjpeg .mjpg .h264 .hevc .3g2 .mpe .qt .ogm".split()
+)
+COPIED_TABLE = re.compile(r"(copy of )?videos( ?\(\d+\)| copy| - copy|[-_ ]\d+)?\.csv(\.csv|\.txt)?", re.IGNORECASE)
 LAYOUT = """expected layout:
   {root}/
     squat1.mp4, more/squat2.mov, ...   video files, also in subfolders
@@ -75,28 +83,36 @@ def find_videos(
         ValueError: if the folder or its videos are missing or unreadable, or `videos.csv` or a label is invalid.
     """
     folder = data_folder(root)
-    rows = _with_splits(_with_names(_rows(folder)), partial(_entry, folder, fps, pattern), sides)
+    listed, ignored = _rows(folder)
+    rows = _with_splits(_with_names(listed), partial(_entry, folder, fps, pattern), sides)
     wanted = [row for row in rows if row.split == ("train" if split == "dev" else split)]
     if split == "dev":
         wanted = dev_part(wanted)
     found = collect([_entry(folder, fps, pattern, row) for row in wanted])
     if not wanted:
         logger.warning("%s has no %s videos: all %d belong to the other split", folder, split, len(rows))
+    found.coverage.ignored.update(ignored)
+    for line in reason_lines(ignored) if split == "train" else ():  # once a command
+        logger.warning("not used: %s", line)
     found.action_assumed = not any(row.action for row in rows)
     return found
 
 
-def _rows(folder: Path) -> list[TableRow]:
+def _rows(folder: Path) -> tuple[list[TableRow], dict[str, str]]:
+    """Returns the videos and, by relative path, why other files and folders were left out."""
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
         raise ValueError(f"data_root {folder} {problem}; {LAYOUT.format(root=folder)}")
+    ignored = _other_tables(folder)
     if (folder / TABLE).exists():
         rows = _read_table(folder / TABLE)
     else:
-        rows = [TableRow(path) for path in _discover(folder)]
+        paths, left_out = discover(folder)
+        rows, ignored = [TableRow(path) for path in paths], ignored | left_out
     if not rows:
-        raise ValueError(f"no videos in {folder}; {LAYOUT.format(root=folder)}")
-    return rows
+        reasons = "".join(f"\n  not used: {line}" for line in reason_lines(ignored))
+        raise ValueError(f"no videos in {folder}; {LAYOUT.format(root=folder)}{reasons}")
+    return rows, ignored
 
 
 def _read_table(path: Path) -> list[TableRow]:
@@ -122,17 +138,88 @@ def _read_row(where: str, cells: dict[str, str]) -> TableRow:
     return replace(row, path=PurePath(row.path).as_posix())
 
 
-def _discover(folder: Path) -> list[str]:
-    """Lists all video files and folders of numbered images below `folder`, which is not a video itself."""
-    found = []
-    for path, subfolders, files in os.walk(folder, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        here = Path(path)
-        videos = [here / name for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES and name[0] != "."]
-        found += videos
-        if not videos and here != folder and image_files(here):
-            found.append(here)
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+def discover(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Lists the video files and folders of numbered images below `folder`, which is not a video itself.
+
+    Links are followed, but every file is listed once, under a path without links if it has one. Hidden files, the
+    folders that file servers make, and run folders are not data.
+
+    Returns:
+        The paths relative to `folder`, sorted, and the reason for everything that was left out, by relative path.
+    """
+    found: list[str] = []
+    ignored: dict[str, str] = {}
+    suffixes: dict[str, list[str]] = {}
+    seen: set[str] = set()
+
+    def refuse(error: OSError) -> None:
+        ignored[_shown(os.path.relpath(error.filename, folder))] = f"cannot open {error.filename}: {error.strerror}"
+
+    waiting = [folder]
+    while waiting:  # linked folders come after all others
+        for path, subfolders, files in os.walk(waiting.pop(0), onerror=refuse):
+            here = Path(path)
+            if reason := _not_data(here, folder, seen):
+                subfolders.clear()
+                ignored[_shown(here.relative_to(folder).as_posix())] = reason
+                continue
+            seen.add(os.path.realpath(here))
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            waiting += [here / name for name in subfolders if (here / name).is_symlink()]
+            found += _videos_in(here, folder, files, suffixes)
+    for suffix, names in suffixes.items():
+        reason = f"{len(names)} files of a kind that is not searched for, such as {names[0]}"
+        ignored[f"*{suffix}"] = f"{reason}; list videos of this kind in {TABLE}"
+    return _each_once(folder, found, ignored), ignored
+
+
+def _videos_in(here: Path, folder: Path, files: Sequence[str], suffixes: dict[str, list[str]]) -> list[str]:
+    """Lists the videos in one folder, and adds files of other video formats to `suffixes`."""
+    visible = [here / name for name in sorted(files) if not name.startswith(".")]
+    videos = [path for path in visible if path.suffix.lower() in VIDEO_SUFFIXES]
+    for path in visible:
+        if path.suffix.lower() in OTHER_SUFFIXES:
+            suffixes.setdefault(path.suffix.lower(), []).append(_shown(path.relative_to(folder).as_posix()))
+    if not videos and here != folder and image_files(here):
+        videos = [here]
+    return [path.relative_to(folder).as_posix() for path in videos]
+
+
+def _each_once(folder: Path, paths: Sequence[str], ignored: dict[str, str]) -> list[str]:
+    """Drops paths that are not UTF-8 or lead to a file that another path leads to, and gives the reasons."""
+    first: dict[str, str] = {}
+    for path in sorted(paths, key=lambda path: (os.path.realpath(folder / path) != str(folder.resolve() / path), path)):
+        real = os.path.realpath(folder / path)
+        if _shown(path) != path:
+            ignored[_shown(path)] = "its name is not UTF-8; rename it"
+        elif first.setdefault(real, path) != path:
+            ignored[path] = f"the same file as {first[real]}"
+    return sorted(first.values())
+
+
+def _not_data(here: Path, folder: Path, seen: set[str]) -> str:
+    """Returns why the videos in a folder are not data, or empty text."""
+    real = os.path.realpath(here)
+    if here == folder:
+        return ""
+    if here.name.lower() in NOT_DATA:
+        return "made by a file server or an operating system, not data"
+    if all(os.path.exists(here / name) for name in ("config.json", "model.safetensors")):  # False where not allowed
+        return "a folder of a training run, not data"
+    if real in seen or folder.resolve().is_relative_to(real):
+        return f"a link to {real}, which is searched already"
+    return ""
+
+
+def _shown(path: str) -> str:
+    """Returns a path as text that can be printed, with `\\xef` for bytes that are not UTF-8."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _other_tables(folder: Path) -> dict[str, str]:
+    """Finds tables that are probably meant as `videos.csv`: of other case, or with the suffix or number of a copy."""
+    names = sorted(name for name in os.listdir(folder) if name != TABLE and COPIED_TABLE.fullmatch(name))
+    return {_shown(name): f"not read; the table must be named {TABLE}" for name in names}
 
 
 def _with_names(rows: Sequence[TableRow]) -> list[TableRow]:

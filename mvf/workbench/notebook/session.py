@@ -20,7 +20,7 @@ from mvf.device import resolve_device
 from mvf.embedding import EmbeddedVideo, embed, fingerprint
 from mvf.evaluation import evaluate, read_report, write_report
 from mvf.evaluation.knockouts import knock_outs
-from mvf.files import atomic
+from mvf.files import atomic, expand_user
 from mvf.models import load_official_checkpoint
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import FrameEmbedder
@@ -144,7 +144,7 @@ def find_run(source: str | Path = "") -> tuple[Path, str]:
         ValueError: if there is nothing at `source`, or no finished run; the message lists the runs that there are.
     """
     runs = default_folder(load_config()).parent
-    for path in (Path(source).expanduser(), runs.parent / source):
+    for path in (expand_user(source), runs.parent / source):
         if source and path.exists():
             return path, ""
     names = [str(run.relative_to(runs.parent)) for run in finished_runs(runs)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import mimetypes
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from pathlib import Path, PurePath
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mvf.data.datasets.folder import discover
 from mvf.data.labels import parse_starts, read_frame_phases
+from mvf.data.video import VIDEO_SUFFIXES
 from mvf.files import atomic
 
 Segments = tuple[tuple[int, int], ...]
@@ -201,16 +202,10 @@ def _path_of(folder: Path, name: str) -> PurePath:
 
 
 def _videos_below(folder: Path, names: Iterable[str]) -> list[str]:
-    """Lists the videos `names` and all others in `folder`: video files and folders of images of those kinds."""
+    """Lists the videos `names` and all that the folder data set finds without a table."""
     given = {folder / _path_of(folder, name) for name in names}
-    kinds = {path.suffix.lower() for path in given if path.is_file()}
-    images = {file.suffix.lower() for path in given if path.is_dir() for file in path.iterdir()}
-    files = [path for path in folder.rglob("*") if path.is_file() and ".phases" not in path.name]
-    found = {path for path in files if _is_video(path) or path.suffix.lower() in kinds}
-    found |= {path.parent for path in files if path.suffix.lower() in images and path.parent != folder}
-    relative = {path.relative_to(folder) for path in given | found}
-    return sorted(path.as_posix() for path in relative if not any(part.startswith(".") for part in path.parts))
+    return sorted({path.relative_to(folder).as_posix() for path in given} | {*discover(folder)[0]})
 
 
 def _is_video(path: Path) -> bool:
-    return (mimetypes.guess_type(path.name)[0] or "").startswith("video/")
+    return path.suffix.lower() in VIDEO_SUFFIXES

@@ -1,0 +1,24 @@
+"""Runs the scripts of this folder: inputs that once failed, by kind (see each script's first line)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SLOW = {"colours_of_old_pyav", "embed_other_actions", "evaluate_with_videos_csv", "few_open_files", "grown_folder"}
+SLOW |= {"stale_report", "labeler_with_fps", "no_home", "other_suffixes", "names_not_utf8"}
+AS_ROOT = {"locked_subfolder"}
+NAMES = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in ("_help", "__init__", "test_cases"))
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in NAMES])
+def test_case(name):
+    if name in AS_ROOT and os.geteuid():
+        pytest.skip("needs root")
+    command = [sys.executable, str(HERE / f"{name}.py"), str(ROOT)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and "PASS" in done.stdout, done.stdout + done.stderr[-2000:]
