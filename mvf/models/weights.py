@@ -16,6 +16,7 @@ from timm.layers import resample_abs_pos_embed
 from timm.models import PretrainedCfg, get_pretrained_cfg, is_model_in_modules, is_model_pretrained
 from torch import Tensor, nn
 
+from mvf.files import expand_user
 from mvf.models import weight_files, wheel_weights
 from mvf.models.weight_files import WeightsUnavailableError, in_order, in_short, read_state
 
@@ -148,7 +149,7 @@ def check_image_size(model: nn.Module, name: str, image_size: int) -> None:
 def find_weights(timm_name: str, weights: str | Path = "") -> tuple[Path, str]:
     """Path of the weights file and its source: `file`, `hub` or `index`; see `load_backbone`."""
     if weights:
-        path = Path(weights).expanduser()
+        path = expand_user(weights)
         if not path.is_file():
             raise FileNotFoundError(f"backbone_weights={weights}: no such file; give a .pth or .safetensors file")
         return path, "file"
