@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 def imported_libraries(folder):
     """Top-level names that the modules of a folder import and that are neither Python's nor the project's."""
     names = set()
-    for path in folder.rglob("*.py"):
+    for path in set(folder.rglob("*.py")) - set((ROOT / "tests/cases").glob("*.py")):  # scripts that run by themselves
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module.split(".")[0])

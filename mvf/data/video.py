@@ -248,8 +248,10 @@ def ascending_times(times: np.ndarray, jumps: bool = True) -> np.ndarray:
         ValueError: if the order of the frames cannot be told.
 
     Example:
-        >>> ascending_times(np.array([1.0, 3, 2, 4])).tolist(), ascending_times(np.array([0.0, 1, 2, 3, 0, 1])).tolist()
-        ([1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+        >>> ascending_times(np.array([1.0, 3, 2, 4])).tolist()
+        [1.0, 2.0, 3.0, 4.0]
+        >>> ascending_times(np.tile(np.arange(4.0), 2)).tolist()
+        [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
     """
     steps = np.diff(times)
     leaps = (steps > LEAP) & (not jumps)

@@ -3,11 +3,16 @@
 import csv
 import os
 
+import numpy as np
 import pytest
 
+import mvf
 from mvf.config import config_text, load_config
+from mvf.workbench import notebook
 from mvf.workbench.notebook import session
 from mvf.workbench.notebook.session import find_run
+from tests.conftest import TINY
+from tests.data.footage import number_of, write_video
 
 
 @pytest.fixture
@@ -52,3 +57,60 @@ def test_a_relative_path_is_taken_from_here_and_then_from_the_repository(reposit
 def test_without_a_run_it_says_how_to_get_one(repository):
     with pytest.raises(ValueError, match="holds no finished run: make demo, or run train.ipynb first"):
         find_run()
+
+
+# reports of clips that changed ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(tmp_path):
+    for i in range(6):
+        write_video(tmp_path / "clips" / f"c{i}.mp4", 20 + 2 * i)
+    settings = {name: value for name, value in TINY.items() if name != "data_options"}
+    config = mvf.load_config("folder", **{**settings, "epochs": 1, "fps": 15, "data_root": str(tmp_path / "clips")})
+    return mvf.train(config, tmp_path / "run")
+
+
+def report_of(run):
+    opened = notebook.open_session(run.folder)
+    return notebook.stored_or_new_report(opened)
+
+
+def label(clips, start):
+    rows = "".join(f"c{i}.mp4,{'val' if i in (2, 5) else 'train'},video,0;{start}\n" for i in range(6))
+    (clips / "videos.csv").write_text("path,split,action,phases\n" + rows)
+
+
+def test_the_report_follows_labels_and_clips_and_says_so(trained, tmp_path):
+    clips = tmp_path / "clips"
+    first = report_of(trained)
+    assert not first["scores"] and not first["made_anew"]
+    assert report_of(trained) == first, "it is stored"
+    label(clips, 10)
+    second = report_of(trained)
+    assert second["scores"] and second["coverage"]["val"]["found"] == 2
+    assert "labels of 6 clips changed" in second["made_anew"] and "moved to the other split" in second["made_anew"]
+    assert "made anew: " in notebook.summary(second)
+    label(clips, 8)
+    assert report_of(trained)["made_anew"].startswith("labels of 6 clips changed")
+    write_video(clips / "c0.mp4", 20, width=80)
+    assert report_of(trained)["made_anew"] == "1 clip replaced by other footage (c0)"
+    path = trained.folder / "metrics.clips.json"
+    assert path.exists()
+    path.unlink()
+    assert "does not list its clips" in report_of(trained)["made_anew"]
+
+
+@pytest.mark.parametrize("fps", [15, 7, 60])
+def test_a_label_is_of_the_frame_of_the_file_whatever_the_rate(trained, tmp_path, fps):
+    opened = notebook.open_session(trained.folder, fps=fps)
+    splits = notebook.embed_splits(opened.model, opened.config, one_is_enough=True)
+    labeler = notebook.phase_labeler(opened, splits)
+    record = next(r for r in splits.train_records if r.name == "c0")
+    shown = labeler._numbers["c0"]
+    assert set(shown) <= set(record.frame_numbers)
+    at = int(shown[len(shown) // 2])
+    labeler.accept("c0", [[0, 0], [at, 1]])
+    again = next(r for r in opened.find_videos("train") if r.name == "c0")
+    assert number_of(list(again.frames())[int(np.argmax(again.phases == 1))]) == at
+    assert [v.numbers.tolist() for v in splits.train if v.name == "c0"] == [record.frame_numbers.tolist()]

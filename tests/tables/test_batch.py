@@ -20,6 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import mvf
 from mvf.__main__ import main
+from mvf.config import config_text
 from mvf.workbench.notebook import run_config
 from mvf.workbench.tables import batch, executors
 from mvf.workbench.tables import plan as plan_module
@@ -549,3 +550,15 @@ def test_a_job_told_to_end_by_slurm_is_still_there_to_be_queued_again(slurm, tmp
     process.wait(30)
     assert (slurm / "asked").read_text() == "requeue 40\n"
     assert not list((out / "logs" / "submitit").glob("*_result.pkl"))  # where submitit notes the end of a job
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_a_run_that_stored_what_auto_chose_is_the_same_run(tmp_path, precision):
+    (job,) = unique_jobs(plan(["synthetic"], 1, tmp_path, {"precision": precision}))
+    chosen = "bf16" if precision == "auto" else precision
+    job.folder.mkdir()
+    (job.folder / "config.json").write_text(config_text(replace(job.config, engine="openvino", precision=chosen)))
+    batch._check_same(job)
+    (job.folder / "config.json").write_text(config_text(replace(job.config, epochs=1)))
+    with pytest.raises(ValueError, match="another configuration"):
+        batch._check_same(job)

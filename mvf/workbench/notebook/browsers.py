@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -158,9 +158,11 @@ def phase_labeler(
         stored: Number of stored frames of all videos together.
         most: Maximum number of videos.
     """
-    both = [*splits.train, *splits.val]
-    videos = probe.of_action(both, action)[:most]
-    records = [*splits.train_records, *splits.val_records]
+    taken = {video.name for video in splits.train}  # names are unique within a split
+    val = [replace(v, name=f"val/{v.name}") if v.name in taken else v for v in splits.val]
+    val_records = [replace(r, name=f"val/{r.name}") if r.name in taken else r for r in splits.val_records]
+    videos = probe.of_action([*splits.train, *val], action)[:most]
+    records = [*splits.train_records, *val_records]
     lengths = {record.name: record.num_source_frames for record in records}
     sampled = sample_videos(records, videos, stored, 200)
     own = session.config.dataset == "folder"
