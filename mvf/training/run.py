@@ -17,7 +17,7 @@ import torch
 
 from mvf.config import FORMAT, Config, check_format, config_text, presets, stored_config
 from mvf.data import VideoList, find_config_videos
-from mvf.data.manifest import Manifest, changed_clips, changed_labels, manifest, sides
+from mvf.data.records import Manifest, changed_clips, changed_labels, manifest, sides
 from mvf.device import resolve_device
 from mvf.files import atomic
 from mvf.models.engine import config_compute

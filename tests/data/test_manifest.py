@@ -7,7 +7,7 @@ import cv2
 import pytest
 
 from mvf.data import find_videos
-from mvf.data.manifest import changed_clips, changed_labels, digest, manifest, sides
+from mvf.data.records import changed_clips, changed_labels, digest, manifest, sides
 
 from .footage import write_images, write_video
 

@@ -15,7 +15,7 @@ from mvf.bank import FeatureBank
 from mvf.config import DATA_FIELDS, Config, load_config
 from mvf.cost import milliseconds_per_frame, model_cost
 from mvf.data import Coverage, VideoList, find_config_videos
-from mvf.data.manifest import Manifest, changed_clips, changed_labels, digest, manifest
+from mvf.data.records import Manifest, changed_clips, changed_labels, digest, manifest
 from mvf.device import resolve_device
 from mvf.embedding import EmbeddedVideo, embed, fingerprint
 from mvf.evaluation import evaluate, read_report, write_report
