@@ -9,13 +9,12 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-SLOW = {"colours_of_old_pyav", "embed_other_actions", "evaluate_with_videos_csv", "few_open_files", "grown_folder"}
-SLOW |= {"oldest_timm", "stale_report", "labeler_with_fps", "no_home", "other_suffixes", "names_not_utf8"}
 AS_ROOT = {"locked_subfolder"}
 NAMES = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in ("_help", "__init__", "conftest", "test_cases"))
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in NAMES])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_case(name):
     if name in AS_ROOT and os.geteuid():
         pytest.skip("needs root")
