@@ -60,7 +60,8 @@ def sample_videos(
     for video in videos:
         record = found[video.name]
         numbers, first = np.unique(record.frame_numbers[::step], return_index=True)  # a higher fps repeats frames
-        frames = [_smaller(frame, height) for i, frame in enumerate(record.frames(step=step)) if i in set(first)]
+        wanted = set(first.tolist())
+        frames = [_smaller(frame, height) for i, frame in enumerate(record.frames(step=step)) if i in wanted]
         rows = first * step
         sampled.frames[video.name] = np.stack(frames)
         sampled.rows[video.name], sampled.numbers[video.name] = rows, numbers
