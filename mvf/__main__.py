@@ -69,9 +69,9 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     _add_parameters(command)
     command.set_defaults(command=_embed)
 
-    command = commands.add_parser("evaluate", help="score a run, or anyone's EMBEDDINGS.npz with LABELS.csv")
+    command = commands.add_parser("evaluate", help="score a run, or anyone's EMBEDDINGS (.npz or .csv) with LABELS.csv")
     command.add_argument("source", help="run folder, checkpoint.pth or embeddings.npz")
-    command.add_argument("labels", nargs="?", help="labels.csv, for embeddings.npz")
+    command.add_argument("labels", nargs="?", help="labels.csv, for embeddings")
     command.add_argument(
         "--out", default="", help="report file; default: metrics.json of the run, or beside the embeddings"
     )
@@ -190,7 +190,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from mvf.workbench.notebook.session import embed_splits, open_session, report_on, summary
 
     source = Path(options.source)
-    if source.suffix == ".npz":
+    if source.suffix.lower() in (".npz", ".csv"):
         if not options.labels:
             raise ValueError(f"{source} needs its labels: python -m mvf evaluate {source} LABELS.csv")
         config = load_config("penn", **dict(options.p))
@@ -252,7 +252,7 @@ def _report(options: argparse.Namespace) -> None:
 def _sizes(options: argparse.Namespace) -> None:
     assumed = Assumptions(**{name: getattr(options, name) for name in asdict(Assumptions())})
     with atomic(options.out) as path:
-        path.write_text(sizes_page(read_rates(options.rates), assumed))
+        path.write_text(sizes_page(read_rates(options.rates), assumed), encoding="utf-8")
     sys.stdout.write(f"page {options.out}\n")
 
 

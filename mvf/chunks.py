@@ -403,7 +403,7 @@ def write_boundaries(path: Path, rows: Sequence[tuple], named: Sequence[str] = (
     if not rows:
         path.unlink(missing_ok=True)  # left by an earlier call, or by other chunks
         return
-    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([[*named, *(field.name for field in fields(ChunkBoundary))], *rows])
 
 

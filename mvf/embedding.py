@@ -410,7 +410,7 @@ def write_embeddings(embedded: Sequence[EmbeddedVideo], path: Path) -> None:
                     with archive.open(f"{video.name}.npy", "w", force_zip64=True) as file:
                         np.lib.format.write_array(file, video.embeddings)
             return
-        with open(temporary, "w", newline="") as file:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["name", "frame", *(f"e{i}" for i in range(embedded[0].embeddings.shape[1]))])
             for video in embedded:

@@ -7,25 +7,26 @@ number, the longer of the two is resampled; a video whose published labels are d
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import logging
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePath
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from mvf.config import nearest
 from mvf.data.records import FrameSource, VideoRecord, frame_slice, pick_frames
 from mvf.data.video import ImageFolder, VideoError, VideoFile, image_files, read_image
 from mvf.files import read_npy
-
-if TYPE_CHECKING:
-    from _csv import Reader as CsvReader
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def read_phases(name: str, text: str, folder: Path, source: Source) -> np.ndarra
         ValueError: if the phases are invalid; the message names the video.
     """
     if text.lower().endswith(TABLES):
-        phases = read_frame_phases(name, folder / text)
+        phases = read_frame_phases(name, folder / existing(folder, text))
         if len(phases) != source.num_source_frames:
             found = f"phases have shape {phases.shape}, but the video has {source.num_source_frames} frames"
             raise ValueError(f"{name}: {found}")
@@ -69,6 +70,8 @@ def parse_starts(name: str, text: str) -> list[int]:
         raise ValueError(
             f'{name}: phases "{text}" are neither first frames like 0;34;58 nor the path of a .csv or .npy'
         ) from None
+    if starts[-1] >= LARGEST:
+        raise ValueError(f"{name}: a phase starts at frame {starts[-1]}; no video is that long")
     if starts[0] < 0:
         raise ValueError(f"{name}: a phase starts at frame {starts[0]}; first frames of phases must be 0 or more")
     if any(start <= before for before, start in zip(starts, starts[1:])):
@@ -130,7 +133,7 @@ def read_boxes(name: str, path: Path, source: Source) -> np.ndarray:
     wanted = (source.num_source_frames, 4)
     if boxes.shape != wanted:
         raise ValueError(f"{name}: boxes in {path} have shape {boxes.shape}, expected {wanted}: x0 y0 x1 y1 per frame")
-    wrong = np.flatnonzero((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
+    wrong = np.flatnonzero(~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < boxes[:, :2]).any(axis=1))
     if len(wrong):
         raise ValueError(f"{name}: box {boxes[wrong[0]].tolist()} of frame {wrong[0]} in {path} is not x0 y0 x1 y1")
     return boxes[source.source_index]
@@ -195,14 +198,34 @@ def _palette_indices(path: Path) -> np.ndarray | None:
 def read_table(name: str, path: Path) -> np.ndarray:
     """Reads (rows,) or (rows, columns) numbers from a .npy, or a .csv whose first line may be a header."""
     try:
-        if path.suffix.lower() == ".npy":
-            values = read_npy(path)
-        else:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            values = np.loadtxt(lines[_is_header(lines) :], delimiter=",", ndmin=2)
-        return values.astype(np.float64)
+        return (read_npy(path) if path.suffix.lower() == ".npy" else _read_numbers(path)).astype(np.float64)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{name}: cannot read numbers from {path}: {error}") from None
+
+
+def _read_numbers(path: Path) -> np.ndarray:
+    """Reads (rows, columns) numbers, with decimal commas where columns are separated by semicolons or tabs."""
+    lines, separator, _ = split_csv(path)
+    rows: list[list[float | None]] = []
+    for line, cells in lines:
+        while cells and not cells[-1].strip():
+            cells = cells[:-1]
+        values = [_number(cell if separator == "," else cell.replace(",", ".")) for cell in cells]
+        if not rows and cells and not any(value is not None for value in values):
+            continue  # the header
+        if None in values:
+            raise ValueError(f'"{cells[values.index(None)]}" in line {line} is not a number')
+        if rows and cells and len(values) != len(rows[0]):
+            raise ValueError(f"line {line} has {len(values)} numbers, the lines before it {len(rows[0])}")
+        rows += [values] if cells else []
+    return np.array(rows, np.float64).reshape(len(rows), len(rows[0]) if rows else 0)
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
 
 
 def read_frame_phases(name: str, path: Path) -> np.ndarray:
@@ -228,46 +251,130 @@ def _whole_phases(name: str, values: np.ndarray) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def read_csv(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    """Reads a CSV table: its columns, and for each row the line number and the cells by column.
+# ----------------------------------------------------------------------------------------------------------------------
+# Tables that people write, in the forms in which spreadsheets save them.
 
-    Whitespace around names and cells is removed. Cells that are missing in a short line are omitted.
+SEPARATORS = ",;\t"
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+Lines = list[tuple[int, list[str]]]  # number of each line and its cells
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV table with a header.
+
+    Attributes:
+        path: The file.
+        titles: Names in the header as they are; `columns` has them in lower case without spaces around.
+        lines: Number and cells of every line below the header as they are, blank lines included.
+        separator: The comma, semicolon or tab between cells.
+        encoding: Python's name of the file's encoding.
+    """
+
+    path: Path
+    titles: list[str]
+    lines: Lines
+    separator: str
+    encoding: str
+
+    @property
+    def columns(self) -> list[str]:
+        return [title.strip().lower() for title in self.titles]
+
+    def check_columns(self, known: Sequence[str]) -> None:
+        """Raises ValueError if a column is not known."""
+        for title, column in zip(self.titles, self.columns):
+            if column and column not in known:
+                raise ValueError(f'{self.path} has an unknown column "{title.strip()}"; {nearest(column, known)}')
+
+    def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """Yields line number and cells by column of every line that is not blank; a short line lacks the last cells.
+
+        Raises:
+            ValueError: if a line has a cell that belongs to no column.
+        """
+        columns = self.columns
+        for line, cells in self.lines:
+            cells = [cell.strip() for cell in cells]
+            if any(cells[len(columns) :]):
+                sign = {",": "commas", ";": "semicolons", "\t": "tabs"}[self.separator]
+                raise ValueError(f"{self.path}, line {line}: more cells than columns; quote text that holds {sign}")
+            for name, cell in zip(columns, cells):
+                if cell and not name:
+                    raise ValueError(f'{self.path}, line {line}: "{cell}" is in a column without a name')
+            if any(cells):
+                yield line, {name: cell for name, cell in zip(columns, cells) if name}
+
+
+def read_csv(path: Path) -> Table:
+    """Reads a table with a header, in UTF-8 or UTF-16, separated by commas, semicolons or tabs.
 
     Raises:
-        ValueError: if the file is not a UTF-8 CSV or has a column twice, or, while rows are read, if a line has more
-            cells than columns; the message names the file.
+        ValueError: if it is in another encoding, a quotation mark is open, or a column occurs twice; the message names
+            the file.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(io.StringIO(file.read(), newline=""), skipinitialspace=True)
-        columns = [name.strip() for name in next(reader, [])]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a UTF-8 table ({error}): save it as CSV, UTF-8") from None
-    for name in filter(None, columns):
-        if columns.count(name) > 1:
-            raise ValueError(f"{path} has the column {name} {columns.count(name)} times; keep one")
-    return columns, _csv_rows(path, columns, reader)
+    lines, separator, encoding = split_csv(path)
+    while lines and not any(map(str.strip, lines[0][1])):
+        del lines[0]
+    table = Table(path, lines[0][1] if lines else [], lines[1:], separator, encoding)
+    columns = table.columns
+    for title, column in zip(table.titles, columns):
+        if column and columns.count(column) > 1:
+            raise ValueError(f"{path} has the column {title.strip()} {columns.count(column)} times; keep one")
+    return table
 
 
-def _csv_rows(path: Path, columns: Sequence[str], reader: CsvReader) -> Iterator[tuple[int, dict[str, str]]]:
+def split_csv(path: Path) -> tuple[Lines, str, str]:
+    """Splits a text table into lines and cells; the first line that is not blank tells the separator.
+
+    Returns:
+        The lines, the separator and the encoding.
+
+    Raises:
+        ValueError: for another encoding than UTF-8 or UTF-16, and for an open quotation mark.
+    """
+    data = path.read_bytes()
+    encoding = "utf-16" if data.startswith(UTF_16) else "utf-8-sig" if data.startswith(codecs.BOM_UTF8) else "utf-8"
     try:
-        for cells in filter(None, reader):
-            if len(cells) > len(columns):
-                found = f"{path}, line {reader.line_num}: more cells than columns"
-                raise ValueError(f"{found}; quote text that holds commas")
-            yield reader.line_num, dict(zip(columns, map(str.strip, cells)))
+        text = data.decode(encoding)
+        if "\0" in text:
+            raise ValueError(f"{path} is not a UTF-8 table (it holds zero bytes): save it as CSV, UTF-8")
+        first = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
+        separator = max(SEPARATORS, key=first.count)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+        return [(reader.line_num, cells) for cells in reader], separator, encoding
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{data[error.start : error.start + 1].hex()} at {error.start}"
+        raise ValueError(f"{path} is not a UTF-8 table ({found}): save it as CSV, UTF-8") from None
     except csv.Error as error:
         raise ValueError(f"{path} is not a UTF-8 table ({error}): save it as CSV, UTF-8") from None
 
 
-def _is_header(lines: list[str]) -> bool:
-    try:
-        [float(cell) for cell in lines[0].split(",")]
-        return False
-    except (ValueError, IndexError):
-        return bool(lines)
+def existing(folder: Path, path: str) -> str:
+    """Returns a relative path as the file system has it, if a table writes it in another way.
+
+    Letters with accents may be one character or two, and Windows writes backslashes; the path itself is returned if
+    nothing is found.
+    """
+    if os.path.exists(folder / path):
+        return PurePath(path).as_posix()
+    found = PurePath()
+    for part in PurePath(path.replace("\\", "/")).parts:
+        here = os.listdir(folder / found) if os.path.isdir(folder / found) else []
+        same = [name for name in here if composed(name) == composed(part)]
+        if part not in here and len(same) != 1:
+            return PurePath(path).as_posix()
+        found /= part if part in here else same[0]
+    return found.as_posix()
 
 
+def composed(name: str) -> str:
+    """Returns a name with every accented letter as one character, to compare names."""
+    return unicodedata.normalize("NFC", name)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
 # Published labels, whose number may differ from the number of frames.
 
 

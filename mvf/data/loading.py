@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import fields, is_dataclass
 from itertools import tee
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
@@ -26,6 +27,10 @@ logger = logging.getLogger(__name__)
 Plan = list[tuple[int, int]]  # (epoch, video) of every clip of a batch
 Item = TypeVar("Item")
 FROM_WORKER = "in DataLoader worker process"  # torch's message above the traceback of a worker
+NO_ROOM = (
+    "a batch does not fit into shared memory: make /dev/shm larger (docker run --shm-size 2g), or load without worker "
+    "processes, workers=0"
+)
 PATIENCE = 5.0  # seconds after which a worker with a broken pipe has certainly ended
 
 
@@ -54,7 +59,7 @@ def load_batches(
         loader = DataLoader(
             dataset,
             batch_sampler=sent,
-            collate_fn=collate,
+            collate_fn=_collate_shared,
             num_workers=workers,
             pin_memory=on_gpu,
             generator=own,
@@ -64,6 +69,28 @@ def load_batches(
     made = ((plan, collate([dataset[item] for item in plan])) for plan in plans)
     with closing(read_ahead(((plan, clip.pin_memory()) for plan, clip in made) if on_gpu else made)) as ahead:
         yield from ahead
+
+
+def _collate_shared(clips: Sequence[Clip | RawClip]) -> Clip | RawClip:
+    """Joins clips in a worker, in shared memory: an error here is sent, one of torch's sending thread never ends."""
+    batch = collate(clips)
+    try:
+        _share(batch)
+    except RuntimeError as error:
+        raise OSError(f"{NO_ROOM} ({str(error).partition(chr(10))[0]})") from None
+    return batch
+
+
+def _share(item: Any) -> None:
+    """Moves every tensor of a batch to shared memory."""
+    if isinstance(item, torch.Tensor):
+        item.share_memory_()
+    elif isinstance(item, tuple):
+        for part in item:
+            _share(part)
+    elif is_dataclass(item):
+        for part in fields(item):
+            _share(getattr(item, part.name))
 
 
 def _from_workers(batches: Iterable[Item]) -> Iterator[Item]:

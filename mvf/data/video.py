@@ -511,25 +511,56 @@ class VideoError(ValueError):
     """Raised for a video that cannot be read; the message names the file and the reason."""
 
 
-def natural_key(name: str) -> list[tuple[int, int | str]]:
-    """Returns a sort key that orders numbers in names by value.
+def natural_key(name: str, number: str = r"\d+") -> list[tuple[int, float | str]]:
+    """Returns a sort key that orders the numbers in names, given by a pattern, by value.
 
     Example:
         >>> sorted(["10.png", "9.png"], key=natural_key)
         ['9.png', '10.png']
     """
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]
+    parts = filter(None, re.split(f"({number})", name))
+    return [
+        (0, float(part) if "." in part else int(part)) if re.fullmatch(number, part) else (1, part) for part in parts
+    ]
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Lists the images in `folder` with a number in their name, in natural order."""
+    """Lists the images in `folder` with a number in their name, in the order of the numbers (`frame_names`)."""
     found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
     numbered = [path for path in found if any(map(str.isdecimal, path.stem))]
-    return sorted(numbered, key=lambda path: natural_key(path.name))
+    names, number = frame_names([path.stem for path in numbered])
+    keys = {path: (natural_key(name, number), path.name) for path, name in zip(numbered, names)}
+    return sorted(numbered, key=keys.__getitem__)
+
+
+DAY_FIRST = re.compile(r"(?<!\d)(\d{1,2})([-._])(\d{1,2})\2(\d{4})(?!\d)")  # or the month
+SIGN = r"(?:(?<![^\W_])-)?"  # a minus that does not follow a letter or a digit
+
+
+def frame_names(stems: Sequence[str]) -> tuple[list[str], str]:
+    """Returns names of images with the year of dates in front, and the pattern of the numbers in them.
+
+    Numbers are whole unless all names have one decimal and no two of these are equal (0.5 and 0.50, like 1.1 and 1.10,
+    are the first and tenth of something). A minus is a sign if some names have one and others do not.
+
+    Example:
+        >>> frame_names(["31-01-2024", "01-02-2024"])[0]
+        ['2024-01-31', '2024-02-01']
+    """
+    dates = [DAY_FIRST.search(stem) for stem in stems]
+    if found := [date for date in dates if date]:
+        order = (1, 3) if any(int(date[3]) > 12 for date in found) else (3, 1)
+        if len(found) == len(stems):
+            stems = [DAY_FIRST.sub("-".join((d[4], d[order[0]], d[order[1]])), d.string) for d in found]
+    signed = [re.search(r"(?<![^\W_])-\d", stem) is not None for stem in stems]
+    sign = SIGN if any(signed) and not all(signed) else ""
+    decimals = [re.fullmatch(rf"\D*?({sign}\d+\.\d+)", stem) for stem in stems]
+    values = {float(decimal[1]) for decimal in decimals if decimal}
+    return list(stems), sign + (r"\d+\.\d+" if stems and len(values) == len(stems) else r"\d+")
 
 
 def image_sequence(folder: Path, pattern: str = "") -> list[Path]:
-    """Lists the numbered images of `folder`, in natural order, which must be one sequence.
+    """Lists the numbered images of `folder`, in the order of the numbers, which must be one sequence.
 
     A sequence has one suffix and one text around its numbers. If two numbers of a name change, like those of
     `cam1_0001.png`, the frames of one prefix must not be those of another.
@@ -544,9 +575,12 @@ def image_sequence(folder: Path, pattern: str = "") -> list[Path]:
     files = [path for path in image_files(folder) if not pattern or fnmatchcase(path.name, pattern)]
     if not files and pattern:
         raise VideoError(f'cannot use {folder}: no numbered image there is named like pattern "{pattern}"')
-    kinds = Counter(re.sub(r"\d+", "#", path.stem) + path.suffix.lower() for path in files)
+    names, number = frame_names([path.stem for path in files])
+    files = [files[i] for i in sorted(range(len(files)), key=lambda i: natural_key(names[i], number))]
+    names.sort(key=lambda name: natural_key(name, number))
+    kinds = Counter(re.sub(number, "#", name) + path.suffix.lower() for name, path in zip(names, files))
     if len(kinds) == 1:
-        kinds = _prefixes(files)
+        kinds = _prefixes(files, [re.findall(number, name) for name in names])
     if len(kinds) > 1:
         found = ", ".join(f"{count} of {kind}" for kind, count in kinds.most_common(5))
         more = f" and {len(kinds) - 5} more kinds" if len(kinds) > 5 else ""
@@ -557,24 +591,36 @@ def image_sequence(folder: Path, pattern: str = "") -> list[Path]:
     return files
 
 
-def _prefixes(files: Sequence[Path]) -> Counter[str]:
+def _prefixes(files: Sequence[Path], texts: Sequence[Sequence[str]]) -> Counter[str]:
     """Counts the images of every sequence among names that differ in their numbers alone."""
-    numbers = [[int(part) for part in re.findall(r"\d+", path.stem)] for path in files]
+    numbers = [[float(text) if "." in text else int(text) for text in found] for found in texts]
     for before, after, path in zip(numbers, numbers[1:], files[1:]):
         if before == after:
             raise VideoError(f"cannot use {path.parent}: two images there have the number of {path.name}")
+    _check_dates(files)
     changing = [place for place, values in enumerate(zip(*numbers)) if len(set(values)) > 1]
     template = re.sub(r"\d+", "#", files[0].stem)
     if len(changing) != 2 or re.fullmatch(r"[^#]*#\.#", template):  # one number, a date, or a decimal
         return Counter({files[0].name: len(files)})
     first, second = changing
-    frames: dict[int, set[int]] = {}
+    frames: dict[float, set[float]] = {}
     for values in numbers:
         frames.setdefault(values[first], set()).add(values[second])
     groups = list(frames.values())
     apart = sum(map(len, groups)) == len(set().union(*groups))
     counts = Counter(_before(path, second) for path in files)
     return Counter({files[0].name: len(files)}) if apart else Counter({f"{k}#": n for k, n in counts.items()})
+
+
+def _check_dates(files: Sequence[Path]) -> None:
+    """Raises VideoError if the dates in names may have day or month first and the order depends on it."""
+    dates = [match for path in files if (match := DAY_FIRST.search(path.stem))]
+    firsts, seconds = ({int(date[place]) for date in dates} for place in (1, 3))
+    if len(firsts) > 1 and len(seconds) > 1 and max(firsts | seconds) <= 12:
+        raise VideoError(
+            f"cannot use {files[0].parent}: dates like that of {files[0].name} may begin with the day or the month; "
+            "name the images with the year first (2024-01-31)"
+        )
 
 
 def _before(path: Path, place: int) -> str:

@@ -1,4 +1,4 @@
-"""Scores per-frame embeddings from anywhere: `EMBEDDINGS.npz` and `LABELS.csv`."""
+"""Scores per-frame embeddings from anywhere: `EMBEDDINGS.npz` or `EMBEDDINGS.csv`, and `LABELS.csv`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from mvf.config import Config, load_config, nearest
-from mvf.data.labels import parse_starts, read_csv, read_frame_phases
+from mvf.data.labels import LARGEST, composed, existing, parse_starts, read_csv, read_frame_phases
 from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.protocol import NEEDS_MODEL, clocks_of, grouped
 from mvf.evaluation.report import score_report
@@ -39,36 +39,38 @@ class VideoLabels:
     starts: list[int] | None = None
     phases: dict[int, int] | None = field(default=None, repr=False)
 
-    def expand(self, num_frames: int) -> np.ndarray | None:
-        """(num_frames,) phases of the video.
+    def expand(self, numbers: np.ndarray) -> np.ndarray | None:
+        """(T,) phases of the frames with these ascending numbers.
 
         Raises:
             ValueError: if the labels do not fit the embeddings; the message names both lengths.
         """
+        frames = f"{numbers[0]} to {numbers[-1]}"
         if self.starts is not None:
-            if self.starts[-1] >= num_frames:
+            if self.starts[-1] > numbers[-1]:
                 raise ValueError(
                     f'video "{self.name}": the last phase starts at frame {self.starts[-1]}, but its embeddings have '
-                    f"{num_frames} frames (0 to {num_frames - 1}): labels and embeddings must count the same frames"
+                    f"{len(numbers)} frames ({frames}): labels and embeddings must count the same frames"
                 )
-            return np.searchsorted(self.starts, np.arange(num_frames), side="right") - 1
+            return np.searchsorted(self.starts, numbers, side="right") - 1
         if self.phases is None:
             return None
-        if sorted(self.phases) != list(range(num_frames)):
+        thinned = len(numbers) != numbers[-1] + 1  # embedded at another rate than the video's
+        if not (self.phases.keys() >= set(numbers.tolist()) if thinned else len(self.phases) == len(numbers)):
             found = f" ({min(self.phases)} to {max(self.phases)})" if self.phases else ""
             raise ValueError(
                 f'video "{self.name}" has {len(self.phases)} labelled frames{found}'
-                f" and {num_frames} embeddings (0 to {num_frames - 1}): there must be one label per embedding "
+                f" and {len(numbers)} embeddings ({frames}): there must be one label per embedding "
                 "(-1 for a frame without a phase)"
             )
-        return np.array([self.phases[frame] for frame in range(num_frames)])
+        return np.array([self.phases[frame] for frame in numbers.tolist()])
 
 
 def score_embeddings(embeddings: str | Path, labels: str | Path, config: Config | None = None) -> dict:
     """Computes the four tasks, label fractions, alignment error, clocks and verdicts for anyone's embeddings.
 
     Args:
-        embeddings: `.npz`, see `read_embeddings`.
+        embeddings: `.npz` or `.csv`, see `read_embeddings`.
         labels: `.csv`, see `read_labels`.
         config: `stride`, `probe` and `judge` are read, and for the clocks `num_frames`, `fusion_width` and `chunk`;
             None: the paper's Penn Action row.
@@ -80,7 +82,8 @@ def score_embeddings(embeddings: str | Path, labels: str | Path, config: Config 
         ValueError: when files cannot be read or do not fit each other.
     """
     config = config or load_config("penn")
-    train, val, protocol = grouped(*match(read_embeddings(embeddings), read_labels(labels)), config)
+    arrays, numbers = _read_arrays(Path(embeddings))
+    train, val, protocol = grouped(*match(arrays, read_labels(labels), numbers), config)
     report = score_report(train, val, protocol, clocks_of(config, None))
     reason = "only embeddings were given: this needs the model and its videos"
     report["skipped"] |= dict.fromkeys(NEEDS_MODEL, reason)
@@ -89,18 +92,30 @@ def score_embeddings(embeddings: str | Path, labels: str | Path, config: Config 
 
 
 def read_embeddings(path: str | Path) -> dict[str, np.ndarray]:
-    """(T, E) float32 embeddings by video name, from an `.npz` with one array per video.
+    """(T, E) float32 embeddings by video name, from an `.npz` with one array per video, or a `.csv`.
+
+    The `.csv` is like that of `mvf embed`: columns `name`, `frame`, and one for every channel, and a row per frame.
 
     Raises:
-        ValueError: when the file is not such an archive; pickled objects are refused, never run.
+        ValueError: when the file is neither; pickled objects are refused, never run.
     """
-    path = Path(path)
+    return _read_arrays(Path(path))[0]
+
+
+def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Embeddings by video name, and the number of each frame in its file where a `.csv` names it."""
+    numbers: dict[str, np.ndarray] = {}
+    is_csv = path.suffix.lower() == ".csv"
     try:
-        arrays = read_npz(path)
+        if is_csv:
+            arrays, numbers = _read_rows(path)
+        else:
+            arrays = read_npz(path)
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: give an .npz with one (frames, width) array per video") from None
     except Exception as error:  # zipfile, numpy and zlib each raise their own
-        raise ValueError(f"{path} is not a readable .npz of plain arrays (numpy.savez, no objects): {error}") from None
+        kind = ".csv of embeddings" if is_csv else ".npz of plain arrays (numpy.savez, no objects)"
+        raise ValueError(f"{path} is not a readable {kind}: {error}") from None
     for name, array in arrays.items():
         _check_embeddings(path, name, array)
     if not arrays:
@@ -108,7 +123,32 @@ def read_embeddings(path: str | Path) -> dict[str, np.ndarray]:
     if len({array.shape[1] for array in arrays.values()}) > 1:
         widths = {name: array.shape[1] for name, array in arrays.items()}
         raise ValueError(f"{path}: all videos must have embeddings of one width, got {widths}")
-    return {name: arrays.pop(name).astype(np.float32, copy=False) for name in list(arrays)}  # never two copies of all
+    found = {name: arrays.pop(name).astype(np.float32, copy=False) for name in list(arrays)}  # never two copies of all
+    return found, numbers
+
+
+def _read_rows(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Reads a row per frame: name, frame, and the channels."""
+    table = read_csv(path)
+    if table.columns[:2] != ["name", "frame"] or len(table.columns) < 3:
+        found = ", ".join(table.columns[:5]) or "nothing"
+        raise ValueError(f"its columns must be name, frame, and one for every channel, found {found}")
+    channels = table.columns[2:]
+    vectors: dict[str, list[np.ndarray]] = {}
+    numbers: dict[str, list[int]] = {}
+    for line, row in table.rows():
+        try:
+            vector, frame = np.array([row[channel] for channel in channels], np.float32), int(row["frame"])
+        except KeyError as error:
+            raise ValueError(f"line {line} has no column {error.args[0]}") from None
+        except ValueError as error:
+            raise ValueError(f"line {line}: {error}") from None
+        name = row["name"]
+        if frame < (numbers[name][-1] if name in numbers else 0):
+            raise ValueError(f'line {line}: frame {frame} of video "{name}" is out of order')
+        vectors.setdefault(name, []).append(vector)
+        numbers.setdefault(name, []).append(frame)
+    return {name: np.stack(rows) for name, rows in vectors.items()}, {k: np.array(v) for k, v in numbers.items()}
 
 
 def read_labels(path: str | Path) -> list[VideoLabels]:
@@ -124,7 +164,8 @@ def read_labels(path: str | Path) -> list[VideoLabels]:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path} does not exist: give a .csv with the columns name, split, action, phases")
-    columns, rows = read_csv(path)
+    table = read_csv(path)
+    columns = table.columns
     key = "name" if "name" in columns else "path"
     wanted = {key, "frame", "phase"} if "frame" in columns else {key, "phases"}
     if missing := wanted.difference(columns):
@@ -132,11 +173,9 @@ def read_labels(path: str | Path) -> list[VideoLabels]:
             f"{path} needs the columns name (or path) and phases, or name, frame and phase; "
             f"missing: {', '.join(sorted(missing))}; found: {', '.join(columns) or 'nothing'}"
         )
-    for name in filter(None, columns):
-        if name not in COLUMNS:
-            raise ValueError(f'{path} has an unknown column "{name}"; {nearest(name, COLUMNS)}')
+    table.check_columns(COLUMNS)
     videos: dict[str, VideoLabels] = {}
-    for number, row in rows:
+    for number, row in table.rows():
         try:
             _read_row({name: row.get(name, "") for name in columns}, row.get(key, ""), videos, path.parent)
         except (ValueError, TypeError, OSError) as error:
@@ -145,9 +184,14 @@ def read_labels(path: str | Path) -> list[VideoLabels]:
 
 
 def match(
-    embeddings: Mapping[str, np.ndarray], labels: list[VideoLabels]
+    embeddings: Mapping[str, np.ndarray], labels: list[VideoLabels], numbers: Mapping[str, np.ndarray] | None = None
 ) -> tuple[list[EmbeddedVideo], list[EmbeddedVideo]]:
     """Training and validation videos, in the order of the label file.
+
+    Args:
+        embeddings: (T, E) by video name.
+        labels: Those of the same videos.
+        numbers: (T,) number in its file of every embedded frame, by video name, where it is not 0 to T - 1.
 
     Raises:
         ValueError: when names or lengths differ between the two files, or a split is empty.
@@ -164,7 +208,8 @@ def match(
     for video in labels:
         array = embeddings[video.name]
         split = video.split or SPLITS[video.name in held_out]
-        splits[split].append(EmbeddedVideo(video.name, video.action, array, video.expand(len(array))))
+        frames = (numbers or {}).get(video.name, np.arange(len(array)))
+        splits[split].append(EmbeddedVideo(video.name, video.action, array, video.expand(frames), numbers=frames))
     for split, videos in splits.items():
         if not videos:
             raise ValueError(f'no video has the split "{split}": probes are fitted on train and scored on val')
@@ -172,10 +217,16 @@ def match(
 
 
 def _without_suffixes(labels: list[VideoLabels], embeddings: Mapping[str, np.ndarray]) -> list[VideoLabels]:
-    """Drops suffixes, as `mvf embed` does, of names without embeddings where the shorter name is unique."""
+    """Names labels as the embeddings are: accents in another form, and suffixes dropped where that is unique."""
+    spelt = {composed(name): name for name in embeddings}
+    labels = [replace(video, name=spelt.get(composed(video.name), video.name)) for video in labels]
     short = {video.name: str(PurePath(video.name).with_suffix("")) for video in labels if PurePath(video.name).suffix}
-    times = Counter(short.get(video.name, video.name) for video in labels)
-    usable = {name: to for name, to in short.items() if name not in embeddings and to in embeddings and times[to] == 1}
+    times = Counter(composed(short.get(video.name, video.name)) for video in labels)
+    usable = {
+        name: spelt[composed(to)]
+        for name, to in short.items()
+        if name not in embeddings and composed(to) in spelt and times[composed(to)] == 1
+    }
     return [replace(video, name=usable.get(video.name, video.name)) for video in labels]
 
 
@@ -200,7 +251,7 @@ def _read_row(row: Mapping[str, str], name: str, videos: dict[str, VideoLabels],
     phases = {} if video is None or video.phases is None else video.phases
     if video is None:
         video = videos[name] = VideoLabels(name, split, action, phases=phases)
-    frame, phase = int(row["frame"]), _checked_phase(int(row["phase"]))
+    frame, phase = _whole(row, "frame"), _checked_phase(_whole(row, "phase"))
     if (video.split, video.action) != (split, action):
         raise ValueError(f'video "{name}" has split and action {split, action}, earlier {video.split, video.action}')
     if frame in phases:
@@ -212,12 +263,19 @@ def _read_phases(video: VideoLabels, text: str, folder: Path) -> None:
     if not text:
         return
     if text.lower().endswith((".csv", ".npy")):
-        video.phases = dict(enumerate(read_frame_phases(video.name, folder / text).tolist()))
+        video.phases = dict(enumerate(read_frame_phases(video.name, folder / existing(folder, text)).tolist()))
         return
     video.starts = parse_starts(video.name, text)
 
 
+def _whole(row: Mapping[str, str], column: str) -> int:
+    try:
+        return int(row[column])
+    except ValueError:
+        raise ValueError(f'{column} must be a whole number, got "{row[column]}"') from None
+
+
 def _checked_phase(phase: int) -> int:
-    if phase < -1:
+    if not -1 <= phase < LARGEST:
         raise ValueError(f"a phase must be 0 or more, or -1 for none, got {phase}")
     return phase

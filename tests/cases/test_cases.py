@@ -9,7 +9,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-AS_ROOT = {"locked_subfolder"}
+AS_ROOT = {"locked_subfolder", "small_shared_memory"}
 NAMES = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in ("_help", "__init__", "conftest", "test_cases"))
 
 

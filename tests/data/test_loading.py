@@ -10,7 +10,10 @@ import pytest
 import torch
 
 import mvf
+from mvf.clip import Clip
 from mvf.data import loading
+from mvf.data.augment import Augmentation
+from mvf.data.dataset import AugmentedVideo, RawClip, RawVideo
 from mvf.data.records import VideoRecord
 
 
@@ -65,3 +68,36 @@ def test_an_error_in_the_thread_is_raised_where_the_item_is_asked_for():
     assert next(ahead) == 1
     with pytest.raises(OSError, match=r"squat.mp4 is damaged"):
         next(ahead)
+
+
+def _batch(kind):
+    """A batch of two clips: with pixels, with raw frames, or with augmented ones."""
+    clip = Clip(torch.zeros(1, 2, 4).long(), torch.tensor([9]), torch.ones(1, 2, 4, dtype=torch.bool))
+    raw = RawVideo(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, 4).long(), (0, 1))
+    videos = {"raw": raw, "augmented": AugmentedVideo(torch.zeros(2, 4, 3, 8, 8))}
+    return [clip if kind == "pixels" else RawClip(clip, (videos[kind],), Augmentation(8))] * 2
+
+
+def _tensors(item):
+    if isinstance(item, torch.Tensor):
+        yield item
+    for part in item if isinstance(item, tuple) else vars(item).values() if dataclasses.is_dataclass(item) else ():
+        yield from _tensors(part)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "raw", "augmented"])
+def test_batches_of_workers_are_in_shared_memory_before_they_are_sent(kind):
+    found = list(_tensors(loading._collate_shared(_batch(kind))))
+    assert len(found) >= 3 and all(tensor.is_shared() for tensor in found)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "raw", "augmented"])
+def test_shared_memory_that_is_full_is_named(kind, monkeypatch):
+    def full(tensor):
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)\nException raised from")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(
+        OSError, match=r"/dev/shm larger \(docker run --shm-size 2g\), or .* workers=0 .*device \(28\)\)$"
+    ):
+        loading._collate_shared(_batch(kind))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mvf.data import VideoList, find_videos
-from mvf.data.labels import mask_files, read_boxes, read_masks, read_phases
+from mvf.data.labels import mask_files, read_boxes, read_csv, read_masks, read_phases
 from mvf.data.video import ImageFolder
 from mvf.evaluation.external import match, read_embeddings, read_labels
 
@@ -107,6 +108,33 @@ def _columns(count: int) -> st.SearchStrategy[bytes]:
     return st.one_of(rows.map(lambda t: "\n".join(",".join(row) for row in t).encode()), tables(("phase",)))
 
 
+# tables as spreadsheets write them, of which no row may be lost -------------------------------------------------------
+
+COLUMNS = ["path", "split", "phases"]
+WRITTEN = st.tuples(
+    st.lists(st.lists(texts, min_size=1, max_size=3), max_size=6),  # rows
+    st.sampled_from(",;\t"),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.booleans(),  # quotes around all cells
+    st.integers(0, 3),  # blank lines after the header
+)
+
+
+def _written(home: Path, content: Any) -> None:
+    rows, separator, encoding, end, quoted, blank = content
+    rows = [[cell.encode("utf-8", "replace").decode() for cell in row] for row in rows]
+    text = io.StringIO(newline="")
+    quoted = quoted or any(sign in cell for row in rows for cell in row for sign in "\n\r")  # csv.writer may not do it
+    quoting = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
+    writer = csv.writer(text, delimiter=separator, lineterminator=end, quoting=quoting)
+    writer.writerows([COLUMNS, *[[]] * blank, *rows])
+    (home / "t.csv").write_bytes(text.getvalue().encode(encoding))
+    found = [[row.get(name, "") for name in COLUMNS] for _, row in read_csv(home / "t.csv").rows()]
+    wanted = [[cell.strip() for cell in row] + [""] * (3 - len(row)) for row in rows]
+    assert found == [row for row in wanted if any(row)]
+
+
 # scores of anyone's embeddings --------------------------------------------------------------------------------------
 
 
@@ -119,6 +147,16 @@ def _write_scored(home: Path) -> None:
 def _scored(home: Path, _: Any) -> None:
     train, val = match(read_embeddings(home / "e.npz"), read_labels(home / "labels.csv"))
     assert all(v.phases is None or len(v.phases) == len(v.embeddings) for v in (*train, *val))
+
+
+def _write_scored_csv(home: Path) -> None:
+    _write_scored(home)
+    rows = [f"{name},{frame},0.6,-0.8" for name in "ab" for frame in range(6)]
+    (home / "e.csv").write_text("\n".join(["name,frame,e0,e1", *rows]) + "\n")
+
+
+def _scored_csv(home: Path, _: Any) -> None:
+    match(read_embeddings(home / "e.csv"), read_labels(home / "labels.csv"))
 
 
 def _archives() -> st.SearchStrategy[bytes]:
@@ -154,6 +192,7 @@ TARGETS = (
         tables(("path", "split", "action", "phases", "boxes", "masks"), st.one_of(VIDEO_CELLS, texts)),
         *(write_folder, "videos.csv", r"videos\.csv|phase|box|mask|cannot read numbers from|videos can be used"),
     ),
+    Target("tables as written", _written, WRITTEN, names=r"t\.csv"),
     Target("phases: a list", _phase_list, texts, write_labels, names="clip"),
     Target("phases .csv", partial(_phases, "p.csv"), _columns(1), write_labels, "p.csv", "p.csv|clip"),
     Target("phases .npy", partial(_phases, "p.npy"), _arrays(), write_labels, "p.npy", "p.npy|clip"),
@@ -161,6 +200,11 @@ TARGETS = (
     Target("boxes .npy", partial(_boxes, "b.npy"), _arrays(), write_labels, "b.npy", "b.npy|clip"),
     Target("masks", _masks, st.binary(max_size=64), _write_masks, "labels/2.png"),
     Target("embeddings .npz", _scored, _archives(), _write_scored, "e.npz", r"e\.npz|video|split"),
+    Target(
+        *("embeddings .csv", _scored_csv),
+        tables(("name", "frame", "e0", "e1"), st.one_of(st.sampled_from(["a", "b", "0", "1", "0.5", "-1e9"]), texts)),
+        *(_write_scored_csv, "e.csv", r"e\.csv|video|split"),
+    ),
     Target(
         *("labels .csv", _scored),
         st.one_of(

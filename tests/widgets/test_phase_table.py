@@ -118,7 +118,7 @@ def test_wrong_tables_and_labels_are_refused(tmp_path):
 def test_a_table_in_another_encoding_is_refused_by_name(tmp_path):
     path = tmp_path / "videos.csv"
     path.write_bytes("path,phases\nkür.mp4,0;3\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"videos\.csv is not UTF-8, it has byte 0xfc at 13: save it as UTF-8"):
+    with pytest.raises(ValueError, match=r"videos\.csv is not a UTF-8 table .byte 0xfc at 13.: save it as CSV, UTF-8"):
         PhaseTable(path)
 
 

@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from mvf.config import nearest
 from mvf.data.index import IndexEntry, collect, dev_part, readable, reason_lines
-from mvf.data.labels import mask_files, read_boxes, read_csv, read_masks, read_phases
+from mvf.data.labels import existing, mask_files, read_boxes, read_csv, read_masks, read_phases
 from mvf.data.records import VideoList, VideoRecord
 from mvf.data.video import VIDEO_SUFFIXES, ImageFolder, VideoFile, content_mark, image_files, open_source
 from mvf.files import data_folder
@@ -116,26 +115,24 @@ def _rows(folder: Path) -> tuple[list[TableRow], dict[str, str]]:
 
 
 def _read_table(path: Path) -> list[TableRow]:
-    columns, lines = read_csv(path)
-    for name in columns:
-        if name not in COLUMNS:
-            raise ValueError(f'{path} has an unknown column "{name}"; {nearest(name, COLUMNS)}')
-    if "path" not in columns:
-        raise ValueError(f"{path} has no column path; its columns are {', '.join(columns) or 'missing'}")
-    rows = [_read_row(f"{path}, line {line}", cells) for line, cells in lines]
+    table = read_csv(path)
+    table.check_columns(COLUMNS)
+    if "path" not in table.columns:
+        raise ValueError(f"{path} has no column path; its columns are {', '.join(table.columns) or 'missing'}")
+    rows = [_read_row(f"{path}, line {line}", cells, path.parent) for line, cells in table.rows()]
     for video, times in Counter(row.path for row in rows).items():
         if times > 1:
             raise ValueError(f"{path} lists {video} {times} times; list each video once")
     return rows
 
 
-def _read_row(where: str, cells: dict[str, str]) -> TableRow:
+def _read_row(where: str, cells: dict[str, str], folder: Path) -> TableRow:
     row = TableRow(**{"path": "", **cells})
     if not row.path:
         raise ValueError(f"{where}: the path is empty")
     if row.split not in ("", "train", "val"):
         raise ValueError(f'{where}: split must be train or val, got "{row.split}"')
-    return replace(row, path=PurePath(row.path).as_posix())
+    return replace(row, path=existing(folder, row.path))
 
 
 def discover(folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -254,9 +251,9 @@ def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> Vid
         phases = read_phases(row.name, row.phases, folder, source)
         annotations["phases"] = partial(np.copy, phases)
     if row.boxes:
-        annotations["actor_box"] = partial(np.copy, read_boxes(row.name, folder / row.boxes, source))
+        annotations["actor_box"] = partial(np.copy, read_boxes(row.name, folder / existing(folder, row.boxes), source))
     if row.masks:
-        files, size = mask_files(row.name, folder / row.masks, source)
+        files, size = mask_files(row.name, folder / existing(folder, row.masks), source)
         annotations["actor_mask"] = partial(read_masks, row.name, files, size)
     marks = partial(_marks, source, annotations, files)
     return VideoRecord(row.name, row.action or ASSUMED_ACTION, source, annotations, marks=marks)

@@ -113,14 +113,15 @@ def _video_files(folder: Path) -> Iterator[Path]:
 
 def _read_table(path: Path) -> Iterator[tuple[str, str]]:
     """Yields the name and class of every training clip in the table."""
-    columns, rows = read_csv(path)
+    table = read_csv(path)
+    columns = table.columns
     missing = [name for name in COLUMNS if name not in columns]
     if missing:
         first = ",".join(columns) or "nothing"
         raise ValueError(
             f"{path} has no column {', '.join(missing)}: its first line must be {','.join(COLUMNS)}, found {first}"
         )
-    for line, row in rows:
+    for line, row in table.rows():
         where = f"{path}, line {line}"
         if len(row) < len(columns):
             raise ValueError(f"{where}: fewer cells than columns")

@@ -137,7 +137,7 @@ def tables(reports: Reports) -> dict[str, plotting.Table]:
 def write_tables(made: Mapping[str, plotting.Table], path: Path) -> None:
     """Writes tables as Markdown."""
     with atomic(path) as temporary:
-        temporary.write_text("\n\n".join(map(str, made.values())) + "\n")
+        temporary.write_text("\n\n".join(map(str, made.values())) + "\n", encoding="utf-8")
 
 
 def plot_results(reports: Reports) -> Figure:

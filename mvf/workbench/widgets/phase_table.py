@@ -18,13 +18,12 @@ from pathlib import Path, PurePath
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.data.datasets.folder import discover
-from mvf.data.labels import parse_starts, read_frame_phases
+from mvf.data.datasets.folder import COLUMNS, discover
+from mvf.data.labels import Table, composed, existing, parse_starts, read_csv, read_frame_phases
 from mvf.data.video import VIDEO_SUFFIXES
 from mvf.files import atomic
 
 Segments = tuple[tuple[int, int], ...]
-COLUMNS = ("path", "split", "action", "phases", "boxes", "masks")
 LABEL_FILES = (".csv", ".npy")
 
 logger = logging.getLogger(__name__)
@@ -90,14 +89,14 @@ class PhaseTable:
         Raises:
             ValueError: if the label is invalid; the message names the video.
         """
-        header, rows = self._load()
-        row = self._find(header, rows, name)
-        column = _column(header, "phases")
+        table = self._load()
+        rows, column = _cells(table), _column(table.columns, "phases")
+        row = self._find(table.columns, rows, name)
         text = rows[row][column].strip() if row is not None and column is not None and rows[row][column:] else ""
         if not text:
             return None
         if text.lower().endswith(LABEL_FILES):
-            phases = read_frame_phases(name, self.path.parent / text)
+            phases = read_frame_phases(name, self.path.parent / existing(self.path.parent, text))
             return PhaseLabel(segments_of(phases), len(phases))
         return PhaseLabel(tuple((start, phase) for phase, start in enumerate(parse_starts(name, text))))
 
@@ -116,24 +115,25 @@ class PhaseTable:
         before = self.read(name)
         if before is not None and before.segments == segments:
             return
-        header, rows = self._load()
+        table = self._load()
+        header, rows = table.titles, _cells(table)
         if not header:
-            header = list(COLUMNS)
+            header[:] = COLUMNS
             rows = [_padded([path], header) for path in _videos_below(self.path.parent, {name, *names})]
-        column = _column(header, "phases")
+        column = _column(table.columns, "phases")
         if column is None:
             column = len(header)
             header.append("phases")
-        row = self._find(header, rows, name)
+        row = self._find(table.columns, rows, name)
         if row is None:
             logger.warning("%s did not list %s: a row is added, which may change the splits", self.path, name)
             line = _padded([], header)
-            line[[title.strip() for title in header].index("path")] = _path_of(self.path.parent, name).as_posix()
+            line[table.columns.index("path")] = _path_of(self.path.parent, name).as_posix()
             rows.append(line)
             row = len(rows) - 1
         rows[row] = _padded(rows[row], header)
         rows[row][column] = self._cell(name, segments, length, rows[row][column].strip())
-        self._save([header, *rows])
+        self._save(table, rows)
 
     def _cell(self, name: str, segments: Segments, length: int | None, before: str) -> str:
         phases = [phase for _, phase in segments]
@@ -153,30 +153,25 @@ class PhaseTable:
             np.savetxt(temporary, phases_of(segments, np.arange(length)), fmt="%d")
         return relative
 
-    def _load(self) -> tuple[list[str], list[list[str]]]:
-        """Returns the header and the rows; both are empty if the table does not exist."""
+    def _load(self) -> Table:
+        """Reads the table, which has no titles if the file does not exist."""
         if not self.path.exists():
-            return [], []
-        try:
-            with self.path.open(newline="", encoding="utf-8-sig") as file:
-                header, *rows = [*csv.reader(file, skipinitialspace=True)] or [[]]
-        except UnicodeDecodeError as error:
-            found = f"byte {error.object[error.start]:#x} at {error.start}"
-            raise ValueError(f"{self.path} is not UTF-8, it has {found}: save it as UTF-8") from None
-        if _column(header, "path") is None:
-            raise ValueError(f"{self.path} has no column path; its columns are {', '.join(header) or 'missing'}")
-        return header, rows
+            return Table(self.path, [], [], ",", "utf-8")
+        table = read_csv(self.path)
+        if "path" not in table.columns:
+            raise ValueError(f"{self.path} has no column path; its columns are {', '.join(table.columns) or 'missing'}")
+        return table
 
-    def _save(self, lines: Sequence[Sequence[str]]) -> None:
-        old = self.path.read_bytes() if self.path.exists() else b""
-        encoding = "utf-8-sig" if old.startswith(b"\xef\xbb\xbf") else "utf-8"
-        with atomic(self.path) as temporary, temporary.open("w", newline="", encoding=encoding) as file:
-            csv.writer(file, lineterminator="\r\n" if b"\r\n" in old else "\n").writerows(lines)
+    def _save(self, table: Table, rows: Sequence[Sequence[str]]) -> None:
+        end = "\r\n" if self.path.exists() and "\r\n" in self.path.read_bytes().decode(table.encoding) else "\n"
+        with atomic(self.path) as temporary, temporary.open("w", newline="", encoding=table.encoding) as file:
+            csv.writer(file, delimiter=table.separator, lineterminator=end).writerows([table.titles, *rows])
 
-    def _find(self, header: list[str], rows: list[list[str]], name: str) -> int | None:
+    def _find(self, columns: Sequence[str], rows: list[list[str]], name: str) -> int | None:
         """Finds the row of a video whose path, with or without extension, is `name`, as in the folder data set."""
-        column = _column(header, "path") or 0  # without a header there are no rows
-        paths = {i: PurePath(row[column].strip()).as_posix() for i, row in enumerate(rows) if row[column:]}
+        column, name = _column(columns, "path") or 0, composed(name)  # without a header there are no rows
+        cells = {i: row[column].strip() for i, row in enumerate(rows) if row[column:]}
+        paths = {i: composed(existing(self.path.parent, cell)) for i, cell in cells.items() if cell}
         found = [i for i, path in paths.items() if path == name]
         found = found or [i for i, path in paths.items() if os.path.splitext(path)[0] == name]
         if len(found) > 1:
@@ -184,8 +179,12 @@ class PhaseTable:
         return found[0] if found else None
 
 
-def _column(header: Sequence[str], name: str) -> int | None:
-    return next((i for i, title in enumerate(header) if title.strip() == name), None)
+def _cells(table: Table) -> list[list[str]]:
+    return [cells for _, cells in table.lines]
+
+
+def _column(columns: Sequence[str], name: str) -> int | None:
+    return columns.index(name) if name in columns else None
 
 
 def _padded(row: Sequence[str], header: Sequence[str]) -> list[str]:
