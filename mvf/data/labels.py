@@ -206,18 +206,19 @@ def read_table(name: str, path: Path) -> np.ndarray:
 def _read_numbers(path: Path) -> np.ndarray:
     """Reads (rows, columns) numbers, with decimal commas where columns are separated by semicolons or tabs."""
     lines, separator, _ = split_csv(path)
+    lines = [(line, cells) for line, cells in lines if any(map(str.strip, cells))]
     rows: list[list[float | None]] = []
     for line, cells in lines:
-        while cells and not cells[-1].strip():
+        while not cells[-1].strip():
             cells = cells[:-1]
         values = [_number(cell if separator == "," else cell.replace(",", ".")) for cell in cells]
-        if not rows and cells and not any(value is not None for value in values):
+        if line == lines[0][0] and not any(value is not None for value in values):
             continue  # the header
         if None in values:
             raise ValueError(f'"{cells[values.index(None)]}" in line {line} is not a number')
-        if rows and cells and len(values) != len(rows[0]):
+        if rows and len(values) != len(rows[0]):
             raise ValueError(f"line {line} has {len(values)} numbers, the lines before it {len(rows[0])}")
-        rows += [values] if cells else []
+        rows.append(values)
     return np.array(rows, np.float64).reshape(len(rows), len(rows[0]) if rows else 0)
 
 
@@ -261,7 +262,7 @@ Lines = list[tuple[int, list[str]]]  # number of each line and its cells
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A CSV table with a header.
 
     Attributes:
@@ -307,7 +308,7 @@ class Table:
                 yield line, {name: cell for name, cell in zip(columns, cells) if name}
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path) -> TextTable:
     """Reads a table with a header, in UTF-8 or UTF-16, separated by commas, semicolons or tabs.
 
     Raises:
@@ -317,7 +318,7 @@ def read_csv(path: Path) -> Table:
     lines, separator, encoding = split_csv(path)
     while lines and not any(map(str.strip, lines[0][1])):
         del lines[0]
-    table = Table(path, lines[0][1] if lines else [], lines[1:], separator, encoding)
+    table = TextTable(path, lines[0][1] if lines else [], lines[1:], separator, encoding)
     columns = table.columns
     for title, column in zip(table.titles, columns):
         if column and columns.count(column) > 1:

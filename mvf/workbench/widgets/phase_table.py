@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mvf.data.datasets.folder import COLUMNS, discover
-from mvf.data.labels import Table, composed, existing, parse_starts, read_csv, read_frame_phases
+from mvf.data.labels import TextTable, composed, existing, parse_starts, read_csv, read_frame_phases
 from mvf.data.video import VIDEO_SUFFIXES
 from mvf.files import atomic
 
@@ -153,16 +153,16 @@ class PhaseTable:
             np.savetxt(temporary, phases_of(segments, np.arange(length)), fmt="%d")
         return relative
 
-    def _load(self) -> Table:
+    def _load(self) -> TextTable:
         """Reads the table, which has no titles if the file does not exist."""
         if not self.path.exists():
-            return Table(self.path, [], [], ",", "utf-8")
+            return TextTable(self.path, [], [], ",", "utf-8")
         table = read_csv(self.path)
         if "path" not in table.columns:
             raise ValueError(f"{self.path} has no column path; its columns are {', '.join(table.columns) or 'missing'}")
         return table
 
-    def _save(self, table: Table, rows: Sequence[Sequence[str]]) -> None:
+    def _save(self, table: TextTable, rows: Sequence[Sequence[str]]) -> None:
         end = "\r\n" if self.path.exists() and "\r\n" in self.path.read_bytes().decode(table.encoding) else "\n"
         with atomic(self.path) as temporary, temporary.open("w", newline="", encoding=table.encoding) as file:
             csv.writer(file, delimiter=table.separator, lineterminator=end).writerows([table.titles, *rows])
@@ -179,7 +179,7 @@ class PhaseTable:
         return found[0] if found else None
 
 
-def _cells(table: Table) -> list[list[str]]:
+def _cells(table: TextTable) -> list[list[str]]:
     return [cells for _, cells in table.lines]
 
 
