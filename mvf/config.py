@@ -6,6 +6,7 @@ import difflib
 import json
 import logging
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
@@ -18,6 +19,18 @@ from typing import Any
 from mvf.files import expand_user
 
 logger = logging.getLogger(__name__)
+
+ALIASES = {  # short names of backbones, and timm's
+    "dino_vitb8": "vit_base_patch8_224.dino",
+    "dino_vits8": "vit_small_patch8_224.dino",
+    "dino_vitb16": "vit_base_patch16_224.dino",
+    "dino_vits16": "vit_small_patch16_224.dino",
+    "dinov2_vits14": "vit_small_patch14_dinov2.lvd142m",
+    "dinov2_vitb14": "vit_base_patch14_dinov2.lvd142m",
+    "dinov3_vits16": "vit_small_patch16_dinov3.lvd1689m",
+    "resnet50": "resnet50.a1_in1k",
+}
+VIT_BLOCKS, RESNET_STAGES = 12, 4  # layers of these
 
 CHOICES = {
     "pooling": ("lstp", "fixed_width", "max", "mean", "cls"),
@@ -135,6 +148,7 @@ class Config:
         self._check_shares()
         self._check_entities()
         self._check_backbone()
+        self._check_objective()
         self._check_finite()
         self._check_motion()
 
@@ -179,6 +193,26 @@ class Config:
                 'engine="openvino" computes frozen networks: with trainable_blocks or compile use engine="torch"'
             )
 
+        check_backbone_name(self.backbone)
+        blocks = RESNET_STAGES if self.backbone == "resnet50" else VIT_BLOCKS
+        if self.backbone in ALIASES and any(layer > blocks for layer in self.layers):
+            raise ValueError(f"{self.backbone} has layers 1 to {blocks}, got layers {self.layers}")
+        patch = int(found[1]) if (found := re.search(r"patch(\d+)", ALIASES.get(self.backbone, ""))) else 1
+        if self.image_size % patch:
+            sizes = " or ".join(
+                str(size) for size in (self.image_size // patch * patch, -(-self.image_size // patch) * patch) if size
+            )
+            raise ValueError(
+                f"image_size {self.image_size} does not fit the {patch}-pixel patches of {self.backbone}; use {sizes}"
+            )
+
+    def _check_objective(self) -> None:
+        known = ("scl", *sorted(path.stem for path in OBJECTIVE_FILES.glob("*.toml")))
+        for member in self.objective.split("+"):
+            name = member.rpartition("*")[2].strip()
+            if name not in known:
+                raise ValueError(f'unknown objective "{name}"; {nearest(name, known)}')
+
     def _check_finite(self) -> None:
         for name, value in vars(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
@@ -210,6 +244,20 @@ DATA_FIELDS = tuple("dataset data_root data_seed data_options fps stride chunk p
 BASE_FIELDS = (*DATA_FIELDS, "num_frames", "batch_size")
 RECIPE = {"sampling", "motion_skip", "velocity"}  # what the default sets otherwise than the paper
 _DEFAULTS = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(Config)}
+
+
+def check_backbone_name(name: str) -> None:
+    """Raises ValueError for a backbone that is neither in `ALIASES` nor known to timm; the nearest is named."""
+    if name in ALIASES:
+        return
+    import timm  # takes seconds
+
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture) or (tag and not timm.models.is_model_pretrained(name)):
+        known = [*ALIASES, *timm.list_models(), *timm.list_models(pretrained=True)]
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(ALIASES)}, and all names of timm"
+        raise ValueError(f'unknown backbone "{name}"; {hint}')
 
 
 def presets() -> tuple[str, ...]:
@@ -340,6 +388,7 @@ def _cast_dict(value: Any) -> dict:
 # `<base>_<objective>_published` trains the model of CARL (`<base>_carl`) with the published settings.
 
 FOLDER = Path(__file__).parent / "presets"
+OBJECTIVE_FILES = FOLDER / "objectives"  # every objective but the paper's own has one
 STUDY = ("study", "study_late", "study_pullups", "study_pullups_late")  # bases of every objective
 
 
@@ -369,7 +418,7 @@ def stored_presets() -> dict[str, Preset]:
         ('penn_carl', {'objective': 'tcc', 'objective_options': {}})
     """
     files = [(path, [(path.stem, _single(path))]) for path in FOLDER.glob("*.toml")]
-    files += [(path, list(_family(path))) for path in (FOLDER / "objectives").glob("*.toml")]
+    files += [(path, list(_family(path))) for path in OBJECTIVE_FILES.glob("*.toml")]
     known = {name for _, made in files for name, _ in made}
     for path, made in files:
         for name, preset in made:

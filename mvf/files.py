@@ -102,19 +102,28 @@ def explained(path: Path, temporary: Path | None = None) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise PermissionError(
-            f"cannot write {path}: give write permission to {path.parent} or choose another folder"
+            f"cannot write {path}: give write permission to {path.parent} or {_elsewhere(path)}"
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise NotADirectoryError(f"cannot write {path}: {error.filename} is a file, not a folder") from error
     except (OSError, RuntimeError) as error:  # torch and numpy hide the system's error
         if getattr(error, "errno", None) == errno.EROFS:
-            raise PermissionError(f"cannot write {path}: its disc is read-only; choose another folder") from error
+            raise PermissionError(f"cannot write {path}: its disc is read-only; {_elsewhere(path)}") from error
         if getattr(error, "errno", None) in FULL or (temporary is not None and _takes_no_more(temporary)):
             raise OSError(
-                f"cannot write {path}: the disc (or a limit on it) is full; make room there or choose another folder "
+                f"cannot write {path}: the disc (or a limit on it) is full; make room there or {_elsewhere(path)} "
                 "and run the same command again: completed work is kept"
             ) from error
         raise
+
+
+def _elsewhere(path: Path) -> str:
+    """What to do where a file cannot be written; the package's own folders are named by variables."""
+    with suppress(ValueError):  # no home folder
+        for folder, variable in ((cache_folder(), "MVF_CACHE"), (data_folder(), "MVF_DATA")):
+            if path.absolute().is_relative_to(folder.absolute()):
+                return f"set {variable} to another folder"
+    return "choose another folder"
 
 
 @contextmanager

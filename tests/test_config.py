@@ -390,3 +390,31 @@ def test_the_model_runs_and_learns_at_full_size(name, monkeypatch):
     assert out.embeddings.shape == (1, 1, config.embedding_size) and out.embeddings.isfinite().all()
     if config.pooling == "lstp":
         assert out.attention.shape == (1, 1, config.entities, step.model.backbone.grid[0] ** 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": "tccc"}, 'unknown objective "tccc"; did you mean "tcc"'),
+        ({"objective": "scl+0.1*laf"}, 'unknown objective "laf"; did you mean "lav"'),
+        ({"objective": ""}, 'unknown objective ""'),
+        ({"backbone": "dino_vitb9"}, 'unknown backbone "dino_vitb9"; did you mean "dino_vitb8"'),
+        ({"backbone": "vit_smal_patch16_224"}, 'did you mean "vit_small_patch16_224"'),
+        ({"backbone": "vit_tiny_patch16_224.nobody"}, "unknown backbone"),
+        (
+            {"backbone": "dinov2_vits14", "image_size": 110},
+            "image_size 110 does not fit the 14-pixel patches .* use 98 or 112",
+        ),
+        ({"backbone": "dino_vitb8", "image_size": 7}, "use 8"),
+        ({"backbone": "dino_vitb8", "layers": (4, 13)}, r"dino_vitb8 has layers 1 to 12, got layers \(4, 13\)"),
+        ({"backbone": "resnet50", "layers": (5,), "image_size": 224}, "resnet50 has layers 1 to 4"),
+    ],
+)
+def test_names_and_sizes_that_no_model_has_are_refused_before_anything_is_read(settings, message):
+    with pytest.raises(ValueError, match=message):
+        load_config("synthetic", **settings)
+
+
+@pytest.mark.parametrize("objective", ["scl", "scl+0.1*lav", "0.5*tcc + 2*vsp", "vsp_p"])
+def test_every_objective_and_sum_is_known(objective):
+    assert load_config("synthetic", objective=objective).objective == objective

@@ -15,7 +15,7 @@ import zlib
 import numpy as np
 import pytest
 
-from mvf.files import LOCK, atomic, clear_leftovers, held, read_npy, read_npz
+from mvf.files import LOCK, atomic, clear_leftovers, explained, held, read_npy, read_npz
 from tests.faults.processes import CONTEXT, leftovers
 
 from .fuzz.harness import npy_header, unfolding, zipped
@@ -153,3 +153,14 @@ def test_a_damaged_member_is_found_by_its_sum(tmp_path):
     (tmp_path / "a.npz").write_bytes(data)
     with pytest.raises(zipfile.BadZipFile, match="CRC-32"):
         read_npz(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("variable", "place"), [("MVF_CACHE", "banks/a"), ("MVF_CACHE", "weights"), ("MVF_DATA", "squat")]
+)
+def test_a_read_only_folder_of_the_package_names_its_variable(tmp_path, monkeypatch, variable, place):
+    monkeypatch.setenv(variable, str(tmp_path / "own"))
+    failure = OSError(errno.EROFS, os.strerror(errno.EROFS))
+    with pytest.raises(PermissionError, match=f"its disc is read-only; set {variable} to another folder"):
+        with explained(tmp_path / "own" / place / "file"):
+            raise failure

@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -366,8 +366,14 @@ def remembered(identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         with atomic(path) as temporary:
             save_array(temporary, values)
     except OSError as error:
-        logger.warning("frame counts cannot be cached, so videos will be read again next time: %s", error)
+        _warn_of_cache(str(cache_folder()), str(error))
     return values
+
+
+@lru_cache
+def _warn_of_cache(folder: str, reason: str) -> None:
+    """Warns once of a folder, because every file fails there alike."""
+    logger.warning("%s: frame counts cannot be cached, so videos will be read again next time: %s", folder, reason)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

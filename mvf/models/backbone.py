@@ -80,14 +80,13 @@ class Backbone(nn.Module):
         trainable_blocks: int = 0,
     ) -> None:
         super().__init__()
-        loaded = load_backbone(name, weights, image_size)
+        loaded = load_backbone(name, weights, image_size, lambda model: _check_one_grid(model, name, layers))
         self.model = loaded.model
         self.name, self.weights, self.timm_name = name, str(weights), loaded.timm_name
         self.weights_source, self.weights_sha256 = loaded.source, loaded.sha256
         self.image_size = image_size
         self.num_blocks = _num_layers(self.model)
         self.layers = self.resolve_layers(layers)
-        _check_one_grid(self.model, name, self.layers)
         self.grid = self.grid_of(image_size)
         self.channels = sum(_width(self.model, layer) for layer in self.layers)
         self.has_cls = getattr(self.model, "cls_token", None) is not None
@@ -153,15 +152,7 @@ class Backbone(nn.Module):
 
     def resolve_layers(self, layers: Sequence[int]) -> tuple[int, ...]:
         """Layers counted from 1; raises ValueError where the network lacks one."""
-        for layer in layers:
-            if layer == 0 or abs(layer) > self.num_blocks:
-                raise ValueError(
-                    f"{self.name} has layers 1 to {self.num_blocks}, got layer {layer}; "
-                    f"choose among them, or -1 to -{self.num_blocks} from the end"
-                )
-        if not layers or len(set(layers)) < len(layers):
-            raise ValueError(f"layers must be different numbers, at least one; got {tuple(layers)}")
-        return tuple(layer if layer > 0 else self.num_blocks + 1 + layer for layer in layers)
+        return _resolved(layers, self.num_blocks, self.name)
 
     def grid_of(self, image_size: int) -> tuple[int, int]:
         """(h, w) patches of a square frame of `image_size` pixels; raises ValueError where they do not fit."""
@@ -289,10 +280,23 @@ def _num_layers(model: TimmNetwork) -> int:
     return len(model.feature_info) - isinstance(model, timm.models.ResNet)
 
 
+def _resolved(layers: Sequence[int], count: int, name: str) -> tuple[int, ...]:
+    """Layers counted from 1, of a network that has `count`."""
+    for layer in layers:
+        if layer == 0 or abs(layer) > count:
+            raise ValueError(
+                f"{name} has layers 1 to {count}, got layer {layer}; choose among them, or -1 to -{count} from the end"
+            )
+    if not layers or len(set(layers)) < len(layers):
+        raise ValueError(f"layers must be different numbers, at least one; got {tuple(layers)}")
+    return tuple(layer if layer > 0 else count + 1 + layer for layer in layers)
+
+
 def _check_one_grid(model: TimmNetwork, name: str, layers: Sequence[int]) -> None:
-    """Refuses layers with different numbers of patches, such as two stages of a ResNet."""
+    """Refuses layers that the network lacks, or with different numbers of patches, such as two stages of a ResNet."""
     first = 0 if isinstance(model, timm.models.ResNet) else 1
-    found = {layer: model.feature_info[layer - first]["reduction"] for layer in layers}
+    wanted = _resolved(layers, _num_layers(model), name)
+    found = {layer: model.feature_info[layer - first]["reduction"] for layer in wanted}
     if len(set(found.values())) > 1:
         raise ValueError(f"layers {tuple(layers)} of {name} have patches of {found} pixels a side; choose one layer")
 

@@ -157,7 +157,8 @@ def measured_rates() -> dict[Compute, float]:
     """Seconds that the blocks take with every engine and precision, kept in `rates_file()`."""
     path = rates_file()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_suffix(".lock")):  # others would disturb the clock
             if found := _read_rates(path):
                 return found
@@ -167,7 +168,7 @@ def measured_rates() -> dict[Compute, float]:
                 temporary.write_text(json.dumps({"machine": machine(), "seconds": rows}, indent=1))
             return found
     except OSError as error:
-        logger.warning("%s: engines are measured again each time", error)
+        logger.warning("engines are measured again each time: %s", error)
         return measure_rates()
 
 
@@ -267,12 +268,13 @@ def export(backbone: Backbone, image_size: int) -> Path:
     if (folder / NOTE).exists():
         return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_suffix(".lock")):
-            if not (folder / NOTE).exists():
-                _write(backbone, image_size, folder, made_of)
+        with explained(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with locked(folder.with_suffix(".lock")):
+                if not (folder / NOTE).exists():
+                    _write(backbone, image_size, folder, made_of)
     except OSError as error:
-        raise ExportError(f"{folder} cannot be written ({error})") from error
+        raise ExportError(str(error)) from error
     return folder
 
 

