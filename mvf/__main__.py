@@ -6,6 +6,7 @@ Building the parser imports no heavy library; each command imports what it runs,
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -22,6 +23,9 @@ from mvf.workbench.tables.sizes import Assumptions, read_rates, sizes_page
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; an error that the user can fix becomes one line on stderr and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal may not know the letters of a name
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     try:

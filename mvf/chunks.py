@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mvf.data.records import VideoRecord
-from mvf.files import atomic, explained, locked
+from mvf.files import atomic, explained, locked, short_name
 from mvf.models.mvformer import MVFormer
 
 logger = logging.getLogger(__name__)
@@ -299,7 +299,7 @@ class EmbeddingFolder:
             features: Text that changes whenever the backbone's features of the same video may change.
         """
         identity = record.source.identity
-        readable, mark = re.sub(r"[^\w.-]", "_", record.name), _digest(record.name, identity)[:8]
+        readable, mark = short_name(re.sub(r"[^\w.-]", "_", record.name)), _digest(record.name, identity)[:8]
         made_from = _digest(self.made_by, identity, features, str(record.num_frames))
         return EmbeddingFile(self.folder / f"{readable}-{mark}.npy", made_from, record.num_frames, self.chunking)
 

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 OTHER_OPEN_FILES = 128, 512  # that a process has open besides its videos: needed, and asked for where allowed
+LONGEST_NAME = 200  # bytes, of the 255 that file systems take
 PROBE = 2**16  # bytes that are written to see whether a disc is full
 
 
@@ -87,7 +88,21 @@ def hidden_beside(path: Path) -> Path:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         clear_leftovers(path.parent, os.getpid())
-    return path.with_name(f".{path.stem}.mvf-{_host()}-{os.getpid()}{path.suffix}")
+    return path.with_name(f".{short_name(path.stem)}.mvf-{_host()}-{os.getpid()}{path.suffix}")
+
+
+def short_name(name: str) -> str:
+    """Cuts a name so that file systems take it with something added; a hash keeps cut names apart.
+
+    Example:
+        >>> short_name("squat"), len(short_name("squat" * 100))
+        ('squat', 200)
+    """
+    data = os.fsencode(name)
+    if len(data) <= LONGEST_NAME:
+        return name
+    mark = hashlib.sha256(data).hexdigest()[:8]
+    return f"{data[: LONGEST_NAME - len(mark) - 1].decode(errors='ignore')}-{mark}"
 
 
 @contextmanager

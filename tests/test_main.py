@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import mvf
 from mvf import embedding
 from mvf.__main__ import main
 from tests.conftest import TINY
+from tests.data.footage import write_video
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +181,14 @@ def test_env_says_what_computes_and_what_was_measured(capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "device cpu: engine openvino, precision fp32" in said and "torch fp32: 50.0 ms" in said
     assert str(mvf.__version__) in said and "rates-" in said
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_names_are_printed_on_terminals_that_lack_their_letters(tmp_path, encoding):
+    write_video(tmp_path / "\U0001f600 squat.mp4", 8)
+    (tmp_path / "ключ.mp4").write_bytes(b"damaged")
+    command = [sys.executable, "-m", "mvf", "check", "folder", "--data-root", str(tmp_path)]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run(command, capture_output=True, env=environment)
+    shown = "ключ" if encoding == "utf-8" else r"\u043a\u043b\u044e\u0447"
+    assert done.returncode == 0 and f"left out {shown}: cannot read" in done.stdout.decode(encoding)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,8 @@ from mvf.data.augment import derive_seed
 from mvf.data.records import Coverage, FrameSource, VideoList, VideoRecord
 from mvf.data.video import VideoError
 
-SHOWN = 10  # videos named in a message at most; `Coverage.unreadable` has all of them
+SHOWN = 10  # lines about omitted videos in a message at most; `Coverage.unreadable` has all of them
+VARYING = re.compile(r"\S*/\S*|\S*\d\S*|\S+\.\w+")  # words of a reason that are paths, names of files or numbers
 
 logger = logging.getLogger(__name__)
 
@@ -87,14 +89,21 @@ def readable(entries: Sequence[IndexEntry]) -> list[str]:
 
 
 def reason_lines(reasons: Mapping[str, str]) -> list[str]:
-    """Returns a line for each of the first omitted videos, and the number of the others.
+    """Returns a line for every omitted video; of many, one for each kind of reason, and the number of other kinds.
 
     Example:
-        >>> reason_lines({"a": "it is absent"}), reason_lines(dict.fromkeys(map(str, range(99)), "damaged"))[8:]
-        (['a: it is absent'], ['8: damaged', '9: damaged', '89 more'])
+        >>> reason_lines({"a": "it is absent"}), reason_lines(dict.fromkeys(map(str, range(99)), "damaged"))
+        (['a: it is absent'], ['0: damaged (and 98 more like it)'])
     """
-    lines = [f"{name}: {reason}" for name, reason in list(reasons.items())[:SHOWN]]
-    return lines + ([f"{len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else [])
+    kinds: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        alone = len(reasons) <= SHOWN or name.startswith("*")
+        kind = name if alone else VARYING.sub("", reason)
+        kinds.setdefault(kind, []).append(f"{name}: {reason}")
+    shown = list(kinds.values())[:SHOWN]
+    lines = [line[0] + (f" (and {len(line) - 1} more like it)" if line[1:] else "") for line in shown]
+    rest = len(reasons) - sum(map(len, shown))
+    return lines + ([f"{rest} more"] if rest else [])
 
 
 def dev_part(train: Sequence[Named]) -> list[Named]:

@@ -16,7 +16,7 @@ from mvf.config import Config
 from mvf.data import find_config_videos
 from mvf.data.records import VideoRecord
 from mvf.device import resolve_device
-from mvf.files import held
+from mvf.files import held, short_name
 from mvf.models.motion import MotionMap
 from mvf.training.run import (
     ACTIONS,
@@ -117,7 +117,7 @@ def _train_each_action(config: Config, folder: Path, accelerator: Accelerator, o
     motion = None  # one skip for all actions
     for action in actions:
         own = action_config(config, action)
-        name = Path(ACTIONS, re.sub(r"[^\w.-]", "_", action))
+        name = Path(ACTIONS, short_name(re.sub(r"[^\w.-]", "_", action)))
         first = start / name if start and (start / ACTIONS).exists() else start
         part = folder / name
         with _held_by_main(part, accelerator):

@@ -135,7 +135,7 @@ def test_evaluation_view_is_the_whole_frame():
 
 def test_config_gives_every_setting():
     config = load_config(
-        "penn", image_size=28, crop_area="0.5,0.9", flip=0.1, jitter="0.1,0.2,0.3,0.4",
+        "penn", backbone="dinov2_vits14", image_size=28, crop_area="0.5,0.9", flip=0.1, jitter="0.1,0.2,0.3,0.4",
         jitter_probability=0.2, blur_probability=0.3,
     )  # fmt: skip
     assert build_augmentation(config) == Augmentation(28, (0.5, 0.9), 0.1, (0.1, 0.2, 0.3, 0.4), 0.2, 0.3)

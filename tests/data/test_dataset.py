@@ -165,7 +165,9 @@ def test_a_video_that_gives_fewer_frames_than_it_counted_is_named():
 
 
 def test_what_travels_to_the_device_never_takes_more_than_float_frames_and_gives_the_same_clip():
-    config = load_config("penn", num_frames=20, image_size=28)  # 4 x 28 x 28 pixels are a few more than 64 x 48
+    config = load_config(
+        "penn", backbone="dinov2_vits14", num_frames=20, image_size=28
+    )  # 4 x 28 x 28 pixels are a few more than 64 x 48
     records = [VideoRecord(f"a{scale}", "a", Flat(60, scale=scale)) for scale in (1, 2, 4)]
     before, after = (
         collate([build_dataset(config, records, build_loss("scl"), raw=raw)[0, index] for index in range(3)])
@@ -215,7 +217,7 @@ def test_pixels_or_features_but_not_both_or_neither():
 
 def test_a_config_gives_every_setting():
     settings = {"sampling": "content", "block_rule": "window", "region": 1.2, "overlap": 0.4}
-    config = load_config("penn", num_frames=6, seed=9, image_size=28, **settings)
+    config = load_config("penn", backbone="dinov2_vits14", num_frames=6, seed=9, image_size=28, **settings)
     dataset = build_dataset(config, _records(), build_loss("tcc"))
     assert (dataset.length, dataset.views, dataset.seed, dataset.settings) == (6, 1, 9, Settings(1, **settings))
     assert dataset[0, 0].frames.shape == (1, 1, 6, 3, 28, 28)

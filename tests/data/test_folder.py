@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mvf
+from mvf.chunks import Chunking
 from mvf.data import find_videos
+from mvf.data.index import reason_lines
 from mvf.data.labels import read_masks
+from mvf.embedding import embed_to_file
+from mvf.evaluation.external import read_embeddings
+from mvf.workbench.widgets.phase_table import PhaseTable
 
 from .footage import SHARED, damage, number_of, picture, write_images, write_video
 
@@ -381,3 +387,59 @@ def test_masks_of_all_kinds_mark_what_they_mark(tmp_path, kind, caplog):
     files = [_mask(kind, tmp_path / str(number), part) for number, part in enumerate(marked)]
     np.testing.assert_array_equal(read_masks("a", files, (48, 64)), marked)
     assert "a: nothing is marked in 1 of 2 masks" in caplog.text
+
+
+def test_every_file_is_listed_once_whatever_leads_to_it(tmp_path):
+    write_video(tmp_path / "b.mp4")
+    (tmp_path / "a.mp4").hardlink_to(tmp_path / "b.mp4")
+    (tmp_path / "c.mp4").symlink_to(tmp_path / "b.mp4")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "d.mp4").hardlink_to(tmp_path / "b.mp4")
+    found = find_videos("folder", "train", tmp_path)
+    assert [video.name for video in found] == ["a"]
+    assert found.coverage.ignored == dict.fromkeys(["b.mp4", "c.mp4", "sub/d.mp4"], "the same file as a.mp4")
+
+
+def test_of_many_that_are_left_out_each_kind_is_named_once(tmp_path):
+    write_video(tmp_path / "good.mp4")
+    for number in range(12):
+        (tmp_path / f"damaged {number}.mp4").write_bytes(b"no video")
+        (tmp_path / f"gone {number}.mp4").symlink_to(tmp_path / "nowhere")
+    for suffix in (".ts", ".gif"):
+        for number in range(6):
+            (tmp_path / f"other {number}{suffix}").touch()
+    found = find_videos("folder", "train", tmp_path)
+    lines = reason_lines(found.coverage.unreadable)
+    assert len(lines) == 2 and all("more like it)" in line for line in lines)
+    total = sum(int(line.rpartition("(and ")[2].split()[0]) + 1 for line in lines)
+    assert total == len(found.coverage.unreadable) > 10
+    assert {line.split(":")[0] for line in reason_lines(found.coverage.ignored)} == {"*.ts", "*.gif"}
+
+
+NAMES = [
+    "😀 smile",
+    "שלום עולם",
+    "a\nb",
+    "$x_1^2$ {y} %d",
+    "x" * 240,
+    "ü" * 120,
+    "<b>&amp;\"q'",
+    "tab\there",
+    "-dash",
+    "a;b,c",
+]
+
+
+def test_names_of_all_kinds_are_labelled_embedded_and_read_again(tmp_path, tiny):
+    clips = tmp_path / "clips"
+    for name in NAMES:
+        write_video(clips / f"{name}.mp4", 8)
+    table = PhaseTable(clips / "videos.csv")
+    for name in NAMES:
+        table.write(name, ((0, 0), (3, 1), (5, 0)), 8, NAMES)
+    found = [video for split in ("train", "val") for video in find_videos("folder", split, clips)]
+    assert {video.name: video.phases.tolist() for video in found} == dict.fromkeys(NAMES, [0, 0, 0, 1, 1, 0, 0, 0])
+    model = mvf.models.build_model(tiny())
+    for suffix in (".npz", ".csv"):
+        embed_to_file(model, found, tmp_path / f"e{suffix}", Chunking(4, 1))
+        assert set(read_embeddings(tmp_path / f"e{suffix}")) == set(NAMES)

@@ -184,14 +184,23 @@ def _videos_in(here: Path, folder: Path, files: Sequence[str], suffixes: dict[st
 
 def _each_once(folder: Path, paths: Sequence[str], ignored: dict[str, str]) -> list[str]:
     """Drops paths that are not UTF-8 or lead to a file that another path leads to, and gives the reasons."""
-    first: dict[str, str] = {}
+    first: dict[object, str] = {}
     for path in sorted(paths, key=lambda path: (os.path.realpath(folder / path) != str(folder.resolve() / path), path)):
-        real = os.path.realpath(folder / path)
+        real = _file_number(folder / path)
         if _shown(path) != path:
             ignored[_shown(path)] = "its name is not UTF-8; rename it"
         elif first.setdefault(real, path) != path:
             ignored[path] = f"the same file as {first[real]}"
     return sorted(first.values())
+
+
+def _file_number(path: Path) -> object:
+    """What hard and symbolic links to one file share; the path where there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path
+    return found.st_dev, found.st_ino
 
 
 def _not_data(here: Path, folder: Path, seen: set[str]) -> str:

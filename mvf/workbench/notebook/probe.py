@@ -15,6 +15,7 @@ from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo
 from mvf.workbench import plotting
 from mvf.workbench.notebook.session import Splits
+from mvf.workbench.plotting.style import short_label
 
 
 def confusion_figure(probe: Probe | None) -> Figure:
@@ -105,7 +106,7 @@ def _same(phase: int, other: int) -> bool | None:
 def _caption(video: EmbeddedVideo, frame: int, words: Sequence[str] | None) -> str:
     phase = _phase(video, frame)
     word = "" if phase < 0 else f"\n{words[phase] if words else f'phase {phase}'}"
-    return f"{video.name} #{video.number(frame)}{word}"
+    return f"{short_label(video.name, 30)} #{video.number(frame)}{word}"
 
 
 @dataclass(frozen=True)

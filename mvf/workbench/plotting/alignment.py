@@ -21,6 +21,7 @@ from mvf.workbench.plotting.style import (
     phase_colours,
     phase_names,
     set_caption,
+    short_label,
     show_image,
 )
 
@@ -173,8 +174,8 @@ def _draw_path(
         axes.legend(loc="upper left", **background)
     for t in chosen:
         axes.axvline(t, color="white" if dark else "#BFBFBF", linewidth=0.4, alpha=0.6, zorder=1)
-    axes.set_xlabel(f"A: {names[0]} (frame)")
-    axes.set_ylabel(fit_words(f"B: {names[1]} (frame)", MATRIX))
+    axes.set_xlabel(f"A: {short_label(names[0])} (frame)")
+    axes.set_ylabel(fit_words(f"B: {short_label(names[1])} (frame)", MATRIX))
     axes.set(xlim=(-0.5, chosen[-1] + chosen[0] + 0.5))
     number_frames(axes.xaxis)
     number_frames(axes.yaxis)
@@ -207,6 +208,6 @@ def _draw_ribbons(
             axes.text(len(got), 5 * i + 1.5, f" {accuracy:.2f}", va="center", fontsize=6)
     axes.imshow(cells, aspect="auto")
     number_frames(axes.xaxis)
-    axes.set(xlabel="frame", yticks=5 * np.arange(len(names)) + 1.5, yticklabels=names)
+    axes.set(xlabel="frame", yticks=5 * np.arange(len(names)) + 1.5, yticklabels=[short_label(name) for name in names])
     axes.tick_params(axis="y", length=0, labelsize=6)
     axes.spines[["left"]].set_visible(False)

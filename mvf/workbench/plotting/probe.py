@@ -34,6 +34,7 @@ from mvf.workbench.plotting.style import (
     phase_colours,
     phase_names,
     set_caption,
+    short_label,
     show_image,
 )
 
@@ -120,8 +121,8 @@ def plot_similarity(
         axes.set(title=title)
         figure.colorbar(image, ax=axes, label="cosine similarity", pad=0.02)
         colours = phase_colours(len(labels))
-        _side(axes, phases_a, similarity.shape[0], colours, True).set_ylabel(f"{names[0]} (frame)")
-        _side(axes, phases_b, similarity.shape[1], colours, False).set_xlabel(f"{names[1]} (frame)")
+        _side(axes, phases_a, similarity.shape[0], colours, True).set_ylabel(f"{short_label(names[0])} (frame)")
+        _side(axes, phases_b, similarity.shape[1], colours, False).set_xlabel(f"{short_label(names[1])} (frame)")
         marks = [] if path is None else [Line2D([], [], label="alignment", **line)]
         phase_legend(figure, labels, has_unlabelled(phases_a, phases_b), marks)
     return figure

@@ -156,6 +156,17 @@ def fit_words(text: str, inches: float) -> str:
     return "\n".join(line.strip() for line in lines)
 
 
+def short_label(name: str, letters: int = 40) -> str:
+    """A name on one line, its middle left out if it has more letters.
+
+    Example:
+        >>> short_label("squat_of_someone", 9)
+        'squa…eone'
+    """
+    name, half = " ".join(name.splitlines()), (letters - 1) // 2
+    return name if len(name) <= letters else f"{name[:half]}…{name[-half:]}"
+
+
 def entity_colours(count: int) -> list[str]:
     """One colour per entity, visible on photographs: Okabe and Ito's for up to seven, else evenly spaced viridis.
 

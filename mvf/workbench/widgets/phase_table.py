@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from mvf.data.datasets.folder import COLUMNS, discover
 from mvf.data.labels import TextTable, composed, existing, parse_starts, read_csv, read_frame_phases
 from mvf.data.video import VIDEO_SUFFIXES
-from mvf.files import atomic
+from mvf.files import atomic, short_name
 
 Segments = tuple[tuple[int, int], ...]
 LABEL_FILES = (".csv", ".npy")
@@ -144,9 +144,10 @@ class PhaseTable:
                 f"{name}: phases {phases} are not 0, 1, 2, ... in order, so one number per frame must be written; "
                 "say how many frames the video has with lengths={name: frames}"
             )
+        stem = PurePath(name).with_name(short_name(PurePath(name).name))
         relative = next(
             path
-            for path in (f"{name}.phases{suffix}.csv" for suffix in ("", *range(2, 10_000)))
+            for path in (f"{stem}.phases{suffix}.csv" for suffix in ("", *range(2, 10_000)))
             if path == before or not (self.path.parent / path).exists()  # do not overwrite another label's file
         )
         with atomic(self.path.parent / relative) as temporary:
