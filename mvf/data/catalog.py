@@ -146,6 +146,7 @@ def check_lines(config: Config) -> Iterator[str]:
         yield f"{split}: {_found(videos)}"
         yield from (f"  {line}" for line in (*_actions(videos), *_resampled(videos)))
         yield from (f"  left out {line}" for line in reason_lines(videos.coverage.unreadable))
+        yield from (f"  used although damaged: {line}" for line in reason_lines(videos.coverage.damaged))
         ignored |= videos.coverage.ignored
     yield from (f"not used: {line}" for line in reason_lines(ignored))
     if accepted:

@@ -65,6 +65,7 @@ def collect(entries: Sequence[IndexEntry]) -> VideoList:
     """
     records: dict[str, VideoRecord] = {}
     unreadable: dict[str, str] = {}
+    damaged: dict[str, str] = {}
     times = Counter(video.name for video in entries)
     for video, source in zip(entries, _open_all(entries)):
         try:
@@ -73,14 +74,18 @@ def collect(entries: Sequence[IndexEntry]) -> VideoList:
             if isinstance(source, VideoError):
                 raise source
             records[video.name] = video.record(source)
+            if damage := getattr(source, "damage", ""):
+                damaged[video.name] = f"{source.count()} frames are used; {damage}"
         except VideoError as error:
             unreadable[video.name] = str(error)
     for line in reason_lines(unreadable):
         logger.warning("left out %s", line)
+    for line in reason_lines(damaged):
+        logger.warning("used although damaged: %s", line)
     fitted = [record for record in records.values() if record.note]
     if fitted:
         logger.info("%d videos have different numbers of labels and frames; the longer was resampled", len(fitted))
-    return VideoList(records.values(), Coverage(len(records), len(entries), unreadable))
+    return VideoList(records.values(), Coverage(len(records), len(entries), unreadable, damaged=damaged))
 
 
 def readable(entries: Sequence[IndexEntry]) -> list[str]:

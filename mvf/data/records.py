@@ -145,16 +145,19 @@ class Coverage:
         expected: Number of videos that should be there.
         unreadable: For every omitted video the reason, by name.
         ignored: For files and folders that were not taken for videos of the data the reason, by name.
+        damaged: For videos that are used as far as they decode what is wrong with them, by name.
     """
 
     found: int
     expected: int
     unreadable: dict[str, str] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         counts = {"found": self.found, "expected": self.expected, "unreadable": dict(self.unreadable)}
-        return counts | ({"ignored": dict(self.ignored)} if self.ignored else {})
+        others = {"ignored": dict(self.ignored), "damaged": dict(self.damaged)}
+        return counts | {name: reasons for name, reasons in others.items() if reasons}
 
 
 class VideoList(list[VideoRecord]):

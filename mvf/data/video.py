@@ -43,16 +43,17 @@ class VideoFile:
     Args:
         path: A file in any format that FFmpeg reads.
         fps: Resamples to this rate with the nearest source frame in time; 0 keeps the frames as they are.
+        damage: What is known to be wrong with the file, whose frames before that are used; empty refuses damage.
 
     Raises:
         VideoError: from every method that reads; the message names the file and the reason.
     """
 
-    def __init__(self, path: str | Path, fps: float = 0.0) -> None:
+    def __init__(self, path: str | Path, fps: float = 0.0, damage: str = "") -> None:
         if not (math.isfinite(fps) and fps >= 0):
             raise ValueError(f"fps must be 0 (as recorded) or a positive rate, got {fps}")
         self.path = Path(path).absolute()  # FFmpeg reads "name:rest" as a protocol
-        self.fps = float(fps)
+        self.fps, self.damage = float(fps), damage
 
     @property
     def identity(self) -> str:
@@ -94,7 +95,8 @@ class VideoFile:
         """Yields frames by their ascending numbers in the file."""
         reformatter = VideoReformatter()  # reused: creating one costs more than a conversion
         position = 0
-        found = numbered(self._decoded, partial(_decode, self.path), self._times, wanted[0]) if len(wanted) else ()
+        first = wanted[0] if len(wanted) and not self.damage else 0  # nothing is sought in a damaged file
+        found = numbered(self._decoded, partial(_decode, self.path), self._times, first) if len(wanted) else ()
         for number, (frame, aspect, _) in found:
             if number == wanted[position]:
                 picture = _upright(frame, aspect, reformatter)
@@ -110,7 +112,8 @@ class VideoFile:
     def _times(self) -> np.ndarray:
         """(num_source_frames,) presentation times in seconds, NaN where the file has none."""
         times = remembered(self._source_identity, lambda: np.array([item[2] for item in self._decoded()], dtype=float))
-        self._check_end(times)
+        if not self.damage:
+            self._check_end(times)
         return times
 
     def _check_end(self, times: np.ndarray) -> None:
@@ -124,10 +127,14 @@ class VideoFile:
 
     @property
     def _source_identity(self) -> str:
-        return file_identity(self.path)
+        return file_identity(self.path) + ("|before its damage" if self.damage else "")
 
     def _decoded(self) -> Iterator[DecodedFrame]:
-        return _decode(self.path)
+        try:
+            yield from _decode(self.path)
+        except VideoError:
+            if not self.damage:
+                raise
 
 
 class ImageFolder:
@@ -136,13 +143,15 @@ class ImageFolder:
     Args:
         path: The folder.
         pattern: Selects the images by name, like `rgb_*.png`; empty for all.
+        damage: What is known to be wrong with an image, which is used as it decodes, or else the images before it;
+            empty refuses damage.
 
     Raises:
         VideoError: from every method that reads; the message names the image and the reason.
     """
 
-    def __init__(self, path: str | Path, pattern: str = "") -> None:
-        self.path, self.pattern = Path(path).absolute(), pattern
+    def __init__(self, path: str | Path, pattern: str = "", damage: str = "") -> None:
+        self.path, self.pattern, self.damage = Path(path).absolute(), pattern, damage
 
     @cached_property
     def files(self) -> list[Path]:
@@ -152,7 +161,7 @@ class ImageFolder:
     @property
     def identity(self) -> str:
         digest = hashlib.sha256("\n".join(map(file_identity, self.files)).encode()).hexdigest()
-        return f"{self.path}|{len(self.files)} images|{digest}"
+        return f"{self.path}|{len(self.files)} images|{digest}" + ("|before its damage" if self.damage else "")
 
     @property
     def content(self) -> str:
@@ -165,7 +174,15 @@ class ImageFolder:
         return len(remembered(f"{self.identity}|strict", lambda: np.arange(self._count_strictly(), dtype=float)))
 
     def _count_strictly(self) -> int:
-        count = sum(1 for _ in self._read(self.files))
+        count = 0
+        try:
+            for _ in self._read(self.files):
+                count += 1
+        except VideoError:
+            if not self.damage:
+                raise
+        if self.damage:
+            return count
         if found := damaged_jpeg(self.files):
             raise VideoError(f"cannot read {found[0]}: damaged ({found[1]})")
         return count
@@ -197,15 +214,28 @@ class ImageFolder:
             yield picture
 
 
-def open_source(path: str | Path, fps: float = 0.0, pattern: str = "") -> VideoFile | ImageFolder:
-    """Opens a video file or a folder of numbered images, of which `pattern` selects some by name."""
+def open_source(
+    path: str | Path, fps: float = 0.0, pattern: str = "", use_damaged: bool = False
+) -> VideoFile | ImageFolder:
+    """Opens a video file or a folder of numbered images, of which `pattern` selects some by name.
+
+    With `use_damaged` a damaged or cut file is opened as far as it decodes; its `damage` says what is wrong.
+    """
     if not Path(path).exists():
         raise VideoError(f"cannot read {path}: it does not exist")
-    if not Path(path).is_dir():
-        return VideoFile(path, fps)
-    if fps:
+    if fps and Path(path).is_dir():
         raise VideoError(f"cannot resample {path}: a folder of images has no frame rate; use fps=0")
-    return ImageFolder(path, pattern)
+
+    def opened(damage: str = "") -> VideoFile | ImageFolder:
+        return ImageFolder(path, pattern, damage) if Path(path).is_dir() else VideoFile(path, fps, damage)
+
+    source = opened()
+    if use_damaged:
+        try:
+            source.count()
+        except VideoError as error:
+            source = opened(str(error))
+    return source
 
 
 def resampled_index(times: np.ndarray, fps: float) -> np.ndarray:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import cv2
@@ -443,3 +444,53 @@ def test_names_of_all_kinds_are_labelled_embedded_and_read_again(tmp_path, tiny)
     for suffix in (".npz", ".csv"):
         embed_to_file(model, found, tmp_path / f"e{suffix}", Chunking(4, 1))
         assert set(read_embeddings(tmp_path / f"e{suffix}")) == set(NAMES)
+
+
+def _cut_video(folder):
+    path = write_video(folder / "cut.mkv", 40)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    return "cut.mkv: cut off|damaged"
+
+
+def _damaged_video(folder):
+    damage(write_video(folder / "cut.ts", 60, codec="mpeg2video").rename(folder / "cut.mpg"))
+    return "damaged"
+
+
+def _damaged_images(folder):
+    write_images(folder / "cut", 12)
+    (folder / "cut" / "9.png").write_bytes(b"no image")
+    return "9.png"
+
+
+def _damaged_jpeg(folder):
+    write_images(folder / "cut", 12, name="{}.jpg")
+    path = folder / "cut" / "5.jpg"
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) - 60] + data[-2:])
+    return "5.jpg: damaged"
+
+
+@pytest.mark.parametrize("make", [_cut_video, _damaged_video, _damaged_images, _damaged_jpeg])
+def test_a_damaged_clip_is_left_out_or_used_with_a_line_as_chosen(tmp_path, make, caplog):
+    write_video(tmp_path / "a.mp4")
+    message = make(tmp_path)
+    refused = find_videos("folder", "val", tmp_path), find_videos("folder", "train", tmp_path)
+    assert [v.name for videos in refused for v in videos] == ["a"]
+    reasons = {name: text for videos in refused for name, text in videos.coverage.unreadable.items()}
+    assert list(reasons) == ["cut"] and re.search(message, reasons["cut"])
+    used = find_videos("folder", "val", tmp_path, damaged="use")
+    assert [v.name for v in used] == ["cut"] and used[0].num_frames >= 8
+    frames = list(used[0].source.frames())
+    assert len(frames) == used[0].num_frames and [number_of(f) for f in frames[:5]] == list(range(5))
+    assert used.coverage.damaged == used.coverage.as_dict()["damaged"]
+    assert used.coverage.damaged["cut"].startswith(f"{used[0].num_frames} frames are used; cannot read")
+    assert "used although damaged: cut: " in caplog.text
+    last = used[0].num_frames - 1
+    assert (next(used[0].source.frames_at([last])) == frames[last]).all()
+
+
+def test_an_unknown_way_with_damage_is_refused(tmp_path):
+    write_video(tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match='unknown value "keep" of damaged; known: leave out, use'):
+        find_videos("folder", "train", tmp_path, damaged="keep")

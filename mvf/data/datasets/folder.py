@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from mvf.config import nearest
 from mvf.data.index import IndexEntry, collect, dev_part, readable, reason_lines
 from mvf.data.labels import existing, mask_files, read_boxes, read_csv, read_masks, read_phases
 from mvf.data.records import VideoList, VideoRecord
@@ -24,6 +25,7 @@ from mvf.files import data_folder
 TABLE = "videos.csv"
 COLUMNS = ("path", "split", "action", "phases", "boxes", "masks")
 ASSUMED_ACTION = "video"
+DAMAGED = ("leave out", "use")
 NOT_DATA = frozenset(
     "@eadir @recycle #recycle @tmp #snapshot __macosx $recycle.bin recycler lost+found thumbs thumbnails".split()
 ) | {"system volume information"}
@@ -59,6 +61,7 @@ def find_videos(
     *,
     fps: float = 0.0,
     pattern: str = "",
+    damaged: str = "leave out",
     sides: Mapping[str, str] = MappingProxyType({}),
 ) -> VideoList:
     """Finds the videos of a folder, with the labels of its `videos.csv`.
@@ -72,6 +75,7 @@ def find_videos(
         root: The folder; empty for `$MVF_DATA`, else `~/mvf_data`.
         fps: Resamples videos and their labels to this rate; 0 keeps all frames.
         pattern: Selects the frames in folders of images by name, like `rgb_*.png`; empty for all.
+        damaged: What is done with videos that are damaged or cut off: `leave out`, or `use` as far as they decode.
         sides: The split of videos by name, `train` or `val`, where `videos.csv` names none; a run keeps it so.
 
     Returns:
@@ -81,13 +85,16 @@ def find_videos(
     Raises:
         ValueError: if the folder or its videos are missing or unreadable, or `videos.csv` or a label is invalid.
     """
+    if damaged not in DAMAGED:
+        raise ValueError(f'unknown value "{damaged}" of damaged; {nearest(damaged, DAMAGED)}')
     folder = data_folder(root)
     listed, ignored = _rows(folder)
-    rows = _with_splits(_with_names(listed), partial(_entry, folder, fps, pattern), sides)
+    entry = partial(_entry, folder, partial(open_source, fps=fps, pattern=pattern, use_damaged=damaged == "use"))
+    rows = _with_splits(_with_names(listed), entry, sides)
     wanted = [row for row in rows if row.split == ("train" if split == "dev" else split)]
     if split == "dev":
         wanted = dev_part(wanted)
-    found = collect([_entry(folder, fps, pattern, row) for row in wanted])
+    found = collect([entry(row) for row in wanted])
     if not wanted:
         logger.warning("%s has no %s videos: all %d belong to the other split", folder, split, len(rows))
     found.coverage.ignored.update(ignored)
@@ -249,8 +256,8 @@ def _with_splits(
     return [row if row.split else replace(row, split=given.get(row.name, "train")) for row in rows]
 
 
-def _entry(folder: Path, fps: float, pattern: str, row: TableRow) -> IndexEntry:
-    return IndexEntry(row.name, partial(open_source, folder / row.path, fps, pattern), partial(_record, folder, row))
+def _entry(folder: Path, opener: Callable[[Path], VideoFile | ImageFolder], row: TableRow) -> IndexEntry:
+    return IndexEntry(row.name, partial(opener, folder / row.path), partial(_record, folder, row))
 
 
 def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> VideoRecord:
