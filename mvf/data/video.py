@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -174,17 +175,17 @@ class ImageFolder:
         return len(remembered(f"{self.identity}|strict", lambda: np.arange(self._count_strictly(), dtype=float)))
 
     def _count_strictly(self) -> int:
-        count = 0
+        count, size = 0, None
         try:
-            for _ in self._read(self.files):
+            for path in self.files:
+                strict = path.suffix.lower() in JPEG_SUFFIXES and not self.damage
+                shape = jpeg_shape(path) if strict else read_image(path).shape
+                size = size or shape
+                _check_size(path, shape, size)
                 count += 1
         except VideoError:
             if not self.damage:
                 raise
-        if self.damage:
-            return count
-        if found := damaged_jpeg(self.files):
-            raise VideoError(f"cannot read {found[0]}: damaged ({found[1]})")
         return count
 
     @cached_property
@@ -208,10 +209,14 @@ class ImageFolder:
         for path in files:
             picture = read_image(path)
             size = size or picture.shape
-            if picture.shape != size:
-                (h, w, _), (height, width, _) = picture.shape, size
-                raise VideoError(f"cannot use {path}: it is {w}x{h}, the images before it {width}x{height}")
+            _check_size(path, picture.shape, size)
             yield picture
+
+
+def _check_size(path: Path, shape: tuple[int, ...], before: tuple[int, ...]) -> None:
+    if shape != before:
+        sizes = f"{shape[1]}x{shape[0]}, the images before it {before[1]}x{before[0]}"
+        raise VideoError(f"cannot use {path}: it is {sizes}")
 
 
 def open_source(
@@ -538,6 +543,7 @@ def _sought(frames: Iterator[DecodedFrame], times: np.ndarray) -> Iterator[tuple
 # ----------------------------------------------------------------------------------------------------------------------
 # Single images, and the error for unreadable videos.
 
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .tif .tiff".split())
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # markers
@@ -665,29 +671,46 @@ def _before(path: Path, place: int) -> str:
 
 
 # Libjpeg only prints its warnings, and without a name. Another process keeps its standard error apart from ours.
-JPEG_CHECK = """
+JPEG_DECODER = """
 import sys, cv2, numpy
-for path in sys.stdin.buffer.read().split(b"\\0"):
-    sys.stderr.flush()
-    cv2.imdecode(numpy.fromfile(path, numpy.uint8), cv2.IMREAD_COLOR)
-    print("\\nFILE", file=sys.stderr, flush=True)
+for line in sys.stdin:
+    picture = cv2.imdecode(numpy.fromfile(bytes.fromhex(line), numpy.uint8), cv2.IMREAD_COLOR)
+    print("SHAPE", *(() if picture is None else picture.shape), file=sys.stderr, flush=True)
 """
-JPEG_WARNING = re.compile(r"^(?:Corrupt JPEG|Premature end|Inconsistent progression|Invalid SOS).*$", re.MULTILINE)
-JPEG_PADDING = re.compile(r"Corrupt JPEG data: \d extraneous bytes? before marker 0xd9")  # whole files of some cameras
+JPEG_WARNING = re.compile(rb"(?:Corrupt JPEG|Premature end|Inconsistent progression|Invalid SOS)")
+JPEG_PADDING = re.compile(rb"Corrupt JPEG data: \d extraneous bytes? before marker 0xd9")  # whole files of some cameras
+of_thread = threading.local()
 
 
-def damaged_jpeg(files: Iterable[Path]) -> tuple[Path, str] | None:
-    """Finds the first JPEG file of whose decoding libjpeg warns, and the warning; None if there is none."""
-    files = [path for path in files if path.suffix.lower() in (".jpg", ".jpeg") and path.stat().st_size]
-    if not files:
-        return None
-    names = b"\0".join(map(os.fsencode, files))
-    done = subprocess.run([sys.executable, "-c", JPEG_CHECK], input=names, stderr=subprocess.PIPE, check=False)
-    for path, printed in zip(files, done.stderr.decode(errors="replace").split("\nFILE\n")):
-        for warning in JPEG_WARNING.findall(printed):
-            if not JPEG_PADDING.match(warning):
-                return path, warning
-    return None
+def jpeg_shape(path: Path) -> tuple[int, ...]:
+    """Decodes a JPEG file in another process, one for every thread, and returns its (H, W, 3).
+
+    Raises:
+        VideoError: if it is not an image, is cut short, or libjpeg warns of it; the message names the file.
+    """
+    if not path.stat().st_size:
+        raise VideoError(f"cannot read {path}: not an image, or damaged")
+    if getattr(of_thread, "process", None) != os.getpid() or of_thread.decoder.poll() is not None:  # new, forked, ended
+        command = [sys.executable, "-c", JPEG_DECODER]
+        of_thread.decoder = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        of_thread.process = os.getpid()
+    asked, answers = of_thread.decoder.stdin, of_thread.decoder.stderr
+    asked.write(os.fsencode(path).hex().encode() + b"\n")
+    asked.flush()
+    warning = b""
+    for line in answers:
+        if line.startswith(b"SHAPE"):
+            break
+        if JPEG_WARNING.match(line) and not JPEG_PADDING.match(line):
+            warning = warning or line.strip()
+    else:
+        raise VideoError(f"cannot read {path}: its decoder ended")
+    if warning:
+        raise VideoError(f"cannot read {path}: damaged ({warning.decode(errors='replace')})")
+    shape = tuple(map(int, line.split()[1:]))
+    if not shape:
+        raise VideoError(f"cannot read {path}: not an image, or damaged")
+    return shape
 
 
 def read_image(path: Path, flag: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray:
