@@ -2,8 +2,9 @@
 
     python bench/held_out.py BATCH [BATCH ...]
 
-A batch is a folder of `python -m mvf batch`. Its runs are sorted by data set and by setting: `recipe` has a motion skip,
-`content` the same training without it, `published` the paper's sampling. Controls are those of the recipe's reports.
+A batch is a folder of `python -m mvf batch`. Its runs are sorted by data set and by setting: `recipe` has a motion
+skip, `content` the same training without it, `published` the paper's sampling. Controls are those of the recipe's
+reports.
 """
 
 from __future__ import annotations
@@ -98,9 +99,10 @@ def _interval(mean: float, low: float, high: float) -> str:
 
 
 NOTES = """Scores on cropped windows unless said: phase classification by a linear probe, retrieval@5, alignment error of
-windows with whole videos (uniform guessing gives 1/3). Mean ± two standard deviations over runs; over all drawn sets these
-hold the sets' differences too. `frozen frame`: classification where one picture is repeated. Differences to other trainings: videos of all seeds
-pooled, 95 % interval; to controls: mean over the seeds, and the widest ends of the intervals of single runs."""
+windows with whole videos (uniform guessing gives 1/3). `frozen frame`: classification where one picture is repeated.
+Mean ± two standard deviations over runs; over all drawn sets these hold the differences of the sets too. Differences to
+other trainings: videos of all seeds pooled, 95 % interval; to controls: mean over the seeds, and the widest ends of the
+intervals of single runs."""
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ from mvf.evaluation.scoring import (
     standardiser,
 )
 from mvf.files import atomic
-from mvf.models.motion import MotionMap
+from mvf.models.motion import MotionMap, unit
 from mvf.models.mvformer import FrameEmbedder, MVFormer
 from mvf.training.run import REPOSITORY
 from mvf.workbench.notebook.session import clean_bank, open_model
@@ -53,7 +53,9 @@ from mvf.workbench.plotting.style import OKABE_ITO, set_caption
 
 MAJORITY, CLOCK, BACKBONE, EMBEDDING = "majority class", "clock", "backbone", "embedding"
 MOTION, SKIP = "motion_pca", "embedding + motion skip"
-UNIT = (CLOCK, EMBEDDING, MOTION, SKIP)  # of unit norm and scored as they are; the others are z-scored
+ENTITY, MOTION_1, SKIP_1 = "pooled entity 1", "movement of entity 1", "embedding + movement of entity 1"
+CLOSED = (MOTION, SKIP, MOTION_1, SKIP_1)
+UNIT = (CLOCK, EMBEDDING, *CLOSED)  # of unit norm and scored as they are; the others are z-scored
 TITLES = {BACKBONE: "backbone, mean patch", MOTION: "motion_pca (no training)"}
 MOVED = "with differences: "
 COLUMNS = {
@@ -106,9 +108,12 @@ def measure(folder: Path) -> Measured:
     motion = MotionMap.fit([video.embeddings for video in train.whole[BACKBONE][0]])
     for controls in (train, val):
         add_motion_pca(controls, motion)
+    add_movement_of_entity(model, train, val)
     protocol = grouped(train.whole[CLOCK][0], val.whole[CLOCK][0], config)[2]
     rows, gaps = {MAJORITY: {"classification": majority(train.cropped[CLOCK], val.cropped[CLOCK])}}, {}
-    for name in tqdm(sorted(train.whole, key=SKIP.__eq__), unit="stage", desc="score"):
+    for name in tqdm(
+        sorted(train.whole, key=lambda name: CLOSED.index(name) if name in CLOSED else -1), unit="stage", desc="score"
+    ):
         rows[name], missing = score_stage(name, train, val, protocol)
         gaps |= missing
     head = header(config, model, found["train"])
@@ -119,6 +124,27 @@ def measure(folder: Path) -> Measured:
     )
     warning = [head["warning"]] if "warning" in head else []
     return Measured(config, about, rows, [*warning, *(f"{score}: {reason}" for score, reason in gaps.items())])
+
+
+def add_movement_of_entity(model: FrameEmbedder, train: Controls, val: Controls) -> None:
+    """Adds the skip as it would be if it were read from entity 1 instead of the mean patch."""
+    if model.actions or model.motion is None or ENTITY not in train.whole:
+        return
+    own = MotionMap.fit([video.embeddings for video in train.whole[ENTITY][0]])
+    for controls in (train, val):
+        for rounds_of in (controls.whole, controls.cropped):
+            rounds_of[MOTION_1] = [[_replaced(v, own(v.embeddings)) for v in part] for part in rounds_of[ENTITY]]
+            rounds_of[SKIP_1] = [
+                [
+                    _replaced(v, unit(v.embeddings + np.float32(model.motion.strength) * m.embeddings))
+                    for v, m in zip(*parts)
+                ]
+                for parts in zip(rounds_of[EMBEDDING], rounds_of[MOTION_1])
+            ]
+
+
+def _replaced(video: EmbeddedVideo, array: np.ndarray) -> EmbeddedVideo:
+    return EmbeddedVideo(video.name, video.action, array, video.phases)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -307,12 +333,12 @@ CAPTION = (
 
 def plot_stages(values: Values, about: str) -> Figure:
     """Draws every stage from the backbone downwards, by itself and with its differences over time, beside the clock."""
-    path = [name for name in values if name not in (MAJORITY, CLOCK, MOTION, SKIP)]
+    path = [name for name in values if name not in (MAJORITY, CLOCK, *CLOSED)]
     fused = [name for name in path if name.startswith("block") or name == EMBEDDING]
     groups = {
         "each frame alone": [name for name in path if name not in fused],
         "all frames of the clip": fused,
-        "movement in closed form": [name for name in (MOTION, SKIP) if name in values],
+        "movement in closed form": [name for name in CLOSED if name in values],
     }
     rows = [name for title, names in groups.items() for name in (title, *names)]
     with paper_figure(PAGE, 1.25 + 0.165 * len(rows)) as figure:
