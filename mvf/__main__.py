@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 
 import mvf
-from mvf.config import load_config, nearest
+from mvf.config import Config, field_meanings, load_config, nearest, stored_presets
 from mvf.files import atomic
 from mvf.workbench.tables.executors import EXECUTORS, parse_options
 from mvf.workbench.tables.sizes import Assumptions, read_rates, sizes_page
@@ -67,7 +69,7 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
 
     command = commands.add_parser("embed", help="embed every frame of videos with a run or an official checkpoint")
     command.add_argument("model", help="run folder or checkpoint.pth")
-    command.add_argument("videos", help="folder of videos")
+    command.add_argument("videos", help="folder of videos, or one video file")
     command.add_argument("--out", required=True, help=".npz (one array per video) or .csv (one row per frame)")
     _add_chunking(command)
     _add_parameters(command)
@@ -91,6 +93,19 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     _add_batch(commands)
     _add_report(commands)
     _add_sizes(commands)
+
+    command = commands.add_parser("runs", help="list runs, the newest first, with their data and scores")
+    command.add_argument(
+        "folder", nargs="?", default="", help="folder that holds runs; default: runs/ of the repository"
+    )
+    command.set_defaults(command=_runs)
+
+    command = commands.add_parser("presets", help="list the presets and what each is for")
+    command.set_defaults(command=_presets)
+
+    command = commands.add_parser("fields", help="list the settings, their defaults and meanings")
+    command.add_argument("preset", nargs="?", default="", help="show this preset's values, and mark those it changes")
+    command.set_defaults(command=_fields)
 
     command = commands.add_parser("env", help="show versions, the machine, and what computes features on it")
     command.set_defaults(command=_env)
@@ -173,20 +188,28 @@ def _train(options: argparse.Namespace) -> None:
 
 def _embed(options: argparse.Namespace) -> None:
     from mvf.chunks import Chunking
-    from mvf.data import find_config_videos
-    from mvf.embedding import embed_to_file
+    from mvf.data import VideoRecord, find_config_videos
+    from mvf.data.video import open_source
+    from mvf.embedding import check_export, embed_to_file
     from mvf.workbench.notebook.session import open_model
 
-    data = {**dict(options.p), "dataset": "folder", "data_root": options.videos}
+    check_export(Path(options.out))
+    given = Path(options.videos)
+    data = {**dict(options.p), "dataset": "folder", "data_root": given.parent if given.is_file() else given}
     model, config = open_model(options.model, **data)
     if "action" not in data:  # every video is embedded, whatever the run was trained on
         config = replace(config, action="")
-    records = [r for split in ("train", "val") for r in find_config_videos(config, split, allow_empty=True)]
+    if given.is_file():
+        if model.actions and config.action not in model.actions:
+            raise ValueError(f"{options.model} has a model per action: add -p action {'|'.join(model.actions)}")
+        records = [VideoRecord(given.stem, config.action, open_source(given, config.fps))]
+    else:
+        records = [r for split in ("train", "val") for r in find_config_videos(config, split, allow_empty=True)]
     if not records:
         raise ValueError(f"none of the videos in {options.videos} can be used: python -m mvf check folder says why")
     chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade, options.one_clock)
     embed_to_file(model, records, Path(options.out), chunking, config.precision)
-    sys.stdout.write(f"{len(records)} videos -> {options.out}\n")
+    sys.stdout.write(f"{len(records)} video{'s' * (len(records) != 1)} -> {options.out}\n")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -258,6 +281,51 @@ def _sizes(options: argparse.Namespace) -> None:
     with atomic(options.out) as path:
         path.write_text(sizes_page(read_rates(options.rates), assumed), encoding="utf-8")
     sys.stdout.write(f"page {options.out}\n")
+
+
+def _runs(options: argparse.Namespace) -> None:
+    folder = Path(options.folder) if options.folder else Path(mvf.__file__).parents[1] / "runs"
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder: name the folder that holds the runs")
+    found = sorted(folder.rglob("config.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    lines = [_run_line(path.parent, folder) for path in found if path.parent.parent.name != "actions"]
+    sys.stdout.write("".join(f"{line}\n" for line in lines) or f"no runs in {folder}: make demo, or mvf train\n")
+
+
+def _run_line(run: Path, root: Path) -> str:
+    """Name, date, data and scores of a run, from its files alone."""
+    name, changed = run.relative_to(root).as_posix(), datetime.fromtimestamp((run / "config.json").stat().st_mtime)
+    try:
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        where = config["data_seed"] if config["dataset"] == "synthetic" else Path(config.get("data_root", "")).name
+        data = f"{config['dataset']} {where}".strip()
+        about = f"{data}, {config['preset']}, {config['objective']}, seed {config['seed']}"
+        report = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        report = {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{name}  {changed:%Y-%m-%d %H:%M}  damaged ({error!r})"
+    scores = report.get("cropped", {}).get("model", {})
+    said = ", ".join(f"{score} {scores[score]:.3f}" for score in ("classification", "retrieval@5") if score in scores)
+    state = f"cropped {said}" if said else "no scores" if report else "no report yet"
+    return f"{name}  {changed:%Y-%m-%d %H:%M}  {about}  {state}"
+
+
+def _presets(options: argparse.Namespace) -> None:
+    for name, preset in stored_presets().items():
+        base = f" (extends {preset.extends})" if preset.extends else ""
+        sys.stdout.write(
+            f"{name}{base}{': ' if preset.purpose else ''}{' '.join(preset.purpose.split()).partition('. ')[0]}\n"
+        )
+
+
+def _fields(options: argparse.Namespace) -> None:
+    config, default = load_config(options.preset or "penn"), Config()
+    values = config if options.preset else default
+    for name, meaning in field_meanings().items():
+        value, own = getattr(values, name), getattr(default, name)
+        mark = "*" if value != own else " "
+        sys.stdout.write(f"{mark} {name} = {value!r}{f'  # {meaning}' if meaning else ''}\n")
 
 
 def _env(options: argparse.Namespace) -> None:

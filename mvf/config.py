@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import logging
 import math
@@ -263,6 +264,19 @@ def check_backbone_name(name: str) -> None:
 def presets() -> tuple[str, ...]:
     """Names of all presets: those with a file, and those made for each objective."""
     return tuple(stored_presets())
+
+
+def field_meanings() -> dict[str, str]:
+    """The comment beside every field of `Config`, by name; empty where its name says it.
+
+    Example:
+        >>> field_meanings()["stride"]
+        "frame stride of Kendall's tau and retrieval"
+    """
+    lines = inspect.getsource(Config).splitlines()
+    found = (re.match(r"    (\w+): [^#]*(?:#\s*(.*))?$", line) for line in lines)
+    meanings = {match[1]: match[2] or "" for match in found if match}
+    return {field.name: meanings.get(field.name, "") for field in fields(Config)}
 
 
 def load_config(preset: str = "synthetic", base: str = "", /, **overrides: Any) -> Config:

@@ -378,8 +378,7 @@ def embed_to_file(
         ValueError: for a file that is neither `.npz` nor `.csv`, and if `<path>.parts` belongs to another model or
             chunking.
     """
-    if path.suffix not in (".npz", ".csv"):
-        raise ValueError(f"--out must end in .npz or .csv, got {path}")
+    check_export(path)
     parts = path.with_name(path.name + ".parts")
     embedded = embed(model, records, out=parts, precision=precision, **asdict(chunking))
     write_embeddings(embedded, path)
@@ -388,6 +387,15 @@ def embed_to_file(
     write_boundaries(path.with_name(path.name + ".seams.csv"), rows, ("name",))
     del embedded  # on some systems open memory maps keep deleted files
     _delete(parts)
+
+
+def check_export(path: Path) -> None:
+    """Raises ValueError for a file that is neither `.npz` nor `.csv`, OSError if its folder cannot be written."""
+    if path.suffix not in (".npz", ".csv"):
+        raise ValueError(f"--out must end in .npz or .csv, got {path}")
+    with atomic(path.with_name(f"{path.stem}.check")) as temporary:
+        temporary.touch()
+    path.with_name(f"{path.stem}.check").unlink()
 
 
 def _delete(folder: Path) -> None:

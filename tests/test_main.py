@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -192,3 +193,47 @@ def test_names_are_printed_on_terminals_that_lack_their_letters(tmp_path, encodi
     done = subprocess.run(command, capture_output=True, env=environment)
     shown = "ключ" if encoding == "utf-8" else r"\u043a\u043b\u044e\u0447"
     assert done.returncode == 0 and f"left out {shown}: cannot read" in done.stdout.decode(encoding)
+
+
+def test_embed_takes_one_file(run, tmp_path, capsys):
+    write_video(tmp_path / "one.mp4", 9)
+    (tmp_path / "other.mp4").write_bytes(b"damaged")
+    assert main(["embed", str(run.folder), str(tmp_path / "one.mp4"), "--out", str(tmp_path / "e.npz")]) == 0
+    assert "1 video -> " in capsys.readouterr().out
+    (name, array), *others = np.load(tmp_path / "e.npz").items()
+    assert (name, len(array), others) == ("one", 9, [])
+
+
+@pytest.mark.parametrize("out", ["e.txt", "file/e.npz"])
+def test_embed_looks_at_its_output_first(run, tmp_path, out, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    write_video(tmp_path / "one.mp4", 9)
+    monkeypatch.setattr(embedding, "embed", lambda *_, **__: pytest.fail("embedded first"))
+    assert main(["embed", str(run.folder), str(tmp_path / "one.mp4"), "--out", str(tmp_path / out)]) == 1
+    said = capsys.readouterr().err
+    assert "must end in .npz or .csv" in said or "is a file, not a folder" in said
+
+
+def test_runs_are_listed_with_data_and_scores(run, tmp_path, capsys):
+    shutil.copytree(run.folder, tmp_path / "a" / "good")
+    scores = {"cropped": {"model": {"classification": 0.5, "retrieval@5": 0.25}}}
+    (tmp_path / "a" / "good" / "metrics.json").write_text(json.dumps(scores))
+    shutil.copytree(run.folder, tmp_path / "bare", ignore=shutil.ignore_patterns("metrics*"))
+    shutil.copytree(run.folder, tmp_path / "bad")
+    (tmp_path / "bad" / "config.json").write_text("{")
+    assert main(["runs", str(tmp_path)]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "synthetic 0, synthetic, scl, seed 1  cropped classification 0.500, retrieval@5 0.250" in lines["a/good"]
+    assert "no report yet" in lines["bare"] and "damaged (" in lines["bad"]
+    assert main(["runs", str(tmp_path / "gone")]) == 1 and "is not a folder" in capsys.readouterr().err
+
+
+def test_presets_and_settings_are_listed(capsys):
+    assert main(["presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(mvf.config.presets()) and any(
+        line.startswith("demo (extends synthetic): ") for line in lines
+    )
+    assert main(["fields", "folder"]) == 0
+    shown = capsys.readouterr().out
+    assert "* motion_skip = 1.0  # its weight" in shown and "  clip_norm = 10.0\n" in shown

@@ -167,6 +167,7 @@ def _add_cropped(report: dict, train: Controls, val: Controls, protocol: Protoco
     scored["reversed"] = score_rounds(train.cropped["model"], val.cropped["reversed"], protocol)
     report["cropped"] = {name: part.means() for name, part in scored.items()}
     report["videos"]["cropped"] = video_sums(scored["model"], val.cropped["model"][0])
+    report["videos"]["controls"] = {name: video_sums(part, val.cropped["model"][0]) for name, part in controls.items()}
     _name_gaps(report, "cropped", scored)
     sentences = verdicts(scored["model"], scored["position_only"], controls)
     report["verdicts"] |= {f"cropped.{score}": sentence for score, sentence in sentences.items()}

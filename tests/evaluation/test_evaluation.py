@@ -145,6 +145,11 @@ def test_pieces_of_the_videos_make_the_scores(report):
     for score, by_action in report["videos"]["cropped"].items():
         values = [combine(np.sum(list(pieces.values()), axis=0)) for pieces in by_action.values()]
         assert np.mean(values) == pytest.approx(report["cropped"]["model"][score])
+    assert set(report["videos"]["controls"]) == set(report["cropped_differences"])
+    for name, sums in report["videos"]["controls"].items():
+        for score, by_action in sums.items():
+            values = [combine(np.sum(list(pieces.values()), axis=0)) for pieces in by_action.values()]
+            assert np.mean(values) == pytest.approx(report["cropped"][name][score])
 
 
 def test_pieces_are_written_beside_the_report_and_read_with_it(report, tmp_path):

@@ -309,3 +309,17 @@ def test_reports_without_a_score_or_videos_give_no_difference():
 def test_the_notebook_draws_the_tables_of_batches_alone(drawn, tmp_path):
     execute("figures", tmp_path / "figures.ipynb", tables=str(drawn[1]), out=str(tmp_path / "figures"))
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {"table3.md", "table3.pdf", "table3.png"}
+
+
+def test_a_control_of_the_reports_is_compared_over_the_videos_of_all_trials():
+    trials = [report(level, seed) for seed, level in enumerate((0.8, 0.9), start=1)]
+    for trial in trials:
+        sums = trial["videos"]["whole"]["classification"]
+        low = {action: {v: [0.5 * n, n] for v, (_, n) in by.items()} for action, by in sums.items()}
+        trial["videos"] |= {"cropped": {"classification": sums}, "controls": {"motion_pca": {"classification": low}}}
+        trial["cropped"] = {"model": trial["scores"], "motion_pca": {"classification": 0.5}}
+    found = compare(trials, trials, "cropped", "classification", "motion_pca")
+    assert found.mean == pytest.approx(np.mean(trial_values(trials, "cropped", "classification")) - 0.5)
+    assert found.interval[0] <= found.mean <= found.interval[1] and found.interval[0] > 0
+    del trials[0]["videos"]["controls"]  # of an older version
+    assert compare(trials, trials, "cropped", "classification", "motion_pca").interval is None

@@ -128,13 +128,16 @@ def sensitivity(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1) / abs(np.mean(values)))
 
 
-def compare(first: Reports, second: Reports, place: str, score: str) -> Difference | None:
-    """Computes `first` minus `second`; None if one has no trial with the score."""
-    sides = [trial_values(reports, place, score) for reports in (first, second)]
+def compare(first: Reports, second: Reports, place: str, score: str, control: str = "") -> Difference | None:
+    """Computes `first` minus `second`, or minus a control in its reports; None if one has no trial with the score.
+
+    Reports have the sums over videos of controls on cropped windows, and none if they were made by an older version.
+    """
+    sides = [trial_values(first, place, score), trial_values(second, place, score, control or "model")]
     if not all(sides):
         return None
     spreads = [2 * np.std(values, ddof=1) for values in sides if len(values) > 1]
-    own, others = (_pooled_sums(reports, place, score) for reports in (first, second))
+    own, others = _pooled_sums(first, place, score), _pooled_sums(second, place, score, control)
     shared = _shared_videos(own, others)
     return Difference(
         mean=float(np.mean(sides[0]) - np.mean(sides[1])),
@@ -182,13 +185,15 @@ def _by_dataset(words: Mapping[str, str], mark: str = ", ") -> str:
     return next(iter(words.values()), "")
 
 
-def _pooled_sums(reports: Reports, place: str, score: str) -> Sums:
+def _pooled_sums(reports: Reports, place: str, score: str, control: str = "") -> Sums:
     """Adds over trials, by action and video, the sums that scores are computed from (`evaluation.bootstrap.combine`).
 
     Every score is a quotient of sums, so sums over trials give each trial equal weight.
     """
     having = (report for report in reports if score in scores_of(report, place))
-    trials = [report.get("videos", {}).get(place, {}).get(score, {}) for report in having]
+    kept = [report.get("videos", {}) for report in having]
+    parts = [videos.get("controls", {}).get(control, {}) if control else videos.get(place, {}) for videos in kept]
+    trials = [part.get(score, {}) for part in parts]
     return {
         action: {
             video: np.sum([np.asarray(trial[action][video], float) for trial in trials], axis=0)
