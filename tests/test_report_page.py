@@ -340,7 +340,9 @@ def test_pictures_and_movies_go_into_the_page_or_are_named(make, monkeypatch, un
     (folder / "broken.png").write_bytes(b"no picture")
     text = text_of(folder.parent)
     assert text.count("data:image/webp") == 1 and text.count("data:image/png") == 1  # the large one, the small one
-    assert text.count("data:image/gif") == text.count("data:video/mp4") == 1 and "Small one." in text
+    assert (
+        text.count("data:image/gif") == text.count("data:video/mp4") == 1 and "<b>small one</b> </figcaption>" in text
+    )
     assert "<b>film</b>" in text and "retrieval" not in text.partition("<figure")[2]  # a message is no picture
     assert "<li>broken.png: cannot be read" in text and "controls.png" not in text
     size = (folder / "attention_1.png").stat().st_size
@@ -354,3 +356,19 @@ def test_pictures_and_movies_go_into_the_page_or_are_named(make, monkeypatch, un
 def test_a_run_of_history_alone_is_read_without_its_model(make):
     run = read_run(make())
     assert [row["epoch"] for row in run.history] == [1, 2, 3] and run.name == "run"
+
+
+def test_captions_say_what_a_figure_shows_and_not_its_name_again(make, uncharted):
+    folder = make() / "figures"
+    folder.mkdir()
+    for name in (*sections.CAPTIONS, "attention_1", "temporal_attention", "my_figure"):
+        Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+    text = text_of(folder.parent)
+    for name, caption in re.findall(r"<figcaption><b>([^<]*)</b> ([^<]*)</figcaption>", text):
+        assert not caption.lower().startswith(name.lower()), (name, caption)
+    assert 'alt="my figure"' in text and 'alt=""' not in text
+    assert "Phases carried" in sections.caption_of("transfer") and "find the actor" in sections.caption_of(
+        "localization"
+    )
+    drawn = plotting.plot_progression(np.zeros((9, 1)), np.ones((9, 1))).axes[0].get_ylabel()
+    assert "time since" in drawn and "Time since" in sections.caption_of("progression")

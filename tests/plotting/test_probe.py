@@ -34,6 +34,9 @@ def test_similarity_puts_video_a_in_rows_and_the_path_over_it():
     axes = figure.axes[0]
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("first (frame)", "second (frame)")
     assert list(axes.lines[0].get_xdata()) == [0, 5] and list(axes.lines[0].get_ydata()) == [0, 7]
+    assert axes.get_ylim() == (-0.5, 7.5)  # upwards, as in `plot_alignment`
+    (ribbon,) = plotting.plot_similarity(similarity(), phases_a=[0] * 5 + [1] * 3).axes[0].child_axes
+    assert ribbon.get_ylim() == (-0.5, 7.5) and ribbon.images[0].origin == "lower"
     with pytest.raises(ValueError, match=r"phases must be \(6,\).*got \(8,\)"):
         plotting.plot_similarity(similarity(), phases_b=np.zeros(8, int))
     with pytest.raises(ValueError, match=r"\(Ta, Tb\), got \(8,\)"):

@@ -94,7 +94,7 @@ def plot_similarity(
     phase_labels: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """Draws the cosine similarity of every frame of video A (rows) to every frame of video B, with an alignment path.
+    """Draws the cosine similarity of every frame of video A (rows, time upwards) to every frame of video B, and a path.
 
     Args:
         similarity: (Ta, Tb).
@@ -114,7 +114,7 @@ def plot_similarity(
     line: dict[str, Any] = {"color": "white", "linewidth": 1.2, "path_effects": outline}
     with paper_figure(COLUMN, 2.1 * ratio + 0.9 + 0.15 * bool(labels)) as figure:
         axes = figure.subplots()
-        image = axes.imshow(similarity, aspect="auto", cmap="viridis")
+        image = axes.imshow(similarity, aspect="auto", origin="lower", cmap="viridis")
         if path is not None:
             steps = np.asarray(path)
             axes.plot(steps[:, 1], steps[:, 0], **line)

@@ -238,14 +238,14 @@ def show_image(axes: Axes, image: NDArray[np.uint8], title: str = "") -> None:
 
 
 def draw_ribbon(axes: Axes, phases: ArrayLike, colours: Sequence[str], vertical: bool = False) -> None:
-    """Fills `axes` with one coloured cell per frame; frames of phase -1 are grey."""
+    """Fills `axes` with one coloured cell per frame, time to the right or upwards; frames of phase -1 are grey."""
     phases = np.asarray(phases)
     # Phase -1 indexes the last row.
     table = np.array([mpl.colors.to_rgb(colour) for colour in (*colours, UNLABELLED)])
     cells = table[np.where(phases < 0, -1, phases)]
     end = len(phases) - 0.5
     if vertical:
-        axes.imshow(cells[:, None], aspect="auto", extent=(0, 1, end, -0.5))
+        axes.imshow(cells[:, None], aspect="auto", origin="lower", extent=(0, 1, -0.5, end))
     else:
         axes.imshow(cells[None], aspect="auto", extent=(-0.5, end, 0, 1))
     axes.set(xticks=[], yticks=[])

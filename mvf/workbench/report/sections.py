@@ -376,17 +376,19 @@ LARGEST_PNG = 250_000  # bytes; larger ones are stored as WebP
 WIDEST = 2000  # pixels
 PIXELS_PER_POINT = 1.6  # scale on the page of a figure saved at 200 dots per inch
 CAPTIONS = {
-    "attention": "Attention of the model: frames, entity maps and a backbone head.",
+    "attention": "Frames of a video beside its entity maps and a backbone head.",
     "entities": "Attention of each entity, over the frames.",
     "overlay": "Attention of each entity, over the frames.",
     "confusion": "Phases that the probe confuses, on frames of validation videos.",
     "embeddings": "Frames of validation videos in two dimensions, coloured by phase.",
-    "progression": "Time to the next phase boundary: predicted and true.",
+    "progression": "Time since each phase boundary, negative before it: predicted and true.",
     "retrieval": "Frames of one video and their nearest frames in other videos.",
     "similarity": "Two videos, frame by frame: similarity and the path that aligns them.",
     "temporal": "Which frames and entities each frame attends to.",
     "knockouts": "Scores after an entity or a region is removed.",
-    "alignment": "Frames of several videos at the same moment of the action.",
+    "alignment": "The path that aligns two videos, and pairs of aligned frames.",
+    "transfer": "Phases carried from one labelled video to the others.",
+    "localization": "How well entities and heads find the actor, beside baselines.",
     "ribbons": "Phases over time, predicted and true.",
 }
 
@@ -397,7 +399,7 @@ class Medium:
 
     Attributes:
         name: Name as text.
-        caption: Description of what it shows.
+        caption: Description of what it shows; may be empty.
         uri: Contents of the file as a `data:` URI.
         size: Width and height of a picture on the page, in pixels.
     """
@@ -437,14 +439,13 @@ def _media(folder: Path) -> dict[str, object]:
 
 
 def caption_of(name: str) -> str:
-    """Describes the figure with a file name; an unknown name is turned into words.
+    """Describes the figure with a file name; empty for an unknown one, whose name stands beside it anyway.
 
     Example:
         >>> caption_of("attention_2"), caption_of("my_figure")
-        ('Attention of the model: frames, entity maps and a backbone head.', 'My figure.')
+        ('Frames of a video beside its entity maps and a backbone head.', '')
     """
-    known = CAPTIONS.get(re.split(r"[_\-.\d]", name)[0])
-    return known or re.sub(r"[_\-]+", " ", name).capitalize() + "."
+    return CAPTIONS.get(re.split(r"[_\-.\d]", name)[0], "")
 
 
 def _picture(path: Path) -> Medium | None:
