@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mvf.workbench import plotting
-from tests.plotting.examples import frames, inside, similarity, texts
+from tests.plotting.examples import colour_word, frames, inside, similarity, texts
 
 
 def test_views_show_both_strips_with_their_frame_numbers():
@@ -67,6 +67,15 @@ def test_retrieval_marks_right_and_wrong_by_colour_and_by_sign():
     right, wrong = figure.axes[1], figure.axes[2]
     assert right.get_title() == "1 ✓\nb, up" and wrong.get_title() == "2 ✗\nc, down"
     assert right.spines["left"].get_edgecolor() != wrong.spines["left"].get_edgecolor()
+
+
+@pytest.mark.parametrize("right, said", [(True, "✓ green:"), (False, "✗ orange:"), (None, "grey:")])
+def test_the_caption_of_retrieval_names_the_colour_that_is_drawn_and_no_other(right, said):
+    row = plotting.RetrievalRow(frames()[0], "a, up", [frames()[1]], ["b"], [right])
+    figure = plotting.plot_retrieval([row])
+    caption = figure.get_supxlabel()
+    assert said in caption and caption.count(":") == 1
+    assert colour_word(figure.axes[1].spines["left"].get_edgecolor()) == said.strip("✓✗ :")
 
 
 def test_retrieval_of_portraits_fits_a_page():

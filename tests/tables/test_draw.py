@@ -309,3 +309,14 @@ def test_reports_without_a_score_or_videos_give_no_difference():
 def test_the_notebook_draws_the_tables_of_batches_alone(drawn, tmp_path):
     execute("figures", tmp_path / "figures.ipynb", tables=str(drawn[1]), out=str(tmp_path / "figures"))
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {"table3.md", "table3.pdf", "table3.png"}
+
+
+def test_settings_of_a_batch_are_words_and_no_code(tmp_path):
+    folder = write_batch(tmp_path / "table3")
+    manifest = json.loads((folder / "batch.json").read_text())
+    manifest["parameters"]["data_options"] = {"train_videos": 18, "actions": ["squat", "golf_swing"]}
+    (folder / "batch.json").write_text(json.dumps(manifest))
+    (table,) = draw_tables(str(folder))
+    said = "epochs 2, data_options (train_videos 18; actions squat, golf_swing)."
+    caption = " ".join(table.figure.get_supxlabel().split())
+    assert said in caption and any(said in note for note in table.tables[0].notes) and "{" not in caption

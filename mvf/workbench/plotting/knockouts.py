@@ -23,6 +23,14 @@ NAMES: Mapping[str, str] = MappingProxyType(
     }
 )
 TOO_FEW = "too few validation videos of an action to tell a change from chance"
+LOWER, HIGHER, UNCLEAR = OKABE_ITO[5], OKABE_ITO[0], "#7F7F7F"
+MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        LOWER: " Orange: lower, and the bar excludes 0.",
+        HIGHER: " Blue: higher, and the bar excludes 0.",
+        UNCLEAR: " Grey: no change shown.",
+    }
+)
 LOWEST = -0.6  # an R² far below this would squeeze the rest of its column
 
 
@@ -116,13 +124,16 @@ def plot_knockouts(result: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -
             row[0].text(-0.03, 1.02, "removed:", transform=row[0].transAxes, ha="right", fontsize=7, style="italic")
         for axes, score in zip(grid[-1], scores):
             axes.set_xlabel({"progression": "Δ R²", "kendall_tau": "Δ tau"}.get(score, "Δ share"), labelpad=1)
-        drawn = [by_group.get(g, {}).get(s) for by_group in changes.values() for g in groups for s in scores]
-        words = f" A triangle points to changes beyond ±{-LOWEST:g}." if any(map(_is_cut, drawn)) else ""
-        words += f" Hollow: {TOO_FEW}." if any(change and not _is_tested(change) for change in drawn) else ""
+        found = (by_group.get(g, {}).get(s) for by_group in changes.values() for g in groups for s in scores)
+        drawn = [change for change in found if change]
+        colours = set(map(_colour, drawn))
+        words = "".join(text for colour, text in MEANINGS.items() if colour in colours)
+        words += f" A triangle points to changes beyond ±{-LOWEST:g}." if any(map(_is_cut, drawn)) else ""
+        words += "" if all(map(_is_tested, drawn)) else f" Hollow: {TOO_FEW}."
         set_caption(
             figure,
             "Score with this removed minus score with nothing removed (above each panel); bars: paired 95 % bootstrap "
-            f"intervals over videos. Vermillion: lower, and the bar excludes 0; blue: higher.{words}",
+            f"intervals over videos.{words}",
         )
     return figure
 
@@ -137,17 +148,21 @@ def _draw(axes: Axes, changes: Sequence[Mapping | None]) -> None:
         if change is None:
             continue
         low, high = change["interval"] or (change["mean"], change["mean"])
-        tested = _is_tested(change)
-        colour = OKABE_ITO[5] if tested and high < 0 else OKABE_ITO[0] if tested and low > 0 else "#7F7F7F"
+        colour = _colour(change)
         marker = ("<" if change["mean"] < 0 else ">") if _is_cut(change) else "o"
         axes.plot([_shown(low), _shown(high)], [y, y], color=colour, linewidth=1)
-        face = colour if tested else "white"
+        face = colour if _is_tested(change) else "white"
         axes.plot(_shown(change["mean"]), y, marker, color=colour, markersize=3.5, markerfacecolor=face)
+
+
+def _colour(change: Mapping) -> str:
+    low, high = change["interval"] if _is_tested(change) else (0, 0)
+    return LOWER if high < 0 else HIGHER if low > 0 else UNCLEAR
 
 
 def _shown(value: float) -> float:
     return min(max(value, LOWEST), -LOWEST)
 
 
-def _is_cut(change: Mapping | None) -> bool:
-    return change is not None and abs(change["mean"]) > -LOWEST
+def _is_cut(change: Mapping) -> bool:
+    return abs(change["mean"]) > -LOWEST

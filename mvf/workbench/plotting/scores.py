@@ -253,7 +253,7 @@ class LivePlot:
 def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -> Figure:
     """Draws the scores of the model beside those of its controls, on cropped windows and whole videos.
 
-    The dashed line is the score of the clock alone. The band from it to the model is what the pixels add (vermillion
+    The dashed line is the score of the clock alone. The band from it to the model is what the pixels add (orange
     if they add nothing).
 
     Args:

@@ -63,10 +63,24 @@ def warnings(table: PaperTable, batch: Batch) -> tuple[str, ...]:
         pairs = ", ".join(f"{there} where the paper has {here}" for here, there in elsewhere)
         notes.append(f"NOT COMPARABLE with the paper's numbers: run on {pairs}.")
     notes += _pre_training_notes(table, batch)
-    if batch.parameters:
-        settings = ", ".join(f"{name} {value}" for name, value in batch.parameters.items())
-        notes.append(f"Settings of this batch, not the presets' own: {settings}.")
-    return tuple(notes)
+    return (*notes, *settings_note(batch.parameters))
+
+
+def settings_note(parameters: Mapping[str, object]) -> tuple[str, ...]:
+    """Lists the settings that were changed for all rows of a batch, if any.
+
+    Example:
+        >>> settings_note({"data_options": {"train_videos": 18, "actions": ["squat", "golf"]}})
+        ("Settings of this batch, not the presets' own: data_options (train_videos 18; actions squat, golf).",)
+    """
+    shown = ", ".join(f"{name} {_in_words(value)}" for name, value in parameters.items())
+    return (f"Settings of this batch, not the presets' own: {shown}.",) * bool(shown)
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"({'; '.join(f'{name} {_in_words(inner)}' for name, inner in value.items())})"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def coverage_notes(table: PaperTable, batch: Batch) -> tuple[str, ...]:

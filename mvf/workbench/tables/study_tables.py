@@ -11,7 +11,14 @@ from matplotlib.figure import Figure
 
 from mvf.losses.objective import SUPERVISION
 from mvf.workbench import plotting
-from mvf.workbench.tables.notes import NOTES, coverage_notes, difference_cell, runs_sentence, video_notes
+from mvf.workbench.tables.notes import (
+    NOTES,
+    coverage_notes,
+    difference_cell,
+    runs_sentence,
+    settings_note,
+    video_notes,
+)
 from mvf.workbench.tables.rows import ALIGNMENT, READINGS, REFERENCE, Column, PaperTable, Row
 from mvf.workbench.tables.runs import spread
 from mvf.workbench.tables.trials import PLACES, Batch, Reports, compare, ranked, scores_of
@@ -308,11 +315,7 @@ def warnings(study: PaperTable, batch: Batch) -> tuple[str, ...]:
         notes.append("RANDOM backbone weights: these scores say nothing about a pretrained one.")
     elsewhere = {(dataset, report["dataset"]) for dataset, report in found}
     notes += [f"Run on {there} in place of {here}." for here, there in sorted(elsewhere) if here != there]
-    settings = {name: value for name, value in batch.parameters.items() if name != "data_root"}
-    if settings:
-        shown = ", ".join(f"{name} {value}" for name, value in settings.items())
-        notes.append(f"Settings of this batch, not the presets' own: {shown}.")
-    return tuple(notes)
+    return (*notes, *settings_note({k: v for k, v in batch.parameters.items() if k != "data_root"}))
 
 
 def score_notes(study: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
