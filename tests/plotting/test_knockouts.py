@@ -36,8 +36,8 @@ def test_the_table_of_knock_outs_names_everything():
         "| nothing removed        | –                         | 0.900",
         "| background's patches   | 25 / 50                   | 0.800",
         "| % of attention, by entity |",
-        "0.800 (-0.100 [-0.200, -0.050])",
-        "0.700 (-0.200 [-0.300, -0.100] ?)",
+        "0.800 (−0.100 [−0.200, −0.050])",
+        "0.700 (−0.200 [−0.300, −0.100] ?)",
         "?: too few validation videos of an action to tell a change from chance",
         "background's patches: 90.0 % of the patches, which get 40 % as much attention as the actor's, "
         "0.2 % of the frames left without any",

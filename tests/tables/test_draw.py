@@ -107,7 +107,7 @@ def test_notes_say_of_what_the_numbers_are(drawn):
     assert "synthetic" in whole.caption and "vits (package index)" in whole.caption
     assert "NOT COMPARABLE" in notes and "epochs 2" in notes and "two standard deviations (ddof 1)" in notes
     assert "val 3 of 4 videos, left out squat_7 (cut short)" in notes
-    assert "reaches, as mean - 2 sd is not above it: Last 3 (Class., Progress, Tau, Retrieval)" in notes
+    assert "reaches, as mean − 2 sd is not above it: Last 3 (Class., Progress, Kendall's tau, Retrieval)" in notes
     assert all(note in whole.notes for note in paper_tables()["table3"].notes)
 
 
@@ -269,7 +269,7 @@ def test_few_videos_give_an_interval_without_a_mark(tmp_path):
     assert gaps == ["-10.00‡ [-10.00, -10.00]", "-10.00‡† [-10.00, -10.00]"]
     assert any("fewer than 5 videos" in note for note in few.notes)
     assert few.notes[-1] == (
-        "Validation videos that both rows share: 4 in 1 action (Class., Progress, Tau, Retrieval)."
+        "Validation videos that both rows share: 4 in 1 action (Class., Progress, Kendall's tau, Retrieval)."
     )
 
 

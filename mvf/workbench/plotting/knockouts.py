@@ -8,9 +8,9 @@ from types import MappingProxyType
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mvf.workbench.plotting.scores import GROUPS, SCORES, plot_message, present
+from mvf.workbench.plotting.scores import GROUPS, SCORES, UNITS, plot_message, present, score_words
 from mvf.workbench.plotting.style import OKABE_ITO, PAGE, paper_figure, set_caption
-from mvf.workbench.plotting.table import MISSING, Table, cell
+from mvf.workbench.plotting.table import MISSING, Table, cell, minus
 
 NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -72,7 +72,7 @@ def knockouts_table(result: Mapping, group: str = "cropped") -> Table:
     changes = (by_group.get(group, {}) for by_group in (result.get("differences") or {}).values())
     if any(not _is_tested(change) for by_score in changes for change in by_score.values()):
         notes.append(f"?: {TOO_FEW}")
-    notes += [f"{name} skipped: {reason}" for name, reason in (result.get("skipped") or {}).items()]
+    notes += [f"{score_words(name)} skipped: {reason}" for name, reason in (result.get("skipped") or {}).items()]
     columns = ("removed", *(["% of attention, by entity"] if masses else []), *(SCORES[score] for score in scores))
     return Table(tuple(rows), columns, f"Knock-outs, {GROUPS[group]}", tuple(notes), strong=(0,) if rows else ())
 
@@ -120,10 +120,10 @@ def plot_knockouts(result: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -
                 kept = result["scores"]["nothing"].get(group, {}).get(score)
                 _draw(axes, [by_group.get(group, {}).get(score) for by_group in changes.values()])
                 heading = f"{SCORES[score]}\n" if group == groups[0] else ""
-                axes.set_title(f"{heading}from {cell(kept)}".replace("-", "−"), fontsize=7, pad=3)
+                axes.set_title(minus(f"{heading}from {cell(kept)}"), fontsize=7, pad=3)
             row[0].text(-0.03, 1.02, "removed:", transform=row[0].transAxes, ha="right", fontsize=7, style="italic")
         for axes, score in zip(grid[-1], scores):
-            axes.set_xlabel({"progression": "Δ R²", "kendall_tau": "Δ tau"}.get(score, "Δ share"), labelpad=1)
+            axes.set_xlabel(f"Δ {UNITS.get(score, 'share')}", labelpad=1)
         found = (by_group.get(g, {}).get(s) for by_group in changes.values() for g in groups for s in scores)
         drawn = [change for change in found if change]
         colours = set(map(_colour, drawn))

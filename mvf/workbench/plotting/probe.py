@@ -411,8 +411,8 @@ def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
                 ax.set_title(text, fontsize=7, pad=3)
                 ax.spines[:].set(visible=ax is not axes[0], color=colour, linewidth=1.8)
         kinds = {right for row in rows for right in row.right}
-        words = "; ".join(text for right, text in MEANINGS.items() if right in kinds)
-        set_caption(figure, f"Nearest first. {words}.")
+        legend = "; ".join(text for right, text in MEANINGS.items() if right in kinds)
+        set_caption(figure, f"Nearest first. {legend}.")
     return figure
 
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from mvf.workbench.plotting.style import COLUMN, MESSAGE, OKABE_ITO, PAGE, paper_figure, set_caption
-from mvf.workbench.plotting.table import Table, cell
+from mvf.workbench.plotting.table import Table, cell, minus
 
 SCORES: Mapping[str, str] = MappingProxyType(
     {
@@ -26,6 +26,7 @@ SCORES: Mapping[str, str] = MappingProxyType(
         "alignment_error": "alignment error ↓",
     }
 )
+UNITS: Mapping[str, str] = MappingProxyType({"progression": "R²", "kendall_tau": "rank correlation"})
 CONTROLS: Mapping[str, str] = MappingProxyType(
     {
         "model": "model",
@@ -53,6 +54,16 @@ def control_name(name: str) -> str:
         ('frozen frame (counting)', 'entity 1')
     """
     return CONTROLS.get(name, name.replace("_", " "))
+
+
+def score_words(text: str) -> str:
+    """Replaces keys of scores and measures in a text by the names that people read.
+
+    Example:
+        >>> score_words("cropped.kendall_tau"), score_words("object_auroc")
+        ("cropped.Kendall's tau", 'object_AUROC')
+    """
+    return text.replace("kendall_tau", SCORES["kendall_tau"]).replace("auroc", "AUROC")
 
 
 def score_groups(report: Mapping) -> dict[str, dict[str, Mapping]]:
@@ -101,7 +112,10 @@ def _notes(report: Mapping) -> tuple[str, ...]:
     notes = [report["warning"]] if report.get("warning") else []
     for split, coverage in (report.get("coverage") or {}).items():
         notes += [f"{split}: {name} left out: {why}" for name, why in (coverage.get("unreadable") or {}).items()]
-    return (*notes, *(f"{name} skipped: {reason}" for name, reason in (report.get("skipped") or {}).items()))
+    return (
+        *notes,
+        *(f"{score_words(name)} skipped: {reason}" for name, reason in (report.get("skipped") or {}).items()),
+    )
 
 
 def report_table(report: Mapping, scores: Sequence[str] = tuple(SCORES)) -> Table:
@@ -283,12 +297,12 @@ def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) ->
         for axes, score in zip(grid[0], scores):
             axes.set_title(SCORES.get(score, score), fontsize=7.5, pad=4)
         for axes, score in zip(grid[-1], scores):
-            axes.set_xlabel({"progression": "R²", "kendall_tau": "tau"}.get(score, "share"), labelpad=1)
+            axes.set_xlabel(UNITS.get(score, "share"), labelpad=1)
         figure.align_ylabels(grid[:, 0])
         set_caption(
             figure,
             "Dashed: the clock alone (position only). Band: what the pixels add to it."
-            + (f" A triangle points to scores below {LOWEST:g}.".replace("-", "−") if _is_cut(groups, scores) else ""),
+            + (f" A triangle points to scores below {LOWEST:g}." if _is_cut(groups, scores) else ""),
         )
     return figure
 
@@ -316,7 +330,7 @@ def _draw_scores(axes: Axes, values: Mapping[str, float | None]) -> None:
         axes.text(
             1.03,
             y,
-            "–" if value is None else "< −10" if value < -10 else f"{value:.2f}".replace("-", "−"),
+            "–" if value is None else "< −10" if value < -10 else minus(f"{value:.2f}"),
             transform=axes.get_yaxis_transform(),
             va="center",
             fontsize=6.5,

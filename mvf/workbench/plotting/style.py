@@ -21,6 +21,7 @@ from matplotlib.rcsetup import cycler
 from numpy.typing import ArrayLike, NDArray
 
 from mvf.files import atomic
+from mvf.workbench.plotting.table import minus
 
 COLUMN, PAGE = 3.25, 6.75  # inches: one column and the full width of a two-column paper
 MESSAGE = "message"  # label of a figure that only explains why there is nothing to draw
@@ -128,7 +129,7 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
 def set_caption(figure: Figure, text: str) -> None:
     """Writes a small wrapped caption below the figure."""
     if text:
-        figure.supxlabel(_wrapped(text, figure.get_size_inches()[0]), fontsize=7, color="#404040")
+        figure.supxlabel(_wrapped(minus(text), figure.get_size_inches()[0]), fontsize=7, color="#404040")
 
 
 def caption_lines(text: str, width: float) -> int:

@@ -24,7 +24,7 @@ from mvf.files import data_folder
 from mvf.training.run import read_config, read_history
 from mvf.workbench import plotting
 from mvf.workbench.plotting import Table
-from mvf.workbench.plotting.scores import SCORES, control_name, present, score_groups
+from mvf.workbench.plotting.scores import SCORES, control_name, present, score_groups, score_words
 from mvf.workbench.plotting.style import MESSAGE, OKABE_ITO, PAGE, paper_figure
 from mvf.workbench.tables.trials import FEWEST, Difference, compare, scores_of
 
@@ -179,7 +179,7 @@ def _coverage(report: Mapping) -> dict[str, Table]:
         for split, c in coverage.items()
     )
     lost = tuple((s, name, why) for s, c in coverage.items() for name, why in (c.get("unreadable") or {}).items())
-    skipped = tuple((report.get("skipped") or {}).items())
+    skipped = tuple((score_words(name), reason) for name, reason in (report.get("skipped") or {}).items())
     return {
         "videos": Table(found, ("split", "found", "expected", "left out"), "Videos"),
         "left_out": Table(lost, ("split", "video", "reason"), "Videos left out"),
@@ -321,7 +321,9 @@ def plot_losses(first: ReportedRun, second: ReportedRun) -> Figure:
 
 def _localization_table(first: ReportedRun, second: ReportedRun) -> Table:
     found = [row for row in localization_differences(first.report, second.report) if row[0] in MAPS and row[2].mean]
-    rows = ((name.replace("_", " "), metric.replace("_", " "), *_numbers(gap)) for name, metric, gap in found)
+    rows = (
+        (name.replace("_", " "), score_words(metric).replace("_", " "), *_numbers(gap)) for name, metric, gap in found
+    )
     notes = (
         "Entities have no fixed roles: entity 1 of one run need not be entity 1 of the other.",
         "These intervals pool all actions: the bootstrap resamples videos from all of them together.",

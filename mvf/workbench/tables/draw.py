@@ -31,7 +31,12 @@ from mvf.workbench.tables.runs import LABELS, spread, supervision
 from mvf.workbench.tables.study_tables import study_figure, study_tables
 from mvf.workbench.tables.trials import PLACES, Batch, Reports, ranked, read_batches, sensitivity, trial_values
 
-UNITS = {"classification": "accuracy, %", "progression": "R²", "kendall_tau": "tau-b", "retrieval@5": "AP@5, %"}
+UNITS = {
+    "classification": "accuracy, %",
+    "progression": "R²",
+    "kendall_tau": "rank correlation",
+    "retrieval@5": "AP@5, %",
+}
 
 
 @dataclass(frozen=True)

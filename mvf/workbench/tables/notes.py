@@ -125,7 +125,7 @@ def clock_notes(table: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
             heading = table.headings[table.columns.index(column)]
             reached.setdefault(table.row_name(row), []).append(heading)
     rows = "; ".join(f"{row} ({', '.join(scores)})" for row, scores in reached.items())
-    says = f"It reaches, as mean - 2 sd is not above it: {rows}." if rows else "It reaches no score of a row."
+    says = f"It reaches, as mean − 2 sd is not above it: {rows}." if rows else "It reaches no score of a row."
     return (f"Clock alone: the model's position table without the video (position_only). {says}",) * clocked
 
 

@@ -16,6 +16,7 @@ from mvf.evaluation.bootstrap import FEWEST, mean_interval
 from mvf.files import atomic
 from mvf.workbench import plotting
 from mvf.workbench.plotting import cell
+from mvf.workbench.plotting.scores import score_words
 from mvf.workbench.plotting.style import fit_words
 
 SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")
@@ -128,7 +129,7 @@ def runs_table(reports: Reports) -> plotting.Table:
         (Path(folder).name, row_name(r), supervision([r]), str(r["seed"]), *(cell(r["scores"].get(s)) for s in SCORES))
         for folder, r in reports.items()
     )
-    return plotting.Table(rows, ("run", "row", LABELS, "seed", *SCORES))
+    return plotting.Table(rows, ("run", "row", LABELS, "seed", *_headings(SCORES)))
 
 
 def tables(reports: Reports) -> dict[str, plotting.Table]:
@@ -195,6 +196,10 @@ def copy_figures(folder: str | Path, out: Path) -> list[Path]:
     return [Path(shutil.copy(path, out / path.name)) for path in figures]
 
 
+def _headings(scores: Sequence[str]) -> list[str]:
+    return [score_words(score).replace("_", " ") for score in scores]
+
+
 def _table(
     rows: Mapping[str, list[dict]],
     part: Callable[[dict], Mapping[str, Mapping[str, float]]],
@@ -211,7 +216,7 @@ def _table(
                 consumed = supervision(runs, member)
                 lines.append((row, consumed, str(sum(map(bool, found))), member.replace("_", " "), *cells))
     notes = ("Mean ± two standard deviations (ddof 1) over runs.",)
-    return plotting.Table(tuple(lines), ("row", LABELS, "runs", "embedding", *scores), caption, notes)
+    return plotting.Table(tuple(lines), ("row", LABELS, "runs", "embedding", *_headings(scores)), caption, notes)
 
 
 MAPS = (
@@ -277,7 +282,7 @@ def differences_table(rows: Mapping[str, list[dict]], measures: Sequence[str]) -
                 lines.append((row, supervision(runs), str(len(both)), rival.replace("_", " "), *shown))
     notes = ("Mean over runs for every video, then mean and 95 % bootstrap interval over videos.",)
     return plotting.Table(
-        tuple(lines), ("row", LABELS, "runs", "entity 1 minus", *measures), "What entity 1 adds", notes
+        tuple(lines), ("row", LABELS, "runs", "entity 1 minus", *_headings(measures)), "What entity 1 adds", notes
     )
 
 
