@@ -60,6 +60,13 @@ def started(out):
     return sorted((out / "started.txt").read_text().split())
 
 
+def test_the_log_of_a_run_does_not_begin_with_a_warning_about_encryption(quick, tmp_path):
+    out = tmp_path / "out"
+    batch.run_batch(["penn"], 1, out, {"dataset": "synthetic"})
+    log = (out / "logs" / "penn-1.log").read_text()
+    assert started(out) == ["penn-1"] and log.startswith("Input Notebook:") and "encrypt" not in log
+
+
 def test_a_table_is_planned_as_every_row_and_seed_first_seeds_first():
     jobs = unique_jobs(plan(["table3"], 2, "out", {}))
     assert len(jobs) == 16
