@@ -215,6 +215,17 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_says_which_data_are_missing(tmp_path, capsys):
+    there, gone = tmp_path / "clips", tmp_path / "gone"
+    there.mkdir()
+    for root, said in ((there, False), (gone, True)):
+        assert main(["batch", "study", "--trials", "1", "--dry-run", "-p", "data_root", str(root)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        lacking = [line for line in lines if f"its data are missing: there is no folder {root}" in line]
+        assert len(lacking) == (22 if said else 0) and len(lines) == 45
+        assert all("study_pullups" in line for line in lacking)  # drawn videos need no folder
+
+
 def words_of(parameters):
     text = {name: json.dumps(value) if isinstance(value, dict) else str(value) for name, value in parameters.items()}
     return [word for name, value in text.items() for word in ("-p", name, value)]
