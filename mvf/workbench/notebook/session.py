@@ -28,7 +28,7 @@ from mvf.training.run import ACTIONS, default_folder, kept_sides, load_run, read
 from mvf.workbench.plotting.scores import score_words
 from mvf.workbench.plotting.table import minus
 
-PROTOCOL = "4"  # is raised when the report of the same model on the same data would change
+PROTOCOL = "5"  # is raised when the report of the same model on the same data would change
 CHECKPOINTS = (".pth", ".pt", ".pyth")
 MOST_LISTED = 8  # runs
 

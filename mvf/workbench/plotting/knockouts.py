@@ -8,7 +8,16 @@ from types import MappingProxyType
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mvf.workbench.plotting.scores import GROUPS, SCORES, UNITS, plot_message, present, score_words
+from mvf.workbench.plotting.scores import (
+    GROUPS,
+    SCORES,
+    UNITS,
+    below_mean,
+    plot_message,
+    present,
+    score_cell,
+    score_words,
+)
 from mvf.workbench.plotting.style import OKABE_ITO, PAGE, paper_figure, set_caption
 from mvf.workbench.plotting.table import MISSING, Table, cell, minus
 
@@ -67,7 +76,7 @@ def knockouts_table(result: Mapping, group: str = "cropped") -> Table:
     for name, values in rows_of.items():
         changes = (result.get("differences") or {}).get(name, {}).get(group, {})
         mass = [" / ".join(f"{100 * share:.0f}" for share in masses.get(name, ())) or MISSING] if masses else []
-        rows.append((knock_out_name(name), *mass, *(_cell(values.get(s), changes.get(s)) for s in scores)))
+        rows.append((knock_out_name(name), *mass, *(_cell(s, values.get(s), changes.get(s)) for s in scores)))
     notes = [_amount(result, name) for name in result.get("removed") or {}]
     changes = (by_group.get(group, {}) for by_group in (result.get("differences") or {}).values())
     if any(not _is_tested(change) for by_score in changes for change in by_score.values()):
@@ -77,9 +86,9 @@ def knockouts_table(result: Mapping, group: str = "cropped") -> Table:
     return Table(tuple(rows), columns, f"Knock-outs, {GROUPS[group]}", tuple(notes), strong=(0,) if rows else ())
 
 
-def _cell(value: float | None, change: Mapping | None) -> str:
-    if value is None or change is None:
-        return cell(value)
+def _cell(score: str, value: float | None, change: Mapping | None) -> str:
+    if value is None or change is None or below_mean(score, value):
+        return score_cell(score, value)
     interval = "" if change["interval"] is None else " [{:+.3f}, {:+.3f}]".format(*change["interval"])
     return f"{value:.3f} ({change['mean']:+.3f}{interval}{'' if _is_tested(change) else ' ?'})"
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from mvf.workbench.plotting.style import COLUMN, MESSAGE, OKABE_ITO, PAGE, paper_figure, set_caption
-from mvf.workbench.plotting.table import Table, cell, minus
+from mvf.workbench.plotting.table import BELOW_MEAN, Table, cell, minus
 
 SCORES: Mapping[str, str] = MappingProxyType(
     {
@@ -64,6 +64,21 @@ def score_words(text: str) -> str:
         ("cropped.Kendall's tau", 'object_AUROC')
     """
     return text.replace("kendall_tau", SCORES["kendall_tau"]).replace("auroc", "AUROC")
+
+
+def below_mean(score: str, value: float | None) -> bool:
+    """Whether a value is an R² below zero: worse than guessing the mean, and so no better than any control."""
+    return score == "progression" and value is not None and value < 0
+
+
+def score_cell(score: str, value: float | None) -> str:
+    """Formats a score for a table.
+
+    Example:
+        >>> score_cell("progression", -4.2), score_cell("kendall_tau", -0.5), score_cell("progression", 0.25)
+        ('below the mean', '-0.500', '0.250')
+    """
+    return BELOW_MEAN if below_mean(score, value) else cell(value)
 
 
 def score_groups(report: Mapping) -> dict[str, dict[str, Mapping]]:
@@ -140,8 +155,10 @@ def report_table(report: Mapping, scores: Sequence[str] = tuple(SCORES)) -> Tabl
     rows = []
     for group, members in groups.items():
         for score in present(scores, [*members.values(), report.get("skipped") or {}]):
-            values = (cell(members.get(name, {}).get(score)) for name in columns)
+            values = (score_cell(score, members.get(name, {}).get(score)) for name in columns)
             verdict = verdicts.get(score if group == "whole" else f"cropped.{score}", "")
+            if below_mean(score, members.get("model", {}).get(score)):
+                verdict = "no gain over any control"  # older reports claimed one
             rows.append((GROUPS[group], SCORES.get(score, score), *values, verdict))
     headings = ("on", "score", *map(control_name, columns), "verdict")
     return Table(tuple(rows), headings, _caption(report), _notes(report))
@@ -162,7 +179,7 @@ def scores_table(report: Mapping) -> Table:
     groups = score_groups(report)
     scores = present(SCORES, [values for members in groups.values() for values in members.values()])
     rows = [
-        (GROUPS[group], control_name(name), *(cell(values.get(score)) for score in scores))
+        (GROUPS[group], control_name(name), *(score_cell(score, values.get(score)) for score in scores))
         for group, members in groups.items()
         for name, values in members.items()
     ]
@@ -175,7 +192,9 @@ def actions_table(report: Mapping) -> Table:
     """Tabulates the model's scores on whole videos, one row per action."""
     actions = report.get("per_action") or {}
     scores = present(SCORES, actions.values())
-    rows = tuple((name, *(cell(values.get(score)) for score in scores)) for name, values in actions.items())
+    rows = tuple(
+        (name, *(score_cell(score, values.get(score)) for score in scores)) for name, values in actions.items()
+    )
     return Table(rows, ("action", *(SCORES[score] for score in scores)), "Scores by action, whole videos")
 
 
@@ -293,7 +312,8 @@ def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) ->
             row[0].set_yticks(range(len(members)), [control_name(name) for name in members])
             row[0].set_ylim(len(members) - 0.4, -0.6)
             for axes, score in zip(row, scores):
-                _draw_scores(axes, {name: values.get(score) for name, values in members.items()})
+                values = {name: found.get(score) for name, found in members.items()}
+                _draw_scores(axes, values, band=not below_mean(score, values.get("model")))
         for axes, score in zip(grid[0], scores):
             axes.set_title(SCORES.get(score, score), fontsize=7.5, pad=4)
         for axes, score in zip(grid[-1], scores):
@@ -307,12 +327,12 @@ def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) ->
     return figure
 
 
-def _draw_scores(axes: Axes, values: Mapping[str, float | None]) -> None:
-    """Draws one dot per row and prints its value at the right edge."""
+def _draw_scores(axes: Axes, values: Mapping[str, float | None], band: bool) -> None:
+    """Draws one dot per row and prints its value at the right edge; `band` shows what the pixels add."""
     clock, model = values.get("position_only"), values.get("model")
     if clock is not None:
         axes.axvline(max(clock, LOWEST), color=VERMILLION, linestyle=(0, (3, 2)), linewidth=0.8, zorder=1)
-        if model is not None:
+        if model is not None and band:
             axes.axvspan(
                 max(clock, LOWEST),
                 max(model, LOWEST),

@@ -12,6 +12,7 @@ from typing import Protocol
 
 MISSING = "–"
 NOT_RUN = "not run"
+BELOW_MEAN = "below the mean"  # in place of an R² below zero
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class Table:
 
     def _is_numeric(self, column: int) -> bool:
         cells = [row[column] for row in self.rows]
-        return any(_is_number(c) for c in cells) and all(_is_number(c) or c in (MISSING, NOT_RUN, "") for c in cells)
+        return any(_is_number(c) for c in cells) and all(
+            _is_number(c) or c in (MISSING, NOT_RUN, BELOW_MEAN, "") for c in cells
+        )
 
     def _marked(self, best: str, second: str, escaped: Callable[[str], str] = str) -> list[list[str]]:
         """Returns the rows, with `best` and `second`, patterns like "**{}**", applied to the marked cells."""

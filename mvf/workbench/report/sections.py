@@ -24,7 +24,15 @@ from mvf.files import data_folder
 from mvf.training.run import read_config, read_history
 from mvf.workbench import plotting
 from mvf.workbench.plotting import Table
-from mvf.workbench.plotting.scores import SCORES, control_name, present, score_groups, score_words
+from mvf.workbench.plotting.scores import (
+    SCORES,
+    below_mean,
+    control_name,
+    present,
+    score_cell,
+    score_groups,
+    score_words,
+)
 from mvf.workbench.plotting.style import MESSAGE, OKABE_ITO, PAGE, paper_figure
 from mvf.workbench.tables.trials import FEWEST, Difference, compare, scores_of
 
@@ -117,7 +125,12 @@ def verdict_tables(run: ReportedRun) -> list[Table]:
     found, scored = [], score_verdicts(run.report)
     for place, title in PLACES.items():
         rows = tuple(
-            (SCORES[s.name], f"{s.value:.3f}", s.reading, s.verdict.partition(": ")[2].partition("; strongest")[0])
+            (
+                SCORES[s.name],
+                score_cell(s.name, s.value),
+                s.reading,
+                s.verdict.partition(": ")[2].partition("; strongest")[0],
+            )
             for s in scored
             if s.place == place
         )
@@ -245,7 +258,10 @@ class Gap:
 def _comparison(first: ReportedRun, second: ReportedRun) -> dict[str, object]:
     """Returns everything that compares `first`, A, with `second`, B, evaluated on the same data."""
     gaps = gaps_of(first.report, second.report)
-    rows = ((PLACES[g.place], SCORES[g.score], *map(plotting.cell, g.values), *_numbers(g.found)) for g in gaps)
+    rows = (
+        (PLACES[g.place], SCORES[g.score], *(score_cell(g.score, v) for v in g.values), *_numbers(g.found))
+        for g in gaps
+    )
     drawn = losses = None
     if any(gap.found.interval for gap in gaps):
         caption = "Differences and their 95 % intervals; filled if the interval excludes 0."
@@ -341,7 +357,9 @@ def _changed_videos(first: ReportedRun, second: ReportedRun) -> Iterator[tuple[s
 
 
 def _changed_table(score: str, rows: Sequence[tuple[str, str, float, float]]) -> Table:
-    lines = tuple((video, action, f"{a:.3f}", f"{b:.3f}", f"{a - b:+.3f}") for action, video, a, b in rows)
+    lines = tuple(
+        (video, action, score_cell(score, a), score_cell(score, b), f"{a - b:+.3f}") for action, video, a, b in rows
+    )
     return Table(lines, ("video", "action", *SIDES, "A − B"), SCORES[score])
 
 
@@ -349,7 +367,7 @@ def _controls_table(first: ReportedRun, second: ReportedRun, place: str) -> Tabl
     sides = [score_groups(run.report).get(place, {}) for run in (first, second)]
     scores = present(KEPT, [values for side in sides for values in side.values()])
     rows = tuple(
-        (control_name(name), *(plotting.cell(side.get(name, {}).get(score)) for score in scores for side in sides))
+        (control_name(name), *(score_cell(score, side.get(name, {}).get(score)) for score in scores for side in sides))
         for name in dict.fromkeys((*sides[0], *sides[1]))
     )
     columns = ("embedding", *(f"{SCORES[score]}, {side}" for score in scores for side in SIDES))
@@ -549,14 +567,16 @@ class ScoreVerdict:
 
     @property
     def beaten(self) -> bool:
-        """Whether the model is above every control and distinguishable from the clock."""
-        return self.value > self.best and UNCLEAR not in self.verdict
+        """Whether the model is above every control and distinguishable from the clock; no R² below zero is."""
+        return self.value > self.best and not below_mean(self.name, self.value) and UNCLEAR not in self.verdict
 
     @property
     def reading(self) -> str:
         """The comparison with the controls as text that begins with a symbol."""
         if not self.rival:
             return "– no control was scored"
+        if below_mean(self.name, self.value):
+            return "▼ below the mean: no gain over any control"
         if self.value <= self.best:
             return f"▼ not above {self.rival}, {self.best:.3f}"
         return "▲ above every control" if self.beaten else "≈ not distinguishable from the clock"
@@ -580,6 +600,8 @@ def _score_verdict(members: Mapping[str, Mapping], place: str, score: str, verdi
     rivals = {name: values[score] for name, values in members.items() if name not in own and score in values}
     rival = max(rivals, key=rivals.__getitem__, default="")
     verdict = verdicts.get(score if place == "whole" else f"cropped.{score}", "")
+    if below_mean(score, members["model"][score]):
+        verdict = "below the mean: no gain over any control"  # older reports claimed one
     best = rivals.get(rival, -np.inf)
     return ScoreVerdict(place, score, members["model"][score], control_name(rival), best, verdict)
 

@@ -15,9 +15,9 @@ from mvf.evaluation import read_report
 from mvf.evaluation.bootstrap import FEWEST, mean_interval
 from mvf.files import atomic
 from mvf.workbench import plotting
-from mvf.workbench.plotting import cell
-from mvf.workbench.plotting.scores import score_words
+from mvf.workbench.plotting.scores import below_mean, score_cell, score_words
 from mvf.workbench.plotting.style import fit_words
+from mvf.workbench.plotting.table import BELOW_MEAN
 
 SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")
 WHOLE = ("model", "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "motion_pca",
@@ -86,6 +86,17 @@ def spread(values: Sequence[float], decimals: int = 3) -> str:
     return f"{mean} ± {two_deviations:.{4 if finer else decimals}f}"
 
 
+def score_spread(score: str, values: Sequence[float], decimals: int = 3) -> str:
+    """Formats the `spread` of a score in its unit; a mean R² below zero as "below the mean".
+
+    Example:
+        >>> score_spread("progression", [-7.0, 0.5]), score_spread("progression", [0.5])
+        ('below the mean', '0.500')
+    """
+    low = len(values) > 0 and below_mean(score, float(np.mean(values)))
+    return BELOW_MEAN if low else spread(values, decimals)
+
+
 def row_name(report: Mapping) -> str:
     """Names a report's row: data, preset, backbone, objective, sampling, backbone weights.
 
@@ -126,7 +137,13 @@ def grouped(reports: Reports) -> dict[str, list[dict]]:
 def runs_table(reports: Reports) -> plotting.Table:
     """Tabulates the scores of every run, one row per run."""
     rows = tuple(
-        (Path(folder).name, row_name(r), supervision([r]), str(r["seed"]), *(cell(r["scores"].get(s)) for s in SCORES))
+        (
+            Path(folder).name,
+            row_name(r),
+            supervision([r]),
+            str(r["seed"]),
+            *(score_cell(s, r["scores"].get(s)) for s in SCORES),
+        )
         for folder, r in reports.items()
     )
     return plotting.Table(rows, ("run", "row", LABELS, "seed", *_headings(SCORES)))
@@ -212,7 +229,7 @@ def _table(
         for member in members:
             found = [part(run).get(member, {}) for run in runs]
             if any(found):
-                cells = (spread([f[score] for f in found if score in f]) for score in scores)
+                cells = (score_spread(score, [f[score] for f in found if score in f]) for score in scores)
                 consumed = supervision(runs, member)
                 lines.append((row, consumed, str(sum(map(bool, found))), member.replace("_", " "), *cells))
     notes = ("Mean ± two standard deviations (ddof 1) over runs.",)

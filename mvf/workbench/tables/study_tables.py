@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from mvf.losses.objective import SUPERVISION
 from mvf.workbench import plotting
+from mvf.workbench.plotting.scores import below_mean
 from mvf.workbench.tables.notes import (
     NOTES,
     coverage_notes,
@@ -20,7 +21,7 @@ from mvf.workbench.tables.notes import (
     video_notes,
 )
 from mvf.workbench.tables.rows import ALIGNMENT, READINGS, REFERENCE, Column, PaperTable, Row
-from mvf.workbench.tables.runs import spread
+from mvf.workbench.tables.runs import score_spread, spread
 from mvf.workbench.tables.trials import PLACES, Batch, Reports, compare, ranked, scores_of
 
 CONTROLS = {  # the same for both models
@@ -247,14 +248,16 @@ class Field:
 
     def cell(self, values: Sequence[float]) -> str:
         """Formats mean ± two standard deviations, a difference with its sign."""
-        text = spread(values, self.column.decimals)
+        text = score_spread("" if self.minus else self.column.score, values, self.column.decimals)
         return f"+{text}" if self.minus and values and not text.startswith("-") else text
 
     def rank(self, values: Sequence[float]) -> float | None:
-        """Returns the printed mean, negated if lower is better; None if the column is not ranked."""
+        """Returns the printed mean, negated if lower is better; None if the column is not ranked, or R² is below 0."""
         if not values or not self.ranked:
             return None
         mean = round(float(np.mean(values)), self.column.decimals)
+        if below_mean(self.column.score, mean):
+            return None
         return -mean if self.column.score == ALIGNMENT else mean
 
 

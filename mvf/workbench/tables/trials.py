@@ -12,6 +12,7 @@ import numpy as np
 from mvf.evaluation import read_report
 from mvf.evaluation.bootstrap import FEWEST, paired_interval
 from mvf.workbench import plotting
+from mvf.workbench.plotting.scores import below_mean
 from mvf.workbench.tables.plan import MANIFEST, read_manifest
 from mvf.workbench.tables.rows import Column, Row
 from mvf.workbench.tables.runs import REPORT, matching_folders, supervision
@@ -129,9 +130,9 @@ def sensitivity(values: Sequence[float]) -> float | None:
 
 
 def compare(first: Reports, second: Reports, place: str, score: str) -> Difference | None:
-    """Computes `first` minus `second`; None if one has no trial with the score."""
+    """Computes `first` minus `second`; None if one has no trial with the score, or both have an R² below zero."""
     sides = [trial_values(reports, place, score) for reports in (first, second)]
-    if not all(sides):
+    if not all(sides) or all(below_mean(score, float(np.mean(values))) for values in sides):
         return None
     spreads = [2 * np.std(values, ddof=1) for values in sides if len(values) > 1]
     own, others = (_pooled_sums(reports, place, score) for reports in (first, second))
