@@ -23,7 +23,14 @@ from mvf.workbench.tables.trials import Reports, compare, read_batches, scores_o
 
 RECIPE, CONTENT, PUBLISHED = "recipe", "content", "published"
 CONTROLS = ("motion_pca", "backbone_motion", "untrained", "position_only")
-COLUMNS = ("classification", "retrieval@5", "alignment error ↓", "whole: classification", "whole: tau", "frozen frame")
+COLUMNS = (
+    "classification",
+    "retrieval@5",
+    "alignment error ↓",
+    "whole: classification",
+    "whole: Kendall's tau",
+    "frozen frame",
+)
 Sets = Mapping[str, Mapping[str, Reports]]  # by data set and setting
 
 
@@ -98,8 +105,8 @@ def _interval(mean: float, low: float, high: float) -> str:
     return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-NOTES = """Scores on cropped windows unless said: phase classification by a linear probe, retrieval@5, alignment error of
-windows with whole videos (uniform guessing gives 1/3). `frozen frame`: classification where one picture is repeated.
+NOTES = """Scores on cropped windows unless said: phase classification by a linear probe, retrieval@5, alignment error
+of windows with whole videos (uniform guessing gives 1/3). `frozen frame`: classification where one picture is repeated.
 Mean ± two standard deviations over runs; over all drawn sets these hold the differences of the sets too. Differences to
 other trainings: videos of all seeds pooled, 95 % interval; to controls: mean over the seeds, and the widest ends of the
 intervals of single runs."""

@@ -100,7 +100,9 @@ def test_below_the_mean_no_band_shows_a_gain_over_the_clock():
     def bands(model, clock):
         made = {"scores": {"progression": model}, "controls": {"position_only": {"progression": clock}}}
         table = str(plotting.report_table(made | {"verdicts": {"progression": "the pixels add 95"}}))
-        return sum(patch.get_alpha() == 0.12 for patch in plotting.plot_controls(made).axes[0].patches), table
+        figure = plotting.plot_controls(made)
+        assert ("R² is below zero" in figure.get_supxlabel()) == (model < 0)
+        return sum(patch.get_alpha() == 0.12 for patch in figure.axes[0].patches), table
 
     assert bands(0.4, 0.2)[0] == 1
     drawn, table = bands(-0.3, -0.45)

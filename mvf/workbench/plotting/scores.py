@@ -319,9 +319,11 @@ def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) ->
         for axes, score in zip(grid[-1], scores):
             axes.set_xlabel(UNITS.get(score, "share"), labelpad=1)
         figure.align_ylabels(grid[:, 0])
+        low = any(below_mean("progression", members.get("model", {}).get("progression")) for members in groups.values())
         set_caption(
             figure,
-            "Dashed: the clock alone (position only). Band: what the pixels add to it."
+            "Dashed: the clock alone (position only). Band: what the pixels add to it"
+            + (", but not where the model's R² is below zero." if low and "progression" in scores else ".")
             + (f" A triangle points to scores below {LOWEST:g}." if _is_cut(groups, scores) else ""),
         )
     return figure
