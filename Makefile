@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 DEMO := runs/demo
-RUN := $(CURDIR)/$(BIN)/papermill
+RUN := JUPYTER_PATH=$(CURDIR)/notebooks/jupyter:$(JUPYTER_PATH) $(CURDIR)/$(BIN)/papermill
 export MPLBACKEND = Agg
 
 .PHONY: demo check test test-all test-lowest bench lab figures clean
@@ -54,7 +54,7 @@ lab: $(VENV)/installed
 	cd notebooks && $(CURDIR)/$(BIN)/python -m jupyterlab
 
 figures: $(VENV)/installed
-	cd notebooks && $(CURDIR)/$(BIN)/papermill figures.ipynb ../runs/figures.ipynb
+	cd notebooks && $(RUN) figures.ipynb ../runs/figures.ipynb
 	$(BIN)/python bench/card.py
 
 clean:

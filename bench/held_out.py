@@ -23,7 +23,14 @@ from mvf.workbench.tables.trials import Reports, compare, read_batches, scores_o
 
 RECIPE, CONTENT, PUBLISHED = "recipe", "content", "published"
 CONTROLS = ("motion_pca", "backbone_motion", "untrained", "position_only")
-COLUMNS = ("classification", "retrieval@5", "alignment error ↓", "whole: classification", "whole: tau", "frozen frame")
+COLUMNS = (
+    "classification",
+    "retrieval@5",
+    "alignment error ↓",
+    "whole: classification",
+    "whole: Kendall's tau",
+    "frozen frame",
+)
 Sets = Mapping[str, Mapping[str, Reports]]  # by data set and setting
 
 
@@ -84,16 +91,23 @@ def differences_table(sets: Sets) -> Table:
 def _difference(settings: Mapping[str, Reports], other: str, score: str) -> str:
     recipe, control = settings.get(RECIPE, ()), other if other in CONTROLS else ""
     found = compare(recipe, recipe if control else settings.get(other, ()), "cropped", score, control)
-    if found is None or found.interval is None:
+    if found is not None and found.interval is not None:
+        return _interval(found.mean, *found.interval)
+    if not (control and recipe):
         return MISSING
-    low, high = found.interval
-    return f"{found.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    means, lows, highs = zip(*(report["cropped_differences"][other][score] for report in recipe))
+    return _interval(float(np.mean(means)), min(lows), max(highs)) + " *"
+
+
+def _interval(mean: float, low: float, high: float) -> str:
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 NOTES = """Scores on cropped windows unless said: phase classification by a linear probe, retrieval@5, alignment error
 of windows with whole videos (uniform guessing gives 1/3). `frozen frame`: classification where one picture is repeated.
 Mean ± two standard deviations over runs; over all drawn sets these hold the differences of the sets too. Differences
-have the 95 % interval of a paired bootstrap over videos, the sums of all seeds pooled."""
+have the 95 % interval of a paired bootstrap over videos, the sums of all seeds pooled; with a star: the widest ends of
+the intervals of single runs, whose reports do not hold the sums."""
 
 
 def main() -> None:

@@ -15,12 +15,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mvf
 from mvf.config import Config, field_meanings, load_config, nearest, stored_presets
 from mvf.files import atomic
 from mvf.workbench.tables.executors import EXECUTORS, parse_options
 from mvf.workbench.tables.sizes import Assumptions, read_rates, sizes_page
+
+if TYPE_CHECKING:  # imports nothing heavy before a command is known
+    from mvf.workbench.tables.plan import Job
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -247,9 +251,7 @@ def _batch(options: argparse.Namespace) -> None:
     settings = (options.tables, options.trials, out, dict(options.p))
     if options.dry_run:
         jobs = unique_jobs(plan(*settings))
-        for job in jobs:
-            start = f", starts from {job.needs}-{job.config.seed}" if job.needs else ""
-            sys.stdout.write(f"{job.folder}: {'done' if job.finished else 'to do'}{start}\n")
+        sys.stdout.writelines(f"{job.folder}: {_state(job)}\n" for job in jobs)
         sys.stdout.write(f"{len(jobs)} runs\n")
         return
     if options.slurm and not options.executor:
@@ -258,6 +260,16 @@ def _batch(options: argparse.Namespace) -> None:
     if failed:
         raise ValueError(f"{len(failed)} runs failed: {', '.join(failed)}; the same command tries them again")
     sys.stdout.write(f"tables: papermill figures.ipynb OUT.ipynb -p tables {out} (in notebooks/)\n")
+
+
+def _state(job: Job) -> str:
+    """What a dry run says of a run: whether it is done, needs another, or lacks its data."""
+    if job.finished:
+        return "done"
+    start = f", starts from {job.needs}-{job.config.seed}" if job.needs else ""
+    if (folder := job.missing_data) is None:
+        return f"to do{start}"
+    return f"to do{start}, but its data are missing: there is no folder {folder} (-p data_root names another)"
 
 
 def _say(line: str) -> None:

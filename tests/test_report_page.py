@@ -340,7 +340,9 @@ def test_pictures_and_movies_go_into_the_page_or_are_named(make, monkeypatch, un
     (folder / "broken.png").write_bytes(b"no picture")
     text = text_of(folder.parent)
     assert text.count("data:image/webp") == 1 and text.count("data:image/png") == 1  # the large one, the small one
-    assert text.count("data:image/gif") == text.count("data:video/mp4") == 1 and "Small one." in text
+    assert (
+        text.count("data:image/gif") == text.count("data:video/mp4") == 1 and "<b>small one</b> </figcaption>" in text
+    )
     assert "<b>film</b>" in text and "retrieval" not in text.partition("<figure")[2]  # a message is no picture
     assert "<li>broken.png: cannot be read" in text and "controls.png" not in text
     size = (folder / "attention_1.png").stat().st_size
@@ -354,3 +356,46 @@ def test_pictures_and_movies_go_into_the_page_or_are_named(make, monkeypatch, un
 def test_a_run_of_history_alone_is_read_without_its_model(make):
     run = read_run(make())
     assert [row["epoch"] for row in run.history] == [1, 2, 3] and run.name == "run"
+
+
+def test_captions_say_what_a_figure_shows_and_not_its_name_again(make, uncharted):
+    folder = make() / "figures"
+    folder.mkdir()
+    for name in (*sections.CAPTIONS, "attention_1", "temporal_attention", "my_figure"):
+        Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+    text = text_of(folder.parent)
+    for name, caption in re.findall(r"<figcaption><b>([^<]*)</b> ([^<]*)</figcaption>", text):
+        assert not caption.lower().startswith(name.lower()), (name, caption)
+    assert 'alt="my figure"' in text and 'alt=""' not in text
+    assert "Phases carried" in sections.caption_of("transfer") and "find the actor" in sections.caption_of(
+        "localization"
+    )
+    drawn = plotting.plot_progression(np.zeros((9, 1)), np.ones((9, 1))).axes[0].get_ylabel()
+    assert "time since" in drawn and "Time since" in sections.caption_of("progression")
+
+
+def test_an_r_squared_below_zero_is_below_the_mean_and_beats_no_control(make, uncharted):
+    model, clock = (dict.fromkeys(SCORES, value) | {"progression": r} for value, r in ((0.5, -4.25), (0.1, -99.5)))
+    older = verdict(-4.25, -99.5, (50.0, 120.0))
+    controls = {"position_only": clock}
+    report = {"scores": model, "cropped": {"model": model} | controls, "controls": controls,
+              "verdicts": dict.fromkeys(("progression", "cropped.progression"), older)}  # fmt: skip
+    folder = make(**report)
+    text = text_of(folder)
+    rows = {(s.place, s.name): s for s in score_verdicts(read_run(folder).report)}
+    for place in ("cropped", "whole"):
+        assert not rows[place, "progression"].beaten and rows[place, "classification"].beaten
+        assert rows[place, "progression"].reading == "▼ below the mean: no gain over any control"
+    assert "progression (below the mean: no gain over any control)" in text
+    assert not any(number in text for number in ("4.25", "99.5", "95.25", "the pixels add")), "no gain is claimed"
+    assert text.count(">below the mean<") >= 6
+
+
+def test_negative_numbers_on_the_page_have_a_minus_sign_and_names_of_files_a_hyphen(make, uncharted):
+    low = dict.fromkeys(SCORES, 0.5) | {"kendall_tau": -0.25}
+    skipped = {"cropped.kendall_tau": "-3 is too low", "video a - b.mp4": "cut short"}
+    text = text_of(make("run-3", cropped={"model": low, "position_only": low}, skipped=skipped))
+    seen = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+    assert "−0.250" in seen and "-0.250" not in seen and "−3 is too low" in seen
+    assert "run-3" in seen and "video a - b.mp4" in seen
+    assert "kendall_tau" not in seen and "cropped.Kendall" in seen

@@ -74,20 +74,30 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float] | No
     return paired_interval({"": sums}, {"": sums * [[0, 1]]}, seed)
 
 
-def verdict(score: float, clock: float, interval: tuple[float, float] | None, strongest: str = "") -> str:
+def verdict(
+    score: float, clock: float, interval: tuple[float, float] | None, strongest: str = "", r_squared: bool = False
+) -> str:
     """One sentence: the score, what the clock alone gets, what the pixels add.
+
+    An R² below zero (`r_squared`) is worse than guessing the mean: it counts as no gain, however low a control is.
 
     Example:
         >>> verdict(0.96, 0.92, (0.03, 0.05))
         '0.960: the clock alone 0.920, the pixels add 0.040 [0.030, 0.050]'
         >>> verdict(0.96, 0.92, (-0.01, 0.05))
         '0.960: the clock alone 0.920, the pixels add 0.040 [-0.010, 0.050] (not distinguishable from the clock)'
+        >>> verdict(0.1, -9.0, (1.0, 20.0), r_squared=True)
+        '0.100: the clock alone below the mean'
     """
-    text = f"{score:.3f}: the clock alone {clock:.3f}, the pixels add {score - clock:.3f}"
+    if r_squared and score < 0:
+        return "below the mean: an R² below zero is no gain over any control"
+    low = r_squared and clock < 0
+    text = f"{score:.3f}: the clock alone " + ("below the mean" if low else f"{clock:.3f}")
+    text += "" if low else f", the pixels add {score - clock:.3f}"
     if interval is None:
         text += " (too few videos for an interval)"
     else:
-        text += f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+        text += "" if low else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
         text += " (not distinguishable from the clock)" if interval[0] <= 0 <= interval[1] else ""
     return text + (f"; strongest control: {strongest}" if strongest else "")
 

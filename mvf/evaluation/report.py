@@ -102,8 +102,10 @@ def verdicts(model: Scored, clock: Scored, controls: Mapping[str, Scored] | None
             continue
         rivals = {name: scored.means()[score] for name, scored in (controls or {}).items() if score in scored.sums}
         strongest = max(rivals, key=rivals.__getitem__, default="")
-        named = f"{strongest} {rivals[strongest]:.3f}" if strongest else ""
-        sentences[score] = verdict(value, reference, _interval(model, clock, score), named)
+        is_r_squared = score == "progression"
+        best = rivals.get(strongest, 0.0)
+        named = f"{strongest} {'below the mean' if is_r_squared and best < 0 else f'{best:.3f}'}" if strongest else ""
+        sentences[score] = verdict(value, reference, _interval(model, clock, score), named, is_r_squared)
     return sentences
 
 

@@ -53,3 +53,12 @@ def test_draws_without_a_value_are_left_out():
 def test_interval_that_holds_zero_is_flagged():
     assert "not distinguishable" in verdict(0.9, 0.9, (-0.1, 0.1)) and "not dist" not in verdict(0.9, 0.8, (0.05, 0.1))
     assert verdict(0.9, 0.8, (0.05, 0.1), "untrained 0.850").endswith("; strongest control: untrained 0.850")
+
+
+def test_an_r_squared_below_zero_claims_nothing():
+    low = verdict(-4.0, -99.0, (50.0, 120.0), "untrained -5.000", r_squared=True)
+    assert low == "below the mean: an R² below zero is no gain over any control"
+    said = verdict(0.2, -99.0, (50.0, 120.0), r_squared=True)
+    assert said == "0.200: the clock alone below the mean"
+    assert "add 95.000" in verdict(-4.0, -99.0, None) and "add" not in low + said
+    assert verdict(0.4, 0.2, (0.1, 0.3), r_squared=True) == verdict(0.4, 0.2, (0.1, 0.3))

@@ -1,5 +1,7 @@
 """Inputs of the figures and tables, and what a drawn figure says."""
 
+import colorsys
+
 import matplotlib as mpl
 import numpy as np
 
@@ -8,6 +10,15 @@ SCORES = ("classification", "progression", "kendall_tau", "retrieval@5", "retrie
 
 def texts(figure):
     return [text.get_text() for text in figure.findobj(mpl.text.Text) if text.get_text()]
+
+
+def colour_word(colour):
+    """The plain word for a colour as it is drawn, by its hue in degrees."""
+    hue, saturation, _ = colorsys.rgb_to_hsv(*mpl.colors.to_rgb(colour))
+    if saturation < 0.1:
+        return "grey"
+    ends = {"red": 15, "orange": 45, "yellow": 70, "green": 175, "blue": 260, "purple": 340, "red again": 361}
+    return next(word for word, end in ends.items() if 360 * hue < end)
 
 
 def inside(figure):

@@ -187,6 +187,8 @@ def test_the_figure_shows_maps_shares_and_distances(tmp_path):
     )
     np.testing.assert_allclose(shares.lines[0].get_ydata(), weights[..., 0].sum(1))
     assert near.lines[0].get_xdata().tolist() == list(range(-5, 6))
+    for axes in (shares, near):  # entity 1, the readout, over the others
+        assert axes.lines[0].get_zorder() > axes.lines[1].get_zorder()
     for path in save_figure(figure, tmp_path / "temporal"):
         assert path.stat().st_size > 1000
     assert len([a for a in plot_temporal_attention(random_weights(1, 1, 1)).axes if a.images]) == 1
@@ -202,7 +204,7 @@ def test_uniform_attention_within_chunks_is_drawn_as_one():
     figure = plot_temporal_attention(weights, frames=looking, bounds=bounds)
     image = next(axes.images[0] for axes in figure.axes if axes.images)
     np.testing.assert_allclose(image.get_array(), seen)
-    assert image.get_extent() == [-0.5, 9.5, 9, -1]
+    assert image.get_extent() == [-0.5, 9.5, -1, 9] and image.origin == "lower"
     near = next(axes for axes in figure.axes if axes.get_xlabel() == "distance in time (frames)")
     np.testing.assert_allclose(near.lines[0].get_ydata(), 1)
     assert near.lines[0].get_xdata().tolist() == list(range(-4, 6))

@@ -1,6 +1,9 @@
 """Table and figure of knock-outs."""
 
+import pytest
+
 from mvf.workbench.plotting import knockouts_table, plot_knockouts
+from tests.plotting.examples import colour_word
 
 
 def result():
@@ -33,8 +36,8 @@ def test_the_table_of_knock_outs_names_everything():
         "| nothing removed        | –                         | 0.900",
         "| background's patches   | 25 / 50                   | 0.800",
         "| % of attention, by entity |",
-        "0.800 (-0.100 [-0.200, -0.050])",
-        "0.700 (-0.200 [-0.300, -0.100] ?)",
+        "0.800 (−0.100 [−0.200, −0.050])",
+        "0.700 (−0.200 [−0.300, −0.100] ?)",
         "?: too few validation videos of an action to tell a change from chance",
         "background's patches: 90.0 % of the patches, which get 40 % as much attention as the actor's, "
         "0.2 % of the frames left without any",
@@ -64,3 +67,16 @@ def test_changes_on_too_few_videos_are_not_marked():
 def test_without_a_score_the_figure_says_why():
     figure = plot_knockouts({"scores": {}, "differences": {}, "skipped": {"knock_outs": "no videos"}})
     assert not figure.axes and "no videos" in figure.get_supxlabel()
+
+
+@pytest.mark.parametrize(
+    "interval, said", [((-0.2, -0.05), "Orange: lower"), ((0.05, 0.2), "Blue: higher"), ((-0.1, 0.1), "Grey: no")]
+)
+def test_the_caption_names_the_colour_that_is_drawn_and_no_other(interval, said):
+    found = result()
+    change = {"mean": sum(interval) / 2, "interval": interval}
+    found["differences"] = {"without_entity_1": {"whole": {"classification": change}}}
+    figure = plot_knockouts(found)
+    assert [word for word in ("Orange:", "Blue:", "Grey:") if word in figure.get_supxlabel()] == [said.split()[0]]
+    assert said in figure.get_supxlabel()
+    assert colour_word(figure.axes[0].lines[-1].get_color()) == said.partition(":")[0].lower()

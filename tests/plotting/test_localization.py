@@ -45,7 +45,7 @@ def test_the_table_has_intervals_where_they_decide_and_orders_the_maps(report):
         "background: entity 10, chosen on training videos, scored on the rest of the frame",
     ]  # fmt: skip
     cells = dict(zip(table.columns, table.rows[1]))
-    assert cells["auroc"] == "0.900 [.880, .910]" and cells["lift"] == "4.000 [3.50, 4.25]"
+    assert cells["AUROC"] == "0.900 [.880, .910]" and cells["lift"] == "4.000 [3.50, 4.25]"
     assert cells["jaccard size"] == "0.050" and cells["limbs"] == "0.400 [.300, .500]"
     assert "95 %" in table.caption and "0.5 is even" in table.caption
     assert table.notes == ("AUROC: not distinguishable",)
@@ -60,7 +60,7 @@ def test_the_reason_for_no_localization_is_said(report):
 
 def test_the_differences_table_shows_every_pair(report):
     table = plotting.localization_differences_table(report)
-    assert table.rows[0] == ("entity 1 - head best, last layer", "+0.020 [-.010, .050]", plotting.MISSING, "24")
+    assert table.rows[0] == ("entity 1 − head best, last layer", "+0.020 [-.010, .050]", plotting.MISSING, "24")
     assert table.rows[1][2] == "+2.000" and len(table.rows) == 3
     assert plotting.localization_differences_table({}).rows == ()
 
@@ -139,5 +139,5 @@ def test_localization_table_orders_maps_and_names_the_chosen_entity():
         "entity 1", "entity 2", "entity best: entity 2, chosen on training videos", "uniform",
     ]  # fmt: skip
     assert table.rows[0][1:] == ("0.800", "3.000") and "10.0 %" in table.caption
-    assert table.notes == ("entity_best - head_best, auroc: +0.100 [0.050, 0.150]",)
+    assert table.notes == ("entity_best - head_best, AUROC: +0.100 [0.050, 0.150]",)
     assert "no masks" in str(plotting.localization_table({"skipped": {"localization": "no masks"}}))

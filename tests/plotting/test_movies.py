@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from mvf.workbench import plotting
+from mvf.workbench.plotting import movies
 from tests.plotting.examples import frames
 
 
@@ -68,6 +69,14 @@ def test_a_constant_map_of_the_video_does_not_flicker_and_per_frame_does():
         film = plotting.attention_movie(dark, maps, height=40, normalise=word)
         corner[word] = film[:, 18 + 35, -5].astype(int)
     assert (corner["video"][0] == corner["video"][1]).all() and (corner["frame"][0] != corner["frame"][1]).any()
+
+
+@pytest.mark.parametrize("normalise, over", [("video", "whole film"), ("frame", "frame")])
+def test_the_lower_band_says_over_what_the_maximum_is(monkeypatch, normalise, over):
+    written = []
+    monkeypatch.setattr(movies, "_text_band", lambda text, width: written.append(text) or np.zeros((18, width, 3)))
+    plotting.attention_movie(np.zeros((2, 40, 40, 3)), np.ones((2, 1, 4, 4)), height=40, normalise=normalise)
+    assert f"attention / maximum over the {over}" in written
 
 
 def test_mp4_plays_in_a_browser_before_it_is_loaded(tmp_path):

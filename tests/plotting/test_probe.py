@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mvf.workbench import plotting
-from tests.plotting.examples import frames, inside, similarity, texts
+from tests.plotting.examples import colour_word, frames, inside, similarity, texts
 
 
 def test_views_show_both_strips_with_their_frame_numbers():
@@ -34,6 +34,9 @@ def test_similarity_puts_video_a_in_rows_and_the_path_over_it():
     axes = figure.axes[0]
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("first (frame)", "second (frame)")
     assert list(axes.lines[0].get_xdata()) == [0, 5] and list(axes.lines[0].get_ydata()) == [0, 7]
+    assert axes.get_ylim() == (-0.5, 7.5)  # upwards, as in `plot_alignment`
+    (ribbon,) = plotting.plot_similarity(similarity(), phases_a=[0] * 5 + [1] * 3).axes[0].child_axes
+    assert ribbon.get_ylim() == (-0.5, 7.5) and ribbon.images[0].origin == "lower"
     with pytest.raises(ValueError, match=r"phases must be \(6,\).*got \(8,\)"):
         plotting.plot_similarity(similarity(), phases_b=np.zeros(8, int))
     with pytest.raises(ValueError, match=r"\(Ta, Tb\), got \(8,\)"):
@@ -64,6 +67,15 @@ def test_retrieval_marks_right_and_wrong_by_colour_and_by_sign():
     right, wrong = figure.axes[1], figure.axes[2]
     assert right.get_title() == "1 ✓\nb, up" and wrong.get_title() == "2 ✗\nc, down"
     assert right.spines["left"].get_edgecolor() != wrong.spines["left"].get_edgecolor()
+
+
+@pytest.mark.parametrize("right, said", [(True, "✓ green:"), (False, "✗ orange:"), (None, "grey:")])
+def test_the_caption_of_retrieval_names_the_colour_that_is_drawn_and_no_other(right, said):
+    row = plotting.RetrievalRow(frames()[0], "a, up", [frames()[1]], ["b"], [right])
+    figure = plotting.plot_retrieval([row])
+    caption = figure.get_supxlabel()
+    assert said in caption and caption.count(":") == 1
+    assert colour_word(figure.axes[1].spines["left"].get_edgecolor()) == said.strip("✓✗ :")
 
 
 def test_retrieval_of_portraits_fits_a_page():

@@ -94,3 +94,23 @@ def test_report_without_a_score_shows_a_dash_and_the_reason():
 def test_scores_table_has_every_control_of_both_groups():
     rows = [row[:2] for row in plotting.scores_table(report()).rows]
     assert len(rows) == 6 + 7 and rows[0] == ("cropped windows", "model") and ("whole videos", "shuffled order") in rows
+
+
+def test_below_the_mean_no_band_shows_a_gain_over_the_clock():
+    def bands(model, clock):
+        made = {"scores": {"progression": model}, "controls": {"position_only": {"progression": clock}}}
+        table = str(plotting.report_table(made | {"verdicts": {"progression": "the pixels add 95"}}))
+        figure = plotting.plot_controls(made)
+        assert ("R² is below zero" in figure.get_supxlabel()) == (model < 0)
+        return sum(patch.get_alpha() == 0.12 for patch in figure.axes[0].patches), table
+
+    assert bands(0.4, 0.2)[0] == 1
+    drawn, table = bands(-0.3, -0.45)
+    assert drawn == 0 and table.count("below the mean") == 2 and "pixels" not in table
+
+
+def test_scores_have_one_name_in_every_table():
+    made = report() | {"skipped": {"cropped.kendall_tau": "one video"}}
+    text = "\n".join(map(str, (plotting.report_table(made), plotting.scores_table(made),
+                               plotting.localization_table(made), plotting.actions_table(made))))  # fmt: skip
+    assert "kendall_tau" not in text and "auroc" not in text and "Kendall's tau" in text and "AUROC" in text

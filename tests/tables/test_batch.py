@@ -60,6 +60,13 @@ def started(out):
     return sorted((out / "started.txt").read_text().split())
 
 
+def test_the_log_of_a_run_does_not_begin_with_a_warning_about_encryption(quick, tmp_path):
+    out = tmp_path / "out"
+    batch.run_batch(["penn"], 1, out, {"dataset": "synthetic"})
+    log = (out / "logs" / "penn-1.log").read_text()
+    assert started(out) == ["penn-1"] and log.startswith("Input Notebook:") and "encrypt" not in log
+
+
 def test_a_table_is_planned_as_every_row_and_seed_first_seeds_first():
     jobs = unique_jobs(plan(["table3"], 2, "out", {}))
     assert len(jobs) == 16
@@ -206,6 +213,17 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys):
     listed = capsys.readouterr().out
     assert "penn_from_kinetics-1: to do, starts from kinetics400-1" in listed
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_says_which_data_are_missing(tmp_path, capsys):
+    there, gone = tmp_path / "clips", tmp_path / "gone"
+    there.mkdir()
+    for root, said in ((there, False), (gone, True)):
+        assert main(["batch", "study", "--trials", "1", "--dry-run", "-p", "data_root", str(root)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        lacking = [line for line in lines if f"its data are missing: there is no folder {root}" in line]
+        assert len(lacking) == (22 if said else 0) and len(lines) == 45
+        assert all("study_pullups" in line for line in lacking)  # drawn videos need no folder
 
 
 def words_of(parameters):

@@ -107,7 +107,7 @@ def test_notes_say_of_what_the_numbers_are(drawn):
     assert "synthetic" in whole.caption and "vits (package index)" in whole.caption
     assert "NOT COMPARABLE" in notes and "epochs 2" in notes and "two standard deviations (ddof 1)" in notes
     assert "val 3 of 4 videos, left out squat_7 (cut short)" in notes
-    assert "reaches, as mean - 2 sd is not above it: Last 3 (Class., Progress, Tau, Retrieval)" in notes
+    assert "reaches, as mean − 2 sd is not above it or R² is below zero: Last 3 (Class., Progress, Kendall's " in notes
     assert all(note in whole.notes for note in paper_tables()["table3"].notes)
 
 
@@ -269,7 +269,7 @@ def test_few_videos_give_an_interval_without_a_mark(tmp_path):
     assert gaps == ["-10.00‡ [-10.00, -10.00]", "-10.00‡† [-10.00, -10.00]"]
     assert any("fewer than 5 videos" in note for note in few.notes)
     assert few.notes[-1] == (
-        "Validation videos that both rows share: 4 in 1 action (Class., Progress, Tau, Retrieval)."
+        "Validation videos that both rows share: 4 in 1 action (Class., Progress, Kendall's tau, Retrieval)."
     )
 
 
@@ -323,3 +323,31 @@ def test_a_control_of_the_reports_is_compared_over_the_videos_of_all_trials():
     assert found.interval[0] <= found.mean <= found.interval[1] and found.interval[0] > 0
     del trials[0]["videos"]["controls"]  # of an older version
     assert compare(trials, trials, "cropped", "classification", "motion_pca").interval is None
+
+
+def test_settings_of_a_batch_are_words_and_no_code(tmp_path):
+    folder = write_batch(tmp_path / "table3")
+    manifest = json.loads((folder / "batch.json").read_text())
+    manifest["parameters"]["data_options"] = {"train_videos": 18, "actions": ["squat", "golf_swing"]}
+    (folder / "batch.json").write_text(json.dumps(manifest))
+    (table,) = draw_tables(str(folder))
+    said = "epochs 2, data_options (train_videos 18; actions squat, golf_swing)."
+    caption = " ".join(table.figure.get_supxlabel().split())
+    assert said in caption and any(said in note for note in table.tables[0].notes) and "{" not in caption
+
+
+def test_an_r_squared_below_zero_has_no_rank_and_no_difference(tmp_path):
+    def change(preset, made):
+        made["scores"]["progression"] = made["cropped"]["model"]["progression"] = -4.0 - made["seed"]
+        made["controls"]["position_only"] = made["controls"]["position_only"] | {"progression": -99.0}
+        return made
+
+    (table,) = draw_tables(str(write_batch(tmp_path / "table3", change=change)))
+    whole, cropped, differences = table.tables[:3]
+    column = whole.columns.index("Progress")
+    assert lines(whole, "Multi.", "3")[0][1] == lines(cropped, "Multi.", "3")[0][1] == "below the mean"
+    assert "below the mean" in str(whole) and "-99" not in str(whole).replace("−", "-")
+    runs = {i for i, row in enumerate(whole.rows) if "run" in row}
+    assert not [cell for cell in (*whole.best, *whole.second) if cell[1] == column and cell[0] in runs]
+    assert {row[differences.columns.index("Progress")] for row in differences.rows} == {"–"}
+    assert any("R² is below zero" in note and "Multi. 3 (Progress" in note for note in whole.notes)

@@ -1,13 +1,18 @@
 """Rows of runs: what is averaged, and what is kept apart."""
 
+import json
+
 import pytest
 
+from mvf.config import load_config
 from mvf.workbench.tables.runs import (
     ENTITIES,
     by_entity,
     differences_table,
     grouped,
     matching_folders,
+    plot_results,
+    read_reports,
     row_name,
     runs_table,
     tables,
@@ -91,3 +96,28 @@ def test_every_table_says_which_labels_training_consumed():
     for table in (tables(reports)[name] for name in ("cropped", "scores")):
         labels = {(row[0].count("lav"), row[3]): row[1] for row in table.rows}
         assert labels == {(0, "model"): "none", (0, "untrained"): "–", (1, "model"): "video", (1, "untrained"): "–"}
+
+
+def test_headings_stay_in_their_panel_and_rows_below_them():
+    scores = {name: {"classification": 0.5, "retrieval@5": 0.4} for name in ("model", "untrained")}
+    long = RUN | {"preset": "folder", "objective": "lav", "backbone_weights": "random", "motion_skip": 1.0}
+    figure = plot_results({"a": RUN | {"cropped": scores}, "b": long | {"cropped": scores}})
+    figure.draw_without_rendering()
+    left, right = figure.axes
+    boxes = [text.get_window_extent() for text in left.texts]
+    assert len(boxes) == 2 and all(box.x1 < left.bbox.x1 < right.bbox.x0 for box in boxes)
+    ticks = [label.get_window_extent().y1 for label in left.get_yticklabels()]
+    assert boxes[0].y0 >= ticks[0] - 3 and ticks[5] - 3 >= boxes[1].y1 > boxes[1].y0 >= ticks[6] - 3
+    assert sum(line.get_marker() == "o" and len(line.get_xdata()) > 0 for line in left.lines) == 4
+
+
+def test_data_from_a_folder_have_the_name_of_the_folder(tmp_path):
+    for name in ("pullups", "squats"):
+        folder = tmp_path / name
+        folder.mkdir()
+        report = RUN | {"dataset": "folder", "preset": "folder", "scores": {}}
+        (folder / "metrics.json").write_text(json.dumps(report))
+        config = load_config("folder", data_root=f"../clips/{name}/")
+        (folder / "config.json").write_text(json.dumps(config.as_dict()))
+    rows = [row_name(report) for report in read_reports(f"{tmp_path}/*").values()]
+    assert rows == ["pullups, content sampling", "squats, content sampling"]

@@ -1,5 +1,10 @@
 """Every panel shows the frame that the alignment names, warped or as recorded."""
 
+import json
+import re
+from importlib import resources
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -77,3 +82,12 @@ def test_what_does_not_fit_is_refused():
         AlignmentPlayer({"a": a, "b": b}, {"b": [0] * 4}, "a", phases={"z": [0]})
     with pytest.raises(ValueError, match="a: numbers must be increasing"):
         AlignmentPlayer({"a": a, "b": b}, {"b": [0] * 4}, "a", numbers={"a": [0, 2, 1, 3], "b": [0, 1, 2]})
+
+
+def test_the_notebook_names_the_box_and_what_to_do_with_it():
+    script = resources.files("mvf.workbench.widgets").joinpath("alignment.js").read_text(encoding="utf-8")
+    label, checked = re.search(r'checkbox\("([^"]*)", (\w+)', script).groups()
+    notebook = Path(__file__).resolve().parents[2] / "notebooks" / "align.ipynb"
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    text = next("".join(cell["source"]) for cell in cells if cell["id"] == "player-text")
+    assert checked == "false" and label.startswith("as recorded") and " tick “as recorded”" in text

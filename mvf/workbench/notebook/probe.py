@@ -47,7 +47,7 @@ def similarity_figure(splits: Splits, action: str = "") -> Figure:
 
 
 def retrieval_figure(splits: Splits, action: str = "") -> Figure:
-    """Draws frames of a validation video, each with the five nearest frames of other videos."""
+    """Draws frames of a validation video, each with the frames of up to five other videos nearest to it."""
     videos = of_action(splits.val, action)
     if len(videos) < 2:
         return plotting.plot_message("retrieval needs two validation videos of one action")
@@ -62,7 +62,9 @@ def retrieval_figure(splits: Splits, action: str = "") -> Figure:
             [_caption(video, frame, words) for video, frame in found],
             [_same(_phase(video, frame), _phase(videos[0], t)) for video, frame in found],
         ))  # fmt: skip
-    return plotting.plot_retrieval(rows, title=f"{videos[0].action}: nearest frames in other validation videos")
+    others, shown = len(videos) - 1, len(rows[0].frames)
+    many = f"{shown} of {others} other validation videos" if others > 1 else "the only other validation video"
+    return plotting.plot_retrieval(rows, title=f"{videos[0].action}: nearest frames, in {many}")
 
 
 def embedding_figure(splits: Splits, action: str = "", most: int = 8) -> Figure:

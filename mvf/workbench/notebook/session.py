@@ -25,8 +25,10 @@ from mvf.models import load_official_checkpoint
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import FrameEmbedder
 from mvf.training.run import ACTIONS, default_folder, kept_sides, load_run, read_config, read_history, use_engine
+from mvf.workbench.plotting.scores import score_words
+from mvf.workbench.plotting.table import minus
 
-PROTOCOL = "4"  # is raised when the report of the same model on the same data would change
+PROTOCOL = "5"  # is raised when the report of the same model on the same data would change
 CHECKPOINTS = (".pth", ".pt", ".pyth")
 MOST_LISTED = 8  # runs
 
@@ -318,7 +320,6 @@ def summary(report: dict, figures: Sequence[Path] = ()) -> str:
         lines.append(f"  the stored report was made anew: {report['made_anew']}")
     verdicts = report.get("verdicts", {})
     for name in sorted(verdicts, key=lambda name: not name.startswith("cropped")):
-        lines.append(f"  {name:28s} {verdicts[name]}")
-    lines += [f"  {name:28s} skipped: {reason}" for name, reason in report.get("skipped", {}).items()]
-    lines += [f"  figure {path}" for path in figures]
-    return "\n".join(lines)
+        lines.append(f"  {score_words(name):28s} {verdicts[name]}")
+    lines += [f"  {score_words(name):28s} skipped: {reason}" for name, reason in report.get("skipped", {}).items()]
+    return "\n".join([*map(minus, lines), *(f"  figure {path}" for path in figures)])

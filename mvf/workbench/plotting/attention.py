@@ -475,8 +475,9 @@ def plot_temporal_attention(
         shares, near = lower.subplots(1, 2)
         distance, mean = attention_by_distance(relative, queries, bounds)
         for i, (name, colour) in enumerate(zip(names, _colours(entities))):
-            shares.plot(queries, weights[..., i].sum(axis=1), color=colour, label=name)
-            near.plot(distance, mean[:, i], color=colour)
+            over = 2 + (entities - i) / entities  # the first, the readout, is never hidden by another
+            shares.plot(queries, weights[..., i].sum(axis=1), color=colour, label=name, zorder=over)
+            near.plot(distance, mean[:, i], color=colour, zorder=over)
         shares.set(xlabel="query frame", ylabel="share of its attention", ylim=(0, 1))
         near.set(xlabel="distance in time (frames)", ylabel="attention / uniform", ylim=(0, None))
         near.axvline(0, color="#BFBFBF", linewidth=0.6, zorder=0)
@@ -494,9 +495,10 @@ def _draw_maps(figure: SubFigure, relative: NDArray, frames: NDArray, names: Seq
     grid = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     top = max(float(np.percentile(relative, BRIGHTEST)), 1e-12)
     step = (frames[-1] - frames[0]) / (len(frames) - 1) if len(frames) > 1 else 1
-    extent = (-0.5, relative.shape[1] - 0.5, frames[-1] + step / 2, frames[0] - step / 2)
+    extent = (-0.5, relative.shape[1] - 0.5, frames[0] - step / 2, frames[-1] + step / 2)
+    shown = {"vmin": 0, "vmax": top, "cmap": "magma", "origin": "lower", "extent": extent, "aspect": "auto"}
     for i, (axes, name) in enumerate(zip(grid, names)):
-        image = axes.imshow(relative[..., i], vmin=0, vmax=top, cmap="magma", extent=extent, aspect="auto")
+        image = axes.imshow(relative[..., i], **shown)
         axes.set_title(name)
         axes.set_xlabel("attended frame" if len(names) < 5 else "attended")
     grid[0].set_ylabel("query frame")

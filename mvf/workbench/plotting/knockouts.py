@@ -8,9 +8,18 @@ from types import MappingProxyType
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mvf.workbench.plotting.scores import GROUPS, SCORES, plot_message, present
+from mvf.workbench.plotting.scores import (
+    GROUPS,
+    SCORES,
+    UNITS,
+    below_mean,
+    plot_message,
+    present,
+    score_cell,
+    score_words,
+)
 from mvf.workbench.plotting.style import OKABE_ITO, PAGE, paper_figure, set_caption
-from mvf.workbench.plotting.table import MISSING, Table, cell
+from mvf.workbench.plotting.table import MISSING, Table, cell, minus
 
 NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -23,6 +32,14 @@ NAMES: Mapping[str, str] = MappingProxyType(
     }
 )
 TOO_FEW = "too few validation videos of an action to tell a change from chance"
+LOWER, HIGHER, UNCLEAR = OKABE_ITO[5], OKABE_ITO[0], "#7F7F7F"
+MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        LOWER: " Orange: lower, and the bar excludes 0.",
+        HIGHER: " Blue: higher, and the bar excludes 0.",
+        UNCLEAR: " Grey: no change shown.",
+    }
+)
 LOWEST = -0.6  # an R² far below this would squeeze the rest of its column
 
 
@@ -59,19 +76,19 @@ def knockouts_table(result: Mapping, group: str = "cropped") -> Table:
     for name, values in rows_of.items():
         changes = (result.get("differences") or {}).get(name, {}).get(group, {})
         mass = [" / ".join(f"{100 * share:.0f}" for share in masses.get(name, ())) or MISSING] if masses else []
-        rows.append((knock_out_name(name), *mass, *(_cell(values.get(s), changes.get(s)) for s in scores)))
+        rows.append((knock_out_name(name), *mass, *(_cell(s, values.get(s), changes.get(s)) for s in scores)))
     notes = [_amount(result, name) for name in result.get("removed") or {}]
     changes = (by_group.get(group, {}) for by_group in (result.get("differences") or {}).values())
     if any(not _is_tested(change) for by_score in changes for change in by_score.values()):
         notes.append(f"?: {TOO_FEW}")
-    notes += [f"{name} skipped: {reason}" for name, reason in (result.get("skipped") or {}).items()]
+    notes += [f"{score_words(name)} skipped: {reason}" for name, reason in (result.get("skipped") or {}).items()]
     columns = ("removed", *(["% of attention, by entity"] if masses else []), *(SCORES[score] for score in scores))
     return Table(tuple(rows), columns, f"Knock-outs, {GROUPS[group]}", tuple(notes), strong=(0,) if rows else ())
 
 
-def _cell(value: float | None, change: Mapping | None) -> str:
-    if value is None or change is None:
-        return cell(value)
+def _cell(score: str, value: float | None, change: Mapping | None) -> str:
+    if value is None or change is None or below_mean(score, value):
+        return score_cell(score, value)
     interval = "" if change["interval"] is None else " [{:+.3f}, {:+.3f}]".format(*change["interval"])
     return f"{value:.3f} ({change['mean']:+.3f}{interval}{'' if _is_tested(change) else ' ?'})"
 
@@ -112,17 +129,20 @@ def plot_knockouts(result: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -
                 kept = result["scores"]["nothing"].get(group, {}).get(score)
                 _draw(axes, [by_group.get(group, {}).get(score) for by_group in changes.values()])
                 heading = f"{SCORES[score]}\n" if group == groups[0] else ""
-                axes.set_title(f"{heading}from {cell(kept)}".replace("-", "−"), fontsize=7, pad=3)
+                axes.set_title(minus(f"{heading}from {cell(kept)}"), fontsize=7, pad=3)
             row[0].text(-0.03, 1.02, "removed:", transform=row[0].transAxes, ha="right", fontsize=7, style="italic")
         for axes, score in zip(grid[-1], scores):
-            axes.set_xlabel({"progression": "Δ R²", "kendall_tau": "Δ tau"}.get(score, "Δ share"), labelpad=1)
-        drawn = [by_group.get(g, {}).get(s) for by_group in changes.values() for g in groups for s in scores]
-        words = f" A triangle points to changes beyond ±{-LOWEST:g}." if any(map(_is_cut, drawn)) else ""
-        words += f" Hollow: {TOO_FEW}." if any(change and not _is_tested(change) for change in drawn) else ""
+            axes.set_xlabel(f"Δ {UNITS.get(score, 'share')}", labelpad=1)
+        found = (by_group.get(g, {}).get(s) for by_group in changes.values() for g in groups for s in scores)
+        drawn = [change for change in found if change]
+        colours = set(map(_colour, drawn))
+        words = "".join(text for colour, text in MEANINGS.items() if colour in colours)
+        words += f" A triangle points to changes beyond ±{-LOWEST:g}." if any(map(_is_cut, drawn)) else ""
+        words += "" if all(map(_is_tested, drawn)) else f" Hollow: {TOO_FEW}."
         set_caption(
             figure,
             "Score with this removed minus score with nothing removed (above each panel); bars: paired 95 % bootstrap "
-            f"intervals over videos. Vermillion: lower, and the bar excludes 0; blue: higher.{words}",
+            f"intervals over videos.{words}",
         )
     return figure
 
@@ -137,17 +157,21 @@ def _draw(axes: Axes, changes: Sequence[Mapping | None]) -> None:
         if change is None:
             continue
         low, high = change["interval"] or (change["mean"], change["mean"])
-        tested = _is_tested(change)
-        colour = OKABE_ITO[5] if tested and high < 0 else OKABE_ITO[0] if tested and low > 0 else "#7F7F7F"
+        colour = _colour(change)
         marker = ("<" if change["mean"] < 0 else ">") if _is_cut(change) else "o"
         axes.plot([_shown(low), _shown(high)], [y, y], color=colour, linewidth=1)
-        face = colour if tested else "white"
+        face = colour if _is_tested(change) else "white"
         axes.plot(_shown(change["mean"]), y, marker, color=colour, markersize=3.5, markerfacecolor=face)
+
+
+def _colour(change: Mapping) -> str:
+    low, high = change["interval"] if _is_tested(change) else (0, 0)
+    return LOWER if high < 0 else HIGHER if low > 0 else UNCLEAR
 
 
 def _shown(value: float) -> float:
     return min(max(value, LOWEST), -LOWEST)
 
 
-def _is_cut(change: Mapping | None) -> bool:
-    return change is not None and abs(change["mean"]) > -LOWEST
+def _is_cut(change: Mapping) -> bool:
+    return abs(change["mean"]) > -LOWEST

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mvf.workbench.plotting.scores import control_name, plot_message, present
+from mvf.workbench.plotting.scores import control_name, plot_message, present, score_words
 from mvf.workbench.plotting.style import PAGE, paper_figure, set_caption
 from mvf.workbench.plotting.table import MISSING, Table, cell
 
@@ -39,7 +39,7 @@ WITH_ENDS = (*TITLES, "limbs")
 def localization_table(report: Mapping) -> Table:
     """Tabulates how well attention maps find the actor: entities and heads beside baselines, some without an image.
 
-    The measures are means over videos. For `auroc` chance is 0.5. `lift` is the attention on the region over the
+    The measures are means over videos. For AUROC chance is 0.5. `lift` is the attention on the region over the
     region's share of the frame; chance is 1. `jaccard size` is the share of patches that hold 60 % of the attention.
     `limbs` is the attention per area of the limbs over that of limbs and torso together; 0.5 is even. AUROC, lift and
     limbs have 95 % bootstrap intervals over videos. "the region itself" is the score of a perfect map on this grid.
@@ -48,7 +48,7 @@ def localization_table(report: Mapping) -> Table:
         >>> print(localization_table({"localization": {"entity_1": {"auroc": 0.9, "lift": 4.0}, "area": 0.1}}))
         Localization (the region covers 10.0 % of the frame; chance: AUROC 0.5, lift 1)
         <BLANKLINE>
-        | map      | auroc |  lift |
+        | map      | AUROC |  lift |
         | -------- | ----: | ----: |
         | entity 1 | 0.900 | 4.000 |
     """
@@ -61,7 +61,7 @@ def localization_table(report: Mapping) -> Table:
     even = "; limbs: density on limbs / (limbs + torso), 0.5 is even" if "limbs" in measures else ""
     caption = f"Localization ({area}chance: AUROC 0.5, lift 1{even}{intervals})"
     strong = tuple(i for i, name in enumerate(maps) if name.startswith("entity_"))
-    return Table(rows, ("map", *(m.replace("_", " ") for m in measures)), caption, _notes(report), strong)
+    return Table(rows, ("map", *(score_words(m).replace("_", " ") for m in measures)), caption, _notes(report), strong)
 
 
 def localization_differences_table(report: Mapping) -> Table:
@@ -74,14 +74,14 @@ def localization_differences_table(report: Mapping) -> Table:
         <BLANKLINE>
         | difference        | AUROC               | lift | videos |
         | ----------------- | ------------------- | ---- | -----: |
-        | entity 1 - centre | +0.100 [.050, .150] | –    |      9 |
+        | entity 1 − centre | +0.100 [.050, .150] | –    |      9 |
     """
     rows, few = [], False
     for pair, measures in (report.get("localization_differences") or {}).items():
         cells = [_signed(measures.get(measure)) for measure in TITLES]
         few |= any(row.get("too_few") for row in measures.values())
         videos = max((row.get("videos", 0) for row in measures.values()), default=0)
-        rows.append((" - ".join(map(map_name, pair.split(" - "))), *cells, str(videos) if videos else MISSING))
+        rows.append((" − ".join(map(map_name, pair.split(" - "))), *cells, str(videos) if videos else MISSING))
     columns = ("difference", *TITLES.values(), "videos")
     notes = ("No interval: there are too few videos.",) if few else ()
     return Table(tuple(rows), columns, "Localization: paired differences over videos [95 %]", notes)
@@ -194,7 +194,7 @@ def _notes(report: Mapping) -> tuple[str, ...]:
     ]
     said = [row["verdict"] for _, _, row in rows if "verdict" in row]
     # older reports have no verdicts
-    plain = [f"{pair}, {m}: {r['mean']:+.3f} [{r['interval'][0]:.3f}, {r['interval'][1]:.3f}]"
+    plain = [f"{pair}, {score_words(m)}: {r['mean']:+.3f} [{r['interval'][0]:.3f}, {r['interval'][1]:.3f}]"
              for pair, m, r in rows if r.get("interval") and not r.get("too_few")]  # fmt: skip
     return (*notes, *(said or plain))
 

@@ -47,7 +47,7 @@ def attention_movie(
         shown: Numbers of the entities drawn, from 1; by default all.
         title: Name of the video, printed in the lower band.
         height: Height of a panel, in pixels; the aspect ratio is kept.
-        normalise: "frame" divides each map by its own maximum; "video" by its maximum over all frames, without flicker.
+        normalise: "frame" divides each map by its own maximum; "video" by that of the whole film, without flicker.
         opacity: Opacity of the maps over the frames.
         colormap: Name of a matplotlib colormap.
         contour_mass: Outlines the strongest patches that hold this share of the attention.
@@ -70,7 +70,8 @@ def attention_movie(
     if height < 32:
         raise ValueError(f"height must be at least 32 pixels, got {height}")
     limits = {name: map_limits(one, normalise) for name, one in maps.items()}
-    below = " · ".join(filter(None, (title, f"attention / maximum over the {normalise}")))
+    over = "frame" if normalise == "frame" else "whole film"
+    below = " · ".join(filter(None, (title, f"attention / maximum over the {over}")))
     pictures = []
     for t, frame in enumerate(frames):
         frame = resized(frame, height)

@@ -94,7 +94,7 @@ def plot_similarity(
     phase_labels: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """Draws the cosine similarity of every frame of video A (rows) to every frame of video B, with an alignment path.
+    """Draws the cosine similarity of every frame of video A (rows, time upwards) to every frame of video B, and a path.
 
     Args:
         similarity: (Ta, Tb).
@@ -114,7 +114,7 @@ def plot_similarity(
     line: dict[str, Any] = {"color": "white", "linewidth": 1.2, "path_effects": outline}
     with paper_figure(COLUMN, 2.1 * ratio + 0.9 + 0.15 * bool(labels)) as figure:
         axes = figure.subplots()
-        image = axes.imshow(similarity, aspect="auto", cmap="viridis")
+        image = axes.imshow(similarity, aspect="auto", origin="lower", cmap="viridis")
         if path is not None:
             steps = np.asarray(path)
             axes.plot(steps[:, 1], steps[:, 0], **line)
@@ -375,10 +375,13 @@ class RetrievalRow:
 
 # Colour and sign of a retrieved frame; the sign also serves colour-blind readers and black-and-white print.
 MARKS = MappingProxyType({True: (RIGHT, " ✓"), False: (WRONG, " ✗"), None: (UNLABELLED, "")})
+MEANINGS = MappingProxyType(
+    {True: "✓ green: the query's phase", False: "✗ orange: another phase", None: "grey: unlabelled"}
+)
 
 
 def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
-    """Draws query frames and the nearest frames of other videos, marked green with a tick if right, red if wrong.
+    """Draws query frames and the nearest frames of other videos, marked green with a tick if right, orange if wrong.
 
     Raises:
         ValueError: if there is no query, or the rows do not fit on a page.
@@ -407,7 +410,9 @@ def plot_retrieval(rows: Sequence[RetrievalRow], title: str = "") -> Figure:
                 show_image(ax, frame)
                 ax.set_title(text, fontsize=7, pad=3)
                 ax.spines[:].set(visible=ax is not axes[0], color=colour, linewidth=1.8)
-        set_caption(figure, "Nearest first. ✓ green: the query's phase; ✗ red: another phase; grey: unlabelled.")
+        kinds = {right for row in rows for right in row.right}
+        legend = "; ".join(text for right, text in MEANINGS.items() if right in kinds)
+        set_caption(figure, f"Nearest first. {legend}.")
     return figure
 
 

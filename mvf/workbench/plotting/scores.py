@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from mvf.workbench.plotting.style import COLUMN, MESSAGE, OKABE_ITO, PAGE, paper_figure, set_caption
-from mvf.workbench.plotting.table import Table, cell
+from mvf.workbench.plotting.table import BELOW_MEAN, Table, cell, minus
 
 SCORES: Mapping[str, str] = MappingProxyType(
     {
@@ -26,6 +26,7 @@ SCORES: Mapping[str, str] = MappingProxyType(
         "alignment_error": "alignment error ↓",
     }
 )
+UNITS: Mapping[str, str] = MappingProxyType({"progression": "R²", "kendall_tau": "rank correlation"})
 CONTROLS: Mapping[str, str] = MappingProxyType(
     {
         "model": "model",
@@ -53,6 +54,31 @@ def control_name(name: str) -> str:
         ('frozen frame (counting)', 'entity 1')
     """
     return CONTROLS.get(name, name.replace("_", " "))
+
+
+def score_words(text: str) -> str:
+    """Replaces keys of scores and measures in a text by the names that people read.
+
+    Example:
+        >>> score_words("cropped.kendall_tau"), score_words("object_auroc")
+        ("cropped.Kendall's tau", 'object_AUROC')
+    """
+    return text.replace("kendall_tau", SCORES["kendall_tau"]).replace("auroc", "AUROC")
+
+
+def below_mean(score: str, value: float | None) -> bool:
+    """Whether a value is an R² below zero: worse than guessing the mean, and so no better than any control."""
+    return score == "progression" and value is not None and value < 0
+
+
+def score_cell(score: str, value: float | None) -> str:
+    """Formats a score for a table.
+
+    Example:
+        >>> score_cell("progression", -4.2), score_cell("kendall_tau", -0.5), score_cell("progression", 0.25)
+        ('below the mean', '-0.500', '0.250')
+    """
+    return BELOW_MEAN if below_mean(score, value) else cell(value)
 
 
 def score_groups(report: Mapping) -> dict[str, dict[str, Mapping]]:
@@ -101,7 +127,10 @@ def _notes(report: Mapping) -> tuple[str, ...]:
     notes = [report["warning"]] if report.get("warning") else []
     for split, coverage in (report.get("coverage") or {}).items():
         notes += [f"{split}: {name} left out: {why}" for name, why in (coverage.get("unreadable") or {}).items()]
-    return (*notes, *(f"{name} skipped: {reason}" for name, reason in (report.get("skipped") or {}).items()))
+    return (
+        *notes,
+        *(f"{score_words(name)} skipped: {reason}" for name, reason in (report.get("skipped") or {}).items()),
+    )
 
 
 def report_table(report: Mapping, scores: Sequence[str] = tuple(SCORES)) -> Table:
@@ -126,8 +155,10 @@ def report_table(report: Mapping, scores: Sequence[str] = tuple(SCORES)) -> Tabl
     rows = []
     for group, members in groups.items():
         for score in present(scores, [*members.values(), report.get("skipped") or {}]):
-            values = (cell(members.get(name, {}).get(score)) for name in columns)
+            values = (score_cell(score, members.get(name, {}).get(score)) for name in columns)
             verdict = verdicts.get(score if group == "whole" else f"cropped.{score}", "")
+            if below_mean(score, members.get("model", {}).get(score)):
+                verdict = "no gain over any control"  # older reports claimed one
             rows.append((GROUPS[group], SCORES.get(score, score), *values, verdict))
     headings = ("on", "score", *map(control_name, columns), "verdict")
     return Table(tuple(rows), headings, _caption(report), _notes(report))
@@ -148,7 +179,7 @@ def scores_table(report: Mapping) -> Table:
     groups = score_groups(report)
     scores = present(SCORES, [values for members in groups.values() for values in members.values()])
     rows = [
-        (GROUPS[group], control_name(name), *(cell(values.get(score)) for score in scores))
+        (GROUPS[group], control_name(name), *(score_cell(score, values.get(score)) for score in scores))
         for group, members in groups.items()
         for name, values in members.items()
     ]
@@ -161,7 +192,9 @@ def actions_table(report: Mapping) -> Table:
     """Tabulates the model's scores on whole videos, one row per action."""
     actions = report.get("per_action") or {}
     scores = present(SCORES, actions.values())
-    rows = tuple((name, *(cell(values.get(score)) for score in scores)) for name, values in actions.items())
+    rows = tuple(
+        (name, *(score_cell(score, values.get(score)) for score in scores)) for name, values in actions.items()
+    )
     return Table(rows, ("action", *(SCORES[score] for score in scores)), "Scores by action, whole videos")
 
 
@@ -253,7 +286,7 @@ class LivePlot:
 def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -> Figure:
     """Draws the scores of the model beside those of its controls, on cropped windows and whole videos.
 
-    The dashed line is the score of the clock alone. The band from it to the model is what the pixels add (vermillion
+    The dashed line is the score of the clock alone. The band from it to the model is what the pixels add (orange
     if they add nothing).
 
     Args:
@@ -279,26 +312,29 @@ def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) ->
             row[0].set_yticks(range(len(members)), [control_name(name) for name in members])
             row[0].set_ylim(len(members) - 0.4, -0.6)
             for axes, score in zip(row, scores):
-                _draw_scores(axes, {name: values.get(score) for name, values in members.items()})
+                values = {name: found.get(score) for name, found in members.items()}
+                _draw_scores(axes, values, band=not below_mean(score, values.get("model")))
         for axes, score in zip(grid[0], scores):
             axes.set_title(SCORES.get(score, score), fontsize=7.5, pad=4)
         for axes, score in zip(grid[-1], scores):
-            axes.set_xlabel({"progression": "R²", "kendall_tau": "tau"}.get(score, "share"), labelpad=1)
+            axes.set_xlabel(UNITS.get(score, "share"), labelpad=1)
         figure.align_ylabels(grid[:, 0])
+        low = any(below_mean("progression", members.get("model", {}).get("progression")) for members in groups.values())
         set_caption(
             figure,
-            "Dashed: the clock alone (position only). Band: what the pixels add to it."
-            + (f" A triangle points to scores below {LOWEST:g}.".replace("-", "−") if _is_cut(groups, scores) else ""),
+            "Dashed: the clock alone (position only). Band: what the pixels add to it"
+            + (", but not where the model's R² is below zero." if low and "progression" in scores else ".")
+            + (f" A triangle points to scores below {LOWEST:g}." if _is_cut(groups, scores) else ""),
         )
     return figure
 
 
-def _draw_scores(axes: Axes, values: Mapping[str, float | None]) -> None:
-    """Draws one dot per row and prints its value at the right edge."""
+def _draw_scores(axes: Axes, values: Mapping[str, float | None], band: bool) -> None:
+    """Draws one dot per row and prints its value at the right edge; `band` shows what the pixels add."""
     clock, model = values.get("position_only"), values.get("model")
     if clock is not None:
         axes.axvline(max(clock, LOWEST), color=VERMILLION, linestyle=(0, (3, 2)), linewidth=0.8, zorder=1)
-        if model is not None:
+        if model is not None and band:
             axes.axvspan(
                 max(clock, LOWEST),
                 max(model, LOWEST),
@@ -316,7 +352,7 @@ def _draw_scores(axes: Axes, values: Mapping[str, float | None]) -> None:
         axes.text(
             1.03,
             y,
-            "–" if value is None else "< −10" if value < -10 else f"{value:.2f}".replace("-", "−"),
+            "–" if value is None else "< −10" if value < -10 else minus(f"{value:.2f}"),
             transform=axes.get_yaxis_transform(),
             va="center",
             fontsize=6.5,

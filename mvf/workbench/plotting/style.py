@@ -21,6 +21,7 @@ from matplotlib.rcsetup import cycler
 from numpy.typing import ArrayLike, NDArray
 
 from mvf.files import atomic
+from mvf.workbench.plotting.table import minus
 
 COLUMN, PAGE = 3.25, 6.75  # inches: one column and the full width of a two-column paper
 MESSAGE = "message"  # label of a figure that only explains why there is nothing to draw
@@ -128,7 +129,7 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
 def set_caption(figure: Figure, text: str) -> None:
     """Writes a small wrapped caption below the figure."""
     if text:
-        figure.supxlabel(_wrapped(text, figure.get_size_inches()[0]), fontsize=7, color="#404040")
+        figure.supxlabel(_wrapped(minus(text), figure.get_size_inches()[0]), fontsize=7, color="#404040")
 
 
 def caption_lines(text: str, width: float) -> int:
@@ -238,14 +239,14 @@ def show_image(axes: Axes, image: NDArray[np.uint8], title: str = "") -> None:
 
 
 def draw_ribbon(axes: Axes, phases: ArrayLike, colours: Sequence[str], vertical: bool = False) -> None:
-    """Fills `axes` with one coloured cell per frame; frames of phase -1 are grey."""
+    """Fills `axes` with one coloured cell per frame, time to the right or upwards; frames of phase -1 are grey."""
     phases = np.asarray(phases)
     # Phase -1 indexes the last row.
     table = np.array([mpl.colors.to_rgb(colour) for colour in (*colours, UNLABELLED)])
     cells = table[np.where(phases < 0, -1, phases)]
     end = len(phases) - 0.5
     if vertical:
-        axes.imshow(cells[:, None], aspect="auto", extent=(0, 1, end, -0.5))
+        axes.imshow(cells[:, None], aspect="auto", origin="lower", extent=(0, 1, -0.5, end))
     else:
         axes.imshow(cells[None], aspect="auto", extent=(-0.5, end, 0, 1))
     axes.set(xticks=[], yticks=[])

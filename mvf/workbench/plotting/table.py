@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +12,7 @@ from typing import Protocol
 
 MISSING = "–"
 NOT_RUN = "not run"
+BELOW_MEAN = "below the mean"  # in place of an R² below zero
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ class Table:
 
     def _is_numeric(self, column: int) -> bool:
         cells = [row[column] for row in self.rows]
-        return any(_is_number(c) for c in cells) and all(_is_number(c) or c in (MISSING, NOT_RUN, "") for c in cells)
+        return any(_is_number(c) for c in cells) and all(
+            _is_number(c) or c in (MISSING, NOT_RUN, BELOW_MEAN, "") for c in cells
+        )
 
     def _marked(self, best: str, second: str, escaped: Callable[[str], str] = str) -> list[list[str]]:
         """Returns the rows, with `best` and `second`, patterns like "**{}**", applied to the marked cells."""
-        rows = [[escaped(cell) for cell in row] for row in self.rows]
+        rows = [[escaped(minus(cell)) for cell in row] for row in self.rows]
         for pattern, cells in ((best, self.best), (second, self.second)):
             for i, j in cells:
                 rows[i][j] = pattern.format(rows[i][j])
@@ -65,11 +69,12 @@ class Table:
         widths = [max(len(row[i]) for row in (self.columns, *rows)) for i in range(len(self.columns))]
         numeric = [self._is_numeric(i) for i in range(len(self.columns))]
         rule = tuple("-" * (w - 1) + ":" if n else "-" * w for w, n in zip(widths, numeric))
-        lines = [self.caption, ""] if self.caption else []
+        lines = [minus(self.caption), ""] if self.caption else []
         for row in (self.columns, rule, *rows):
             cells = (c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric))
             lines.append(f"| {' | '.join(cells)} |")
-        notes = self.notes if len(self.notes) < 2 else tuple(f"- {note}" for note in self.notes)
+        notes = [minus(note) for note in self.notes]
+        notes = notes if len(notes) < 2 else [f"- {note}" for note in notes]
         return "\n".join(lines + ([""] if notes else []) + list(notes))
 
     def _repr_html_(self) -> str:
@@ -77,12 +82,12 @@ class Table:
         # Text columns before the first numeric column are row headings.
         named = next((i for i, is_number in enumerate(numeric) if is_number), 1) or 1
         style = "caption-side:top;text-align:left;font-weight:bold"
-        caption = f'<caption style="{style}">{escape(self.caption)}</caption>' if self.caption else ""
+        caption = f'<caption style="{style}">{escape(minus(self.caption))}</caption>' if self.caption else ""
         head = _html_row([escape(c) for c in self.columns], numeric, "col", len(self.columns), weight="")
         rows = enumerate(self._marked("<b>{}</b>", "<u>{}</u>", escape))
         weights = {True: "font-weight:bold", False: "font-weight:normal"}
         body = "".join(_html_row(row, numeric, "row", named, weights[i in self.strong]) for i, row in rows)
-        notes = "".join(f'<div style="font-size:85%">{escape(note)}</div>' for note in self.notes)
+        notes = "".join(f'<div style="font-size:85%">{escape(minus(note))}</div>' for note in self.notes)
         return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>{notes}"
 
 
@@ -101,6 +106,18 @@ def _is_number(text: str) -> bool:
         return bool([float(part) for part in text.split(" ± ")])
     except ValueError:
         return False
+
+
+def minus(text: str) -> str:
+    """Writes the minus signs of negative numbers as U+2212.
+
+    Hyphens stay hyphens. Everything that people read passes through here; files for programs keep ASCII.
+
+    Example:
+        >>> minus("-0.1 [-.2, -3 %], run-3, 2026-11-30, a - b.mp4")
+        '−0.1 [−.2, −3 %], run-3, 2026-11-30, a - b.mp4'
+    """
+    return re.sub(r"(?<![^\s(\[,;:=~])-(?=\.?\d[\d.,]*(?:[^\w.,]|$))", "−", text)
 
 
 def cell(value: object) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mvf.files import atomic
+from mvf.workbench.plotting.table import minus
 from mvf.workbench.report.sections import ReportedRun, check_same_data, page_values, read_run
 
 __all__ = ["write_page"]
@@ -51,6 +52,7 @@ def page(first: ReportedRun, second: ReportedRun | None = None) -> str:
         undefined=StrictUndefined,
         extensions=["jinja2.ext.do"],
         keep_trailing_newline=True,
+        finalize=lambda value: minus(value) if type(value) is str else value,  # not markup, which is made already
     )
     environment.filters["anchor"] = anchor
     return environment.get_template("page.html").render(page_values(first, second))

@@ -24,7 +24,15 @@ from mvf.files import data_folder
 from mvf.training.run import read_config, read_history
 from mvf.workbench import plotting
 from mvf.workbench.plotting import Table
-from mvf.workbench.plotting.scores import SCORES, control_name, present, score_groups
+from mvf.workbench.plotting.scores import (
+    SCORES,
+    below_mean,
+    control_name,
+    present,
+    score_cell,
+    score_groups,
+    score_words,
+)
 from mvf.workbench.plotting.style import MESSAGE, OKABE_ITO, PAGE, paper_figure
 from mvf.workbench.tables.trials import FEWEST, Difference, compare, scores_of
 
@@ -117,7 +125,12 @@ def verdict_tables(run: ReportedRun) -> list[Table]:
     found, scored = [], score_verdicts(run.report)
     for place, title in PLACES.items():
         rows = tuple(
-            (SCORES[s.name], f"{s.value:.3f}", s.reading, s.verdict.partition(": ")[2].partition("; strongest")[0])
+            (
+                SCORES[s.name],
+                score_cell(s.name, s.value),
+                s.reading,
+                s.verdict.partition(": ")[2].partition("; strongest")[0],
+            )
             for s in scored
             if s.place == place
         )
@@ -179,7 +192,7 @@ def _coverage(report: Mapping) -> dict[str, Table]:
         for split, c in coverage.items()
     )
     lost = tuple((s, name, why) for s, c in coverage.items() for name, why in (c.get("unreadable") or {}).items())
-    skipped = tuple((report.get("skipped") or {}).items())
+    skipped = tuple((score_words(name), reason) for name, reason in (report.get("skipped") or {}).items())
     return {
         "videos": Table(found, ("split", "found", "expected", "left out"), "Videos"),
         "left_out": Table(lost, ("split", "video", "reason"), "Videos left out"),
@@ -245,7 +258,10 @@ class Gap:
 def _comparison(first: ReportedRun, second: ReportedRun) -> dict[str, object]:
     """Returns everything that compares `first`, A, with `second`, B, evaluated on the same data."""
     gaps = gaps_of(first.report, second.report)
-    rows = ((PLACES[g.place], SCORES[g.score], *map(plotting.cell, g.values), *_numbers(g.found)) for g in gaps)
+    rows = (
+        (PLACES[g.place], SCORES[g.score], *(score_cell(g.score, v) for v in g.values), *_numbers(g.found))
+        for g in gaps
+    )
     drawn = losses = None
     if any(gap.found.interval for gap in gaps):
         caption = "Differences and their 95 % intervals; filled if the interval excludes 0."
@@ -321,7 +337,9 @@ def plot_losses(first: ReportedRun, second: ReportedRun) -> Figure:
 
 def _localization_table(first: ReportedRun, second: ReportedRun) -> Table:
     found = [row for row in localization_differences(first.report, second.report) if row[0] in MAPS and row[2].mean]
-    rows = ((name.replace("_", " "), metric.replace("_", " "), *_numbers(gap)) for name, metric, gap in found)
+    rows = (
+        (name.replace("_", " "), score_words(metric).replace("_", " "), *_numbers(gap)) for name, metric, gap in found
+    )
     notes = (
         "Entities have no fixed roles: entity 1 of one run need not be entity 1 of the other.",
         "These intervals pool all actions: the bootstrap resamples videos from all of them together.",
@@ -339,7 +357,9 @@ def _changed_videos(first: ReportedRun, second: ReportedRun) -> Iterator[tuple[s
 
 
 def _changed_table(score: str, rows: Sequence[tuple[str, str, float, float]]) -> Table:
-    lines = tuple((video, action, f"{a:.3f}", f"{b:.3f}", f"{a - b:+.3f}") for action, video, a, b in rows)
+    lines = tuple(
+        (video, action, score_cell(score, a), score_cell(score, b), f"{a - b:+.3f}") for action, video, a, b in rows
+    )
     return Table(lines, ("video", "action", *SIDES, "A − B"), SCORES[score])
 
 
@@ -347,7 +367,7 @@ def _controls_table(first: ReportedRun, second: ReportedRun, place: str) -> Tabl
     sides = [score_groups(run.report).get(place, {}) for run in (first, second)]
     scores = present(KEPT, [values for side in sides for values in side.values()])
     rows = tuple(
-        (control_name(name), *(plotting.cell(side.get(name, {}).get(score)) for score in scores for side in sides))
+        (control_name(name), *(score_cell(score, side.get(name, {}).get(score)) for score in scores for side in sides))
         for name in dict.fromkeys((*sides[0], *sides[1]))
     )
     columns = ("embedding", *(f"{SCORES[score]}, {side}" for score in scores for side in SIDES))
@@ -376,17 +396,19 @@ LARGEST_PNG = 250_000  # bytes; larger ones are stored as WebP
 WIDEST = 2000  # pixels
 PIXELS_PER_POINT = 1.6  # scale on the page of a figure saved at 200 dots per inch
 CAPTIONS = {
-    "attention": "Attention of the model: frames, entity maps and a backbone head.",
+    "attention": "Frames of a video beside its entity maps and a backbone head.",
     "entities": "Attention of each entity, over the frames.",
     "overlay": "Attention of each entity, over the frames.",
     "confusion": "Phases that the probe confuses, on frames of validation videos.",
     "embeddings": "Frames of validation videos in two dimensions, coloured by phase.",
-    "progression": "Time to the next phase boundary: predicted and true.",
+    "progression": "Time since each phase boundary, negative before it: predicted and true.",
     "retrieval": "Frames of one video and their nearest frames in other videos.",
     "similarity": "Two videos, frame by frame: similarity and the path that aligns them.",
     "temporal": "Which frames and entities each frame attends to.",
     "knockouts": "Scores after an entity or a region is removed.",
-    "alignment": "Frames of several videos at the same moment of the action.",
+    "alignment": "The path that aligns two videos, and pairs of aligned frames.",
+    "transfer": "Phases carried from one labelled video to the others.",
+    "localization": "How well entities and heads find the actor, beside baselines.",
     "ribbons": "Phases over time, predicted and true.",
 }
 
@@ -397,7 +419,7 @@ class Medium:
 
     Attributes:
         name: Name as text.
-        caption: Description of what it shows.
+        caption: Description of what it shows; may be empty.
         uri: Contents of the file as a `data:` URI.
         size: Width and height of a picture on the page, in pixels.
     """
@@ -437,14 +459,13 @@ def _media(folder: Path) -> dict[str, object]:
 
 
 def caption_of(name: str) -> str:
-    """Describes the figure with a file name; an unknown name is turned into words.
+    """Describes the figure with a file name; empty for an unknown one, whose name stands beside it anyway.
 
     Example:
         >>> caption_of("attention_2"), caption_of("my_figure")
-        ('Attention of the model: frames, entity maps and a backbone head.', 'My figure.')
+        ('Frames of a video beside its entity maps and a backbone head.', '')
     """
-    known = CAPTIONS.get(re.split(r"[_\-.\d]", name)[0])
-    return known or re.sub(r"[_\-]+", " ", name).capitalize() + "."
+    return CAPTIONS.get(re.split(r"[_\-.\d]", name)[0], "")
 
 
 def _picture(path: Path) -> Medium | None:
@@ -546,14 +567,16 @@ class ScoreVerdict:
 
     @property
     def beaten(self) -> bool:
-        """Whether the model is above every control and distinguishable from the clock."""
-        return self.value > self.best and UNCLEAR not in self.verdict
+        """Whether the model is above every control and distinguishable from the clock; no R² below zero is."""
+        return self.value > self.best and not below_mean(self.name, self.value) and UNCLEAR not in self.verdict
 
     @property
     def reading(self) -> str:
         """The comparison with the controls as text that begins with a symbol."""
         if not self.rival:
             return "– no control was scored"
+        if below_mean(self.name, self.value):
+            return "▼ below the mean: no gain over any control"
         if self.value <= self.best:
             return f"▼ not above {self.rival}, {self.best:.3f}"
         return "▲ above every control" if self.beaten else "≈ not distinguishable from the clock"
@@ -577,6 +600,8 @@ def _score_verdict(members: Mapping[str, Mapping], place: str, score: str, verdi
     rivals = {name: values[score] for name, values in members.items() if name not in own and score in values}
     rival = max(rivals, key=rivals.__getitem__, default="")
     verdict = verdicts.get(score if place == "whole" else f"cropped.{score}", "")
+    if below_mean(score, members["model"][score]):
+        verdict = "below the mean: no gain over any control"  # older reports claimed one
     best = rivals.get(rival, -np.inf)
     return ScoreVerdict(place, score, members["model"][score], control_name(rival), best, verdict)
 

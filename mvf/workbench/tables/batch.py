@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -32,6 +33,7 @@ from mvf.workbench.tables.plan import (
 )
 
 NOTEBOOK = REPOSITORY / "notebooks" / "train.ipynb"
+KERNELS = NOTEBOOK.parent / "jupyter"  # its kernel does not warn in every log that a local port is not encrypted
 LOGS = "logs"
 Launch = Callable[[NotebookRun], bool]
 
@@ -166,8 +168,10 @@ def _notebook_run(job: Job, crowded: bool) -> NotebookRun:
         path.write_text(json.dumps(notebook_parameters(job)))
     command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(job.folder / "train.ipynb")]
     command += ["-f", str(logs / f"{job.name}.json"), "--no-progress-bar"]
-    threads = {"OMP_NUM_THREADS": "1"} if crowded else {}  # runs whose threads compete for the cores are slow
-    return NotebookRun(job.folder, command, logs / f"{job.name}.log", threads)
+    environment = {"JUPYTER_PATH": os.pathsep.join(filter(None, (str(KERNELS), os.environ.get("JUPYTER_PATH"))))}
+    if crowded:  # runs whose threads compete for the cores are slow
+        environment["OMP_NUM_THREADS"] = "1"
+    return NotebookRun(job.folder, command, logs / f"{job.name}.log", environment)
 
 
 def _work(job: Job, before: Future | None, launch: Launch, crowded: bool) -> tuple[bool, str]:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from mvf.config import nearest, presets
 from mvf.files import atomic
 from mvf.workbench import plotting
+from mvf.workbench.plotting.scores import below_mean
 from mvf.workbench.tables.notes import (
     COST_NOTES,
     SPREAD_NOTE,
@@ -27,11 +28,16 @@ from mvf.workbench.tables.notes import (
     warnings,
 )
 from mvf.workbench.tables.rows import NOT_RERUN, Column, PaperTable, Row, paper_tables, printed, studies
-from mvf.workbench.tables.runs import LABELS, spread, supervision
+from mvf.workbench.tables.runs import LABELS, score_spread, spread, supervision
 from mvf.workbench.tables.study_tables import study_figure, study_tables
 from mvf.workbench.tables.trials import PLACES, Batch, Reports, ranked, read_batches, sensitivity, trial_values
 
-UNITS = {"classification": "accuracy, %", "progression": "R²", "kendall_tau": "tau-b", "retrieval@5": "AP@5, %"}
+UNITS = {
+    "classification": "accuracy, %",
+    "progression": "R²",
+    "kendall_tau": "rank correlation",
+    "retrieval@5": "AP@5, %",
+}
 
 
 @dataclass(frozen=True)
@@ -183,23 +189,25 @@ def _run_cell(row: Row, column: Column, batch: Batch, place: str) -> str:
         return plotting.MISSING
     if not batch.of(row, column):
         return plotting.NOT_RUN
-    return spread(column.in_units(trial_values(batch.of(row, column), place, column.score)), column.decimals)
+    values = column.in_units(trial_values(batch.of(row, column), place, column.score))
+    return score_spread(column.score, values, column.decimals)
 
 
 def _clock_line(table: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
     cells = []
     for column in table.columns:
         value = clock_of(table, batch, column, place)
-        cells.append(spread([] if value is None else [value], column.decimals))
+        cells.append(score_spread(column.score, [] if value is None else [value], column.decimals))
     return ("clock alone", *[""] * (len(table.labels) - 1), "run", *cells, "", "")
 
 
 def _run_means(table: PaperTable, row: Row, batch: Batch, place: str) -> tuple[float | None, ...]:
-    """Returns the means of the runs, rounded as printed."""
+    """Returns the means of the runs, rounded as printed; None for an R² below zero, which has no rank."""
     means = []
     for column in table.columns:
         values = column.in_units(trial_values(batch.of(row, column), place, column.score))
-        means.append(round(float(np.mean(values)), column.decimals) if values else None)
+        mean = round(float(np.mean(values)), column.decimals) if values else None
+        means.append(None if below_mean(column.score, mean) else mean)
     return tuple(means)
 
 

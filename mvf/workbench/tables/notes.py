@@ -8,6 +8,7 @@ import numpy as np
 
 from mvf.config import load_config
 from mvf.workbench import plotting
+from mvf.workbench.plotting.scores import below_mean
 from mvf.workbench.tables.rows import Column, PaperTable, Row
 from mvf.workbench.tables.runs import LABELS
 from mvf.workbench.tables.trials import FEWEST, PLACES, Batch, Difference, Reports, compare, trial_values
@@ -63,10 +64,24 @@ def warnings(table: PaperTable, batch: Batch) -> tuple[str, ...]:
         pairs = ", ".join(f"{there} where the paper has {here}" for here, there in elsewhere)
         notes.append(f"NOT COMPARABLE with the paper's numbers: run on {pairs}.")
     notes += _pre_training_notes(table, batch)
-    if batch.parameters:
-        settings = ", ".join(f"{name} {value}" for name, value in batch.parameters.items())
-        notes.append(f"Settings of this batch, not the presets' own: {settings}.")
-    return tuple(notes)
+    return (*notes, *settings_note(batch.parameters))
+
+
+def settings_note(parameters: Mapping[str, object]) -> tuple[str, ...]:
+    """Lists the settings that were changed for all rows of a batch, if any.
+
+    Example:
+        >>> settings_note({"data_options": {"train_videos": 18, "actions": ["squat", "golf"]}})
+        ("Settings of this batch, not the presets' own: data_options (train_videos 18; actions squat, golf).",)
+    """
+    shown = ", ".join(f"{name} {_in_words(value)}" for name, value in parameters.items())
+    return (f"Settings of this batch, not the presets' own: {shown}.",) * bool(shown)
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"({'; '.join(f'{name} {_in_words(inner)}' for name, inner in value.items())})"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def coverage_notes(table: PaperTable, batch: Batch) -> tuple[str, ...]:
@@ -107,11 +122,16 @@ def clock_notes(table: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:
     for row, column, found in _found(table, batch):
         values, clock = (trial_values(found, place, column.score, name) for name in ("model", CLOCK))
         clocked |= bool(clock)
-        if values and clock and _low_end(values) <= np.mean(clock):
+        low = bool(values) and below_mean(column.score, float(np.mean(values)))
+        if values and clock and (low or _low_end(values) <= np.mean(clock)):
             heading = table.headings[table.columns.index(column)]
             reached.setdefault(table.row_name(row), []).append(heading)
     rows = "; ".join(f"{row} ({', '.join(scores)})" for row, scores in reached.items())
-    says = f"It reaches, as mean - 2 sd is not above it: {rows}." if rows else "It reaches no score of a row."
+    says = (
+        f"It reaches, as mean − 2 sd is not above it or R² is below zero: {rows}."
+        if rows
+        else "It reaches no score of a row."
+    )
     return (f"Clock alone: the model's position table without the video (position_only). {says}",) * clocked
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mvf.config import Config, load_config, nearest, own_settings, presets
+from mvf.files import data_folder
 from mvf.workbench.tables.executors import WRONG_JSON, finished
 from mvf.workbench.tables.rows import paper_tables, studies
 
@@ -45,6 +46,12 @@ class Job:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def missing_data(self) -> Path | None:
+        """The folder of its data if there is none; drawn videos need no folder."""
+        folder = data_folder(self.config.data_root)
+        return None if self.config.dataset == "synthetic" or folder.is_dir() else folder
 
     @property
     def finished(self) -> bool:

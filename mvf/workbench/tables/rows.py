@@ -23,7 +23,7 @@ class Column:
 
     Attributes:
         group: Heading above several columns, or empty.
-        heading: Heading as the paper prints it.
+        heading: Heading, the paper's, with the full name of Kendall's tau.
         dataset: Name of the data set.
         score: Key of `scores` in `metrics.json`.
         percent: True if printed in percent, False if a fraction.

@@ -10,18 +10,21 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from mvf.config import load_config, presets
+from mvf.config import load_config, presets, stored_config
 from mvf.evaluation import read_report
 from mvf.evaluation.bootstrap import FEWEST, mean_interval
 from mvf.files import atomic
 from mvf.workbench import plotting
-from mvf.workbench.plotting import cell
+from mvf.workbench.plotting.scores import below_mean, score_cell, score_words
+from mvf.workbench.plotting.style import fit_words
+from mvf.workbench.plotting.table import BELOW_MEAN
 
 SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")
 WHOLE = ("model", "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "motion_pca",
          "frozen_frame", "shuffled_order", "untrained_shuffled")  # fmt: skip
 CROPPED = ("model", "position_only", "untrained", "backbone_motion", "motion_pca", "reversed")
 REPORT = "metrics.json"
+HEADING = 2.3  # inches: bold headings are broken into lines of this width, which the left panel holds
 MEASURES = ("auroc", "lift", "average_precision", "jaccard", "pointing", "mass")
 
 Reports = Mapping[str, dict]
@@ -46,10 +49,20 @@ def read_reports(patterns: str | Sequence[str]) -> dict[str, dict]:
     Raises:
         ValueError: if there is none.
     """
-    found = {str(folder): read_report(folder / REPORT) for folder in matching_folders(patterns, REPORT)}
+    found = {
+        str(folder): _with_name(read_report(folder / REPORT), folder) for folder in matching_folders(patterns, REPORT)
+    }
     if not found:
         raise ValueError(f"no finished run in {patterns}: train one first, or name other run folders")
     return found
+
+
+def _with_name(report: dict, folder: Path) -> dict:
+    """Adds the name of the data: of videos from a folder the folder's, which the run's configuration has."""
+    stored = folder / "config.json"
+    if report.get("dataset") != "folder" or not stored.exists():
+        return report
+    return report | {"data_name": Path(stored_config(stored).data_root).name}
 
 
 def spread(values: Sequence[float], decimals: int = 3) -> str:
@@ -73,11 +86,23 @@ def spread(values: Sequence[float], decimals: int = 3) -> str:
     return f"{mean} ± {two_deviations:.{4 if finer else decimals}f}"
 
 
+def score_spread(score: str, values: Sequence[float], decimals: int = 3) -> str:
+    """Formats the `spread` of a score in its unit; a mean R² below zero as "below the mean".
+
+    Example:
+        >>> score_spread("progression", [-7.0, 0.5]), score_spread("progression", [0.5])
+        ('below the mean', '0.500')
+    """
+    low = len(values) > 0 and below_mean(score, float(np.mean(values)))
+    return BELOW_MEAN if low else spread(values, decimals)
+
+
 def row_name(report: Mapping) -> str:
     """Names a report's row: data, preset, backbone, objective, sampling, backbone weights.
 
-    Data and sampling are always named, the rest only if it differs from the default: a preset other than the data
-    set's, a backbone other than the preset's, an objective other than scl, weights other than the published ones.
+    Data and sampling are always named, the data of a folder by the folder's name; the rest only if it differs from the
+    default: a preset other than the data set's, a backbone other than the preset's, an objective other than scl,
+    weights other than the published ones.
 
     Example:
         >>> run = {"dataset": "penn", "preset": "penn", "sampling": "published", "backbone_weights": "hub"}
@@ -85,7 +110,8 @@ def row_name(report: Mapping) -> str:
         ('penn, published sampling', 'penn, penn_last_1, published sampling, RANDOM backbone')
     """
     dataset, preset, weights = report["dataset"], report.get("preset", ""), report["backbone_weights"]
-    parts = [dataset + (f" (data seed {report['data_seed']})" if dataset == "synthetic" else "")]
+    seed = f" (data seed {report['data_seed']})" if dataset == "synthetic" else ""
+    parts = [(report.get("data_name") or dataset) + seed]
     parts += [preset] if preset not in ("", dataset) else []
     own = load_config(preset).backbone if preset in presets() else ""
     parts += [report["backbone"]] if report.get("backbone", own) != own else []
@@ -111,10 +137,16 @@ def grouped(reports: Reports) -> dict[str, list[dict]]:
 def runs_table(reports: Reports) -> plotting.Table:
     """Tabulates the scores of every run, one row per run."""
     rows = tuple(
-        (Path(folder).name, row_name(r), supervision([r]), str(r["seed"]), *(cell(r["scores"].get(s)) for s in SCORES))
+        (
+            Path(folder).name,
+            row_name(r),
+            supervision([r]),
+            str(r["seed"]),
+            *(score_cell(s, r["scores"].get(s)) for s in SCORES),
+        )
         for folder, r in reports.items()
     )
-    return plotting.Table(rows, ("run", "row", LABELS, "seed", *SCORES))
+    return plotting.Table(rows, ("run", "row", LABELS, "seed", *_headings(SCORES)))
 
 
 def tables(reports: Reports) -> dict[str, plotting.Table]:
@@ -143,41 +175,28 @@ def write_tables(made: Mapping[str, plotting.Table], path: Path) -> None:
 def plot_results(reports: Reports) -> Figure:
     """Draws classification and retrieval on cropped windows: a dot per run, a bar at the mean, a row per control."""
     rows = grouped(reports)
-    with plotting.paper_figure(plotting.PAGE, 0.7 + 0.16 * sum(len(CROPPED) + 1 for _ in rows)) as figure:
+    headings = [fit_words(f"{row}, runs: {len(runs)}", HEADING) for row, runs in rows.items()]
+    tall = [len(CROPPED) + heading.count("\n") + 1 for heading in headings]
+    firsts = np.cumsum(tall) - len(CROPPED)  # a line of a heading is as tall as a row
+    with plotting.paper_figure(plotting.PAGE, 0.7 + 0.16 * sum(tall)) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, score in zip(panels, ("classification", "retrieval@5")):
-            ticks: list[tuple[int, str]] = []
-            place = 0
-            for runs in rows.values():
-                for name in CROPPED:
+            for first, runs in zip(firsts, rows.values()):
+                for place, name in enumerate(CROPPED, start=first):
                     values = [v for r in runs if (v := r.get("cropped", {}).get(name, {}).get(score)) is not None]
                     colour = "#0072B2" if name == "model" else "#7F7F7F"
                     axes.plot(values, [place] * len(values), "o", color=colour, markersize=3.5, alpha=0.8)
-                    axes.plot(
-                        [np.mean(values)] * 2 if values else [],
-                        [place - 0.35, place + 0.35][: 2 * bool(values)],
-                        color=colour,
-                    )
-                    ticks.append((place, name.replace("_", " ")))
-                    place += 1
-                place += 1
+                    if values:
+                        axes.plot([np.mean(values)] * 2, [place - 0.35, place + 0.35], color=colour)
             axes.set(title=f"{score} on cropped windows", xlabel="share")
-            axes.set_yticks(*zip(*ticks))
-        height = -0.75
-        for row, runs in rows.items():
+        names = [name.replace("_", " ") for name in CROPPED]
+        panels[0].set_yticks([first + i for first in firsts for i in range(len(names))], names * len(rows))
+        panels[0].set_ylim(sum(tall) - 0.4, -0.2)
+        for first, heading in zip(firsts, headings):
             panels[0].text(
-                0,
-                height,
-                f" {row}, runs: {len(runs)}",
-                transform=panels[0].get_yaxis_transform(),
-                fontsize=6,
-                va="center",
+                0.01, first - 0.55, heading, transform=panels[0].get_yaxis_transform(), fontsize=6, va="bottom",
                 fontweight="bold",
-            ).set_in_layout(False)  # long names extend over the next panel
-            height += len(CROPPED) + 1
-        panels[0].set_ylim(height, -1.4)
-        panels[0].set_zorder(1)
-        panels[0].patch.set_visible(False)
+            )  # fmt: skip
     return figure
 
 
@@ -194,6 +213,10 @@ def copy_figures(folder: str | Path, out: Path) -> list[Path]:
     return [Path(shutil.copy(path, out / path.name)) for path in figures]
 
 
+def _headings(scores: Sequence[str]) -> list[str]:
+    return [score_words(score).replace("_", " ") for score in scores]
+
+
 def _table(
     rows: Mapping[str, list[dict]],
     part: Callable[[dict], Mapping[str, Mapping[str, float]]],
@@ -206,11 +229,11 @@ def _table(
         for member in members:
             found = [part(run).get(member, {}) for run in runs]
             if any(found):
-                cells = (spread([f[score] for f in found if score in f]) for score in scores)
+                cells = (score_spread(score, [f[score] for f in found if score in f]) for score in scores)
                 consumed = supervision(runs, member)
                 lines.append((row, consumed, str(sum(map(bool, found))), member.replace("_", " "), *cells))
     notes = ("Mean ± two standard deviations (ddof 1) over runs.",)
-    return plotting.Table(tuple(lines), ("row", LABELS, "runs", "embedding", *scores), caption, notes)
+    return plotting.Table(tuple(lines), ("row", LABELS, "runs", "embedding", *_headings(scores)), caption, notes)
 
 
 MAPS = (
@@ -276,7 +299,7 @@ def differences_table(rows: Mapping[str, list[dict]], measures: Sequence[str]) -
                 lines.append((row, supervision(runs), str(len(both)), rival.replace("_", " "), *shown))
     notes = ("Mean over runs for every video, then mean and 95 % bootstrap interval over videos.",)
     return plotting.Table(
-        tuple(lines), ("row", LABELS, "runs", "entity 1 minus", *measures), "What entity 1 adds", notes
+        tuple(lines), ("row", LABELS, "runs", "entity 1 minus", *_headings(measures)), "What entity 1 adds", notes
     )
 
 

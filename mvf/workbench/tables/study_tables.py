@@ -11,9 +11,17 @@ from matplotlib.figure import Figure
 
 from mvf.losses.objective import SUPERVISION
 from mvf.workbench import plotting
-from mvf.workbench.tables.notes import NOTES, coverage_notes, difference_cell, runs_sentence, video_notes
+from mvf.workbench.plotting.scores import below_mean
+from mvf.workbench.tables.notes import (
+    NOTES,
+    coverage_notes,
+    difference_cell,
+    runs_sentence,
+    settings_note,
+    video_notes,
+)
 from mvf.workbench.tables.rows import ALIGNMENT, READINGS, REFERENCE, Column, PaperTable, Row
-from mvf.workbench.tables.runs import spread
+from mvf.workbench.tables.runs import score_spread, spread
 from mvf.workbench.tables.trials import PLACES, Batch, Reports, compare, ranked, scores_of
 
 CONTROLS = {  # the same for both models
@@ -240,14 +248,16 @@ class Field:
 
     def cell(self, values: Sequence[float]) -> str:
         """Formats mean ± two standard deviations, a difference with its sign."""
-        text = spread(values, self.column.decimals)
+        text = score_spread("" if self.minus else self.column.score, values, self.column.decimals)
         return f"+{text}" if self.minus and values and not text.startswith("-") else text
 
     def rank(self, values: Sequence[float]) -> float | None:
-        """Returns the printed mean, negated if lower is better; None if the column is not ranked."""
+        """Returns the printed mean, negated if lower is better; None if the column is not ranked, or R² is below 0."""
         if not values or not self.ranked:
             return None
         mean = round(float(np.mean(values)), self.column.decimals)
+        if below_mean(self.column.score, mean):
+            return None
         return -mean if self.column.score == ALIGNMENT else mean
 
 
@@ -308,11 +318,7 @@ def warnings(study: PaperTable, batch: Batch) -> tuple[str, ...]:
         notes.append("RANDOM backbone weights: these scores say nothing about a pretrained one.")
     elsewhere = {(dataset, report["dataset"]) for dataset, report in found}
     notes += [f"Run on {there} in place of {here}." for here, there in sorted(elsewhere) if here != there]
-    settings = {name: value for name, value in batch.parameters.items() if name != "data_root"}
-    if settings:
-        shown = ", ".join(f"{name} {value}" for name, value in settings.items())
-        notes.append(f"Settings of this batch, not the presets' own: {shown}.")
-    return tuple(notes)
+    return (*notes, *settings_note({k: v for k, v in batch.parameters.items() if k != "data_root"}))
 
 
 def score_notes(study: PaperTable, batch: Batch, place: str) -> tuple[str, ...]:

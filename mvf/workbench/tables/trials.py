@@ -12,6 +12,7 @@ import numpy as np
 from mvf.evaluation import read_report
 from mvf.evaluation.bootstrap import FEWEST, paired_interval
 from mvf.workbench import plotting
+from mvf.workbench.plotting.scores import below_mean
 from mvf.workbench.tables.plan import MANIFEST, read_manifest
 from mvf.workbench.tables.rows import Column, Row
 from mvf.workbench.tables.runs import REPORT, matching_folders, supervision
@@ -129,12 +130,15 @@ def sensitivity(values: Sequence[float]) -> float | None:
 
 
 def compare(first: Reports, second: Reports, place: str, score: str, control: str = "") -> Difference | None:
-    """Computes `first` minus `second`, or minus a control in its reports; None if one has no trial with the score.
+    """Computes `first` minus `second`, or minus a control in its reports.
 
     Reports have the sums over videos of controls on cropped windows, and none if they were made by an older version.
+
+    Returns:
+        The difference; None if one side has no trial with the score, or both have an R² below zero.
     """
     sides = [trial_values(first, place, score), trial_values(second, place, score, control or "model")]
-    if not all(sides):
+    if not all(sides) or all(below_mean(score, float(np.mean(values))) for values in sides):
         return None
     spreads = [2 * np.std(values, ddof=1) for values in sides if len(values) > 1]
     own, others = _pooled_sums(first, place, score), _pooled_sums(second, place, score, control)

@@ -1,0 +1,34 @@
+"""Figures of the probe say what they show of few videos."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mvf.embedding import EmbeddedVideo
+from mvf.workbench.notebook.probe import retrieval_figure
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "probe.ipynb"
+
+
+@pytest.mark.parametrize(
+    "count, said", [(2, "the only other validation video"), (4, "3 of 3 other"), (9, "5 of 8 other validation videos")]
+)
+def test_retrieval_counts_the_neighbours_that_there_are(count, said):
+    names = [f"squat_{i}" for i in range(count)]
+    videos = [
+        EmbeddedVideo(name, "squat", np.random.default_rng(i).random((6, 4)), None) for i, name in enumerate(names)
+    ]
+    pictures = [np.zeros((8, 8, 3), np.uint8)]
+    records = [SimpleNamespace(name=name, action="squat", phase_names=(), frames=lambda *_: pictures) for name in names]
+    figure = retrieval_figure(SimpleNamespace(val=videos, val_records=records))
+    assert figure.get_suptitle().startswith(f"squat: nearest frames, in {said}")
+    assert sum(bool(axes.images) for axes in figure.axes) == 4 * (1 + min(count - 1, 5))
+
+
+def test_the_notebook_promises_no_more_neighbours_than_there_may_be():
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    text = next("".join(cell["source"]) for cell in cells if cell["id"] == "retrieval-text")
+    assert "five at most" in text
