@@ -130,7 +130,8 @@ def add_movement_of_entity(model: FrameEmbedder, train: Controls, val: Controls)
     """Adds the skip as it would be if it were read from entity 1 instead of the mean patch."""
     if model.actions or model.motion is None or ENTITY not in train.whole:
         return
-    own = MotionMap.fit([video.embeddings for video in train.whole[ENTITY][0]])
+    fitted_on, width = [video.embeddings for video in train.whole[ENTITY][0]], len(model.motion.context_directions)
+    own = MotionMap.fit(fitted_on, width, model.motion.offsets, model.motion.context)
     for controls in (train, val):
         for rounds_of in (controls.whole, controls.cropped):
             rounds_of[MOTION_1] = [[_replaced(v, own(v.embeddings)) for v in part] for part in rounds_of[ENTITY]]
