@@ -81,11 +81,12 @@ def _cell(values: Sequence[float | None]) -> str:
 def differences_table(sets: Sets) -> Table:
     """The recipe minus everything else on cropped windows, with intervals of a paired bootstrap over videos."""
     rows = []
+    trainings = [other for other in (CONTENT, PUBLISHED) if any(other in settings for settings in sets.values())]
     for name, settings in sets.items():
         for score in ("classification", "retrieval@5"):
-            cells = [_difference(settings, other, score) for other in (CONTENT, PUBLISHED, *CONTROLS)]
+            cells = [_difference(settings, other, score) for other in (*trainings, *CONTROLS)]
             rows.append((name, score, *cells))
-    return Table(tuple(rows), ("data", "recipe minus", CONTENT, PUBLISHED, *CONTROLS))
+    return Table(tuple(rows), ("data", "recipe minus", *trainings, *CONTROLS))
 
 
 def _difference(settings: Mapping[str, Reports], other: str, score: str) -> str:
