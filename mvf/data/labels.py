@@ -126,7 +126,9 @@ def check_phase_names(names: Sequence[str]) -> tuple[str, ...]:
         if names.index(name) < i:
             raise ValueError(f'phases {names.index(name)} and {i} are both named "{name}"; give them different names')
         if wrong := set(name) & set(";\n\r\0"):
-            raise ValueError(f"the name {name!r} has a {min(wrong)!r}, which separates names in the table; leave it out")
+            raise ValueError(
+                f"the name {name!r} has a {min(wrong)!r}, which separates names in the table; leave it out"
+            )
     return names
 
 

@@ -23,26 +23,13 @@ def table(tmp_path):
     return path
 
 
-def serve(page, labeler, answers):
-    """Carries the page's messages to Python and the answers back, as a kernel does."""
-    for message in page.run("return window.model.sent.splice(0).map((m) => m.content)"):
-        labeler._receive(None, message, [])
-    for answer in answers:
-        page.run("for (const f of window.model.listeners['msg:custom']) f(args[0])", answer)
-    answers.clear()
-    page.run("window.model.fromKernel('labels', args[0])", dict(labeler.labels))  # traits arrive later than messages
-
-
-def test_a_clip_is_labelled_by_keyboard(show, table, tmp_path, monkeypatch):
+def test_a_clip_is_labelled_by_keyboard(show, table, tmp_path):
     videos, embeddings = arrays()
     numbers = {name: 3 * np.arange(10) for name in videos}
     labeler = PhaseLabeler(videos, table, embeddings=embeddings, phase_names=["down", "up"], numbers=numbers)
-    answers = []
-    monkeypatch.setattr(labeler, "send", answers.append)
     page = show(labeler)
     assert page.run("return root.dataset.label") == "saved"
     page.put("Video", "b")
-    serve(page, labeler, answers)
     page.wait("root.dataset.label === 'proposed'")
     page.run("root.focus()")
     for key in ("1", RIGHT, RIGHT, "2", RIGHT, "0", BACKSPACE, "p", RIGHT, "2"):
@@ -50,13 +37,12 @@ def test_a_clip_is_labelled_by_keyboard(show, table, tmp_path, monkeypatch):
     assert page.run("return root.dataset.label") == "edited" and "a.mp4,train,0;6" in table.read_text()
     assert "b.mp4,val,\n" in table.read_text()  # nothing is written before it is accepted
     page.press(ENTER)
-    serve(page, labeler, answers)
+    page.wait("root.dataset.video === 'c'")
     assert table.read_text() == TABLE.replace("b.mp4,val,", "b.mp4,val,0;12")
     assert page.run("return [root.dataset.video, root.querySelector('[role=status]').textContent]") == [
         "c",
         "saved b in videos.csv: 2 of 3 labelled",
     ]
-    serve(page, labeler, answers)
     page.wait("root.dataset.label === 'proposed'")
     assert page.control("Accept and next (Enter)").is_enabled() and page.errors() == []
     page.screenshot(tmp_path / "labeler.png")
