@@ -285,7 +285,7 @@ class LabelerView extends FrameView {
     if (this.known[name] && this.draft?.kind !== "edited") this.keep(name, this.known[name], "saved");
     if (!this.drafts.has(name)) this.keep(name, [], "empty");
     const asks = ["empty", "proposed"].includes(this.draft.kind) && Object.keys(this.known).length > 0;
-    if (asks && this.model.get("proposes")) this.model.send({ kind: "propose", video: name });
+    this.asks = asks && this.model.get("proposes"); // once the picture is there, which is wanted first
   }
 
   setSpeed() {
@@ -587,6 +587,9 @@ class LabelerView extends FrameView {
     this.player.describe(`${this.number} of ${numbers.at(-1)}${seconds}`);
     Object.assign(this.root.dataset, { frame: this.number, video: name, label: kind, bytes: this.clips.bytes });
     this.root.dataset.ready = String(Boolean(picture || problem));
+    if (!this.asks || !(picture || problem)) return;
+    this.asks = false;
+    this.model.send({ kind: "propose", video: name });
   }
 
   // How well the labelled clips agree with the proposal: a bar for every frame, its mean and what it is in words.

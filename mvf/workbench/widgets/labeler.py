@@ -88,9 +88,9 @@ class PhaseLabeler(FrameWidget):
     one, so the widget needs its kernel.
 
     A clip without a label gets a proposal from those labelled so far, drawn dashed until it is accepted. With two or
-    more of them it says how well they agree: each labelled clip alone proposes phases, too, and the agreement of a frame
-    is the share of clips that propose the phase shown. It is not the probability that the proposal is right: clips may
-    agree on an error.
+    more of them it says how well they agree: each labelled clip alone proposes phases, too, and the agreement of a
+    frame is the share of clips that propose the phase shown; that of a clip is the mean over its frames. It is not the
+    probability that the proposal is right: clips may agree on an error.
 
     Args:
         videos: Name -> video, named as the folder dataset names them: a `VideoRecord`, or frames in memory, uint8
@@ -135,7 +135,7 @@ class PhaseLabeler(FrameWidget):
         read = {name: self._table.read(name) for name in clips}
         known = {name: label.length for name, label in read.items() if label is not None and label.length is not None}
         counted = {name: clip.length for name, clip in clips.items() if clip.length is not None}
-        self._lengths = known | counted | dict(lengths or {})
+        self._lengths: dict[str, int] = known | counted | dict(lengths or {})
         labels = {name: label.segments for name, label in read.items() if label is not None}
         for name, length in self._lengths.items():
             _check_length(name, length, known.get(name, length), labels.get(name, ()), clips[name].numbers)
@@ -143,6 +143,7 @@ class PhaseLabeler(FrameWidget):
         names = name_phases(self._named or phase_names, *([p for _, p in segments] for segments in labels.values()))
         if not self._named and phase_names is None and len(names) < 2:
             names = ["phase 0", "phase 1"]
+        self._clips: dict[str, _Clip] = clips
         super().__init__(clips, {name: clip.numbers for name, clip in clips.items()}, None, names, height)
         frames: Any = {name: range(clip.count) for name, clip in clips.items()}
         found = {} if embeddings is None else check_every("embeddings", frames, embeddings, 2)
@@ -298,7 +299,7 @@ class PhaseLabeler(FrameWidget):
         if name not in self._videos:
             raise ValueError(f'"{name}" is not among the videos: {", ".join(self._videos)}')
 
-    def _write(self, labels: Mapping[str, Segments]) -> list[str]:
+    def _write(self, labels: dict[str, Segments]) -> list[str]:
         """Writes labels, those of `unsaved` too; an empty one removes a label.
 
         Returns:
@@ -360,7 +361,7 @@ class PhaseLabeler(FrameWidget):
 
     def _send_frames(self, message: dict[str, Any]) -> None:
         name, first, count = message["video"], int(message["first"]), min(int(message["count"]), MOST_FRAMES)
-        clip, place = self._videos[name], {"video": name, "first": first}
+        clip, place = self._clips[name], {"video": name, "first": first}
         try:
             frames = self._readers.pop((name, first), None) or clip.frames(first)
             pictures = [_jpeg(frame, self.height) for frame in islice(frames, count)]
