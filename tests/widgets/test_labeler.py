@@ -1,4 +1,4 @@
-"""Labels made by keyboard and mouse are in the table once accepted, proposals come from what is labelled, nothing is lost."""
+"""Accepted labels are in the table to the frame, proposals come from what is labelled, and nothing is lost."""
 
 import csv
 import shutil
@@ -373,27 +373,27 @@ def test_forty_clips_of_300_frames_stay_small_and_answer_fast(show, tmp_path):
     steps = [milliseconds(page, "ArrowRight") for _ in range(30)]
     jumps = []
     for i in (39, 5, 20, 11):
-        page.run("window.began = performance.now()")
+        page.run("window.began = performance.now(); window.shown = 0")
         page.put("Video", f"c{i:02}")
         jumps.append(page.run("return window.shown - window.began"))
         jumps += [milliseconds(page, key) for key in ("End", "Home")]
     held = page.run("return Number(root.dataset.bytes)")
     assert page.frame == 0 and held + labeler.nbytes < 16e6
-    assert np.median(steps) < 50, f"a step takes {steps} ms"
+    assert np.percentile(steps, 90) < 50, f"a step takes {steps} ms"
     assert np.median(jumps) < 300, f"a jump takes {jumps} ms"
 
 
 WATCH = """window.shown = 0;
-new MutationObserver(() => { if (root.dataset.ready === 'true') window.shown = performance.now(); })
+new MutationObserver(() => { if (root.dataset.ready === 'true') window.shown ||= performance.now(); })
   .observe(root, { attributes: true, attributeFilter: ['data-ready', 'data-frame'] });"""
 
 
 def milliseconds(page, key):
     """From a key to the picture on the canvas."""
     page.run(
-        "window.began = performance.now();"
+        "window.began = performance.now(); window.shown = 0;"
         "root.dispatchEvent(new KeyboardEvent('keydown', { key: args[0], bubbles: true }))",
         key,
     )
-    page.wait("root.dataset.ready === 'true'")
+    page.wait("root.dataset.ready === 'true' && window.shown")
     return page.run("return window.shown - window.began")
