@@ -200,6 +200,7 @@ def test_three_named_phases_set_by_keys_and_mouse_are_in_the_table_to_the_frame(
     assert "frame 27 · 0.90 s" in page.run("return root.querySelector('figcaption').textContent")
     drag(page, 27, 43, 60)
     assert page.frame == 43
+    assert "вверх from 43 · 1.43 s" in page.run("return root.textContent")
     drag(page, 7, 13, 60)
     keys(page, "n")
     assert page.frame == 43

@@ -50,13 +50,13 @@ class KernelFrames extends Clips {
     this.model.send({ kind: "frames", video: name, first, count: Math.min(BLOCK, this.meta(name).count - first) });
   }
 
-  receive({ kind, video, first, times, text }, buffers) {
+  receive({ kind, video, first, text }, buffers) {
     clearTimeout(this.asked);
     this.asked = null;
     if (kind === "unreadable") this.broken.set(video, text);
     else {
       const pictures = Array.from(buffers, (buffer) => new Blob([buffer], { type: "image/jpeg" }));
-      this.blocks.set(this.key(video, first), { pictures, times });
+      this.blocks.set(this.key(video, first), pictures);
     }
     this.forget();
     this.ask();
@@ -81,7 +81,7 @@ class KernelFrames extends Clips {
     const { name } = this.at;
     for (const index of this.ahead) {
       const key = `${index} ${name}`;
-      const picture = this.blocks.get(this.key(name, index))?.pictures[index % BLOCK];
+      const picture = this.blocks.get(this.key(name, index))?.[index % BLOCK];
       if (!picture || this.pending.has(key) || this.bitmaps.has(key)) continue;
       this.pending.set(key, picture);
       createImageBitmap(picture).then((bitmap) => this.store(key, bitmap));
@@ -110,12 +110,14 @@ class KernelFrames extends Clips {
     return { width, height, draw: (ctx, _, ...box) => ctx.drawImage(bitmap, ...box) };
   }
 
-  time(name, index) {
-    return this.blocks.get(this.key(name, index))?.times?.[index % BLOCK] ?? null;
+  // Where the file shows a frame, as text; empty if it has no time stamps.
+  seconds(name, index) {
+    const time = this.meta(name).times?.[index];
+    return time === undefined ? "" : `${time.toFixed(2)} s`;
   }
 
   get bytes() {
-    const packed = [...this.blocks.values()].flatMap(({ pictures }) => pictures.map((picture) => picture.size));
+    const packed = [...this.blocks.values()].flat().map((picture) => picture.size);
     const decoded = [...this.bitmaps.values()].map(({ width, height }) => 4 * width * height);
     return [...packed, ...decoded].reduce((sum, size) => sum + size, 0);
   }
@@ -556,7 +558,7 @@ class LabelerView extends FrameView {
 
   draw() {
     const { name } = this;
-    const { length, numbers, rate } = this.clips.meta(name);
+    const { length, numbers } = this.clips.meta(name);
     const { index } = this.player;
     const width = Math.min(innerWidthOf(this.root), 860);
     const { kind } = this.draft;
@@ -564,16 +566,14 @@ class LabelerView extends FrameView {
     const word = phase < 0 ? "unlabelled" : this.names[phase];
     const picture = this.clips.now(name);
     const problem = this.clips.broken.get(name);
-    const time = this.clips.time(name, index);
-    const seconds = time === null ? "" : ` · ${time.toFixed(2)} s`;
-    const place = `frame ${this.number}${seconds}`;
+    const place = [`frame ${this.number}`, this.clips.seconds(name, index)].filter(Boolean).join(" · ");
     if (picture) this.panel.draw(name, index, width, this.model.get("height"), `${name} · ${place} · ${word}`);
     else this.panel.caption.textContent = problem ?? `${name} · frame ${this.number} is being read …`;
     this.panel.canvas.style.opacity = picture ? 1 : 0.15;
     drawRibbon(this.line, width, 26, this.shown, length, this.number + 0.5, this.clips.palette, kind === "proposed");
     this.drawTrust(width, index);
-    const from = (first) => (rate && this.clips.time(name, 0) === 0 && numbers.length === length ? ` (${(first / rate).toFixed(2)} s)` : "");
-    const where = this.shown.map(([first, p]) => `${p < 0 ? "unlabelled" : this.names[p]} from ${first}${from(first)}`).join(", ");
+    const from = (first) => [first, this.clips.seconds(name, this.indexOf(first))].filter((part) => part !== "").join(" · ");
+    const where = this.shown.map(([first, p]) => `${p < 0 ? "unlabelled" : this.names[p]} from ${from(first)}`).join(", ");
     const state = { saved: "saved", edited: "edited, not saved", proposed: "proposed, press Enter to accept", empty: "no label" }[kind];
     this.label.textContent = where ? `${state}: ${where}` : state;
     this.line.ariaLabel = this.label.textContent;
@@ -584,7 +584,7 @@ class LabelerView extends FrameView {
     }
     this.undo.disabled = !this.done.length;
     this.redo.disabled = !this.undone.length;
-    this.player.describe(`${this.number} of ${numbers.at(-1)}${seconds}`);
+    this.player.describe([`${this.number} of ${numbers.at(-1)}`, this.clips.seconds(name, index)].filter(Boolean).join(" · "));
     Object.assign(this.root.dataset, { frame: this.number, video: name, label: kind, bytes: this.clips.bytes });
     this.root.dataset.ready = String(Boolean(picture || problem));
     if (!this.asks || !(picture || problem)) return;

@@ -161,7 +161,10 @@ class PhaseLabeler(FrameWidget):
     def _encoded(self, videos: Any, height: int) -> tuple[list[dict], list[bytes]]:
         if height < 1:
             raise ValueError(f"height must be at least 1 pixel, got {height}")
-        return [{"name": name, "count": len(clip), "rate": clip.rate} for name, clip in videos.items()], []
+        shown = {name: None if clip.times is None else clip.times.round(3).tolist() for name, clip in videos.items()}
+        return [
+            {"name": name, "count": len(clip), "rate": clip.rate, "times": shown[name]} for name, clip in videos.items()
+        ], []
 
     @property
     def labelled(self) -> dict[str, NDArray[np.int64]]:
@@ -371,8 +374,7 @@ class PhaseLabeler(FrameWidget):
         self._readers[name, first + count] = frames
         while len(self._readers) > MOST_READERS:
             self._readers.pop(next(iter(self._readers)))
-        times = None if clip.times is None else np.round(clip.times[first : first + count], 3).tolist()
-        self.send({"kind": "frames", **place, "times": times}, pictures)
+        self.send({"kind": "frames", **place}, pictures)
 
     def _send_proposal(self, message: dict[str, Any]) -> None:
         name = message["video"]
