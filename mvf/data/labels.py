@@ -92,6 +92,46 @@ def phases_from_starts(name: str, starts: Sequence[int], num_frames: int) -> np.
     return np.searchsorted(np.asarray(starts), np.arange(num_frames), side="right") - 1
 
 
+def parse_phase_names(name: str, text: str) -> tuple[str, ...]:
+    """Parses the names of phases 0, 1, ... from text like `down;up`; empty text gives none.
+
+    Args:
+        name: The video, for messages.
+        text: Names separated by semicolons.
+
+    Raises:
+        ValueError: if a name is empty or occurs twice; the message names the video.
+
+    Example:
+        >>> parse_phase_names("squat", "down, slowly; up")
+        ('down, slowly', 'up')
+    """
+    names = [part.strip() for part in text.split(";")] if text.strip() else []
+    try:
+        return check_phase_names(names)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def check_phase_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns names of phases as a table can keep them, without spaces around.
+
+    Raises:
+        ValueError: if one is empty, occurs twice, or has a semicolon or a line break.
+    """
+    names = tuple(name.strip() for name in names)
+    for i, name in enumerate(names):
+        if not name:
+            raise ValueError(f"phase {i} has no name; give every phase a name")
+        if names.index(name) < i:
+            raise ValueError(f'phases {names.index(name)} and {i} are both named "{name}"; give them different names')
+        if wrong := set(name) & set(";\n\r\0"):
+            raise ValueError(
+                f"the name {name!r} has a {min(wrong)!r}, which separates names in the table; leave it out"
+            )
+    return names
+
+
 def fit_length(values: np.ndarray, length: int) -> np.ndarray:
     """Resamples L1 values to (length, ...): new value j is old value floor(j * L1 / length).
 

@@ -104,6 +104,15 @@ class VideoRecord:
         """Number of frames in the file."""
         return int(getattr(self.source, "num_source_frames", self.num_frames))
 
+    @property
+    def frame_times(self) -> np.ndarray | None:
+        """(num_frames,) seconds at which the file shows each frame; None if it has no time stamps, as images have."""
+        source: object = self.source
+        while hasattr(source, "source"):
+            source = source.source
+        times = getattr(source, "times", None)
+        return None if times is None or not np.isfinite(times).all() else np.asarray(times)[self.frame_numbers]
+
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
         """Yields uint8 (H, W, 3) RGB frames with bounded memory."""
         return self.source.frames(start, stop, step)

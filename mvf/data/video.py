@@ -70,6 +70,11 @@ class VideoFile:
         """Number of frames in the file, before resampling."""
         return len(self._times)
 
+    @property
+    def times(self) -> np.ndarray:
+        """(num_source_frames,) seconds at which each frame of the file is shown, NaN where it has no time stamps."""
+        return self._times
+
     @cached_property
     def source_index(self) -> np.ndarray:
         """(count(),) source frame of each frame, which also indexes labels given per source frame."""
@@ -763,7 +768,7 @@ class Excerpt(VideoFile):
         super().__init__(path)
         self.start, self.stop = float(start), float(stop)
 
-    @cached_property
+    @property
     def times(self) -> np.ndarray:
         """(count(),) time of each frame in seconds after `start`."""
         return self._times - self.start

@@ -17,7 +17,7 @@ from mvf.evaluation.report import score_report
 from mvf.files import read_npz
 
 SPLITS = ("train", "val")
-COLUMNS = ("name", "path", "split", "action", "phases", "frame", "phase", "boxes", "masks")
+COLUMNS = ("name", "path", "split", "action", "phases", "phase_names", "frame", "phase", "boxes", "masks")
 HELD_OUT = 5  # without a split column every fifth video by name is for validation
 
 

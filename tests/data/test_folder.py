@@ -121,6 +121,38 @@ def test_table_may_hold_paths_alone_and_come_from_a_spreadsheet(tmp_path):
     assert _names(tmp_path, "val") == ["b"]
 
 
+NAMED = "path,split,action,phases,phase_names\n"
+
+
+def test_phases_are_named_for_all_videos_of_an_action(tmp_path):
+    rows = ("a.mp4,train,squat,0;5,down; up", "b.mp4,train,squat,0;5,", 'c.mp4,train,jump,0,"up, ""fast"""')
+    found = _find(_table(_folder(tmp_path, "a b c"), *rows, header=NAMED))
+    assert [record.phase_names for record in found] == [("down", "up")] * 2 + [('up, "fast"',)]
+    assert [record.phase_names for record in _find(_folder(tmp_path / "other", "a b"))] == [()]
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (("0;5,down;up", "0;5,up;down"), 'action "squat" in two ways: "up;down" in b.mp4, "down;up" in a.mp4'),
+        (("0;3;5,down;up", "0;5,"), "a: phase 2 has no name; phase_names has only down, up"),
+        (("0;5,down;;up", "0,"), "a.mp4: phase 1 has no name"),
+        (("0;5,up;up", "0,"), 'a.mp4: phases 0 and 1 are both named "up"'),
+    ],
+)
+def test_names_that_do_not_fit_name_the_video(tmp_path, cells, message):
+    rows = [f"{name}.mp4,train,squat,{cell}" for name, cell in zip("ab", cells)]
+    with pytest.raises(ValueError, match=message):
+        _find(_table(_folder(tmp_path, "a b"), *rows, header=NAMED))
+
+
+def test_frames_have_the_times_of_their_file(tmp_path):
+    (record,) = _find(_labelled(tmp_path, "0,,"), fps=10)
+    assert record.frame_times.round(3).tolist() == [0, 0.1, 0.2, 0.3]
+    write_images(tmp_path / "images" / "a", 3)
+    assert _find(tmp_path / "images")[0].frame_times is None, "images have no times"
+
+
 @pytest.mark.parametrize(
     "name, content",
     [("p.csv", "0\n0\n-1\n1\n1\n"), ("p.csv", "phase\n0\n0\n-1\n1\n1\n"), ("p.npy", np.array([0, 0, -1, 1, 1]))],

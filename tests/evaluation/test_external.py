@@ -72,6 +72,13 @@ def test_phases_may_lie_in_files_beside_the_table(tmp_path):
         np.testing.assert_array_equal(video.phases, wanted.phases)
 
 
+def test_names_of_phases_are_not_used(tmp_path):
+    rows = [{"name": v.name, "phases": "0;3", "phase_names": "down, slowly;up"} for v in TRAIN + VAL]
+    labels = read_labels(write(tmp_path, TRAIN + VAL, rows)[1])
+    without = [{"name": v.name, "phases": "0;3"} for v in TRAIN + VAL]
+    assert labels == read_labels(write(tmp_path, TRAIN + VAL, without)[1])
+
+
 def test_without_a_split_every_fifth_video_is_for_validation(tmp_path):
     rows = [{"name": v.name, "phases": "0;3"} for v in TRAIN + VAL]
     train, val = match(*(f(p) for f, p in zip((read_embeddings, read_labels), write(tmp_path, TRAIN + VAL, rows))))

@@ -8,6 +8,8 @@ import pytest
 
 import mvf
 from mvf.config import config_text, load_config
+from mvf.data import find_videos
+from mvf.embedding import EmbeddedVideo
 from mvf.workbench import notebook
 from mvf.workbench.notebook import session
 from mvf.workbench.notebook.session import find_run
@@ -114,3 +116,24 @@ def test_a_label_is_of_the_frame_of_the_file_whatever_the_rate(trained, tmp_path
     again = next(r for r in opened.find_videos("train") if r.name == "c0")
     assert number_of(list(again.frames())[int(np.argmax(again.phases == 1))]) == at
     assert [v.numbers.tolist() for v in splits.train if v.name == "c0"] == [record.frame_numbers.tolist()]
+
+
+def test_all_videos_of_an_action_are_labelled_and_two_of_one_name_stay_two(tmp_path):
+    records = {}
+    for split, names in {"train": "abcdefghijklmn", "val": "a"}.items():
+        for name in names:
+            write_video(tmp_path / split / f"{name}.mp4", 9)
+        records[split] = find_videos("folder", "train", tmp_path / split, sides=dict.fromkeys(names, "train"))
+    embedded = {
+        split: [EmbeddedVideo(record.name, record.action, np.eye(9), None) for record in found]
+        for split, found in records.items()
+    }
+    splits = session.Splits(records["train"], records["val"], embedded["train"], embedded["val"], None)
+    opened = session.Session(tmp_path, None, load_config("demo"), tmp_path)
+    labeler = notebook.phase_labeler(opened, splits)
+    assert [strip["name"] for strip in labeler.strips] == [*"abcdefghijklmn", "val/a"]
+    assert all(len(numbers) == 9 for numbers in labeler._numbers.values())
+    labeler.accept("a", [[0, 0], [4, 1]])
+    labeler.accept("val/a", [[0, 0], [5, 1]])
+    rows = list(csv.DictReader((tmp_path / "labels" / "videos.csv").open()))
+    assert {row["path"]: row["phases"] for row in rows if row["phases"]} == {"a": "0;4", "val/a": "0;5"}

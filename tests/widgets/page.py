@@ -2,7 +2,8 @@
 
 The traits come from Python as anywidget sends them: JSON, bytes as DataView (here at an odd offset, as they may arrive
 in a message). `window.model` is the stand-in: `saved` holds what the page told the kernel, `sent` its messages, and
-`fromKernel(key, value)` is Python setting a trait.
+`fromKernel(key, value)` is Python setting a trait. While a `Page` waits, the page's messages reach the widget, and its
+answers and the traits that it sets reach the page, as a kernel carries them.
 """
 
 from __future__ import annotations
@@ -72,6 +73,9 @@ class Model {
   send(content, callbacks, buffers) {
     this.sent.push({ content, buffers });
   }
+  receive(content, buffers) {
+    for (const listener of this.listeners["msg:custom"] ?? []) listener(revive(content), revive(buffers));
+  }
 }
 const { esm, traits } = JSON.parse(document.getElementById("data").textContent);
 window.model = new Model(revive(traits));
@@ -120,7 +124,10 @@ class Page:
     """A widget shown in a browser: what a person can do with it, and what they see."""
 
     def __init__(self, driver, widget, path: Path, theme: str = "light", width: int = 1000) -> None:
-        self.driver = driver
+        self.driver, self.widget = driver, widget
+        self.answers, self.changes = [], {}
+        widget.send = lambda content, buffers=None: self.answers.append((content, buffers or []))
+        widget.observe(lambda change: self.changes.update({change["name"]: change["new"]}), list(widget.keys))
         driver.set_window_size(width, 900)
         driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
@@ -137,12 +144,26 @@ class Page:
 
     def wait(self, condition: str, seconds: float = 20) -> None:
         """Until the JavaScript expression holds."""
+        from selenium.common.exceptions import TimeoutException
         from selenium.webdriver.support.ui import WebDriverWait
 
         waiting = WebDriverWait(self.driver, seconds, poll_frequency=0.02)
-        waiting.until(
-            lambda _: self.run(f"return Boolean(root && ({condition}))"), f"never: {condition}; {self.errors()}"
-        )
+        try:
+            waiting.until(lambda _: self.serve() or self.run(f"return Boolean(root && ({condition}))"))
+        except TimeoutException:
+            raise AssertionError(f"never: {condition}; {self.errors()}") from None
+
+    def serve(self) -> None:
+        """Carries messages to the widget, and its answers, then its traits, to the page."""
+        for message in self.run("return window.model?.sent.splice(0).map((m) => m.content) ?? []"):
+            self.widget._handle_custom_msg(message, [])
+        for content, buffers in self.answers:
+            packed = [{"$bytes": base64.b64encode(buffer).decode()} for buffer in buffers]
+            self.run("window.model.receive(args[0], args[1])", content, packed)
+        for key, value in self.changes.items():
+            self.run("window.model.fromKernel(args[0], args[1])", key, value)
+        self.answers.clear()
+        self.changes.clear()
 
     def control(self, label: str):
         """The control with this label, or the button with this text."""

@@ -127,3 +127,42 @@ def test_the_folder_is_made_by_the_first_label(tmp_path):
     assert table.read("a.mp4") is None and not (tmp_path / "new").exists()
     table.write("a.mp4", ((0, 0), (4, 1)), 9)
     assert table.read("a.mp4").segments == ((0, 0), (4, 1))
+
+
+NAMES = ("down, slowly", 'the "hold"', "вверх", "הרמה", "保持")
+
+
+@pytest.mark.parametrize(
+    "start", ["path,phases\na,0;3\nb,\n", "path;phases\na;0\nb;\n", "path\tsplit\na\tval\nb\tval\n"]
+)
+def test_names_of_any_alphabet_survive_in_any_table(folder, start):
+    path = folder / "videos.csv"
+    path.write_text(start)
+    table = PhaseTable(path)
+    table.write_names(("a", "b"), NAMES)
+    assert table.read_names("ab") == NAMES
+    assert {video.phase_names for split in ("train", "val") for video in find_videos(split, folder)} == {NAMES}
+    table.write("b", ((0, 0), (4, 1)), FRAMES)
+    assert table.read_names("ab") == NAMES and table.read("b").segments == ((0, 0), (4, 1))
+
+
+def test_names_change_no_other_cell(tmp_path):
+    path = tmp_path / "videos.csv"
+    path.write_text('path,notes,phases\na.mp4,"two\nlines",0;3\nb.mp4,,\n')
+    PhaseTable(path).write_names(["b"], ["down", "up"])
+    assert path.read_text() == 'path,notes,phases,phase_names\na.mp4,"two\nlines",0;3\nb.mp4,,,down;up\n'
+    with pytest.raises(ValueError, match="the name 'a;b' has a ';'"):
+        PhaseTable(path).write_names(["b"], ["a;b"])
+    path.write_text("path,phase_names\na.mp4,down;up\nb.mp4,up;down\n")
+    with pytest.raises(ValueError, match='names the phases of b "up; down", those of a "down; up"'):
+        PhaseTable(path).read_names("ab")
+
+
+def test_a_label_is_removed_and_nothing_else(tmp_path):
+    path = tmp_path / "videos.csv"
+    path.write_text("path,phases,split\na.mp4,0;3,val\nb.mp4,0;4,train\n")
+    table = PhaseTable(path)
+    table.write("a", (), 9)
+    assert path.read_text() == "path,phases,split\na.mp4,,val\nb.mp4,0;4,train\n" and table.read("a") is None
+    table.write("c", (), 9)
+    assert path.read_text() == "path,phases,split\na.mp4,,val\nb.mp4,0;4,train\n", "nothing to remove adds no row"

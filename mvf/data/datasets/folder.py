@@ -17,13 +17,13 @@ import numpy as np
 
 from mvf.config import nearest
 from mvf.data.index import IndexEntry, collect, dev_part, readable, reason_lines
-from mvf.data.labels import existing, mask_files, read_boxes, read_csv, read_masks, read_phases
+from mvf.data.labels import existing, mask_files, parse_phase_names, read_boxes, read_csv, read_masks, read_phases
 from mvf.data.records import VideoList, VideoRecord
 from mvf.data.video import VIDEO_SUFFIXES, ImageFolder, VideoFile, content_mark, image_files, open_source
 from mvf.files import data_folder
 
 TABLE = "videos.csv"
-COLUMNS = ("path", "split", "action", "phases", "boxes", "masks")
+COLUMNS = ("path", "split", "action", "phases", "phase_names", "boxes", "masks")
 ASSUMED_ACTION = "video"
 DAMAGED = ("leave out", "use")
 NOT_DATA = frozenset(
@@ -37,7 +37,7 @@ LAYOUT = """expected layout:
   {root}/
     squat1.mp4, more/squat2.mov, ...   video files, also in subfolders
     squat3/0001.jpg, 0002.jpg, ...     or one folder of numbered images for each video
-    videos.csv                         optional, with columns path,split,action,phases,boxes,masks"""
+    videos.csv                         optional, with columns path,split,action,phases,phase_names,boxes,masks"""
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class TableRow:
     split: str = ""
     action: str = ""
     phases: str = ""
+    phase_names: str = ""
     boxes: str = ""
     masks: str = ""
     name: str = ""
@@ -90,7 +91,7 @@ def find_videos(
     folder = data_folder(root)
     listed, ignored = _rows(folder)
     entry = partial(_entry, folder, partial(open_source, fps=fps, pattern=pattern, use_damaged=damaged == "use"))
-    rows = _with_splits(_with_names(listed), entry, sides)
+    rows = _with_splits(_with_phase_names(_with_names(listed)), entry, sides)
     wanted = [row for row in rows if row.split == ("train" if split == "dev" else split)]
     if split == "dev":
         wanted = dev_part(wanted)
@@ -242,6 +243,20 @@ def _with_names(rows: Sequence[TableRow]) -> list[TableRow]:
     return [replace(row, name=name if times[name] == 1 else row.path) for row, name in zip(rows, names)]
 
 
+def _with_phase_names(rows: Sequence[TableRow]) -> list[TableRow]:
+    """Gives all videos of an action its phases' names, which a table may say in some of its rows only."""
+    first: dict[str, TableRow] = {}
+    for row in rows:
+        names = parse_phase_names(row.path, row.phase_names)
+        other = first.setdefault(row.action, row) if names else row
+        if parse_phase_names(other.path, other.phase_names) != names:
+            raise ValueError(
+                f'{TABLE} names the phases of action "{row.action or ASSUMED_ACTION}" in two ways: "{row.phase_names}" '
+                f'in {row.path}, "{other.phase_names}" in {other.path}; make them equal'
+            )
+    return [replace(row, phase_names=first.get(row.action, row).phase_names) for row in rows]
+
+
 def _video_suffix(path: str) -> str:
     suffix = Path(path).suffix  # names of image folders may contain dots
     return suffix if suffix.lower() in VIDEO_SUFFIXES else ""
@@ -263,8 +278,11 @@ def _entry(folder: Path, opener: Callable[[Path], VideoFile | ImageFolder], row:
 def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> VideoRecord:
     annotations: dict[str, Callable[[], np.ndarray]] = {}
     files: list[Path] = []
+    names = parse_phase_names(row.name, row.phase_names)
     if row.phases:
         phases = read_phases(row.name, row.phases, folder, source)
+        if names and phases.max() >= len(names):
+            raise ValueError(f"{row.name}: phase {phases.max()} has no name; phase_names has only {', '.join(names)}")
         annotations["phases"] = partial(np.copy, phases)
     if row.boxes:
         annotations["actor_box"] = partial(np.copy, read_boxes(row.name, folder / existing(folder, row.boxes), source))
@@ -272,7 +290,7 @@ def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> Vid
         files, size = mask_files(row.name, folder / existing(folder, row.masks), source)
         annotations["actor_mask"] = partial(read_masks, row.name, files, size)
     marks = partial(_marks, source, annotations, files)
-    return VideoRecord(row.name, row.action or ASSUMED_ACTION, source, annotations, marks=marks)
+    return VideoRecord(row.name, row.action or ASSUMED_ACTION, source, annotations, names, marks=marks)
 
 
 def _marks(

@@ -146,34 +146,28 @@ def alignment_player(
     )
 
 
-def phase_labeler(
-    session: Session, splits: Splits, action: str = "", path: str | Path = "", stored: int = 240, most: int = 12
-) -> PhaseLabeler:
-    """Makes a labeler of one action's phases, training videos first; labelled videos give proposals for the others.
+def phase_labeler(session: Session, splits: Splits, action: str = "", path: str | Path = "") -> PhaseLabeler:
+    """Makes a labeler of all videos of one action, training videos first; labelled ones give proposals for the others.
 
     Args:
         session: The session; if its data set is a folder, that folder contains `videos.csv`.
         splits: The videos.
         action: Name of the action; empty for the one with the most phases.
         path: The table to write; if empty, the folder's, or for other data sets `labels/videos.csv` beside the figures.
-        stored: Number of stored frames of all videos together.
-        most: Maximum number of videos.
     """
     taken = {video.name for video in splits.train}  # names are unique within a split
     val = [replace(v, name=f"val/{v.name}") if v.name in taken else v for v in splits.val]
     val_records = [replace(r, name=f"val/{r.name}") if r.name in taken else r for r in splits.val_records]
-    videos = probe.of_action([*splits.train, *val], action)[:most]
-    records = [*splits.train_records, *val_records]
-    lengths = {record.name: record.num_source_frames for record in records}
-    sampled = sample_videos(records, videos, stored, 200)
+    videos = probe.of_action([*splits.train, *val], action)
+    records = {record.name: record for record in [*splits.train_records, *val_records]}
     own = session.config.dataset == "folder"
     folder = Path(session.config.data_root) if own else session.figures / "labels"
-    table = Path(path) if path else folder / "videos.csv"
     return PhaseLabeler(
-        sampled.frames, table, embeddings=sampled.embeddings, numbers=sampled.numbers,
-        lengths={video.name: lengths[video.name] for video in videos},
-        phase_names=probe.phase_words(splits, videos[0].action) if videos else None, height=200,
-    )  # fmt: skip
+        {video.name: records[video.name] for video in videos},
+        Path(path) if path else folder / "videos.csv",
+        embeddings={video.name: video.embeddings for video in videos},
+        phase_names=probe.phase_words(splits, videos[0].action) if videos else None,
+    )
 
 
 def with_still(browser: object) -> tuple[object, ...]:

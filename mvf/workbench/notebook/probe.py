@@ -93,8 +93,8 @@ def of_action(videos: Sequence[EmbeddedVideo], action: str) -> list[EmbeddedVide
 
 def phase_words(splits: Splits, action: str) -> tuple[str, ...] | None:
     """Returns the names of an action's phases, or None if they have no names."""
-    names = next((r.phase_names for r in splits.val_records if r.action == action), ())
-    return names or None
+    records = [*splits.val_records, *splits.train_records]
+    return next((r.phase_names for r in records if r.action == action and r.phase_names), None)
 
 
 def _phase(video: EmbeddedVideo, frame: int) -> int:

@@ -71,7 +71,7 @@ class AlignmentPlayer(FrameWidget):
     def still(self) -> Image:
         """Returns what the player shows as an ordinary image, which stays when the notebook is reopened."""
         shots = [self._shot(name, index) for name, index in self.shown(self.frame).items()]
-        return grid_picture(shots, len(self._names))
+        return grid_picture(shots, self.palette["colours"])
 
 
 def _check_maps(videos: Videos, maps: Mapping[str, ArrayLike], reference: str) -> dict[str, NDArray[np.int64]]:

@@ -8,7 +8,7 @@
 //                              const player = new Player(root, { count, fps, label, onMove: (index) => ... })
 //                              player.element (append it), player.index, player.move(i), player.setCount(n),
 //                              player.toggle(), player.describe(text shown beside the slider), player.dispose()
-//            keys anywhere in root, except in text fields: left and right step, home and end jump, space plays
+//            keys anywhere in root, except in text fields: left and right step, with shift by ten, home and end jump, space plays
 //   Synced   traits shared with Python; the page never waits for them:
 //                              const state = new Synced(model, ["frame", ...], (key, value) => called when Python changes one)
 //                              state.get(key), state.set(key, value), state.dispose()
@@ -108,7 +108,7 @@ class Player {
     if (event.key === " " && event.target.closest("button, input[type=checkbox]")) return; // space activates that control
     const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
     if (event.key === " ") this.toggle();
-    else if (event.key in steps) this.step(steps[event.key]);
+    else if (event.key in steps) this.step(steps[event.key] * (event.shiftKey ? 10 : 1));
     else return;
     event.preventDefault();
     event.stopPropagation();

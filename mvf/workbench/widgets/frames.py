@@ -63,7 +63,7 @@ class FrameWidget(anywidget.AnyWidget):
         height: int,
         **traits: object,
     ) -> None:
-        strips, sheets = encode_strips(videos, height)
+        strips, sheets = self._encoded(videos, height)
         self._videos = dict(videos)
         self._numbers = check_numbers(videos, numbers)
         self._phases = check_phases(videos, phases)
@@ -75,6 +75,9 @@ class FrameWidget(anywidget.AnyWidget):
         palette = {"names": self._names, "colours": phase_colours(len(self._names)), "unlabelled": UNLABELLED}
         shown = {"video": next(iter(videos)), "height": height, **traits}
         super().__init__(strips=strips, sheets=sheets, palette=palette, **shown)
+
+    def _encoded(self, videos: Videos, height: int) -> tuple[list[dict], list[bytes]]:
+        return encode_strips(videos, height)
 
     @property
     def nbytes(self) -> int:
@@ -178,7 +181,7 @@ class StillFrame:
     index: int
 
 
-def grid_picture(shots: Sequence[StillFrame], num_phases: int, width: float = PAGE) -> Image:
+def grid_picture(shots: Sequence[StillFrame], colours: Sequence[str], width: float = PAGE) -> Image:
     """Draws frames with captions and ribbons, at most three per row, as an image output `width` inches wide."""
     rows = -(-len(shots) // 3)
     columns = -(-len(shots) // rows)
@@ -191,7 +194,7 @@ def grid_picture(shots: Sequence[StillFrame], num_phases: int, width: float = PA
             show_image(axes, shot.frame, shot.caption)
             if shot.phases is not None:
                 ribbon = axes.inset_axes((0, -0.09, 1, 0.07))
-                draw_ribbon(ribbon, shot.phases, phase_colours(num_phases))
+                draw_ribbon(ribbon, shot.phases, colours)
                 ribbon.axvline(shot.index, color="white", linewidth=3)
                 ribbon.axvline(shot.index, color="black", linewidth=1.5)
     return as_jpeg(figure, ", ".join(shot.caption.replace("\n", " ") for shot in shots))

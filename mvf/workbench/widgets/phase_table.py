@@ -2,7 +2,8 @@
 
 A label is a list of segments (first frame, phase) in source frames. Each segment ends where the next begins; frames
 before the first are unlabelled. Phases 0, 1, 2, ... in order are written as `0;34;58`; any other label (a repeated or
-missing phase, unlabelled frames in the middle or at the end) is a file with one number per frame beside the video.
+missing phase, unlabelled frames in the middle or at the end) is a file with one number per frame beside the video. The
+names of phases are in the column `phase_names`, separated by semicolons.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mvf.data.datasets.folder import COLUMNS, discover
-from mvf.data.labels import TextTable, composed, existing, parse_starts, read_csv, read_frame_phases
+from mvf.data.labels import (
+    TextTable,
+    check_phase_names,
+    composed,
+    existing,
+    parse_phase_names,
+    parse_starts,
+    read_csv,
+    read_frame_phases,
+)
 from mvf.data.video import VIDEO_SUFFIXES
 from mvf.files import atomic, short_name
 
@@ -89,10 +99,7 @@ class PhaseTable:
         Raises:
             ValueError: if the label is invalid; the message names the video.
         """
-        table = self._load()
-        rows, column = _cells(table), _column(table.columns, "phases")
-        row = self._find(table.columns, rows, name)
-        text = rows[row][column].strip() if row is not None and column is not None and rows[row][column:] else ""
+        text = self._text(name, "phases")
         if not text:
             return None
         if text.lower().endswith(LABEL_FILES):
@@ -100,12 +107,27 @@ class PhaseTable:
             return PhaseLabel(segments_of(phases), len(phases))
         return PhaseLabel(tuple((start, phase) for phase, start in enumerate(parse_starts(name, text))))
 
+    def read_names(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Returns the names of the phases that these videos share; empty if the table has none.
+
+        Raises:
+            ValueError: if names are invalid, or two of the videos have different ones; the message names both.
+        """
+        found = {name: parse_phase_names(name, self._text(name, "phase_names")) for name in names}
+        named = {name: phase_names for name, phase_names in found.items() if phase_names}
+        first = next(iter(named), "")
+        for name, phase_names in named.items():
+            if phase_names != named[first]:
+                here, there = ("; ".join(words) for words in (phase_names, named[first]))
+                raise ValueError(f'{self.path} names the phases of {name} "{here}", those of {first} "{there}"')
+        return named.get(first, ())
+
     def write(self, name: str, segments: Segments, length: int | None, names: Iterable[str] = ()) -> None:
         """Replaces the label of one video; every other cell stays as it is.
 
         Args:
             name: The video.
-            segments: Its new label, at least one segment.
+            segments: Its new label; without segments the video has no label any more.
             length: Number of frames of its source, or None; needed only to write one number per frame.
             names: Other videos to list in a new table, because videos that a table does not list are ignored.
 
@@ -113,27 +135,51 @@ class PhaseTable:
             ValueError: if the length is needed and unknown.
         """
         before = self.read(name)
-        if before is not None and before.segments == segments:
+        if segments == (() if before is None else before.segments):
             return
         table = self._load()
-        header, rows = table.titles, _cells(table)
-        if not header:
-            header[:] = COLUMNS
-            rows = [_padded([path], header) for path in _videos_below(self.path.parent, {name, *names})]
-        column = _column(table.columns, "phases")
-        if column is None:
-            column = len(header)
-            header.append("phases")
+        rows, column = self._rows(table, {name, *names}), _made_column(table.titles, table.columns, "phases")
+        row = self._row(table, rows, name)
+        row[column] = self._cell(name, segments, length, row[column].strip()) if segments else ""
+        self._save(table, rows)
+
+    def write_names(self, names: Iterable[str], phase_names: Sequence[str]) -> None:
+        """Names the phases of some videos, which must show one action; every other cell stays as it is.
+
+        Raises:
+            ValueError: if a name is empty, occurs twice, or has a semicolon.
+        """
+        text, names = ";".join(check_phase_names(phase_names)), list(names)
+        table = self._load()
+        rows, column = self._rows(table, set(names)), _made_column(table.titles, table.columns, "phase_names")
+        for name in names:
+            self._row(table, rows, name)[column] = text
+        self._save(table, rows)
+
+    def _text(self, name: str, title: str) -> str:
+        table = self._load()
+        rows, column = _cells(table), _column(table.columns, title)
         row = self._find(table.columns, rows, name)
-        if row is None:
+        return rows[row][column].strip() if row is not None and column is not None and rows[row][column:] else ""
+
+    def _rows(self, table: TextTable, names: set[str]) -> list[list[str]]:
+        """Returns the rows of a table; a new table gets titles, and all videos of its folder."""
+        if table.titles:
+            return _cells(table)
+        table.titles[:] = COLUMNS
+        return [_padded([path], COLUMNS) for path in _videos_below(self.path.parent, names)]
+
+    def _row(self, table: TextTable, rows: list[list[str]], name: str) -> list[str]:
+        """Returns the row of a video with a cell for each title; it is added if the table does not list the video."""
+        found = self._find(table.columns, rows, name)
+        if found is None:
             logger.warning("%s did not list %s: a row is added, which may change the splits", self.path, name)
-            line = _padded([], header)
+            line = _padded([], table.titles)
             line[table.columns.index("path")] = _path_of(self.path.parent, name).as_posix()
             rows.append(line)
-            row = len(rows) - 1
-        rows[row] = _padded(rows[row], header)
-        rows[row][column] = self._cell(name, segments, length, rows[row][column].strip())
-        self._save(table, rows)
+            found = len(rows) - 1
+        rows[found] = _padded(rows[found], table.titles)
+        return rows[found]
 
     def _cell(self, name: str, segments: Segments, length: int | None, before: str) -> str:
         phases = [phase for _, phase in segments]
@@ -186,6 +232,13 @@ def _cells(table: TextTable) -> list[list[str]]:
 
 def _column(columns: Sequence[str], name: str) -> int | None:
     return columns.index(name) if name in columns else None
+
+
+def _made_column(titles: list[str], columns: Sequence[str], name: str) -> int:
+    """Returns the place of a column, which is added to the titles if it is missing."""
+    if name not in columns:
+        titles.append(name)
+    return columns.index(name) if name in columns else len(titles) - 1
 
 
 def _padded(row: Sequence[str], header: Sequence[str]) -> list[str]:

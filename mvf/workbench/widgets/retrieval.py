@@ -89,7 +89,7 @@ class RetrievalBrowser(FrameWidget):
             sign = ("✓ " if word == query else "✗ ") if known else ""
             parts = f"frame {self._numbers[name][index]}", f"distance {distance:.3f}", sign + word
             shots.append(self._shot(name, index, f"{rank}. {name}\n" + ", ".join(filter(None, parts))))
-        return grid_picture(shots, len(self._names))
+        return grid_picture(shots, self.palette["colours"])
 
 
 def nearest_frames(
