@@ -132,7 +132,7 @@ class PhaseLabeler(FrameWidget):
     ) -> None:
         clips: Any = _clips(videos, numbers)
         self._table = PhaseTable(path)
-        read = {name: self._table.read(name) for name in clips}
+        read = self._table.read_all(clips)
         known = {name: label.length for name, label in read.items() if label is not None and label.length is not None}
         counted = {name: clip.length for name, clip in clips.items() if clip.length is not None}
         self._lengths: dict[str, int] = known | counted | dict(lengths or {})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path, PurePath
@@ -99,7 +99,13 @@ class PhaseTable:
         Raises:
             ValueError: if the label is invalid; the message names the video.
         """
-        text = self._text(name, "phases")
+        return self.read_all([name])[name]
+
+    def read_all(self, names: Iterable[str]) -> dict[str, PhaseLabel | None]:
+        """Returns the labels of several videos like `read`, from one look at the table."""
+        return {name: self._label(name, text) for name, text in self._texts(names, "phases").items()}
+
+    def _label(self, name: str, text: str) -> PhaseLabel | None:
         if not text:
             return None
         if text.lower().endswith(LABEL_FILES):
@@ -113,7 +119,7 @@ class PhaseTable:
         Raises:
             ValueError: if names are invalid, or two of the videos have different ones; the message names both.
         """
-        found = {name: parse_phase_names(name, self._text(name, "phase_names")) for name in names}
+        found = {name: parse_phase_names(name, text) for name, text in self._texts(names, "phase_names").items()}
         named = {name: phase_names for name, phase_names in found.items() if phase_names}
         first = next(iter(named), "")
         for name, phase_names in named.items():
@@ -139,7 +145,7 @@ class PhaseTable:
             return
         table = self._load()
         rows, column = self._rows(table, {name, *names}), _made_column(table.titles, table.columns, "phases")
-        row = self._row(table, rows, name)
+        row = self._row(table, rows, self._paths(table.columns, rows), name)
         row[column] = self._cell(name, segments, length, row[column].strip()) if segments else ""
         self._save(table, rows)
 
@@ -152,15 +158,20 @@ class PhaseTable:
         text, names = ";".join(check_phase_names(phase_names)), list(names)
         table = self._load()
         rows, column = self._rows(table, set(names)), _made_column(table.titles, table.columns, "phase_names")
+        paths = self._paths(table.columns, rows)
         for name in names:
-            self._row(table, rows, name)[column] = text
+            self._row(table, rows, paths, name)[column] = text
         self._save(table, rows)
 
-    def _text(self, name: str, title: str) -> str:
+    def _texts(self, names: Iterable[str], title: str) -> dict[str, str]:
         table = self._load()
         rows, column = _cells(table), _column(table.columns, title)
-        row = self._find(table.columns, rows, name)
-        return rows[row][column].strip() if row is not None and column is not None and rows[row][column:] else ""
+        paths = self._paths(table.columns, rows)
+        found = {name: self._find(paths, name) for name in names}
+        return {
+            name: rows[row][column].strip() if row is not None and column is not None and rows[row][column:] else ""
+            for name, row in found.items()
+        }
 
     def _rows(self, table: TextTable, names: set[str]) -> list[list[str]]:
         """Returns the rows of a table; a new table gets titles, and all videos of its folder."""
@@ -169,9 +180,9 @@ class PhaseTable:
         table.titles[:] = COLUMNS
         return [_padded([path], COLUMNS) for path in _videos_below(self.path.parent, names)]
 
-    def _row(self, table: TextTable, rows: list[list[str]], name: str) -> list[str]:
+    def _row(self, table: TextTable, rows: list[list[str]], paths: Mapping[int, str], name: str) -> list[str]:
         """Returns the row of a video with a cell for each title; it is added if the table does not list the video."""
-        found = self._find(table.columns, rows, name)
+        found = self._find(paths, name)
         if found is None:
             logger.warning("%s did not list %s: a row is added, which may change the splits", self.path, name)
             line = _padded([], table.titles)
@@ -214,11 +225,15 @@ class PhaseTable:
         with atomic(self.path) as temporary, temporary.open("w", newline="", encoding=table.encoding) as file:
             csv.writer(file, delimiter=table.separator, lineterminator=end).writerows([table.titles, *rows])
 
-    def _find(self, columns: Sequence[str], rows: list[list[str]], name: str) -> int | None:
-        """Finds the row of a video whose path, with or without extension, is `name`, as in the folder data set."""
-        column, name = _column(columns, "path") or 0, composed(name)  # without a header there are no rows
+    def _paths(self, columns: Sequence[str], rows: list[list[str]]) -> dict[int, str]:
+        """Returns the path in every row that has one, as the file system has it."""
+        column = _column(columns, "path") or 0  # without a header there are no rows
         cells = {i: row[column].strip() for i, row in enumerate(rows) if row[column:]}
-        paths = {i: composed(existing(self.path.parent, cell)) for i, cell in cells.items() if cell}
+        return {i: composed(existing(self.path.parent, cell)) for i, cell in cells.items() if cell}
+
+    def _find(self, paths: Mapping[int, str], name: str) -> int | None:
+        """Finds the row of a video whose path, with or without extension, is `name`, as in the folder data set."""
+        name = composed(name)
         found = [i for i, path in paths.items() if path == name]
         found = found or [i for i, path in paths.items() if os.path.splitext(path)[0] == name]
         if len(found) > 1:
