@@ -208,7 +208,7 @@ class Config:
             )
 
     def _check_objective(self) -> None:
-        known = ("scl", *sorted(path.stem for path in OBJECTIVE_FILES.glob("*.toml")))
+        known = ("scl", *sorted(path.stem for path in (FOLDER / "objectives").glob("*.toml")))
         for member in self.objective.split("+"):
             name = member.rpartition("*")[2].strip()
             if name not in known:
@@ -402,7 +402,6 @@ def _cast_dict(value: Any) -> dict:
 # `<base>_<objective>_published` trains the model of CARL (`<base>_carl`) with the published settings.
 
 FOLDER = Path(__file__).parent / "presets"
-OBJECTIVE_FILES = FOLDER / "objectives"  # every objective but the paper's own has one
 STUDY = ("study", "study_late", "study_pullups", "study_pullups_late")  # bases of every objective
 
 
@@ -432,7 +431,7 @@ def stored_presets() -> dict[str, Preset]:
         ('penn_carl', {'objective': 'tcc', 'objective_options': {}})
     """
     files = [(path, [(path.stem, _single(path))]) for path in FOLDER.glob("*.toml")]
-    files += [(path, list(_family(path))) for path in OBJECTIVE_FILES.glob("*.toml")]
+    files += [(path, list(_family(path))) for path in (FOLDER / "objectives").glob("*.toml")]
     known = {name for _, made in files for name, _ in made}
     for path, made in files:
         for name, preset in made:

@@ -69,9 +69,14 @@ def test_the_report_has_the_fixed_keys_and_is_plain_json(report):
 
 
 def test_every_score_has_a_verdict_and_cropped_ones_name_the_strongest_control(report):
+    low = "below the mean: an R² below zero is no gain over any control"
     for score, value in report["scores"].items():
-        assert report["verdicts"][score].startswith(f"{value:.3f}: the clock alone")
-    for score in report["cropped"]["model"]:
+        is_low = score == "progression" and value < 0
+        assert report["verdicts"][score].startswith(low if is_low else f"{value:.3f}: the clock alone")
+    for score, value in report["cropped"]["model"].items():
+        if score == "progression" and value < 0:
+            assert report["verdicts"][f"cropped.{score}"] == low
+            continue
         strongest = max(CROPPED_CONTROLS, key=lambda name: report["cropped"][name].get(score, -np.inf))
         assert report["verdicts"][f"cropped.{score}"].endswith(
             f"strongest control: {strongest} {report['cropped'][strongest][score]:.3f}"
