@@ -332,8 +332,8 @@ def _presets(options: argparse.Namespace) -> None:
 
 
 def _fields(options: argparse.Namespace) -> None:
-    config, default = load_config(options.preset or "penn"), Config()
-    values = config if options.preset else default
+    default = Config()
+    values = load_config(options.preset) if options.preset else default
     for name, meaning in field_meanings().items():
         value, own = getattr(values, name), getattr(default, name)
         mark = "*" if value != own else " "

@@ -199,13 +199,7 @@ class Config:
         if self.backbone in ALIASES and any(layer > blocks for layer in self.layers):
             raise ValueError(f"{self.backbone} has layers 1 to {blocks}, got layers {self.layers}")
         patch = int(found[1]) if (found := re.search(r"patch(\d+)", ALIASES.get(self.backbone, ""))) else 1
-        if self.image_size % patch:
-            sizes = " or ".join(
-                str(size) for size in (self.image_size // patch * patch, -(-self.image_size // patch) * patch) if size
-            )
-            raise ValueError(
-                f"image_size {self.image_size} does not fit the {patch}-pixel patches of {self.backbone}; use {sizes}"
-            )
+        check_patches(self.backbone, patch, self.image_size)
 
     def _check_objective(self) -> None:
         known = ("scl", *sorted(path.stem for path in (FOLDER / "objectives").glob("*.toml")))
@@ -245,6 +239,14 @@ DATA_FIELDS = tuple("dataset data_root data_seed data_options fps stride chunk p
 BASE_FIELDS = (*DATA_FIELDS, "num_frames", "batch_size")
 RECIPE = {"sampling", "motion_skip", "velocity"}  # what the default sets otherwise than the paper
 _DEFAULTS = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(Config)}
+
+
+def check_patches(name: str, patch: int, image_size: int) -> None:
+    """Raises ValueError if patches of so many pixels do not divide the image; the message names the nearest sizes."""
+    if image_size < 1 or image_size % patch:
+        lower = image_size // patch * patch
+        fitting = f"{lower} or {lower + patch}" if lower > 0 else f"{patch}"
+        raise ValueError(f"image_size {image_size} does not fit the {patch}-pixel patches of {name}; use {fitting}")
 
 
 def check_backbone_name(name: str) -> None:

@@ -7,13 +7,14 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mvf.config import Config, nearest
 from mvf.data.datasets import DATASETS, SPLITS, Dataset
 from mvf.data.index import reason_lines
-from mvf.data.records import Coverage, VideoList
+from mvf.data.records import VideoList
 from mvf.files import data_folder
 
 SHOWN_ACTIONS = 20
@@ -84,15 +85,13 @@ def _of_action(videos: VideoList, action: str, split: str) -> VideoList:
     actions = sorted({record.action for record in videos})
     if split == "train" and action not in actions:
         raise ValueError(f'no training video shows action "{action}"; {nearest(action, actions)}')
-    chosen = VideoList([record for record in videos if record.action == action])
+    chosen = videos.only(lambda record: record.action == action)
     if others := [name for name in actions if name != action]:
         left = len(videos) - len(chosen)
         logger.info(
             "action=%s: %d %s videos of other actions are left out (%s)", action, left, split, ", ".join(others)
         )
-    unreadable = videos.coverage.unreadable
-    chosen.coverage = Coverage(len(chosen), len(chosen) + len(unreadable), unreadable, videos.coverage.ignored)
-    chosen.action_assumed = videos.action_assumed
+    chosen.coverage = replace(chosen.coverage, expected=len(chosen) + len(chosen.coverage.unreadable))
     return chosen
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 
 from mvf.config import nearest
 from mvf.data.records import FrameSource, VideoRecord, frame_slice, pick_frames
-from mvf.data.video import ImageFolder, VideoError, VideoFile, image_files, read_image
+from mvf.data.video import JPEG_SUFFIXES, ImageFolder, VideoError, VideoFile, image_files, read_image
 from mvf.files import read_npy
 
 logger = logging.getLogger(__name__)
@@ -224,7 +224,7 @@ def _marked(path: Path) -> np.ndarray:
         seen = colours[alpha]
         return alpha if not alpha.all() and (seen.all() or not seen.any()) else colours & alpha
     values = values if values.ndim == 2 else values.max(axis=2)
-    lossy = path.suffix.lower() in (".jpg", ".jpeg")
+    lossy = path.suffix.lower() in JPEG_SUFFIXES
     return values >= max(JPEG_NOISE, values.max() / 2) if lossy else values > 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
 from typing import Any, Protocol, TypeVar
@@ -183,6 +183,12 @@ class VideoList(list[VideoRecord]):
         super().__init__(records)
         self.coverage = coverage or Coverage(found=len(self), expected=len(self))
         self.action_assumed = action_assumed
+
+    def only(self, keep: Callable[[VideoRecord], bool]) -> VideoList:
+        """Selects videos; the coverage counts and names those that are kept, beside all that were left out before."""
+        kept = [record for record in self if keep(record)]
+        damaged = {r.name: self.coverage.damaged[r.name] for r in kept if r.name in self.coverage.damaged}
+        return VideoList(kept, replace(self.coverage, found=len(kept), damaged=damaged), self.action_assumed)
 
 
 # Batches of frames, whose memory depends neither on the video's length nor on the size of its frames.

@@ -15,7 +15,7 @@ from timm.layers import resample_abs_pos_embed
 from timm.models import PretrainedCfg, get_pretrained_cfg, is_model_in_modules
 from torch import Tensor, nn
 
-from mvf.config import ALIASES, check_backbone_name
+from mvf.config import ALIASES, check_backbone_name, check_patches
 from mvf.files import expand_user
 from mvf.models import weight_files, wheel_weights
 from mvf.models.weight_files import WeightsUnavailableError, in_order, in_short, read_state
@@ -132,11 +132,8 @@ def check_kind(model: nn.Module, name: str) -> None:
 
 def check_image_size(model: nn.Module, name: str, image_size: int) -> None:
     """Raises ValueError if patches do not divide the image; the message names the nearest sizes that fit."""
-    patch = patch_size(model)
-    if image_size < 1 or (is_vit(model) and image_size % patch):
-        lower = image_size // patch * patch
-        fitting = f"{lower} or {lower + patch}" if lower > 0 else f"{patch}"
-        raise ValueError(f"image_size {image_size} does not fit the {patch}-pixel patches of {name}; use {fitting}")
+    if image_size < 1 or is_vit(model):
+        check_patches(name, patch_size(model), image_size)
 
 
 def find_weights(timm_name: str, weights: str | Path = "") -> tuple[Path, str]:

@@ -526,3 +526,17 @@ def test_an_unknown_way_with_damage_is_refused(tmp_path):
     write_video(tmp_path / "a.mp4")
     with pytest.raises(ValueError, match='unknown value "keep" of damaged; known: leave out, use'):
         find_videos("folder", "train", tmp_path, damaged="keep")
+
+
+def test_what_was_left_out_and_used_is_still_named_when_one_action_is_chosen(tmp_path):
+    rows = ["path,split,action", "a.mp4,train,squat", "cut.mkv,train,squat", "other.mkv,train,bowl", "b.mp4,val,squat"]
+    for name in ("a.mp4", "b.mp4"):
+        write_video(tmp_path / name)
+    _cut_video(tmp_path)
+    (tmp_path / "other.mkv").write_bytes((tmp_path / "cut.mkv").read_bytes())
+    (tmp_path / "videos.csv").write_text("\n".join(rows))
+    (tmp_path / "Videos (1).csv").touch()
+    config = mvf.load_config("folder", data_root=str(tmp_path), action="squat", data_options={"damaged": "use"})
+    coverage = mvf.data.find_config_videos(config, "train").coverage
+    assert (coverage.found, coverage.expected, list(coverage.damaged)) == (2, 2, ["cut"])
+    assert list(coverage.ignored) == ["Videos (1).csv"]

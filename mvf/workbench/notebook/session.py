@@ -14,7 +14,7 @@ from typing import Any
 from mvf.bank import FeatureBank
 from mvf.config import DATA_FIELDS, Config, load_config
 from mvf.cost import milliseconds_per_frame, model_cost
-from mvf.data import Coverage, VideoList, find_config_videos
+from mvf.data import VideoList, find_config_videos
 from mvf.data.records import Manifest, changed_clips, changed_labels, digest, manifest
 from mvf.device import resolve_device
 from mvf.embedding import EmbeddedVideo, embed, fingerprint
@@ -221,9 +221,10 @@ def _with_model(videos: VideoList, model: FrameEmbedder) -> VideoList:
     """Keeps the videos that a model can embed; the coverage lists those of actions without a model."""
     if not model.actions:
         return videos
-    known, found = [v for v in videos if v.action in model.actions], videos.coverage
+    known = videos.only(lambda video: video.action in model.actions)
     reasons = {v.name: f"no model was trained on {v.action}" for v in videos if v.action not in model.actions}
-    return VideoList(known, Coverage(len(known), found.expected, found.unreadable | reasons))
+    known.coverage = replace(known.coverage, unreadable=known.coverage.unreadable | reasons)
+    return known
 
 
 def report_on(model: FrameEmbedder, config: Config, splits: Splits, path: str | Path | None = None) -> dict:
