@@ -48,6 +48,7 @@ return panel.content.widgets.map((cell) => ({
   id: cell.model.id, source: cell.model.sharedModel.source, type: cell.model.type,
   count: cell.model.executionCount ?? null,
   outputs: (cell.model.outputs?.toJSON() ?? []).map((o) => ({
+    text: [].concat(o.text ?? o.data?.["text/html"] ?? o.data?.["text/plain"] ?? "").join(""),
     mimes: Object.keys(o.data ?? {}), error: (o.traceback ?? []).join("\\n"),
     stderr: o.name === "stderr" ? [].concat(o.text).join("").slice(-2000) : "" }))}));
 """
@@ -116,6 +117,10 @@ class Page:
     def cells(self) -> list[dict]:
         """Id, type, source, execution count and outputs (MIME types, traceback) of every cell."""
         return self.script(CELLS)
+
+    def text(self) -> str:
+        """What the cells printed, and their tables as HTML."""
+        return "\n".join(output["text"] for cell in self.cells() for output in cell["outputs"])
 
     def cell_errors(self) -> list[str]:
         """Tracebacks of the cells that failed."""
