@@ -15,7 +15,9 @@ PACKAGE = Path(mvf.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 BASE = {"config", "files", "device", "clip"}  # what everything stands on
 COMPUTED_WITH = {"data", "models", "losses", "metrics"}
-COMPUTES = {"bank", "bank_files", "embedding", "chunks", "attention", "cost", "alignment", "training", "evaluation"}
+COMPUTES = {"bank", "bank_files", "embedding", "chunks", "attention", "cost", "alignment", "segments",
+    "training", "evaluation",
+}  # fmt: skip
 IMPORTS = {  # every module and folder at the root of the package, and what of the root it may import
     "clip": set(),
     "files": set(),
@@ -31,6 +33,7 @@ IMPORTS = {  # every module and folder at the root of the package, and what of t
     "chunks": BASE | {"data", "models"},
     "attention": BASE | {"data", "models", "bank", "chunks", "embedding"},
     "alignment": {"config", "embedding", "losses", "metrics", "data"},
+    "segments": {"config", "files", "data"},
     "cost": BASE | {"data", "models", "losses", "embedding", "bank"},
     "training": BASE | COMPUTED_WITH | COMPUTES - {"alignment", "cost"},
     "evaluation": BASE | COMPUTED_WITH | COMPUTES - {"cost"},

@@ -280,7 +280,7 @@ def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> Vid
     files: list[Path] = []
     names = parse_phase_names(row.name, row.phase_names)
     if row.phases:
-        phases = read_phases(row.name, row.phases, folder, source)
+        phases = read_phases(row.name, row.phases, folder, source, names)
         if names and phases.max() >= len(names):
             raise ValueError(f"{row.name}: phase {phases.max()} has no name; phase_names has only {', '.join(names)}")
         annotations["phases"] = partial(np.copy, phases)

@@ -15,20 +15,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mvf.data.datasets.folder import COLUMNS, discover
 from mvf.data.labels import (
+    ELAN,
     TextTable,
     check_phase_names,
     composed,
     existing,
+    is_segment_table,
     parse_phase_names,
     parse_starts,
     read_csv,
     read_frame_phases,
+    source_phases,
 )
 from mvf.data.video import VIDEO_SUFFIXES
 from mvf.files import atomic, short_name
@@ -82,13 +86,15 @@ class PhaseTable:
 
     Args:
         path: The table; it need not exist yet.
+        sources: Name -> source of the frames, without which labels in ELAN files cannot be read.
 
     Raises:
         ValueError: if it is not a UTF-8 table with a column `path`.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, sources: Mapping[str, Any] | None = None) -> None:
         self.path = Path(path)
+        self.sources = dict(sources or {})
         if self.path.suffix.lower() != ".csv":
             raise ValueError(f'path must be a table like "videos.csv", got "{self.path}"')
         self._load()
@@ -108,6 +114,14 @@ class PhaseTable:
     def _label(self, name: str, text: str) -> PhaseLabel | None:
         if not text:
             return None
+        if ELAN.search(text) or (
+            text.lower().endswith(".csv") and is_segment_table(self.path.parent / existing(self.path.parent, text))
+        ):
+            if name not in self.sources:
+                raise ValueError(f"{name}: {text} can be read only with the video; open the folder as a data set")
+            names = self.read_names([name])
+            phases = source_phases(name, text, self.path.parent, self.sources[name], names)
+            return PhaseLabel(segments_of(phases), len(phases))
         if text.lower().endswith(LABEL_FILES):
             phases = read_frame_phases(name, self.path.parent / existing(self.path.parent, text))
             return PhaseLabel(segments_of(phases), len(phases))
