@@ -79,6 +79,18 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     _add_parameters(command)
     command.set_defaults(command=_embed)
 
+    command = commands.add_parser("apply", help="label new videos from labelled ones, and write segments with seconds")
+    command.add_argument("model", help="run folder or checkpoint.pth")
+    command.add_argument("videos", help="folder of videos, or one video file")
+    command.add_argument("--labels", required=True, help="videos.csv of labelled videos, in their folder")
+    command.add_argument("--out", required=True, help="file to write; for elan the folder, with a file for each video")
+    command.add_argument("--format", choices=("csv", "elan", "boris", "label-studio"), default="csv")
+    command.add_argument(
+        "--method", choices=("dtw", "nearest", "probe"), default="dtw", help="how phases are carried over (default dtw)"
+    )
+    _add_parameters(command)
+    command.set_defaults(command=_apply)
+
     command = commands.add_parser("evaluate", help="score a run, or anyone's EMBEDDINGS (.npz or .csv) with LABELS.csv")
     command.add_argument("source", help="run folder, checkpoint.pth or embeddings.npz")
     command.add_argument("labels", nargs="?", help="labels.csv, for embeddings")
@@ -214,6 +226,15 @@ def _embed(options: argparse.Namespace) -> None:
     chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade, options.one_clock)
     embed_to_file(model, records, Path(options.out), chunking, config.precision)
     sys.stdout.write(f"{len(records)} video{'s' * (len(records) != 1)} -> {options.out}\n")
+
+
+def _apply(options: argparse.Namespace) -> None:
+    from mvf.segments import write_segments
+    from mvf.workbench.notebook.segments import apply_labels
+
+    found = apply_labels(options.model, options.videos, options.labels, options.method, **dict(options.p))
+    files = write_segments(found.segments, options.out, found.records, options.format)
+    sys.stdout.write(f"{found.summary()}\n{files[0] if len(files) == 1 else f'{len(files)} files in {options.out}'}\n")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
