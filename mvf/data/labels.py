@@ -575,6 +575,7 @@ def _phases_of_elan(name: str, path: Path, tier: str, source: Source, phase_name
     times = getattr(source, "times", None)
     if times is None or not np.isfinite(times).all():
         raise ValueError(f"{name}: {path.name} gives seconds, but the video has no time stamps; label it in frames")
+    times = times + getattr(source, "start", 0.0)  # of a part of a file
     spans = read_elan(path, tier)
     if not phase_names:
         texts = ";".join(dict.fromkeys(text for _, _, text in spans))

@@ -111,7 +111,9 @@ class VideoRecord:
         while hasattr(source, "source"):
             source = source.source
         times = getattr(source, "times", None)
-        return None if times is None or not np.isfinite(times).all() else np.asarray(times)
+        if times is None or not np.isfinite(times).all():
+            return None
+        return np.asarray(times) + getattr(source, "start", 0.0)  # of a part of a file
 
     @property
     def frame_times(self) -> np.ndarray | None:

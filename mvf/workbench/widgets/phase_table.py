@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.data.datasets.folder import COLUMNS, discover
+from mvf.data.datasets.folder import COLUMNS, discover, part_mark
 from mvf.data.labels import (
     ELAN,
     TextTable,
@@ -194,7 +194,9 @@ class PhaseTable:
         table.titles[:] = COLUMNS
         return [_padded([path], COLUMNS) for path in _videos_below(self.path.parent, names)]
 
-    def _row(self, table: TextTable, rows: list[list[str]], paths: Mapping[int, str], name: str) -> list[str]:
+    def _row(
+        self, table: TextTable, rows: list[list[str]], paths: Mapping[int, tuple[str, str]], name: str
+    ) -> list[str]:
         """Returns the row of a video with a cell for each title; it is added if the table does not list the video."""
         found = self._find(paths, name)
         if found is None:
@@ -239,19 +241,23 @@ class PhaseTable:
         with atomic(self.path) as temporary, temporary.open("w", newline="", encoding=table.encoding) as file:
             csv.writer(file, delimiter=table.separator, lineterminator=end).writerows([table.titles, *rows])
 
-    def _paths(self, columns: Sequence[str], rows: list[list[str]]) -> dict[int, str]:
-        """Returns the path in every row that has one, as the file system has it."""
-        column = _column(columns, "path") or 0  # without a header there are no rows
-        cells = {i: row[column].strip() for i, row in enumerate(rows) if row[column:]}
-        return {i: composed(existing(self.path.parent, cell)) for i, cell in cells.items() if cell}
+    def _paths(self, columns: Sequence[str], rows: list[list[str]]) -> dict[int, tuple[str, str]]:
+        """Returns the path in every row that has one, as the file system has it, and the mark of a part of a file."""
+        found = {}
+        for i, row in enumerate(rows):
+            cells = dict(zip(columns, map(str.strip, row)))
+            if path := cells.get("path"):
+                mark = part_mark(cells.get("start", "").replace(",", "."), cells.get("end", "").replace(",", "."))
+                found[i] = composed(existing(self.path.parent, path)), mark
+        return found
 
-    def _find(self, paths: Mapping[int, str], name: str) -> int | None:
+    def _find(self, paths: Mapping[int, tuple[str, str]], name: str) -> int | None:
         """Finds the row of a video whose path, with or without extension, is `name`, as in the folder data set."""
         name = composed(name)
-        found = [i for i, path in paths.items() if path == name]
-        found = found or [i for i, path in paths.items() if os.path.splitext(path)[0] == name]
+        found = [i for i, (path, mark) in paths.items() if path + mark == name]
+        found = found or [i for i, (path, mark) in paths.items() if os.path.splitext(path)[0] + mark == name]
         if len(found) > 1:
-            raise ValueError(f'{self.path} lists "{name}" {len(found)} times: {[paths[i] for i in found]}; keep one')
+            raise ValueError(f'{self.path} lists "{name}" {len(found)} times: {[paths[i][0] for i in found]}; keep one')
         return found[0] if found else None
 
 
