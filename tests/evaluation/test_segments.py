@@ -107,3 +107,29 @@ def test_apply_names_what_is_wrong(run, clips, tmp_path, capsys):
     (clips / "videos.csv").write_text("path\na.mp4\nb.mp4\n")
     assert main([*command, str(clips / "videos.csv")]) == 1
     assert "labels no video" in capsys.readouterr().err and not (tmp_path / "s.csv").exists()
+
+
+def test_repetitions_are_listed_and_written_as_parts(run, tmp_path, monkeypatch, capsys):
+    from mvf.evaluation.repetitions import Repetitions
+    from mvf.workbench.notebook import segments
+
+    write_video(tmp_path / "set.mp4", count=30)
+    write_video(tmp_path / "other.mp4", count=30)
+    command = ["repetitions", str(run.folder), str(tmp_path / "set.mp4")]
+    assert main(command) == 0 and "set: 1 repetition of 1.00 s" in capsys.readouterr().out  # nothing repeats there
+    cut = Repetitions(np.array([0, 9, 18, 30]), np.array([0.9, 0.8]))
+    monkeypatch.setattr(segments, "find_repetitions", lambda embeddings: cut)
+    assert main([*command, "--out", str(tmp_path / "videos.csv")]) == 0
+    out = capsys.readouterr().out
+    assert "set: 3 repetitions of 0.33 s ± 0.06 s, 17%" in out and "0.60 to     1.00 s     0.40 s  +20%" in out
+    found = [r for split in ("train", "val") for r in mvf.data.find_videos("folder", split, tmp_path)]
+    assert {r.name: r.num_frames for r in found} == {
+        "other": 30, "set@0.000-0.300": 9, "set@0.300-0.600": 9, "set@0.600-1.001": 12,
+    }  # fmt: skip
+
+
+def test_repetitions_do_not_replace_labels(run, clips, capsys):
+    table = clips / "videos.csv"
+    before = table.read_text()
+    assert main(["repetitions", str(run.folder), str(clips / "a.mp4"), "--out", str(table)]) == 1
+    assert "holds phases of the whole file" in capsys.readouterr().err and table.read_text() == before

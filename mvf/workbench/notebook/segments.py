@@ -1,4 +1,4 @@
-"""Labels carried from labelled videos to all others, as segments: `mvf apply`, and a cell of `align.ipynb`."""
+"""Segments of videos: labels carried to all others (`mvf apply`), and repetitions cut (`mvf repetitions`)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from mvf.data.video import open_source
 from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation.controls import apply_clock
 from mvf.evaluation.protocol import clocks_of
+from mvf.evaluation.repetitions import Repetitions, find_repetitions
 from mvf.evaluation.segments import Proposal, propose, segment_scores
-from mvf.segments import Segment, video_segments
+from mvf.segments import NO_TIMES, Segment, end_of, video_segments
 from mvf.workbench.notebook.session import open_model
+from mvf.workbench.widgets.phase_table import PhaseTable
 
 UNSURE = 0.6  # mean confidence of a video below which the summary names it
 MOST_NAMED = 5
@@ -128,6 +130,67 @@ def proposal_scores(
         name: segment_scores(guess, true, seconds if len(seconds) == len(judged) else None)
         for name, guess in guesses.items()
     }
+
+
+def cut_recording(source: str | Path, video: str | Path, **data: Any) -> tuple[VideoRecord, Repetitions]:
+    """Embeds one recording and cuts it into repetitions.
+
+    Args:
+        source: Run folder, or checkpoint.
+        video: The file, or a folder of numbered images.
+        **data: Data keys that replace the run's own; `action` chooses the model of a run with one for each action.
+
+    Raises:
+        ValueError: if the video cannot be read.
+    """
+    path = Path(video)
+    model, config = open_model(source, **{**data, "dataset": "folder", "data_root": path.parent})
+    record = VideoRecord(path.stem if path.is_file() else path.name, config.action, open_source(path, config.fps))
+    (embedded,) = embed(model, [record], precision=config.precision)
+    return record, find_repetitions(embedded.embeddings)
+
+
+def repetition_lines(record: VideoRecord, found: Repetitions) -> list[str]:
+    """One line for all repetitions with their mean length and spread, and one for each: start, end, length.
+
+    In seconds where the file has time stamps, else in frames.
+    """
+    ends, unit = repetition_ends(record, found)
+    lengths, digits = np.diff(ends), 2 if unit == "s" else 0
+    many = f"{found.count} repetition{'s' * (found.count != 1)}"
+    spread = (
+        f" ± {lengths.std(ddof=1):.{digits}f} {unit}, {lengths.std(ddof=1) / lengths.mean():.0%}"
+        if found.count > 1
+        else ""
+    )
+    lines = [f"{record.name}: {many} of {lengths.mean():.{digits}f} {unit}{spread}"]
+    for i, (start, end) in enumerate(zip(ends, ends[1:])):
+        against = f"  {(end - start) / lengths.mean() - 1:+.0%}" if found.count > 1 else ""
+        lines.append(
+            f"  {i + 1:3d}  {start:8.{digits}f} to {end:8.{digits}f} {unit}  {end - start:7.{digits}f} {unit}{against}"
+        )
+    return lines
+
+
+def repetition_ends(record: VideoRecord, found: Repetitions) -> tuple[np.ndarray, str]:
+    """The (K + 1,) seconds at which repetitions begin and the last one ends; frames where there are no times."""
+    times = record.frame_times
+    if times is None:
+        return found.cuts, "frames"
+    return np.append(times, end_of(times))[found.cuts], "s"
+
+
+def write_repetitions(record: VideoRecord, found: Repetitions, table: str | Path) -> None:
+    """Lists the repetitions of a recording as parts of its file in `videos.csv`; nothing is encoded again.
+
+    Raises:
+        ValueError: if the file has no time stamps, lies elsewhere than the table, or has labels there already.
+    """
+    ends, unit = repetition_ends(record, found)
+    if unit != "s":
+        raise ValueError(f"{record.name}: {NO_TIMES}, and parts are listed in seconds")
+    ends[-1] += 1e-3  # the last frame belongs to the last part
+    PhaseTable(table).write_parts(record.name, [(round(a, 3), round(b, 3)) for a, b in zip(ends, ends[1:])])
 
 
 def _found(config: Any) -> list[VideoRecord]:

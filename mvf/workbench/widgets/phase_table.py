@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.data.datasets.folder import COLUMNS, discover, part_mark
+from mvf.data.datasets.folder import COLUMNS, PART_COLUMNS, discover, part_mark
 from mvf.data.labels import (
     ELAN,
     TextTable,
@@ -161,6 +161,27 @@ class PhaseTable:
         rows, column = self._rows(table, {name, *names}), _made_column(table.titles, table.columns, "phases")
         row = self._row(table, rows, self._paths(table.columns, rows), name)
         row[column] = self._cell(name, segments, length, row[column].strip()) if segments else ""
+        self._save(table, rows)
+
+    def write_parts(self, name: str, spans: Sequence[tuple[float, float]]) -> None:
+        """Lists a whole file as parts, start and end in seconds, in place of its row; other rows stay as they are.
+
+        Raises:
+            ValueError: if the file is not there, or its row holds labels, which count from the file's beginning.
+        """
+        table = self._load()
+        rows = self._rows(table, {name})
+        for title in PART_COLUMNS:
+            _made_column(table.titles, table.columns, title)
+        if not (self.path.parent / _path_of(self.path.parent, name)).exists():
+            raise ValueError(f"{name} is not in {self.path.parent}, the folder of {self.path.name}")
+        row = self._row(table, rows, self._paths(table.columns, rows), name)
+        cells = dict(zip(table.columns, row))
+        if held := [title for title in ("phases", "boxes", "masks") if cells.get(title)]:
+            raise ValueError(f"{self.path}: the row of {name} holds {held[0]} of the whole file; remove them first")
+        parts = [[{"start": f"{a:.3f}", "end": f"{b:.3f}"}.get(c, cells[c]) for c in table.columns] for a, b in spans]
+        place = rows.index(row)
+        rows[place : place + 1] = parts
         self._save(table, rows)
 
     def write_names(self, names: Iterable[str], phase_names: Sequence[str]) -> None:
