@@ -1,4 +1,4 @@
-"""Shell commands: `mvf train|embed|evaluate|check|batch|report|sizes|env ...`, also as `python -m mvf ...`.
+"""Shell commands: `mvf train|embed|apply|evaluate|check|batch|report|... ...`, also as `python -m mvf ...`.
 
 Building the parser imports no heavy library; each command imports what it runs, so help and mistakes appear at once.
 """
@@ -79,6 +79,8 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     _add_parameters(command)
     command.set_defaults(command=_embed)
 
+    _add_segments(commands)
+
     command = commands.add_parser("evaluate", help="score a run, or anyone's EMBEDDINGS (.npz or .csv) with LABELS.csv")
     command.add_argument("source", help="run folder, checkpoint.pth or embeddings.npz")
     command.add_argument("labels", nargs="?", help="labels.csv, for embeddings")
@@ -113,6 +115,27 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
 
     command = commands.add_parser("env", help="show versions, the machine, and what computes features on it")
     command.set_defaults(command=_env)
+
+
+def _add_segments(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("apply", help="label new videos from labelled ones, and write segments with seconds")
+    command.add_argument("model", help="run folder or checkpoint.pth")
+    command.add_argument("videos", help="folder of videos, or one video file")
+    command.add_argument("--labels", required=True, help="videos.csv of labelled videos, in their folder")
+    command.add_argument("--out", required=True, help="file to write; for elan the folder, with a file for each video")
+    command.add_argument("--format", choices=("csv", "elan", "boris", "label-studio"), default="csv")
+    command.add_argument(
+        "--method", choices=("dtw", "nearest", "probe"), default="dtw", help="how phases are carried over (default dtw)"
+    )
+    _add_parameters(command)
+    command.set_defaults(command=_apply)
+
+    command = commands.add_parser("repetitions", help="count the repetitions in a recording, and cut it into them")
+    command.add_argument("model", help="run folder or checkpoint.pth")
+    command.add_argument("video", help="video file, or folder of numbered images")
+    command.add_argument("--out", default="", help="videos.csv beside the file, which then lists it as parts")
+    _add_parameters(command)
+    command.set_defaults(command=_repetitions)
 
 
 def _add_chunking(command: argparse.ArgumentParser) -> None:
@@ -214,6 +237,25 @@ def _embed(options: argparse.Namespace) -> None:
     chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade, options.one_clock)
     embed_to_file(model, records, Path(options.out), chunking, config.precision)
     sys.stdout.write(f"{len(records)} video{'s' * (len(records) != 1)} -> {options.out}\n")
+
+
+def _apply(options: argparse.Namespace) -> None:
+    from mvf.segments import write_segments
+    from mvf.workbench.notebook.segments import apply_labels
+
+    found = apply_labels(options.model, options.videos, options.labels, options.method, **dict(options.p))
+    files = write_segments(found.segments, options.out, found.records, options.format)
+    sys.stdout.write(f"{found.summary()}\n{files[0] if len(files) == 1 else f'{len(files)} files in {options.out}'}\n")
+
+
+def _repetitions(options: argparse.Namespace) -> None:
+    from mvf.workbench.notebook.segments import cut_recording, repetition_lines, write_repetitions
+
+    record, found = cut_recording(options.model, options.video, **dict(options.p))
+    sys.stdout.writelines(f"{line}\n" for line in repetition_lines(record, found))
+    if options.out:
+        write_repetitions(record, found, options.out)
+        sys.stdout.write(f"listed as parts in {options.out}\n")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -12,12 +12,14 @@ import csv
 import io
 import logging
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -32,30 +34,47 @@ logger = logging.getLogger(__name__)
 
 Source = VideoFile | ImageFolder
 TABLES = (".csv", ".npy")
+ELAN = re.compile(r"\.eaf(#.*)?$", re.IGNORECASE)
+ROUNDING = 0.0005  # seconds: ELAN stores milliseconds
+SEGMENT_COLUMNS = (
+    "video", "start_frame", "end_frame", "start", "end", "phase", "name", "confidence", "by", "model"
+)  # fmt: skip
 JPEG_NOISE = 32  # of 255: compression leaves less than that where nothing is marked
 LARGEST = 2**31  # phase and class numbers are smaller
 
 
-def read_phases(name: str, text: str, folder: Path, source: Source) -> np.ndarray:
-    """Reads the (count,) phase of every frame, -1 where unlabelled.
+def read_phases(name: str, text: str, folder: Path, source: Source, phase_names: Sequence[str] = ()) -> np.ndarray:
+    """Reads the (count,) phase of every frame, -1 where unlabelled; see `source_phases`."""
+    return source_phases(name, text, folder, source, phase_names)[source.source_index]
+
+
+def source_phases(name: str, text: str, folder: Path, source: Source, phase_names: Sequence[str] = ()) -> np.ndarray:
+    """Reads the (num_source_frames,) phase of every frame of the file, -1 where unlabelled.
 
     Args:
-        name: The video, for error messages.
-        text: First frame of every phase, like `0;34;58`, or the path of a .csv or .npy with one number per frame.
+        name: The video, for error messages and in a table of segments.
+        text: First frame of every phase, like `0;34;58`, or the path of a .csv or .npy with one number per frame, of a
+            table of segments (.csv), or of an ELAN file like `squat.eaf`, whose tier may follow: `squat.eaf#phases`.
         folder: Folder that the path is relative to.
         source: Source of the frames of the video.
+        phase_names: Names of the phases 0, 1, ..., by which ELAN files and segments without numbers are read.
 
     Raises:
         ValueError: if the phases are invalid; the message names the video.
     """
-    if text.lower().endswith(TABLES):
-        phases = read_frame_phases(name, folder / existing(folder, text))
-        if len(phases) != source.num_source_frames:
-            found = f"phases have shape {phases.shape}, but the video has {source.num_source_frames} frames"
-            raise ValueError(f"{name}: {found}")
-    else:
-        phases = phases_from_starts(name, parse_starts(name, text), source.num_source_frames)
-    return phases[source.source_index]
+    length = source.num_source_frames
+    file, _, tier = text.partition("#") if ELAN.search(text) else (text, "", "")
+    path = folder / existing(folder, file)
+    if ELAN.search(text):
+        return _phases_of_elan(name, path, tier, source, phase_names)
+    if text.lower().endswith(".csv") and is_segment_table(path):
+        return phases_of_rows(name, path, read_segment_rows(path, phase_names), length)
+    if not text.lower().endswith(TABLES):
+        return phases_from_starts(name, parse_starts(name, text), length)
+    phases = read_frame_phases(name, path)
+    if len(phases) != length:
+        raise ValueError(f"{name}: phases have shape {phases.shape}, but the video has {length} frames")
+    return phases
 
 
 def parse_starts(name: str, text: str) -> list[int]:
@@ -413,6 +432,161 @@ def existing(folder: Path, path: str) -> str:
 def composed(name: str) -> str:
     """Returns a name with every accented letter as one character, to compare names."""
     return unicodedata.normalize("NFC", name)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Segments: a table with a row for each (`mvf.segments` writes it), and the annotations of ELAN.
+
+
+@dataclass(frozen=True)
+class SegmentRow:
+    """A row of a table of segments; `cells` has those that are not named here too, by column."""
+
+    line: int
+    video: str
+    start_frame: int
+    end_frame: int
+    phase: int
+    cells: dict[str, str]
+
+
+def is_segment_table(path: Path) -> bool:
+    """Whether a .csv has the columns of segments; other files of labels have numbers only."""
+    return path.is_file() and {"video", "start_frame", "end_frame"} <= set(read_csv(path).columns)
+
+
+def phases_of_rows(name: str, path: Path, rows: Sequence[SegmentRow], length: int) -> np.ndarray:
+    """Returns the (length,) phases of one video by its rows in a table of segments, -1 between them."""
+    phases = np.full(length, -1)
+    for row in (row for row in rows if composed(row.video) == composed(name)):
+        if row.end_frame > length:
+            raise ValueError(
+                f"{path}, line {row.line}: a segment ends at frame {row.end_frame}, {name} has only {length}"
+            )
+        phases[row.start_frame : row.end_frame] = row.phase
+    if not (phases >= 0).any():
+        listed = sorted({row.video for row in rows})
+        raise ValueError(f"{path} has no segment of {name}; {nearest(name, listed) if listed else 'it has no row'}")
+    return phases
+
+
+def read_segment_rows(path: Path, phase_names: Sequence[str] = ()) -> list[SegmentRow]:
+    """Reads a table of segments, which must not overlap within a video.
+
+    Args:
+        path: A .csv with at least the columns video, start_frame, end_frame, and phase or name.
+        phase_names: Names of the phases, for rows without a number.
+
+    Raises:
+        ValueError: if the table or a row is invalid; the message names the line.
+    """
+    table = read_csv(path)
+    table.check_columns(SEGMENT_COLUMNS)
+    if missing := [column for column in SEGMENT_COLUMNS[:3] if column not in table.columns]:
+        raise ValueError(f"{path} has no column {missing[0]}; its columns are {', '.join(table.columns) or 'missing'}")
+    rows = [_segment_row(f"{path}, line {line}", line, cells, phase_names) for line, cells in table.rows()]
+    last: dict[str, SegmentRow] = {}
+    for row in sorted(rows, key=lambda row: (row.video, row.start_frame)):
+        before = last.get(row.video)
+        if before and row.start_frame < before.end_frame:
+            raise ValueError(
+                f"{path}, line {row.line}: frames {row.start_frame} to {row.end_frame} of {row.video} overlap those of "
+                f"line {before.line}, {before.start_frame} to {before.end_frame}"
+            )
+        last[row.video] = row
+    return rows
+
+
+def _segment_row(where: str, line: int, cells: dict[str, str], phase_names: Sequence[str]) -> SegmentRow:
+    if not cells.get("video"):
+        raise ValueError(f"{where}: the video is empty")
+    numbers = {}
+    for column in ("start_frame", "end_frame"):
+        if not re.fullmatch(r"\d{1,9}", cells.get(column, "")):
+            raise ValueError(f'{where}: {column} must be the number of a frame, got "{cells.get(column, "")}"')
+        numbers[column] = int(cells[column])
+    if numbers["end_frame"] <= numbers["start_frame"]:
+        raise ValueError(
+            f"{where}: end_frame is the first frame after the segment, so it must exceed start_frame, "
+            f"got {numbers['start_frame']} to {numbers['end_frame']}"
+        )
+    text = cells.get("phase", "")
+    if text and not re.fullmatch(r"\d{1,9}", text):
+        raise ValueError(f'{where}: phase must be 0, 1, 2, ..., got "{text}"')
+    phase = int(text) if text else phase_of(where, cells.get("name", ""), phase_names)
+    return SegmentRow(line, cells["video"], numbers["start_frame"], numbers["end_frame"], phase, cells)
+
+
+def phase_of(where: str, name: str, phase_names: Sequence[str]) -> int:
+    """Returns the number of a named phase; ValueError says how to name the phases, or the nearest name."""
+    known = [composed(one) for one in phase_names]
+    if not known:
+        raise ValueError(
+            f'{where}: which phase is "{name}"? Name the phases in order in the column phase_names of videos.csv'
+        )
+    if composed(name.strip()) not in known:
+        raise ValueError(f'{where}: unknown phase "{name}"; {nearest(name, phase_names)}')
+    return known.index(composed(name.strip()))
+
+
+def read_elan(path: Path, tier: str = "") -> list[tuple[float, float, str]]:
+    """Reads the annotations of one tier of an ELAN file: begin and end in seconds, and text.
+
+    Args:
+        path: The .eaf file.
+        tier: Name of the tier; empty for the only one that has annotations.
+
+    Raises:
+        ValueError: if the file is not one of ELAN's, if several tiers have annotations and none is named, or if two
+            annotations overlap; the message names the file, and the line of an error in its XML.
+    """
+    from pympi import Eaf
+
+    try:
+        ElementTree.parse(path)  # pympi does not say where an error is
+        file = Eaf(str(path), suppress_version_warning=True)
+        found = {name: list(file.get_annotation_data_for_tier(name)) for name in file.get_tier_names()}
+    except ElementTree.ParseError as error:
+        line, _ = error.position
+        raise ValueError(f"{path}, line {line}: not an ELAN file (.eaf): {error}") from None
+    except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not an ELAN file (.eaf): {type(error).__name__} {error}") from None
+    filled = {name: [one for one in rows if len(one) == 3 and None not in one[:2]] for name, rows in found.items()}
+    filled = {name: rows for name, rows in filled.items() if rows}
+    if not filled:
+        raise ValueError(f"{path} has no annotation with times; its tiers are {', '.join(found) or 'missing'}")
+    if tier and tier not in filled:
+        raise ValueError(f'{path} has no annotations in the tier "{tier}"; {nearest(tier, filled)}')
+    if not tier and len(filled) > 1:
+        raise ValueError(
+            f"{path} has annotations in the tiers {', '.join(filled)}: name one, like {path.name}#{next(iter(filled))}"
+        )
+    spans = sorted((begin / 1000, end / 1000, text) for begin, end, text in filled[tier or next(iter(filled))])
+    for (begin, end, text), (later, stop, other) in zip(spans, spans[1:]):
+        if later < end:
+            raise ValueError(
+                f'{path}: "{text}" ({begin:.3f} to {end:.3f} s) and "{other}" ({later:.3f} to {stop:.3f} s) overlap'
+            )
+    return spans
+
+
+def _phases_of_elan(name: str, path: Path, tier: str, source: Source, phase_names: Sequence[str]) -> np.ndarray:
+    """(num_source_frames,) phases of the frames that ELAN's annotations cover, by the file's own times."""
+    times = getattr(source, "times", None)
+    if times is None or not np.isfinite(times).all():
+        raise ValueError(f"{name}: {path.name} gives seconds, but the video has no time stamps; label it in frames")
+    times = times + getattr(source, "start", 0.0)  # of a part of a file
+    spans = read_elan(path, tier)
+    if not phase_names:
+        texts = ";".join(dict.fromkeys(text for _, _, text in spans))
+        raise ValueError(f"{name}: {path.name} names phases; give their order in the column phase_names, like {texts}")
+    phases = np.full(len(times), -1)
+    for begin, end, text in spans:
+        inside = (times >= begin - ROUNDING) & (times < end - ROUNDING)
+        phases[inside] = phase_of(f"{name}: {path.name}", text, phase_names)
+    if not (phases >= 0).any():
+        raise ValueError(f"{name}: no annotation of {path.name} falls on a frame; the video ends at {times[-1]:.3f} s")
+    return phases
 
 
 # ----------------------------------------------------------------------------------------------------------------------

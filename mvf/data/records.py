@@ -105,13 +105,21 @@ class VideoRecord:
         return int(getattr(self.source, "num_source_frames", self.num_frames))
 
     @property
-    def frame_times(self) -> np.ndarray | None:
-        """(num_frames,) seconds at which the file shows each frame; None if it has no time stamps, as images have."""
+    def file_times(self) -> np.ndarray | None:
+        """(num_source_frames,) seconds at which the file shows its frames; None if it has no time stamps, as images."""
         source: object = self.source
         while hasattr(source, "source"):
             source = source.source
         times = getattr(source, "times", None)
-        return None if times is None or not np.isfinite(times).all() else np.asarray(times)[self.frame_numbers]
+        if times is None or not np.isfinite(times).all():
+            return None
+        return np.asarray(times) + getattr(source, "start", 0.0)  # of a part of a file
+
+    @property
+    def frame_times(self) -> np.ndarray | None:
+        """(num_frames,) seconds at which the file shows each frame; None if it has no time stamps, as images."""
+        times = self.file_times
+        return None if times is None else times[self.frame_numbers]
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
         """Yields uint8 (H, W, 3) RGB frames with bounded memory."""

@@ -225,16 +225,25 @@ def _check_size(path: Path, shape: tuple[int, ...], before: tuple[int, ...]) -> 
 
 
 def open_source(
-    path: str | Path, fps: float = 0.0, pattern: str = "", use_damaged: bool = False
+    path: str | Path,
+    fps: float = 0.0,
+    pattern: str = "",
+    use_damaged: bool = False,
+    span: tuple[float, float] | None = None,
 ) -> VideoFile | ImageFolder:
     """Opens a video file or a folder of numbered images, of which `pattern` selects some by name.
 
-    With `use_damaged` a damaged or cut file is opened as far as it decodes; its `damage` says what is wrong.
+    With `use_damaged` a damaged or cut file is opened as far as it decodes; its `damage` says what is wrong. With
+    `span`, start and end in seconds, only that part of a file is opened.
     """
     if not Path(path).exists():
         raise VideoError(f"cannot read {path}: it does not exist")
     if fps and Path(path).is_dir():
         raise VideoError(f"cannot resample {path}: a folder of images has no frame rate; use fps=0")
+    if span is not None:
+        if Path(path).is_dir():
+            raise VideoError(f"cannot cut {path}: a folder of images has no times; leave start and end empty")
+        return Excerpt(path, *span, fps)
 
     def opened(damage: str = "") -> VideoFile | ImageFolder:
         return ImageFolder(path, pattern, damage) if Path(path).is_dir() else VideoFile(path, fps, damage)
@@ -756,16 +765,17 @@ class Excerpt(VideoFile):
         path: A file in any format that FFmpeg reads.
         start: Seconds from the start of the file.
         stop: End, in seconds from the start of the file.
+        fps: Resamples to this rate; 0 keeps the frames as they are.
 
     Raises:
         ValueError: if the range is empty.
         VideoError: from every method that reads, and if the file ends more than a second before `stop`.
     """
 
-    def __init__(self, path: str | Path, start: float, stop: float) -> None:
+    def __init__(self, path: str | Path, start: float, stop: float, fps: float = 0.0) -> None:
         if not 0 <= start < stop < float("inf"):
             raise ValueError(f"an excerpt needs seconds 0 <= start < stop, got {start} and {stop}")
-        super().__init__(path)
+        super().__init__(path, fps)
         self.start, self.stop = float(start), float(stop)
 
     @property

@@ -10,7 +10,17 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from mvf.config import Config, load_config, nearest
-from mvf.data.labels import LARGEST, composed, existing, parse_starts, read_csv, read_frame_phases
+from mvf.data.labels import (
+    ELAN,
+    LARGEST,
+    composed,
+    existing,
+    is_segment_table,
+    parse_starts,
+    read_csv,
+    read_frame_phases,
+    read_segment_rows,
+)  # fmt: skip
 from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.protocol import NEEDS_MODEL, clocks_of, grouped
 from mvf.evaluation.report import score_report
@@ -262,8 +272,15 @@ def _read_row(row: Mapping[str, str], name: str, videos: dict[str, VideoLabels],
 def _read_phases(video: VideoLabels, text: str, folder: Path) -> None:
     if not text:
         return
+    path = folder / existing(folder, text)
+    if ELAN.search(text):
+        raise ValueError(f"{video.name}: {text} gives seconds, and embeddings have none; write its segments as a table")
+    if text.lower().endswith(".csv") and is_segment_table(path):
+        rows = [row for row in read_segment_rows(path) if composed(row.video) == composed(video.name)]
+        video.phases = {frame: row.phase for row in rows for frame in range(row.start_frame, row.end_frame)}
+        return
     if text.lower().endswith((".csv", ".npy")):
-        video.phases = dict(enumerate(read_frame_phases(video.name, folder / existing(folder, text)).tolist()))
+        video.phases = dict(enumerate(read_frame_phases(video.name, path).tolist()))
         return
     video.starts = parse_starts(video.name, text)
 

@@ -26,6 +26,7 @@ from mvf.metrics.kendall import kendall_tau, kendall_tau_pairs
 from mvf.metrics.neighbours import labelled_frames, nearest_in_videos
 from mvf.metrics.progression import phase_progression, predict_progression, progression_score
 from mvf.metrics.retrieval import retrieval_precision, retrieval_precisions, retrieval_video_precisions
+from mvf.metrics.segmentation import boundary_errors, edit_score, segment_f1
 
 __all__ = [
     "alignment_error",
@@ -39,8 +40,10 @@ __all__ = [
     "attention_overlap",
     "attention_set_size",
     "attention_steadiness",
+    "boundary_errors",
     "count_correct",
     "density_share",
+    "edit_score",
     "effective_share",
     "event_times",
     "kendall_tau",
@@ -59,4 +62,5 @@ __all__ = [
     "retrieval_precision",
     "retrieval_precisions",
     "retrieval_video_precisions",
+    "segment_f1",
 ]

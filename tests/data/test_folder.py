@@ -540,3 +540,56 @@ def test_what_was_left_out_and_used_is_still_named_when_one_action_is_chosen(tmp
     coverage = mvf.data.find_config_videos(config, "train").coverage
     assert (coverage.found, coverage.expected, list(coverage.damaged)) == (2, 2, ["cut"])
     assert list(coverage.ignored) == ["Videos (1).csv"]
+
+
+def write_parts(folder, rows):
+    (folder / "videos.csv").write_text("path,start,end,phases\n" + rows)
+
+
+def test_parts_of_a_file_are_clips(tmp_path):
+    write_video(tmp_path / "set.mp4", count=30)
+    write_parts(tmp_path, "set.mp4,0,0.5,0;10\nset.mp4,0.5,0.9,\n")
+    found = {r.name: r for split in ("train", "val") for r in find_videos("folder", split, tmp_path)}
+    assert sorted(found) == ["set@0-0.5", "set@0.5-0.9"]
+    first, second = found["set@0-0.5"], found["set@0.5-0.9"]
+    assert [number_of(frame) for frame in first.frames()] == list(range(15))
+    assert [number_of(frame) for frame in second.frames()] == list(range(15, 27))
+    assert first.phases.tolist() == [0] * 10 + [1] * 5  # counted from the part's beginning
+    assert second.frame_times[0] == pytest.approx(0.5) and first.source.identity != second.source.identity
+
+
+def test_parts_are_resampled_and_labelled(tmp_path):
+    write_video(tmp_path / "set.mp4", count=30)
+    write_parts(tmp_path, "set.mp4,0,0.5,\nset.mp4,0.5,1,\n")
+    (record,) = (r for r in find_videos("folder", "train", tmp_path, fps=10))
+    assert record.num_frames == 5
+    table = PhaseTable(tmp_path / "videos.csv")
+    table.write("set@0.5-1", ((0, 0), (4, 1)), 15)
+    assert table.read("set@0-0.5") is None and table.read("set@0.5-1").segments == ((0, 0), (4, 1))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("set.mp4,0.5,0.2,\n", "the part ends at 0.2 s, which is not after its start at 0.5 s"),
+        ("set.mp4,0.5,,\n", 'line 2: end must be seconds like 3.48, got ""; give both or neither'),
+        ("set.mp4,a,1,\n", 'start must be seconds like 3.48, got "a"'),
+        ("set.mp4,0,0.5,\nset.mp4,0.4,0.9,\n", "the parts 0 to 0.5 s and 0.4 to 0.9 s of set.mp4 overlap"),
+        ("set.mp4,0,0.5,\nset.mp4,,,\n", "lists set.mp4 2 times; list each video once, or give parts start and end"),
+    ],
+)
+def test_parts_that_are_wrong_are_named(tmp_path, rows, message):
+    write_video(tmp_path / "set.mp4", count=30)
+    write_parts(tmp_path, rows)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        find_videos("folder", "train", tmp_path)
+
+
+def test_a_part_beyond_the_end_and_of_images_is_left_out(tmp_path):
+    write_video(tmp_path / "set.mp4", count=30)
+    write_images(tmp_path / "pictures")
+    write_parts(tmp_path, "set.mp4,0,0.5,\nset.mp4,0.5,9,\npictures,0,0.2,\n")
+    found = find_videos("folder", "train", tmp_path)
+    assert [record.name for record in found] == ["set@0-0.5"]
+    unreadable = found.coverage.unreadable | find_videos("folder", "val", tmp_path).coverage.unreadable
+    assert "the video ends at" in unreadable["set@0.5-9"] and "has no times" in unreadable["pictures@0-0.2"]

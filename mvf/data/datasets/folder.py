@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +23,7 @@ from mvf.files import data_folder
 
 TABLE = "videos.csv"
 COLUMNS = ("path", "split", "action", "phases", "phase_names", "boxes", "masks")
+PART_COLUMNS = ("start", "end")  # seconds; a new table has them only when a row is a part of a file
 ASSUMED_ACTION = "video"
 DAMAGED = ("leave out", "use")
 NOT_DATA = frozenset(
@@ -37,7 +37,8 @@ LAYOUT = """expected layout:
   {root}/
     squat1.mp4, more/squat2.mov, ...   video files, also in subfolders
     squat3/0001.jpg, 0002.jpg, ...     or one folder of numbered images for each video
-    videos.csv                         optional, with columns path,split,action,phases,phase_names,boxes,masks"""
+    videos.csv                         optional, with columns path,split,action,phases,phase_names,boxes,masks,
+                                       and start,end (seconds) for rows that are parts of files"""
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,14 @@ class TableRow:
     phase_names: str = ""
     boxes: str = ""
     masks: str = ""
+    start: str = ""
+    end: str = ""
     name: str = ""
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """Start and end in seconds of the part of the file; None for a whole file."""
+        return (float(self.start), float(self.end)) if self.start else None
 
 
 def find_videos(
@@ -124,23 +132,46 @@ def _rows(folder: Path) -> tuple[list[TableRow], dict[str, str]]:
 
 def _read_table(path: Path) -> list[TableRow]:
     table = read_csv(path)
-    table.check_columns(COLUMNS)
+    table.check_columns((*COLUMNS, *PART_COLUMNS))
     if "path" not in table.columns:
         raise ValueError(f"{path} has no column path; its columns are {', '.join(table.columns) or 'missing'}")
     rows = [_read_row(f"{path}, line {line}", cells, path.parent) for line, cells in table.rows()]
-    for video, times in Counter(row.path for row in rows).items():
-        if times > 1:
-            raise ValueError(f"{path} lists {video} {times} times; list each video once")
+    for video in dict.fromkeys(row.path for row in rows):
+        same = sorted((row for row in rows if row.path == video), key=lambda row: row.span or (0, 0))
+        if len(same) > 1 and None in [row.span for row in same]:
+            raise ValueError(
+                f"{path} lists {video} {len(same)} times; list each video once, or give parts start and end"
+            )
+        for row, later in zip(same, same[1:]):
+            if row.span and later.span and later.span[0] < row.span[1]:
+                raise ValueError(f"{path}: the parts {_seconds(row)} and {_seconds(later)} of {video} overlap")
     return rows
+
+
+def _seconds(row: TableRow) -> str:
+    return f"{row.start} to {row.end} s"
 
 
 def _read_row(where: str, cells: dict[str, str], folder: Path) -> TableRow:
     row = TableRow(**{"path": "", **cells})
+    row = replace(row, start=row.start.replace(",", "."), end=row.end.replace(",", "."))
     if not row.path:
         raise ValueError(f"{where}: the path is empty")
     if row.split not in ("", "train", "val"):
         raise ValueError(f'{where}: split must be train or val, got "{row.split}"')
+    check_part(where, row.start, row.end)
     return replace(row, path=existing(folder, row.path))
+
+
+def check_part(where: str, start: str, end: str) -> None:
+    """Raises ValueError unless start and end are both empty, or seconds of which the end is later."""
+    if not start and not end:
+        return
+    for column, text in (("start", start), ("end", end)):
+        if not re.fullmatch(r"\d{1,7}(\.\d{1,9})?", text):
+            raise ValueError(f'{where}: {column} must be seconds like 3.48, got "{text}"; give both or neither')
+    if float(end) <= float(start):
+        raise ValueError(f"{where}: the part ends at {end} s, which is not after its start at {start} s")
 
 
 def discover(folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -239,8 +270,14 @@ def _other_tables(folder: Path) -> dict[str, str]:
 def _with_names(rows: Sequence[TableRow]) -> list[TableRow]:
     """Names videos by path without extension; the extension is kept if two videos would have equal names."""
     names = [row.path.removesuffix(_video_suffix(row.path)) for row in rows]
-    times = Counter(names)
-    return [replace(row, name=name if times[name] == 1 else row.path) for row, name in zip(rows, names)]
+    paths = {name: {row.path for row, other in zip(rows, names) if other == name} for name in names}
+    whole = [name if len(paths[name]) == 1 else row.path for row, name in zip(rows, names)]
+    return [replace(row, name=name + part_mark(row.start, row.end)) for row, name in zip(rows, whole)]
+
+
+def part_mark(start: str, end: str) -> str:
+    """What the name of a part of a file adds to the file's, like `@3.48-5.02`; empty for a whole file."""
+    return f"@{start}-{end}" if start else ""
 
 
 def _with_phase_names(rows: Sequence[TableRow]) -> list[TableRow]:
@@ -271,8 +308,8 @@ def _with_splits(
     return [row if row.split else replace(row, split=given.get(row.name, "train")) for row in rows]
 
 
-def _entry(folder: Path, opener: Callable[[Path], VideoFile | ImageFolder], row: TableRow) -> IndexEntry:
-    return IndexEntry(row.name, partial(opener, folder / row.path), partial(_record, folder, row))
+def _entry(folder: Path, opener: Callable[..., VideoFile | ImageFolder], row: TableRow) -> IndexEntry:
+    return IndexEntry(row.name, partial(opener, folder / row.path, span=row.span), partial(_record, folder, row))
 
 
 def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> VideoRecord:
@@ -280,7 +317,7 @@ def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> Vid
     files: list[Path] = []
     names = parse_phase_names(row.name, row.phase_names)
     if row.phases:
-        phases = read_phases(row.name, row.phases, folder, source)
+        phases = read_phases(row.name, row.phases, folder, source, names)
         if names and phases.max() >= len(names):
             raise ValueError(f"{row.name}: phase {phases.max()} has no name; phase_names has only {', '.join(names)}")
         annotations["phases"] = partial(np.copy, phases)

@@ -131,7 +131,8 @@ class PhaseLabeler(FrameWidget):
         height: int = 320,
     ) -> None:
         clips: Any = _clips(videos, numbers)
-        self._table = PhaseTable(path)
+        self._sources = {name: video.source for name, video in videos.items() if isinstance(video, VideoRecord)}
+        self._table = PhaseTable(path, self._sources)
         read = self._table.read_all(clips)
         known = {name: label.length for name, label in read.items() if label is not None and label.length is not None}
         counted = {name: clip.length for name, clip in clips.items() if clip.length is not None}
@@ -245,7 +246,7 @@ class PhaseLabeler(FrameWidget):
             OSError: if it cannot be written.
         """
         before, labels = self._table, {name: _tuples(pairs) for name, pairs in {**self.labels, **self.unsaved}.items()}
-        self._table = PhaseTable(Path(path).expanduser())
+        self._table = PhaseTable(Path(path).expanduser(), self._sources)
         try:
             self._names_wait = self._names_wait or bool(self._named)
             self._write(labels)

@@ -15,20 +15,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.data.datasets.folder import COLUMNS, discover
+from mvf.data.datasets.folder import COLUMNS, PART_COLUMNS, discover, part_mark
 from mvf.data.labels import (
+    ELAN,
     TextTable,
     check_phase_names,
     composed,
     existing,
+    is_segment_table,
     parse_phase_names,
     parse_starts,
     read_csv,
     read_frame_phases,
+    source_phases,
 )
 from mvf.data.video import VIDEO_SUFFIXES
 from mvf.files import atomic, short_name
@@ -82,13 +86,15 @@ class PhaseTable:
 
     Args:
         path: The table; it need not exist yet.
+        sources: Name -> source of the frames, without which labels in ELAN files cannot be read.
 
     Raises:
         ValueError: if it is not a UTF-8 table with a column `path`.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, sources: Mapping[str, Any] | None = None) -> None:
         self.path = Path(path)
+        self.sources = dict(sources or {})
         if self.path.suffix.lower() != ".csv":
             raise ValueError(f'path must be a table like "videos.csv", got "{self.path}"')
         self._load()
@@ -108,6 +114,14 @@ class PhaseTable:
     def _label(self, name: str, text: str) -> PhaseLabel | None:
         if not text:
             return None
+        if ELAN.search(text) or (
+            text.lower().endswith(".csv") and is_segment_table(self.path.parent / existing(self.path.parent, text))
+        ):
+            if name not in self.sources:
+                raise ValueError(f"{name}: {text} can be read only with the video; open the folder as a data set")
+            names = self.read_names([name])
+            phases = source_phases(name, text, self.path.parent, self.sources[name], names)
+            return PhaseLabel(segments_of(phases), len(phases))
         if text.lower().endswith(LABEL_FILES):
             phases = read_frame_phases(name, self.path.parent / existing(self.path.parent, text))
             return PhaseLabel(segments_of(phases), len(phases))
@@ -149,6 +163,27 @@ class PhaseTable:
         row[column] = self._cell(name, segments, length, row[column].strip()) if segments else ""
         self._save(table, rows)
 
+    def write_parts(self, name: str, spans: Sequence[tuple[float, float]]) -> None:
+        """Lists a whole file as parts, start and end in seconds, in place of its row; other rows stay as they are.
+
+        Raises:
+            ValueError: if the file is not there, or its row holds labels, which count from the file's beginning.
+        """
+        table = self._load()
+        rows = self._rows(table, {name})
+        for title in PART_COLUMNS:
+            _made_column(table.titles, table.columns, title)
+        if not (self.path.parent / _path_of(self.path.parent, name)).exists():
+            raise ValueError(f"{name} is not in {self.path.parent}, the folder of {self.path.name}")
+        row = self._row(table, rows, self._paths(table.columns, rows), name)
+        cells = dict(zip(table.columns, row))
+        if held := [title for title in ("phases", "boxes", "masks") if cells.get(title)]:
+            raise ValueError(f"{self.path}: the row of {name} holds {held[0]} of the whole file; remove them first")
+        parts = [[{"start": f"{a:.3f}", "end": f"{b:.3f}"}.get(c, cells[c]) for c in table.columns] for a, b in spans]
+        place = rows.index(row)
+        rows[place : place + 1] = parts
+        self._save(table, rows)
+
     def write_names(self, names: Iterable[str], phase_names: Sequence[str]) -> None:
         """Names the phases of some videos, which must show one action; every other cell stays as it is.
 
@@ -180,7 +215,9 @@ class PhaseTable:
         table.titles[:] = COLUMNS
         return [_padded([path], COLUMNS) for path in _videos_below(self.path.parent, names)]
 
-    def _row(self, table: TextTable, rows: list[list[str]], paths: Mapping[int, str], name: str) -> list[str]:
+    def _row(
+        self, table: TextTable, rows: list[list[str]], paths: Mapping[int, tuple[str, str]], name: str
+    ) -> list[str]:
         """Returns the row of a video with a cell for each title; it is added if the table does not list the video."""
         found = self._find(paths, name)
         if found is None:
@@ -225,19 +262,23 @@ class PhaseTable:
         with atomic(self.path) as temporary, temporary.open("w", newline="", encoding=table.encoding) as file:
             csv.writer(file, delimiter=table.separator, lineterminator=end).writerows([table.titles, *rows])
 
-    def _paths(self, columns: Sequence[str], rows: list[list[str]]) -> dict[int, str]:
-        """Returns the path in every row that has one, as the file system has it."""
-        column = _column(columns, "path") or 0  # without a header there are no rows
-        cells = {i: row[column].strip() for i, row in enumerate(rows) if row[column:]}
-        return {i: composed(existing(self.path.parent, cell)) for i, cell in cells.items() if cell}
+    def _paths(self, columns: Sequence[str], rows: list[list[str]]) -> dict[int, tuple[str, str]]:
+        """Returns the path in every row that has one, as the file system has it, and the mark of a part of a file."""
+        found = {}
+        for i, row in enumerate(rows):
+            cells = dict(zip(columns, map(str.strip, row)))
+            if path := cells.get("path"):
+                mark = part_mark(cells.get("start", "").replace(",", "."), cells.get("end", "").replace(",", "."))
+                found[i] = composed(existing(self.path.parent, path)), mark
+        return found
 
-    def _find(self, paths: Mapping[int, str], name: str) -> int | None:
+    def _find(self, paths: Mapping[int, tuple[str, str]], name: str) -> int | None:
         """Finds the row of a video whose path, with or without extension, is `name`, as in the folder data set."""
         name = composed(name)
-        found = [i for i, path in paths.items() if path == name]
-        found = found or [i for i, path in paths.items() if os.path.splitext(path)[0] == name]
+        found = [i for i, (path, mark) in paths.items() if path + mark == name]
+        found = found or [i for i, (path, mark) in paths.items() if os.path.splitext(path)[0] + mark == name]
         if len(found) > 1:
-            raise ValueError(f'{self.path} lists "{name}" {len(found)} times: {[paths[i] for i in found]}; keep one')
+            raise ValueError(f'{self.path} lists "{name}" {len(found)} times: {[paths[i][0] for i in found]}; keep one')
         return found[0] if found else None
 
 

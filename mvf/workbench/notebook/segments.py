@@ -1,0 +1,213 @@
+"""Segments of videos: labels carried to all others (`mvf apply`), and repetitions cut (`mvf repetitions`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvf.data import find_config_videos
+from mvf.data.datasets.folder import TABLE
+from mvf.data.records import VideoRecord
+from mvf.data.video import open_source
+from mvf.embedding import EmbeddedVideo, embed
+from mvf.evaluation.controls import apply_clock
+from mvf.evaluation.protocol import clocks_of
+from mvf.evaluation.repetitions import Repetitions, find_repetitions
+from mvf.evaluation.segments import Proposal, propose, segment_scores
+from mvf.segments import NO_TIMES, Segment, end_of, video_segments
+from mvf.workbench.notebook.session import open_model
+from mvf.workbench.widgets.phase_table import PhaseTable
+
+UNSURE = 0.6  # mean confidence of a video below which the summary names it
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Segments of videos, and how good the proposals are where the videos have labels.
+
+    Attributes:
+        segments: Those of labelled videos by a human, of others by the model.
+        records: The videos.
+        proposals: The proposals for videos that are not among the labelled ones.
+        scores: `segment_scores` over proposals whose videos have labels, of the model and of its clock.
+    """
+
+    segments: list[Segment]
+    records: list[VideoRecord]
+    proposals: list[Proposal]
+    scores: dict[str, dict[str, float]]
+
+    def summary(self) -> str:
+        """How many videos and segments there are, which are unsure, and the scores."""
+        sure = {proposal.video.name: float(proposal.confidence.mean()) for proposal in self.proposals}
+        lines = [f"{len(self.segments)} segments of {len({s.video for s in self.segments})} videos"]
+        if sure:
+            lines[0] += (
+                f", {len(sure)} of them labelled by the model with a mean confidence of {np.mean([*sure.values()]):.2f}"
+            )
+        if unsure := sorted((name for name in sure if sure[name] < UNSURE), key=lambda name: sure[name]):
+            listed = ", ".join(unsure[:MOST_NAMED]) + (", ..." if len(unsure) > MOST_NAMED else "")
+            lines.append(f"look at these first, below {UNSURE}: {listed}")
+        for name, scores in self.scores.items():
+            lines.append(f"  {name:22s} " + "  ".join(f"{score} {value:.3f}" for score, value in scores.items()))
+        return "\n".join(lines)
+
+
+def apply_labels(
+    source: str | Path, videos: str | Path, table: str | Path, method: str = "dtw", **data: Any
+) -> Applied:
+    """Labels videos with a model from labelled ones.
+
+    Args:
+        source: Run folder, or checkpoint.
+        videos: Folder of videos, or one file.
+        table: `videos.csv` of the labelled videos, in their folder, which may be the same.
+        method: See `mvf.evaluation.segments.propose`.
+        **data: Data keys that replace the run's own.
+
+    Raises:
+        ValueError: if there are no labelled videos or none to label, or the table is not a `videos.csv`.
+    """
+    table, given = Path(table), Path(videos)
+    if table.name != TABLE or not table.is_file():
+        raise ValueError(f"--labels must be the {TABLE} in the folder of the labelled videos, got {table}")
+    model, config = open_model(source, **{**data, "dataset": "folder", "data_root": table.parent})
+    if "action" not in data:
+        config = replace(config, action="")
+    known = [record for record in _found(config) if record.phases is not None and (record.phases >= 0).any()]
+    if not known:
+        raise ValueError(f"{table} labels no video: label a clip in align.ipynb, or fill the column phases")
+    others = [r for r in _others(config, given, known) if r.source.identity not in {k.source.identity for k in known}]
+    labelled, rest = (embed(model, part, precision=config.precision) for part in (known, others))
+    proposals = propose(labelled, rest, method)
+    names = {record.action: record.phase_names for record in known}
+    here = known if given.resolve() == table.parent.resolve() else []
+    segments = [s for record in here for s in video_segments(record, _labels(record), record.phase_names)]
+    segments += proposed_segments(proposals, others, names, str(source))
+    clock = clocks_of(config, model)["position_only"]
+    scores = proposal_scores(proposals, others, labelled, clock, method)
+    return Applied(segments, [*here, *others], proposals, scores)
+
+
+def proposed_segments(
+    proposals: Sequence[Proposal], records: Sequence[VideoRecord], names: dict[str, tuple[str, ...]], model: str
+) -> list[Segment]:
+    """The segments of proposals, with the names of each action's phases."""
+    return [
+        segment
+        for proposal, record in zip(proposals, records, strict=True)
+        for segment in video_segments(
+            record, proposal.phases, names.get(proposal.video.action, ()), proposal.confidence, "model", model
+        )
+    ]
+
+
+def proposal_scores(
+    proposals: Sequence[Proposal],
+    records: Sequence[VideoRecord],
+    labelled: Sequence[EmbeddedVideo],
+    clock: Any,
+    method: str,
+) -> dict[str, dict[str, float]]:
+    """Scores of the proposals over videos that have labels themselves, beside the clock's; empty without such."""
+    judged = [i for i, p in enumerate(proposals) if p.video.phases is not None and (p.video.phases >= 0).any()]
+    if not judged:
+        return {}
+    videos = [proposals[i].video for i in judged]
+    true = [video.phases for video in videos if video.phases is not None]
+    seconds = [clock_times for i in judged if (clock_times := records[i].frame_times) is not None]
+    (timed_labelled,), (timed,) = apply_clock([list(labelled)], clock), apply_clock([videos], clock)
+    guesses = {
+        "model": [proposals[i].phases for i in judged],
+        "position only (clock)": [proposal.phases for proposal in propose(timed_labelled, timed, method)],
+    }
+    return {
+        name: segment_scores(guess, true, seconds if len(seconds) == len(judged) else None)
+        for name, guess in guesses.items()
+    }
+
+
+def cut_recording(source: str | Path, video: str | Path, **data: Any) -> tuple[VideoRecord, Repetitions]:
+    """Embeds one recording and cuts it into repetitions.
+
+    Args:
+        source: Run folder, or checkpoint.
+        video: The file, or a folder of numbered images.
+        **data: Data keys that replace the run's own; `action` chooses the model of a run with one for each action.
+
+    Raises:
+        ValueError: if the video cannot be read.
+    """
+    path = Path(video)
+    model, config = open_model(source, **{**data, "dataset": "folder", "data_root": path.parent})
+    record = VideoRecord(path.stem if path.is_file() else path.name, config.action, open_source(path, config.fps))
+    (embedded,) = embed(model, [record], precision=config.precision)
+    return record, find_repetitions(embedded.embeddings)
+
+
+def repetition_lines(record: VideoRecord, found: Repetitions) -> list[str]:
+    """One line for all repetitions with their mean length and spread, and one for each: start, end, length.
+
+    In seconds where the file has time stamps, else in frames.
+    """
+    ends, unit = repetition_ends(record, found)
+    lengths, digits = np.diff(ends), 2 if unit == "s" else 0
+    many = f"{found.count} repetition{'s' * (found.count != 1)}"
+    spread = (
+        f" ± {lengths.std(ddof=1):.{digits}f} {unit}, {lengths.std(ddof=1) / lengths.mean():.0%}"
+        if found.count > 1
+        else ""
+    )
+    lines = [f"{record.name}: {many} of {lengths.mean():.{digits}f} {unit}{spread}"]
+    for i, (start, end) in enumerate(zip(ends, ends[1:])):
+        against = f"  {(end - start) / lengths.mean() - 1:+.0%}" if found.count > 1 else ""
+        lines.append(
+            f"  {i + 1:3d}  {start:8.{digits}f} to {end:8.{digits}f} {unit}  {end - start:7.{digits}f} {unit}{against}"
+        )
+    return lines
+
+
+def repetition_ends(record: VideoRecord, found: Repetitions) -> tuple[np.ndarray, str]:
+    """The (K + 1,) seconds at which repetitions begin and the last one ends; frames where there are no times."""
+    times = record.frame_times
+    if times is None:
+        return found.cuts, "frames"
+    return np.append(times, end_of(times))[found.cuts], "s"
+
+
+def write_repetitions(record: VideoRecord, found: Repetitions, table: str | Path) -> None:
+    """Lists the repetitions of a recording as parts of its file in `videos.csv`; nothing is encoded again.
+
+    Raises:
+        ValueError: if the file has no time stamps, lies elsewhere than the table, or has labels there already.
+    """
+    ends, unit = repetition_ends(record, found)
+    if unit != "s":
+        raise ValueError(f"{record.name}: {NO_TIMES}, and parts are listed in seconds")
+    ends[-1] += 1e-3  # the last frame belongs to the last part
+    PhaseTable(table).write_parts(record.name, [(round(a, 3), round(b, 3)) for a, b in zip(ends, ends[1:])])
+
+
+def _found(config: Any) -> list[VideoRecord]:
+    return [record for split in ("train", "val") for record in find_config_videos(config, split, allow_empty=True)]
+
+
+def _others(config: Any, given: Path, known: Sequence[VideoRecord]) -> list[VideoRecord]:
+    """The videos to label; without actions of their own they show the labelled ones' action."""
+    if given.is_file():
+        found = [VideoRecord(given.stem, "", open_source(given, config.fps))]
+    else:
+        found = _found(replace(config, data_root=str(given)))
+    actions = {record.action for record in known}
+    one = next(iter(actions)) if len(actions) == 1 else ""
+    return [replace(record, action=one) if one else record for record in found]
+
+
+def _labels(record: VideoRecord) -> np.ndarray:
+    assert record.phases is not None  # of a labelled video
+    return record.phases

@@ -1,0 +1,51 @@
+"""Repetitions of drawn curves are counted and cut; what does not repeat is not cut."""
+
+import numpy as np
+import pytest
+
+from mvf.evaluation.repetitions import find_repetitions
+
+
+def recording(lengths, noise=0.2, seed=0):
+    """Embeddings of a movement repeated in different numbers of frames."""
+    shares = np.concatenate([np.linspace(0, 1, length, endpoint=False) for length in lengths])
+    turns = 2 * np.pi * shares
+    clean = np.stack([np.cos(turns), np.sin(turns), 0.5 * np.cos(2 * turns)], axis=1)
+    found = np.concatenate([clean, np.random.default_rng(seed).normal(scale=noise, size=(len(shares), 4))], axis=1)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("lengths", [[30, 24], [20, 30, 25], [22, 28, 35, 27, 30], [30] * 8, [12] * 19])
+def test_repetitions_of_uneven_length_are_counted_and_cut(lengths):
+    found = find_repetitions(recording(lengths))
+    assert found.count == len(lengths)
+    assert np.abs(found.cuts - np.cumsum([0, *lengths])).max() <= 0.2 * np.mean(lengths)
+    assert found.likeness.min() > 0.5 and found.lengths.sum() == sum(lengths)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_repetition_is_not_cut(seed):
+    assert find_repetitions(recording([40], seed=seed)).count == 1
+
+
+def test_a_still_recording_and_a_clock_do_not_repeat():
+    still = recording([1] * 60, noise=0.05)
+    assert find_repetitions(still).count == 1
+    times = np.arange(90)[:, None] / 10000.0 ** np.linspace(0, 1, 16)
+    clock = np.concatenate([np.sin(times[:, 6:]), np.cos(times[:, 6:])], axis=1)
+    assert find_repetitions(clock / np.linalg.norm(clock, axis=1, keepdims=True)).count == 1
+
+
+def test_a_long_recording_is_cut_on_a_coarser_grid():
+    found = find_repetitions(recording([100] * 12))
+    assert found.count == 12 and np.abs(found.lengths - 100).max() <= 20
+
+
+def test_a_recording_shorter_than_two_repetitions_is_one():
+    assert find_repetitions(recording([5])).cuts.tolist() == [0, 5]
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(3), np.zeros((0, 3)), np.full((4, 2), np.nan)])
+def test_bad_embeddings_are_named(wrong):
+    with pytest.raises(ValueError, match="embeddings must be"):
+        find_repetitions(wrong)
