@@ -18,7 +18,6 @@ from mvf.workbench.notebook.browsers import (
     retrieval_browser,
     with_still,
 )
-from mvf.workbench.notebook.parameters import read_parameters, run_config
 from mvf.workbench.notebook.probe import (
     choose_probe,
     confusion_figure,
@@ -32,7 +31,9 @@ from mvf.workbench.notebook.session import (
     Session,
     embed_splits,
     open_session,
+    read_parameters,
     report_on,
+    run_config,
     stored_or_new_knock_outs,
     stored_or_new_report,
     summary,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from IPython import get_ipython
+from IPython.core.interactiveshell import InteractiveShell
+
 from mvf.bank import FeatureBank
-from mvf.config import DATA_FIELDS, Config, load_config
+from mvf.config import DATA_FIELDS, Config, cast, load_config, nearest
 from mvf.cost import milliseconds_per_frame, model_cost
 from mvf.data import VideoList, find_config_videos
 from mvf.data.records import Manifest, changed_clips, changed_labels, digest, manifest
@@ -324,3 +328,71 @@ def summary(report: dict, figures: Sequence[Path] = ()) -> str:
         lines.append(f"  {score_words(name):28s} {verdicts[name]}")
     lines += [f"  {score_words(name):28s} skipped: {reason}" for name, reason in report.get("skipped", {}).items()]
     return "\n".join([*map(minus, lines), *(f"  figure {path}" for path in figures)])
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Parameters of notebooks: checked and cast, because papermill only warns and passes text.
+
+
+def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the notebook's parameters, cast to their declared types.
+
+    After this call, the output of every error begins with its message.
+
+    Args:
+        namespace: `globals()` of a notebook whose parameters cell declares one `name: type = value` per line.
+
+    Raises:
+        ValueError: if papermill passed a name that the notebook does not declare (the message suggests the nearest),
+            or a value does not fit its type.
+
+    Example:
+        >>> read_parameters({"__annotations__": {"seed": int, "layers": str}, "seed": "3", "layers": [4, 8]})
+        {'seed': 3, 'layers': '4,8'}
+    """
+    _show_messages_first()
+    declared = namespace["__annotations__"]
+    for name in _passed_names(namespace.get("In", [])):
+        if name not in declared:
+            raise ValueError(f'unknown parameter "{name}"; {nearest(name, declared)}')
+    given = {name: namespace[name] for name in declared}
+    return {
+        name: None if given[name] is None else cast(f"parameter {name}", given[name], kind())
+        for name, kind in declared.items()
+    }
+
+
+def run_config(parameters: Mapping[str, Any], **more: Any) -> Config:
+    """Builds the configuration of a run from notebook parameters.
+
+    Each of these overrides the one before: the preset, the data keys of the data set, the parameters, `overrides`.
+    Parameters that are empty or None keep the preset's value. An empty preset means the data set's own.
+    """
+    given = {**parameters, **more}
+    overrides = given.pop("overrides", {}) or {}
+    if not isinstance(overrides, Mapping) or not all(isinstance(name, str) for name in overrides):
+        raise ValueError(f'overrides must be a mapping of settings, like {{"learning_rate": 1e-4}}, got {overrides!r}')
+    preset = given.pop("preset", "") or given.get("dataset") or "synthetic"
+    return load_config(
+        preset, **{name: value for name, value in given.items() if value not in ("", None)} | dict(overrides)
+    )
+
+
+def _show_messages_first() -> None:
+    """Prints an error's message above its traceback, so that a batch's log begins with what to do."""
+    shell = get_ipython()
+    if shell is None:
+        return
+
+    def show(shell: InteractiveShell, kind: type, error: BaseException, trace: Any, **options: Any) -> None:
+        lines = shell.InteractiveTB.structured_traceback(kind, error, trace, **options)
+        shell._showtraceback(kind, error, [f"{kind.__name__}: {error}", *lines])
+
+    shell.set_custom_exc((Exception,), show)
+
+
+def _passed_names(cells: list[str]) -> list[str]:
+    """Returns the names that papermill's injected cell assigns."""
+    injected = [ast.parse(cell) for cell in cells if cell.startswith("# Parameters\n")]
+    targets = [node.targets[0] for tree in injected for node in tree.body if isinstance(node, ast.Assign)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
