@@ -51,10 +51,11 @@ bench: $(VENV)/installed
 	$(BIN)/python bench/page.py
 
 lab: $(VENV)/installed
-	cd notebooks && $(CURDIR)/$(BIN)/python -m jupyterlab
+	mkdir -p runs
+	$(BIN)/python -m jupyterlab
 
 figures: $(VENV)/installed
-	cd notebooks && $(RUN) figures.ipynb ../runs/figures.ipynb
+	cd notebooks && $(RUN) figures.ipynb ../runs/figures.ipynb -p out ../figures
 	$(BIN)/python bench/card.py
 
 clean:

@@ -34,13 +34,24 @@ from mvf.workbench.notebook.session import (
     read_parameters,
     report_on,
     run_config,
+    run_folder,
+    run_table,
+    session_table,
     stored_or_new_knock_outs,
     stored_or_new_report,
     summary,
 )
 from mvf.workbench.notebook.train import bank_table, coverage_table, model_table
 from mvf.workbench.tables.draw import draw_tables
-from mvf.workbench.tables.runs import copy_figures, plot_results, read_reports, runs_table, tables, write_tables
+from mvf.workbench.tables.runs import (
+    copy_figures,
+    figures_folder,
+    plot_results,
+    read_reports,
+    runs_table,
+    tables,
+    write_tables,
+)
 
 __all__ = [
     "Session",
@@ -61,6 +72,7 @@ __all__ = [
     "embed_splits",
     "embedding_explorer",
     "embedding_figure",
+    "figures_folder",
     "model_table",
     "open_session",
     "phase_labeler",
@@ -73,7 +85,10 @@ __all__ = [
     "retrieval_browser",
     "retrieval_figure",
     "run_config",
+    "run_folder",
+    "run_table",
     "runs_table",
+    "session_table",
     "similarity_figure",
     "stored_or_new_knock_outs",
     "stored_or_new_report",

@@ -19,7 +19,7 @@ from mvf.bank import FeatureBank
 from mvf.config import DATA_FIELDS, Config, cast, load_config, nearest
 from mvf.cost import milliseconds_per_frame, model_cost
 from mvf.data import VideoList, find_config_videos
-from mvf.data.records import Manifest, changed_clips, changed_labels, digest, manifest
+from mvf.data.records import Manifest, VideoRecord, changed_clips, changed_labels, digest, manifest
 from mvf.device import resolve_device
 from mvf.embedding import EmbeddedVideo, embed, fingerprint
 from mvf.evaluation import evaluate, read_report, write_report
@@ -29,8 +29,8 @@ from mvf.models import load_official_checkpoint
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import FrameEmbedder
 from mvf.training.run import ACTIONS, default_folder, kept_sides, load_run, read_config, read_history, use_engine
-from mvf.workbench.plotting.scores import score_words
-from mvf.workbench.plotting.table import minus
+from mvf.workbench.plotting.scores import score_words, skipped_lines
+from mvf.workbench.plotting.table import Folded, config_table, minus
 
 PROTOCOL = "5"  # is raised when the report of the same model on the same data would change
 CHECKPOINTS = (".pth", ".pt", ".pyth")
@@ -50,9 +50,12 @@ class Splits:
     cache: FeatureBank | None
 
     @property
-    def shown(self) -> tuple[VideoList, list[EmbeddedVideo]]:
-        """Returns the videos for figures: validation videos, or training videos if there are none."""
-        return (self.val_records, self.val) if self.val else (self.train_records, self.train)
+    def everything(self) -> tuple[list[VideoRecord], list[EmbeddedVideo]]:
+        """All videos, training videos first; a validation video that shares a training video's name is `val/NAME`."""
+        taken = {video.name for video in self.train}  # names are unique within a split
+        records = [replace(r, name=f"val/{r.name}") if r.name in taken else r for r in self.val_records]
+        videos = [replace(v, name=f"val/{v.name}") if v.name in taken else v for v in self.val]
+        return [*self.train_records, *records], [*self.train, *videos]
 
 
 def open_model(source: str | Path, **data: Any) -> tuple[FrameEmbedder, Config]:
@@ -99,18 +102,13 @@ def with_data(config: Config, **data: Any) -> Config:
 
 @dataclass(frozen=True)
 class Session:
-    """An open model, its source, its data, the folder of its figures, and how the source was chosen."""
+    """An open model, its source, its data, the folder of its figures, and how the source was chosen, if it was."""
 
     source: Path
     model: FrameEmbedder
     config: Config
     figures: Path
     choice: str = ""
-
-    @property
-    def named(self) -> str:
-        """The source, and how it was chosen where none was given."""
-        return f"{self.source}{self.choice}"
 
     def find_videos(self, split: str, allow_empty: bool = False) -> VideoList:
         """Finds the videos of one split; clips of the run's own data stay on the side that they had in training."""
@@ -153,16 +151,64 @@ def find_run(source: str | Path = "") -> tuple[Path, str]:
     for path in (expand_user(source), runs.parent / source):
         if source and path.exists():
             return path, ""
-    names = [str(run.relative_to(runs.parent)) for run in finished_runs(runs)]
-    listed = ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
+    found = finished_runs(runs)
+    names = [shown_path(run) for run in found]
     if source:
         raise ValueError(
             f"{source} is not a run folder or checkpoint: there is nothing here or at {runs.parent / source}; "
-            f"finished runs: {listed or f'none in {runs}'}"
+            f"finished runs: {_listed(names) or f'none in {runs}'}"
         )
     if not names:
         raise ValueError(f"run_dir is empty, and {runs} holds no finished run: make demo, or run train.ipynb first")
-    return runs.parent / names[0], f" (run_dir is empty: the newest finished run of {listed})"
+    rest = f"newest; other finished runs: {_listed(names[1:])}" if names[1:] else "only finished run"
+    return found[0], f"run_dir is empty: {names[0]} is the {rest}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
+
+
+def shown_path(path: Path) -> str:
+    """A path as people read it: below the repository root without the root."""
+    root, path = default_folder(load_config()).parent.parent, path.resolve()
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def run_folder(run_dir: str, config: Config) -> Path:
+    """The folder that `train.ipynb` writes: `run_dir`, or `runs/<preset>-<seed>` at the repository root.
+
+    A relative path begins in the working directory if its parent exists there, else at the repository root if it
+    exists there, so that `runs/mine` is one folder for all notebooks.
+    """
+    own = default_folder(config)
+    given, at_root = expand_user(run_dir), own.parent.parent / run_dir
+    if not run_dir:
+        return own
+    return at_root if at_root.parent.is_dir() and not given.parent.is_dir() else given
+
+
+def run_table(config: Config, folder: Path) -> Folded:
+    """Tabulates what `train.ipynb` will train, where, and whether the run is there already."""
+    state = "new"
+    if (folder / "config.json").exists():
+        state = "finished, is only judged" if _is_finished(folder) else "begun, goes on"
+    return settings_table(config, {"run": f"{shown_path(folder)} ({state})"})
+
+
+def session_table(session: Session, **more: object) -> Folded:
+    """Tabulates the run or checkpoint of a session and its data, and says how it was chosen if it was."""
+    rows = {"run": shown_path(session.source), "figures": shown_path(session.figures), **more}
+    return settings_table(session.config, rows, session.choice)
+
+
+def settings_table(config: Config, rows: Mapping[str, object], note: str = "") -> Folded:
+    """Tabulates `rows` and the settings that differ from the preset; a click opens all settings."""
+    preset, own = load_config(config.preset).as_dict(), config.as_dict()
+    found = {name for name, value in preset.items() if value == "auto"}  # by the machine
+    changed = {name: value for name, value in own.items() if value != preset[name] and name not in found}
+    table = config_table({**rows, "data": config.dataset, "preset": config.preset, **changed})
+    notes = (note,) if note else ()
+    return Folded(replace(table, notes=notes), f"All {len(own)} settings", config_table(own))
 
 
 def finished_runs(root: Path) -> list[Path]:
@@ -326,7 +372,7 @@ def summary(report: dict, figures: Sequence[Path] = ()) -> str:
     verdicts = report.get("verdicts", {})
     for name in sorted(verdicts, key=lambda name: not name.startswith("cropped")):
         lines.append(f"  {score_words(name):28s} {verdicts[name]}")
-    lines += [f"  {score_words(name):28s} skipped: {reason}" for name, reason in report.get("skipped", {}).items()]
+    lines += [f"  {line}" for line in skipped_lines(report)]
     return "\n".join([*map(minus, lines), *(f"  figure {path}" for path in figures)])
 
 
@@ -366,13 +412,14 @@ def run_config(parameters: Mapping[str, Any], **more: Any) -> Config:
     """Builds the configuration of a run from notebook parameters.
 
     Each of these overrides the one before: the preset, the data keys of the data set, the parameters, `overrides`.
-    Parameters that are empty or None keep the preset's value. An empty preset means the data set's own.
+    Parameters that are empty or None keep the preset's value. An empty preset means the data set's own, and without a
+    data set `demo`.
     """
     given = {**parameters, **more}
     overrides = given.pop("overrides", {}) or {}
     if not isinstance(overrides, Mapping) or not all(isinstance(name, str) for name in overrides):
         raise ValueError(f'overrides must be a mapping of settings, like {{"learning_rate": 1e-4}}, got {overrides!r}')
-    preset = given.pop("preset", "") or given.get("dataset") or "synthetic"
+    preset = given.pop("preset", "") or given.get("dataset") or "demo"
     return load_config(
         preset, **{name: value for name, value in given.items() if value not in ("", None)} | dict(overrides)
     )
