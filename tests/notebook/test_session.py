@@ -42,9 +42,8 @@ def test_nothing_given_is_the_newest_finished_run_and_the_others_are_listed(repo
     make_run(runs / "killed", 0, epochs=3)
     (make_run(runs / "damaged", 0) / "config.json").write_text("{")
     found, choice = find_run()
-    assert found == newest and choice.endswith(
-        "(run_dir is empty: the newest finished run of runs/batch/penn-1, runs/old)"
-    )
+    assert found == newest
+    assert choice == "run_dir is empty: runs/batch/penn-1 is the newest; other finished runs: runs/old"
 
 
 def test_a_relative_path_is_taken_from_here_and_then_from_the_repository(repository):
@@ -54,6 +53,26 @@ def test_a_relative_path_is_taken_from_here_and_then_from_the_repository(reposit
         assert found.resolve() == run and not choice
     with pytest.raises(ValueError, match="runs/other is not a run folder .*finished runs: runs/mine$"):
         find_run("runs/other")
+
+
+def test_training_writes_where_the_other_notebooks_look(repository, monkeypatch):
+    config = load_config("demo")
+    assert session.run_folder("", config) == repository / "runs" / "synthetic-1"
+    make_run(repository / "runs" / "old", 0)
+    assert session.run_folder("runs/mine", config) == repository / "runs" / "mine"
+    (repository / "elsewhere" / "out").mkdir()
+    assert session.run_folder("out/mine", config).resolve() == repository / "elsewhere" / "out" / "mine"
+    assert session.run_folder("../runs/mine", config).resolve() == repository / "runs" / "mine"
+
+
+@pytest.mark.parametrize("done, said", [(None, "new"), (1, "begun, goes on"), (2, "finished, is only judged")])
+def test_the_run_to_be_trained_says_what_is_there(repository, done, said):
+    if done is not None:
+        make_run(repository / "runs" / "mine", 0, done=done)
+    table = session.run_table(load_config("demo", epochs=2), repository / "runs" / "mine")
+    assert f"runs/mine ({said})" in str(table) and "epochs" in str(table) and "learning_rate" not in str(table)
+    html = table._repr_html_()
+    assert "<details>" in html and html.index("<details>") < html.index("learning_rate")
 
 
 def test_without_a_run_it_says_how_to_get_one(repository):

@@ -83,7 +83,8 @@ def embedding_figure(splits: Splits, action: str = "", most: int = 8) -> Figure:
     if not videos:
         return plotting.plot_message("there are no videos")
     points = two_dimensions(videos)
-    many = f"{len(videos)} {f'videos{AMONG_THEM}' if shown.note else 'validation videos'}"
+    word = "videos" if shown.note else "validation videos" if len(videos) > 1 else "validation video"
+    many = f"{len(videos)} {word}{AMONG_THEM if shown.note else ''}"
     return plotting.plot_embeddings(
         points, [v.phases for v in videos], phase_words(splits, videos[0].action),
         title=_titled(videos[0].action, f", {many}"), caption="First two principal components.",
@@ -121,11 +122,13 @@ def compared(splits: Splits, action: str = "", named: str = "") -> Compared:
     records, videos = splits.everything
     if named:
         return Compared(records, named_videos(named, videos))
+    if several := _of_several(splits.val, action):
+        return Compared(splits.val_records, several)
     train, val = videos[: len(splits.train)], videos[len(splits.train) :]
-    if several := _of_several(val, action):
-        return Compared(records, several)
     chosen = _of_several([*val, *train], action) or of_action([*val, *train], action)
     own = sum(video.action == chosen[0].action for video in val) if chosen else 0
+    if own == len(chosen):
+        return Compared(records, chosen)
     some = f"Only {own}" if own else "None"
     return Compared(
         records, chosen, f"{some} of these {len(chosen)} videos is for validation, so training videos are shown too."

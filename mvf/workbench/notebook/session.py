@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 from IPython import get_ipython
@@ -52,7 +53,7 @@ class Splits:
     @property
     def everything(self) -> tuple[list[VideoRecord], list[EmbeddedVideo]]:
         """All videos, training videos first; a validation video that shares a training video's name is `val/NAME`."""
-        taken = {video.name for video in self.train}  # names are unique within a split
+        taken = {known.name for known in (*self.train_records, *self.train)}  # names are unique within a split
         records = [replace(r, name=f"val/{r.name}") if r.name in taken else r for r in self.val_records]
         videos = [replace(v, name=f"val/{v.name}") if v.name in taken else v for v in self.val]
         return [*self.train_records, *records], [*self.train, *videos]
@@ -192,21 +193,23 @@ def run_table(config: Config, folder: Path) -> Folded:
     state = "new"
     if (folder / "config.json").exists():
         state = "finished, is only judged" if _is_finished(folder) else "begun, goes on"
-    return settings_table(config, {"run": f"{shown_path(folder)} ({state})"})
+    return _settings_table(config, f"{shown_path(folder)} ({state})")
 
 
 def session_table(session: Session, **more: object) -> Folded:
     """Tabulates the run or checkpoint of a session and its data, and says how it was chosen if it was."""
-    rows = {"run": shown_path(session.source), "figures": shown_path(session.figures), **more}
-    return settings_table(session.config, rows, session.choice)
+    more |= {"figures": shown_path(session.figures)}
+    return _settings_table(session.config, shown_path(session.source), more, session.choice)
 
 
-def settings_table(config: Config, rows: Mapping[str, object], note: str = "") -> Folded:
-    """Tabulates `rows` and the settings that differ from the preset; a click opens all settings."""
+def _settings_table(
+    config: Config, run: str, more: Mapping[str, object] = MappingProxyType({}), note: str = ""
+) -> Folded:
+    """Tabulates the run, the settings that differ from its preset, and `more`; a click opens all settings."""
     preset, own = load_config(config.preset).as_dict(), config.as_dict()
-    found = {name for name, value in preset.items() if value == "auto"}  # by the machine
-    changed = {name: value for name, value in own.items() if value != preset[name] and name not in found}
-    table = config_table({**rows, "data": config.dataset, "preset": config.preset, **changed})
+    chosen_here = {name for name, value in preset.items() if value == "auto"}  # by this machine
+    changed = {name: value for name, value in own.items() if value != preset[name] and name not in chosen_here}
+    table = config_table({"run": run, "data": config.dataset, "preset": config.preset, **changed, **more})
     notes = (note,) if note else ()
     return Folded(replace(table, notes=notes), f"All {len(own)} settings", config_table(own))
 
