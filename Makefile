@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 DEMO := runs/demo
-RUN := JUPYTER_PATH=$(CURDIR)/notebooks/jupyter:$(JUPYTER_PATH) $(CURDIR)/$(BIN)/papermill
+RUN := $(CURDIR)/$(BIN)/papermill
 export MPLBACKEND = Agg
 
 .PHONY: demo check test test-all test-lowest bench lab figures clean
@@ -14,6 +14,8 @@ $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[test]'
+	mkdir -p $(VENV)/etc/ipython
+	echo 'c.IPKernelApp.log_level = "ERROR"' > $(VENV)/etc/ipython/ipython_kernel_config.py  # local ports need no encryption
 	touch $@
 
 demo: $(VENV)/installed

@@ -158,10 +158,11 @@ def runs_table(reports: Reports) -> plotting.Table:
 def tables(reports: Reports) -> dict[str, plotting.Table]:
     """Tabulates mean ± two standard deviations over the runs of every row: scores, localization and attention.
 
+    A table that would have no row, because the videos lack labels or masks, is left out.
     `differences` compares entity 1 with the maps that it must beat, per video, with intervals over videos.
     """
     rows = grouped(reports)
-    return {
+    made = {
         "cropped": _table(
             rows, lambda r: r.get("cropped", {}), CROPPED, SCORES, "On cropped windows, the test that counts"
         ),
@@ -170,6 +171,7 @@ def tables(reports: Reports) -> dict[str, plotting.Table]:
         "differences": differences_table(rows, MEASURES[:2]),
         "attention": _table(rows, by_entity, ENTITIES, ATTENDS, "Attention without masks; overlap: with the others"),
     }
+    return {name: table for name, table in made.items() if table.rows}
 
 
 def write_tables(made: Mapping[str, plotting.Table], path: Path) -> None:
@@ -181,6 +183,8 @@ def write_tables(made: Mapping[str, plotting.Table], path: Path) -> None:
 def plot_results(reports: Reports) -> Figure:
     """Draws classification and retrieval on cropped windows: a dot per run, a bar at the mean, a row per control."""
     rows = grouped(reports)
+    if not any(report.get("cropped", {}).get("model") for report in reports.values()):
+        return plotting.plot_message("No run has scores on cropped windows: its validation videos have no labels.")
     headings = [fit_words(f"{row}, runs: {len(runs)}", HEADING) for row, runs in rows.items()]
     tall = [len(CROPPED) + heading.count("\n") + 1 for heading in headings]
     firsts = np.cumsum(tall) - len(CROPPED)  # a line of a heading is as tall as a row
