@@ -20,10 +20,10 @@ $(VENV)/installed: pyproject.toml
 
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)
-	cd notebooks && $(RUN) train.ipynb ../$(DEMO)/train.ipynb -p preset demo -p run_dir ../$(DEMO)
-	cd notebooks && $(RUN) probe.ipynb ../$(DEMO)/probe.ipynb -p run_dir ../$(DEMO)
-	cd notebooks && $(RUN) attention.ipynb ../$(DEMO)/attention.ipynb -p run_dir ../$(DEMO)
-	cd notebooks && $(RUN) align.ipynb ../$(DEMO)/align.ipynb -p run_dir ../$(DEMO)
+	cd notebooks && $(RUN) train.ipynb ../$(DEMO)/train.ipynb -p preset demo -p run_dir $(DEMO)
+	cd notebooks && $(RUN) probe.ipynb ../$(DEMO)/probe.ipynb -p run_dir $(DEMO)
+	cd notebooks && $(RUN) attention.ipynb ../$(DEMO)/attention.ipynb -p run_dir $(DEMO)
+	cd notebooks && $(RUN) align.ipynb ../$(DEMO)/align.ipynb -p run_dir $(DEMO)
 	$(BIN)/python -m mvf report $(DEMO)
 
 check: $(VENV)/installed

@@ -102,7 +102,7 @@ def label(clips, start):
     (clips / "videos.csv").write_text("path,split,action,phases\n" + rows)
 
 
-def test_the_report_follows_labels_and_clips_and_says_so(trained, tmp_path):
+def test_the_report_follows_labels_and_clips_and_says_so(trained, tmp_path, monkeypatch):
     clips = tmp_path / "clips"
     first = report_of(trained)
     assert not first["scores"] and not first["made_anew"]
@@ -111,7 +111,7 @@ def test_the_report_follows_labels_and_clips_and_says_so(trained, tmp_path):
     second = report_of(trained)
     assert second["scores"] and second["coverage"]["val"]["found"] == 2
     assert "labels of 6 clips changed" in second["made_anew"] and "moved to the other split" in second["made_anew"]
-    assert "made anew: " in notebook.summary(second)
+    assert "made anew: " in notebook.summary(second) and not report_of(trained)["made_anew"]
     label(clips, 8)
     assert report_of(trained)["made_anew"].startswith("labels of 6 clips changed")
     write_video(clips / "c0.mp4", 20, width=80)
@@ -120,6 +120,8 @@ def test_the_report_follows_labels_and_clips_and_says_so(trained, tmp_path):
     assert path.exists()
     path.unlink()
     assert "does not list its clips" in report_of(trained)["made_anew"]
+    monkeypatch.setattr(session, "PROTOCOL", "the next")
+    assert "of an older version" in report_of(trained)["made_anew"]
 
 
 @pytest.mark.parametrize("fps", [15, 7, 60])

@@ -296,7 +296,7 @@ def report_on(model: FrameEmbedder, config: Config, splits: Splits, path: str | 
 def stored_or_new_report(session: Session, splits: Splits | None = None) -> dict:
     """Reads the stored report if it is of exactly this model, data and clips; else makes a new one and stores it.
 
-    The new one says in `made_anew` what has changed.
+    A new one says in `made_anew` what has changed, once.
     """
     changes = []
     if session.report.exists():
@@ -304,7 +304,9 @@ def stored_or_new_report(session: Session, splits: Splits | None = None) -> dict
         if _marks(session.model, session.config).items() <= report.items():
             changes = _changes(report.get("clips"), _clips(session, splits))
             if not changes:
-                return report
+                return report | {"made_anew": ""}
+        else:
+            changes = ["it is of another model, of other data or of an older version of mvf"]
     splits = splits or embed_splits(session.model, session.config, source=session.source)
     report = report_on(session.model, session.config, splits)
     report["made_anew"] = "; ".join(changes)
