@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 DEMO := runs/demo
-RUN := JUPYTER_PATH=$(CURDIR)/notebooks/jupyter:$(JUPYTER_PATH) $(CURDIR)/$(BIN)/papermill
+RUN := $(CURDIR)/$(BIN)/papermill
 export MPLBACKEND = Agg
 
 .PHONY: demo check test test-all test-lowest bench lab figures clean
@@ -14,14 +14,16 @@ $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[test]'
+	mkdir -p $(VENV)/etc/ipython
+	echo 'c.IPKernelApp.log_level = "ERROR"' > $(VENV)/etc/ipython/ipython_kernel_config.py  # local ports need no encryption
 	touch $@
 
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)
-	cd notebooks && $(RUN) train.ipynb ../$(DEMO)/train.ipynb -p preset demo -p run_dir ../$(DEMO)
-	cd notebooks && $(RUN) probe.ipynb ../$(DEMO)/probe.ipynb -p run_dir ../$(DEMO)
-	cd notebooks && $(RUN) attention.ipynb ../$(DEMO)/attention.ipynb -p run_dir ../$(DEMO)
-	cd notebooks && $(RUN) align.ipynb ../$(DEMO)/align.ipynb -p run_dir ../$(DEMO)
+	cd notebooks && $(RUN) train.ipynb ../$(DEMO)/train.ipynb -p preset demo -p run_dir $(DEMO)
+	cd notebooks && $(RUN) probe.ipynb ../$(DEMO)/probe.ipynb -p run_dir $(DEMO)
+	cd notebooks && $(RUN) attention.ipynb ../$(DEMO)/attention.ipynb -p run_dir $(DEMO)
+	cd notebooks && $(RUN) align.ipynb ../$(DEMO)/align.ipynb -p run_dir $(DEMO)
 	$(BIN)/python -m mvf report $(DEMO)
 
 check: $(VENV)/installed
@@ -51,10 +53,11 @@ bench: $(VENV)/installed
 	$(BIN)/python bench/page.py
 
 lab: $(VENV)/installed
-	cd notebooks && $(CURDIR)/$(BIN)/python -m jupyterlab
+	mkdir -p runs
+	$(BIN)/python -m jupyterlab
 
 figures: $(VENV)/installed
-	cd notebooks && $(RUN) figures.ipynb ../runs/figures.ipynb
+	cd notebooks && $(RUN) figures.ipynb ../runs/figures.ipynb -p out ../figures
 	$(BIN)/python bench/card.py
 
 clean:

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from filelock import Timeout
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mvf.bank_files import (
     bfloat16,
@@ -45,6 +44,7 @@ from mvf.files import atomic, cache_folder, locked
 from mvf.models.backbone import Backbone
 from mvf.models.engine import resolve_compute
 from mvf.models.motion import velocity_at
+from mvf.progress import tqdm
 
 logger = logging.getLogger(__name__)
 

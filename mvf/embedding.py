@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mvf.bank import FRAMES_AT_ONCE, FeatureBank
 from mvf.chunks import (
@@ -36,6 +35,7 @@ from mvf.models.backbone import Backbone
 from mvf.models.motion import velocity_at
 from mvf.models.mvformer import FrameEmbedder, MVFormer
 from mvf.models.stored import checksum
+from mvf.progress import tqdm
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def embed(
         cache.ensure(records)
     frames = sum(record.num_frames for record in records)
     embedded = []
-    with tqdm(total=frames, unit="frame", desc="embed", disable=len(records) < 2 and frames <= chunk) as bar:
+    with tqdm(total=frames, unit="frame", desc="embedding", disable=len(records) < 2 and frames <= chunk) as bar:
         for record in records:
             work = (model.of(record.action), record, chunking, cache, precision)
             if folder is None:

@@ -13,7 +13,7 @@ import mvf
 
 PACKAGE = Path(mvf.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-BASE = {"config", "files", "device", "clip"}  # what everything stands on
+BASE = {"config", "files", "device", "clip", "progress"}  # what everything stands on
 COMPUTED_WITH = {"data", "models", "losses", "metrics"}
 COMPUTES = {"bank", "bank_files", "embedding", "chunks", "attention", "cost", "alignment", "segments",
     "training", "evaluation",
@@ -23,10 +23,11 @@ IMPORTS = {  # every module and folder at the root of the package, and what of t
     "files": set(),
     "device": {"clip"},
     "config": {"files"},
-    "metrics": set(),
+    "progress": set(),
+    "metrics": {"progress"},
     "losses": {"clip", "config"},
     "models": {"clip", "config", "device", "files"},
-    "data": {"clip", "config", "device", "files"},
+    "data": {"clip", "config", "device", "files", "progress"},
     "bank_files": {"files"},
     "bank": BASE | {"data", "models", "bank_files"},
     "embedding": BASE | {"data", "models", "bank", "chunks"},

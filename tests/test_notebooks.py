@@ -63,9 +63,10 @@ def test_probe_and_attention_draw_their_figures(run):
 
 
 def test_align_carries_phases_and_opens_the_labeler(run):
-    notebook = execute("align", run / "align.ipynb", run_dir=str(run))
+    notebook = execute("align", run / "align.ipynb", run_dir="../run", videos="val/squat_000, squat_001, squat_000")
     assert {"alignment", "transfer"} <= {p.stem for p in (run / "figures").glob("*.png")}
     texts = {cell.id: json.dumps(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"}
+    assert "run_dir is empty" not in texts["setup"] and "0%|" not in json.dumps(texts)
     assert "position only (clock)" in texts["transfer"] and "image/jpeg" in texts["labeler"]
     assert not (run / "figures" / "videos.csv").exists(), "nothing is written before a label is accepted"
 
@@ -100,7 +101,10 @@ def test_unlabelled_clips_can_be_probed_aligned_and_labelled(shared, tmp_path):
     overrides = {name: value for name, value in TINY.items() if name not in ("epochs", "data_options")}
     execute("train", tmp_path / "train.ipynb", dataset="folder", data_root=str(shared / "real" / "clips"),
             run_dir=str(tmp_path), epochs=1, overrides=overrides)  # fmt: skip
-    execute("probe", tmp_path / "probe.ipynb", run_dir=str(tmp_path))
+    probed = execute("probe", tmp_path / "probe.ipynb", run_dir=str(tmp_path))
+    outputs = [output for cell in probed.cells if cell.cell_type == "code" for output in cell.outputs]
+    said = "".join(output.get("data", {}).get("text/html", "") for output in outputs)
+    assert said.count("no validation frame is labelled") == 1, "a reason is said once"
     notebook = execute("align", tmp_path / "align.ipynb", run_dir=str(tmp_path), table=str(tmp_path / "videos.csv"))
     texts = {cell.id: json.dumps(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"}
     assert "no video has labelled phases" in texts["transfer"] and "image/jpeg" in texts["labeler"]
@@ -125,6 +129,17 @@ def test_notebooks_are_thin_and_without_outputs(name):
             assert len(cell.source.splitlines()) <= 12
         assert "def " not in cell.source and "class " not in cell.source
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+
+
+def test_only_make_figures_writes_the_repositorys_own():
+    default = papermill.inspect_notebook(str(NOTEBOOKS / "figures.ipynb"))["out"]["default"]
+    lines = (NOTEBOOKS.parent / "Makefile").read_text().splitlines()
+    assert default == '""' and ["-p out ../figures" in line for line in lines if "figures.ipynb" in line] == [True]
+
+
+def test_the_picture_comes_before_the_numbers():
+    cells = [cell["id"] for cell in nbformat.read(NOTEBOOKS / "attention.ipynb", as_version=4).cells]
+    assert cells.index("figures") < cells.index("film") < cells.index("numbers") < cells.index("check")
 
 
 @pytest.mark.parametrize("name", NAMES)

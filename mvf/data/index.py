@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from tqdm import tqdm
-
 from mvf.config import nearest
 from mvf.data.augment import derive_seed
 from mvf.data.records import Coverage, FrameSource, VideoList, VideoRecord
 from mvf.data.video import VideoError
+from mvf.progress import tqdm
 
 SHOWN = 10  # lines about omitted videos in a message at most; `Coverage.unreadable` has all of them
 VARYING = re.compile(r"\S*/\S*|\S*\d\S*|\S+\.\w+")  # words of a reason that are paths, names of files or numbers

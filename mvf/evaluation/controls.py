@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mvf.bank import FeatureBank
 from mvf.chunks import chunk_bounds
@@ -29,6 +28,7 @@ from mvf.evaluation.scoring import Rounds
 from mvf.models import build_model
 from mvf.models.motion import OFFSETS, MotionMap, differences, unit
 from mvf.models.mvformer import FrameEmbedder, MVFormer
+from mvf.progress import tqdm
 
 PERMUTATIONS = 5
 WINDOWS = 3

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mvf.bank import FeatureBank
 from mvf.config import Config
@@ -30,6 +29,7 @@ from mvf.evaluation.regions import is_annotated, read_regions
 from mvf.evaluation.scoring import KEPT, Rounds, Scored, score_rounds
 from mvf.models.lstp import LearnableSpatialTokenPooling
 from mvf.models.mvformer import FrameEmbedder, MVFormer
+from mvf.progress import tqdm
 
 NOTHING, CLOCK = "nothing", "position_only"
 Key = tuple[str, str]  # knock-out, and "whole" or "cropped"

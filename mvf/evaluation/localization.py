@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from mvf.attention import Candidate, SampledMaps, rival_layers, sampled_maps
 from mvf.data.records import VideoRecord
@@ -29,6 +28,7 @@ from mvf.metrics import (
     pointing_game,
 )
 from mvf.models.mvformer import FrameEmbedder, MVFormer
+from mvf.progress import tqdm
 
 METRICS = {
     "mass": attention_mass,

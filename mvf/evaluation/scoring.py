@@ -24,6 +24,7 @@ from mvf.metrics import (
 
 FRACTIONS = (0.1, 0.5, 1.0)
 KEPT = ("classification", "progression", "kendall_tau", "retrieval@5")  # the paper's four, video by video
+UNLABELLED = "no validation frame is labelled"
 UNORDERED = 'labels are classes without an order (judge="together")'
 
 
@@ -188,6 +189,8 @@ def alignment(
         )
         errors += [np.nanmean(pairs)] if np.isfinite(pairs).any() else []
     if not errors:
+        if not any(video.phases is not None and (video.phases >= 0).any() for video in references):
+            raise ValueError(UNLABELLED)
         raise ValueError("alignment error needs two labelled validation videos of one action")
     return float(np.mean(errors))
 
@@ -216,6 +219,13 @@ def video_sums(scored: Scored, videos: Sequence[EmbeddedVideo]) -> dict[str, dic
 
 
 def _score(scored: Scored, action: str, task: ActionTask, ordered: bool) -> None:
+    labelled = any((phases >= 0).any() for phases in task.val_phases)
+
+    def needs_labels(compute: Callable[[], np.ndarray]) -> np.ndarray:
+        if not labelled:
+            raise ValueError(UNLABELLED)
+        return compute()
+
     def needs_order(compute: Callable[[], np.ndarray]) -> np.ndarray:
         if not ordered:
             raise ValueError(UNORDERED)
@@ -226,11 +236,11 @@ def _score(scored: Scored, action: str, task: ActionTask, ordered: bool) -> None
         scored.phase_counts[action] = scored.phase_counts.get(action, 0) + counts.sum(axis=0)
         return counts.sum(axis=1)
 
-    scored.add(action, "classification", classification)
-    scored.add(action, "progression", partial(needs_order, task.progression))
+    scored.add(action, "classification", partial(needs_labels, classification))
+    scored.add(action, "progression", partial(needs_labels, partial(needs_order, task.progression)))
     scored.add(action, "kendall_tau", partial(needs_order, task.kendall_tau))
     for k in NEIGHBOURS:
-        scored.add(action, f"retrieval@{k}", partial(task.retrieval, k))
+        scored.add(action, f"retrieval@{k}", partial(needs_labels, partial(task.retrieval, k)))
 
 
 def _value(sums: np.ndarray) -> float:
@@ -284,8 +294,6 @@ class ActionTask:
 
     def phase_counts(self) -> np.ndarray:
         """(videos, num_phases, 2): correct and all frames of every phase."""
-        if not any((phases >= 0).any() for phases in self.val_phases):
-            raise ValueError("no validation frame is labelled")
         train, val = self._compact
         predicted = predict_phases(train, self.train_phases, val, probe=self.probe)
         return self._by_video([self._count(guess, truth) for guess, truth in zip(predicted, self.val_phases)])

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
-from tqdm.auto import tqdm
 
 from mvf.metrics.neighbours import (
     check_embeddings,
@@ -18,6 +17,7 @@ from mvf.metrics.neighbours import (
     one_thread,
     split_videos,
 )
+from mvf.progress import tqdm
 
 PROBES = ("logistic", "sgd")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from mvf.metrics.neighbours import check_embeddings, check_stride, nearest_by_video
+from mvf.progress import tqdm
 
 _BLOCK = 2**18  # positions compared at once: they stay in cache
 

@@ -8,7 +8,8 @@ from functools import cache
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
-from tqdm.auto import tqdm
+
+from mvf.progress import tqdm
 
 _BLOCK = 2**18  # keys held at once: 2 MiB, so that the passes over them stay in cache
 _REFERENCES = 2**12  # frames per group of references; smaller matrix products would be slow

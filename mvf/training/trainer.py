@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from mvf.bank import BankStore, FeatureBank, build_bank
 from mvf.clip import Clip
@@ -32,6 +31,7 @@ from mvf.models import build_model, load_weights
 from mvf.models.motion import MotionMap, velocity_scaling
 from mvf.models.mvformer import MVFormer, MVFormerOutput, pool_reduced
 from mvf.models.pooling import entity_overlap
+from mvf.progress import tqdm
 from mvf.training.run import initial_weights, kept_sides, write_epoch, write_history
 
 Row = dict[str, float]
@@ -128,7 +128,9 @@ class Trainer:
         with self.accelerator.main_process_first():
             dataset = self._dataset()
         # one bar for all epochs, because a notebook would keep a line for each
-        bar = tqdm(desc="training", unit="step", leave=False, disable=not self.accelerator.is_main_process)
+        steps = len(self._epoch_batches(self.epoch + 1)) * (self.config.epochs - self.epoch)
+        hidden = not self.accelerator.is_main_process
+        bar = tqdm(total=steps, desc="training", unit="step", leave=False, disable=hidden)
         with closing(self._batches(dataset)) as batches, bar:
             while self.epoch < self.config.epochs:
                 self.epoch += 1
@@ -138,6 +140,7 @@ class Trainer:
                     write_epoch(self.folder, self.model, self.history, self.state())
                 if on_epoch is not None and self.accelerator.is_main_process:
                     on_epoch(row)
+            bar.set_description("training", refresh=False)
         self.model.eval()
 
     def add_motion(self, records: Sequence[VideoRecord], fitted: MotionMap | None = None) -> None:
@@ -220,7 +223,6 @@ class Trainer:
         started, losses, norms, frames = time.perf_counter(), [], [], 0
         count = len(self._epoch_batches(self.epoch))
         bar.set_description(f"epoch {self.epoch}/{self.config.epochs}", refresh=False)
-        bar.reset(count)
         for _ in range(count):
             plan, clip = next(batches)
             loss, norm = self._update(plan, clip)

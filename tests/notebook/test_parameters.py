@@ -36,3 +36,10 @@ def test_an_empty_preset_is_the_datasets_own():
 def test_zero_entities_is_an_error_not_a_default():
     with pytest.raises(ValueError, match="entities must be at least 1, got 0"):
         run_config({"dataset": "synthetic", "entities": 0})
+
+
+def test_with_neither_preset_nor_dataset_it_is_the_demo():
+    empty = {"dataset": "", "preset": "", "epochs": None, "overrides": {}}
+    assert run_config(empty).preset == "demo" and run_config(empty).dataset == "synthetic"
+    penn = run_config({**empty, "dataset": "penn"})
+    assert (penn.preset, penn.dataset) == ("penn", "penn") and run_config({**empty, "preset": "penn"}) == penn

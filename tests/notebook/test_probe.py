@@ -9,6 +9,7 @@ import pytest
 
 from mvf.embedding import EmbeddedVideo
 from mvf.workbench.notebook.probe import retrieval_figure
+from mvf.workbench.notebook.session import Splits
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "probe.ipynb"
 
@@ -23,7 +24,7 @@ def test_retrieval_counts_the_neighbours_that_there_are(count, said):
     ]
     pictures = [np.zeros((8, 8, 3), np.uint8)]
     records = [SimpleNamespace(name=name, action="squat", phase_names=(), frames=lambda *_: pictures) for name in names]
-    figure = retrieval_figure(SimpleNamespace(val=videos, val_records=records, train_records=[]))
+    figure = retrieval_figure(Splits([], records, [], videos, None))
     assert figure.get_suptitle().startswith(f"squat: nearest frames, in {said}")
     assert sum(bool(axes.images) for axes in figure.axes) == 4 * (1 + min(count - 1, 5))
 

@@ -42,9 +42,8 @@ def test_nothing_given_is_the_newest_finished_run_and_the_others_are_listed(repo
     make_run(runs / "killed", 0, epochs=3)
     (make_run(runs / "damaged", 0) / "config.json").write_text("{")
     found, choice = find_run()
-    assert found == newest and choice.endswith(
-        "(run_dir is empty: the newest finished run of runs/batch/penn-1, runs/old)"
-    )
+    assert found == newest
+    assert choice == "run_dir is empty: runs/batch/penn-1 is the newest; other finished runs: runs/old"
 
 
 def test_a_relative_path_is_taken_from_here_and_then_from_the_repository(repository):
@@ -54,6 +53,26 @@ def test_a_relative_path_is_taken_from_here_and_then_from_the_repository(reposit
         assert found.resolve() == run and not choice
     with pytest.raises(ValueError, match="runs/other is not a run folder .*finished runs: runs/mine$"):
         find_run("runs/other")
+
+
+def test_training_writes_where_the_other_notebooks_look(repository, monkeypatch):
+    config = load_config("demo")
+    assert session.run_folder("", config) == repository / "runs" / "synthetic-1"
+    make_run(repository / "runs" / "old", 0)
+    assert session.run_folder("runs/mine", config) == repository / "runs" / "mine"
+    (repository / "elsewhere" / "out").mkdir()
+    assert session.run_folder("out/mine", config).resolve() == repository / "elsewhere" / "out" / "mine"
+    assert session.run_folder("../runs/mine", config).resolve() == repository / "runs" / "mine"
+
+
+@pytest.mark.parametrize("done, said", [(None, "new"), (1, "begun, goes on"), (2, "finished, is only judged")])
+def test_the_run_to_be_trained_says_what_is_there(repository, done, said):
+    if done is not None:
+        make_run(repository / "runs" / "mine", 0, done=done)
+    table = session.run_table(load_config("demo", epochs=2), repository / "runs" / "mine")
+    assert f"runs/mine ({said})" in str(table) and "epochs" in str(table) and "learning_rate" not in str(table)
+    html = table._repr_html_()
+    assert "<details>" in html and html.index("<details>") < html.index("learning_rate")
 
 
 def test_without_a_run_it_says_how_to_get_one(repository):
@@ -83,7 +102,7 @@ def label(clips, start):
     (clips / "videos.csv").write_text("path,split,action,phases\n" + rows)
 
 
-def test_the_report_follows_labels_and_clips_and_says_so(trained, tmp_path):
+def test_the_report_follows_labels_and_clips_and_says_so(trained, tmp_path, monkeypatch):
     clips = tmp_path / "clips"
     first = report_of(trained)
     assert not first["scores"] and not first["made_anew"]
@@ -92,7 +111,7 @@ def test_the_report_follows_labels_and_clips_and_says_so(trained, tmp_path):
     second = report_of(trained)
     assert second["scores"] and second["coverage"]["val"]["found"] == 2
     assert "labels of 6 clips changed" in second["made_anew"] and "moved to the other split" in second["made_anew"]
-    assert "made anew: " in notebook.summary(second)
+    assert "made anew: " in notebook.summary(second) and not report_of(trained)["made_anew"]
     label(clips, 8)
     assert report_of(trained)["made_anew"].startswith("labels of 6 clips changed")
     write_video(clips / "c0.mp4", 20, width=80)
@@ -101,6 +120,8 @@ def test_the_report_follows_labels_and_clips_and_says_so(trained, tmp_path):
     assert path.exists()
     path.unlink()
     assert "does not list its clips" in report_of(trained)["made_anew"]
+    monkeypatch.setattr(session, "PROTOCOL", "the next")
+    assert "of an older version" in report_of(trained)["made_anew"]
 
 
 @pytest.mark.parametrize("fps", [15, 7, 60])

@@ -51,7 +51,7 @@ def test_controls_keep_their_scale_beside_a_score_far_below_zero():
 
 def test_unlabelled_videos_give_figures_that_say_why():
     unlabelled = {"scores": {}, "skipped": {"classification": "no labels"}}
-    assert any("classification: no labels" in text for text in texts(plotting.plot_controls(unlabelled)))
+    assert any("No score to compare: no labels" in text for text in texts(plotting.plot_controls(unlabelled)))
     assert any("no phase labels" in text for text in texts(plotting.plot_label_fractions({"0.1": {}})))
 
 
@@ -89,6 +89,14 @@ def test_report_without_a_score_shows_a_dash_and_the_reason():
     assert ("whole videos", "classification", "–", "") in table.rows and "classification skipped: no labels" in str(
         table
     )
+
+
+def test_a_reason_is_said_once_for_all_that_it_explains():
+    skipped = dict.fromkeys([f"retrieval@{k}" for k in range(1, 19)], "no label") | {"kendall_tau": "one video"}
+    left_out = {"train": {"unreadable": {"a.mp4": "zero bytes", "b.mp4": "zero bytes"}}}
+    notes = plotting.scores_table({"skipped": skipped, "coverage": left_out}).notes
+    assert notes[0] == "train: a.mp4, b.mp4 left out: zero bytes" and len(notes) == 3
+    assert "retrieval@12 and 6 more skipped: no label" in notes[1]
 
 
 def test_scores_table_has_every_control_of_both_groups():

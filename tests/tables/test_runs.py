@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mvf.config import load_config
+from mvf.workbench.tables import runs
 from mvf.workbench.tables.runs import (
     ENTITIES,
     by_entity,
@@ -49,6 +50,38 @@ def test_a_folder_that_matches_twice_counts_once(tmp_path):
     (tmp_path / "run" / "metrics.json").write_text("{}")
     patterns = f"{tmp_path}/*, {tmp_path}/run, {tmp_path}/run/../run"
     assert matching_folders(patterns, "metrics.json") == [tmp_path / "run"]
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "default_folder", lambda config: tmp_path / "runs" / "demo-1")
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name / "figures").mkdir(parents=True)
+        (tmp_path / "runs" / name / "metrics.json").write_text("{}")
+    (tmp_path / "runs" / "b" / "figures" / "controls.png").write_bytes(b"picture")
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    return tmp_path
+
+
+def test_a_relative_pattern_is_taken_from_here_and_then_from_the_repository(repository):
+    wanted = [repository / "runs" / name for name in ("a", "b")]
+    for pattern in ("runs/*", "runs/a, runs/b", "../runs/*", f"{repository}/runs/*"):
+        assert [path.resolve() for path in matching_folders(pattern, "metrics.json")] == wanted
+    with pytest.raises(ValueError, match=r"no finished run in runs/c: .* there are .*/runs/a, .*/runs/b"):
+        read_reports("runs/c")
+
+
+def test_figures_are_copied_from_the_first_run_that_has_some_or_from_the_one_that_is_named(repository):
+    out = runs.figures_folder()
+    assert out == repository / "runs" / "figures" and runs.figures_folder("../figures").name == "figures"
+    reports = {str(repository / "runs" / name): {} for name in ("a", "b")}
+    assert runs.copy_figures(reports, out) == [out / "controls.png"] == runs.copy_figures({}, out, "runs/b")
+    assert runs.copy_figures({}, out) == []
+    with pytest.raises(ValueError, match=r"runs/a has no figures: run probe.ipynb and attention.ipynb on it"):
+        runs.copy_figures(reports, out, "runs/a")
+    with pytest.raises(ValueError, match="runs/c is not a finished run"):
+        runs.copy_figures(reports, out, "runs/c")
 
 
 def looked(entity, head, seed):

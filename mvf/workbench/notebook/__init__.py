@@ -18,7 +18,6 @@ from mvf.workbench.notebook.browsers import (
     retrieval_browser,
     with_still,
 )
-from mvf.workbench.notebook.parameters import read_parameters, run_config
 from mvf.workbench.notebook.probe import (
     choose_probe,
     confusion_figure,
@@ -32,14 +31,27 @@ from mvf.workbench.notebook.session import (
     Session,
     embed_splits,
     open_session,
+    read_parameters,
     report_on,
+    run_config,
+    run_folder,
+    run_table,
+    session_table,
     stored_or_new_knock_outs,
     stored_or_new_report,
     summary,
 )
 from mvf.workbench.notebook.train import bank_table, coverage_table, model_table
 from mvf.workbench.tables.draw import draw_tables
-from mvf.workbench.tables.runs import copy_figures, plot_results, read_reports, runs_table, tables, write_tables
+from mvf.workbench.tables.runs import (
+    copy_figures,
+    figures_folder,
+    plot_results,
+    read_reports,
+    runs_table,
+    tables,
+    write_tables,
+)
 
 __all__ = [
     "Session",
@@ -60,6 +72,7 @@ __all__ = [
     "embed_splits",
     "embedding_explorer",
     "embedding_figure",
+    "figures_folder",
     "model_table",
     "open_session",
     "phase_labeler",
@@ -72,7 +85,10 @@ __all__ = [
     "retrieval_browser",
     "retrieval_figure",
     "run_config",
+    "run_folder",
+    "run_table",
     "runs_table",
+    "session_table",
     "similarity_figure",
     "stored_or_new_knock_outs",
     "stored_or_new_report",

@@ -20,7 +20,7 @@ from mvf.workbench.notebook.session import Session, Splits
 METHODS = MappingProxyType({"dtw": "Dynamic time warping, open ends", "nearest": "Nearest frame for each frame"})
 
 
-def check_alignment(method: str, stored: int, table: str = "") -> None:
+def check_alignment(session: Session, method: str, stored: int, table: str = "", named: str = "") -> None:
     """Checks the parameters of `align.ipynb` before any long computation."""
     if method not in METHODS:
         raise ValueError(f'unknown alignment method "{method}"; {nearest(method, METHODS)}')
@@ -28,19 +28,21 @@ def check_alignment(method: str, stored: int, table: str = "") -> None:
         raise ValueError(f"stored_frames must be at least 1, got {stored}")
     if table and not table.endswith(".csv"):
         raise ValueError(f'table must be a .csv file, like videos.csv, got "{table}"')
+    if named:
+        train, val = (session.find_videos(split, allow_empty=True) for split in ("train", "val"))
+        probe.named_videos(named, Splits(train, val, [], [], None).everything[0])
 
 
-def alignment_figure(splits: Splits, action: str = "", method: str = "dtw") -> Figure:
-    """Draws the alignment of the first two validation videos of an action: its path and pairs of frames."""
-    known, videos = splits.shown
-    pair = probe.first_pair(of_action(videos, action))
-    if pair is None:
+def alignment_figure(splits: Splits, action: str = "", method: str = "dtw", named: str = "") -> Figure:
+    """Draws the alignment of the first two videos of an action, or that are named: its path and pairs of frames."""
+    shown = probe.compared(splits, action, named)
+    if len(shown.videos) < 2:
         return plotting.plot_message("no action has two videos")
-    records = {record.name: record for record in known}
-    a, b = pair
+    records = {record.name: record for record in shown.records}
+    a, b = shown.videos[:2]
     return plotting.plot_alignment(
         records[a.name].load(), records[b.name].load(), align(a, b, method), a.embeddings @ b.embeddings.T,
-        names=[a.name, b.name], caption=f"{METHODS[method]}.",
+        names=[a.name, b.name], caption=f"{METHODS[method]}. {shown.note}".strip(),
     )  # fmt: skip
 
 
@@ -61,7 +63,7 @@ def transfer(
     Raises:
         ValueError: if the named clip does not exist or has no labels.
     """
-    both = [*splits.train, *splits.val]
+    _, both = splits.everything
     clips = probe.labelled(both if labelled else of_action(both, action))
     clip = next((video for video in clips if labelled in ("", video.name)), None)
     if clip is None and labelled:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -90,11 +90,11 @@ def embedding_explorer(
     splits: Splits, action: str = "", stored: int = 240, most: int = 8
 ) -> EmbeddingExplorer | Figure:
     """Makes an explorer of the frames of one action as points in two dimensions."""
-    records, videos = splits.shown
-    videos = probe.of_action(videos, action)[:most]
+    shown = probe.compared(splits, action)
+    videos = shown.videos[:most]
     if not videos:
         return plotting.plot_message("there are no videos")
-    sampled = sample_videos(records, videos, stored, 160)
+    sampled = sample_videos(shown.records, videos, stored, 160)
     points = probe.two_dimensions(videos)
     kept = {video.name: p[sampled.rows[video.name]] for video, p in zip(videos, points)}
     names = probe.phase_words(splits, videos[0].action)
@@ -105,11 +105,11 @@ def embedding_explorer(
 
 def retrieval_browser(splits: Splits, action: str = "", stored: int = 240, most: int = 8) -> RetrievalBrowser | Figure:
     """Makes a browser of a frame of one action and its nearest frames in other videos."""
-    records, videos = splits.shown
-    videos = probe.of_action(videos, action)[:most]
+    shown = probe.compared(splits, action)
+    videos = shown.videos[:most]
     if len(videos) < 2:
         return plotting.plot_message("retrieval needs two videos of one action")
-    sampled = sample_videos(records, videos, stored, 140)
+    sampled = sample_videos(shown.records, videos, stored, 140)
     names = probe.phase_words(splits, videos[0].action)
     return RetrievalBrowser(
         sampled.frames,
@@ -122,14 +122,14 @@ def retrieval_browser(splits: Splits, action: str = "", stored: int = 240, most:
 
 
 def alignment_player(
-    splits: Splits, action: str = "", method: str = "dtw", stored: int = 240, most: int = 4
+    splits: Splits, action: str = "", method: str = "dtw", stored: int = 240, most: int = 4, named: str = ""
 ) -> AlignmentPlayer | Figure:
-    """Makes a player of videos of one action, warped to the time of the first."""
-    records, videos = splits.shown
-    videos = probe.of_action(videos, action)[:most]
+    """Makes a player of videos of one action, or of all those that are named, warped to the time of the first."""
+    shown = probe.compared(splits, action, named)
+    videos = shown.videos if named else shown.videos[:most]
     if len(videos) < 2:
         return plotting.plot_message("alignment needs two videos of one action")
-    sampled = sample_videos(records, videos, stored, 160)
+    sampled = sample_videos(shown.records, videos, stored, 160)
     reference, maps = videos[0], {}
     for video in videos[1:]:
         found = align(reference, video, method)[sampled.rows[reference.name]]
@@ -155,11 +155,9 @@ def phase_labeler(session: Session, splits: Splits, action: str = "", path: str 
         action: Name of the action; empty for the one with the most phases.
         path: The table to write; if empty, the folder's, or for other data sets `labels/videos.csv` beside the figures.
     """
-    taken = {video.name for video in splits.train}  # names are unique within a split
-    val = [replace(v, name=f"val/{v.name}") if v.name in taken else v for v in splits.val]
-    val_records = [replace(r, name=f"val/{r.name}") if r.name in taken else r for r in splits.val_records]
-    videos = probe.of_action([*splits.train, *val], action)
-    records = {record.name: record for record in [*splits.train_records, *val_records]}
+    known, embedded = splits.everything
+    videos = probe.of_action(embedded, action)
+    records = {record.name: record for record in known}
     own = session.config.dataset == "folder"
     folder = Path(session.config.data_root) if own else session.figures / "labels"
     return PhaseLabeler(

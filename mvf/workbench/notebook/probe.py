@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,11 +14,15 @@ from sklearn.decomposition import PCA
 
 from mvf import metrics
 from mvf.alignment import alignment_path
+from mvf.config import nearest
+from mvf.data.datasets.folder import ASSUMED_ACTION
 from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo
 from mvf.workbench import plotting
 from mvf.workbench.notebook.session import Splits
 from mvf.workbench.plotting.style import short_label
+
+AMONG_THEM = ", training videos among them"
 
 
 def confusion_figure(probe: Probe | None) -> Figure:
@@ -35,11 +42,11 @@ def progression_figure(probe: Probe | None) -> Figure:
 
 
 def similarity_figure(splits: Splits, action: str = "") -> Figure:
-    """Draws the similarity of two validation videos of one action, frame by frame."""
-    pair = first_pair(of_action(splits.val, action))
-    if pair is None:
-        return plotting.plot_message("no action has two validation videos")
-    a, b = pair
+    """Draws the similarity of two videos of one action, frame by frame."""
+    shown = compared(splits, action)
+    if len(shown.videos) < 2:
+        return plotting.plot_message("no action has two videos")
+    a, b = shown.videos[:2]
     return plotting.plot_similarity(
         a.embeddings @ b.embeddings.T, alignment_path(a, b), a.phases, b.phases, [a.name, b.name],
         phase_words(splits, a.action),
@@ -47,11 +54,12 @@ def similarity_figure(splits: Splits, action: str = "") -> Figure:
 
 
 def retrieval_figure(splits: Splits, action: str = "") -> Figure:
-    """Draws frames of a validation video, each with the frames of up to five other videos nearest to it."""
-    videos = of_action(splits.val, action)
+    """Draws frames of a video, each with the frames of up to five other videos nearest to it."""
+    shown = compared(splits, action)
+    videos = shown.videos
     if len(videos) < 2:
-        return plotting.plot_message("retrieval needs two validation videos of one action")
-    records = {record.name: record for record in splits.val_records}
+        return plotting.plot_message("retrieval needs two videos of one action")
+    records = {record.name: record for record in shown.records}
     words = phase_words(splits, videos[0].action)
     rows = []
     for t in query_frames(videos[0]):
@@ -62,21 +70,102 @@ def retrieval_figure(splits: Splits, action: str = "") -> Figure:
             [_caption(video, frame, words) for video, frame in found],
             [_same(_phase(video, frame), _phase(videos[0], t)) for video, frame in found],
         ))  # fmt: skip
-    others, shown = len(videos) - 1, len(rows[0].frames)
-    many = f"{shown} of {others} other validation videos" if others > 1 else "the only other validation video"
-    return plotting.plot_retrieval(rows, title=f"{videos[0].action}: nearest frames, in {many}")
+    others, kind = len(videos) - 1, "video" if shown.note else "validation video"
+    many = f"{len(rows[0].frames)} of {others} other {kind}s" if others > 1 else f"the only other {kind}"
+    many += AMONG_THEM if shown.note else ""
+    return plotting.plot_retrieval(rows, title=_titled(videos[0].action, f": nearest frames, in {many}"))
 
 
 def embedding_figure(splits: Splits, action: str = "", most: int = 8) -> Figure:
-    """Draws the embeddings of validation videos of one action in two dimensions."""
-    videos = of_action(splits.val, action)[:most]
+    """Draws the embeddings of videos of one action in two dimensions."""
+    shown = compared(splits, action)
+    videos = shown.videos[:most]
     if not videos:
-        return plotting.plot_message("there are no validation videos")
+        return plotting.plot_message("there are no videos")
     points = two_dimensions(videos)
+    word = "videos" if shown.note else "validation videos" if len(videos) > 1 else "validation video"
+    many = f"{len(videos)} {word}{AMONG_THEM if shown.note else ''}"
     return plotting.plot_embeddings(
         points, [v.phases for v in videos], phase_words(splits, videos[0].action),
-        title=f"{videos[0].action}, {len(videos)} validation videos", caption="First two principal components.",
+        title=_titled(videos[0].action, f", {many}"), caption="First two principal components.",
     )  # fmt: skip
+
+
+def _titled(action: str, words: str) -> str:
+    """A title that begins with the action, unless the videos have none."""
+    return words.lstrip(",: ").capitalize() if action == ASSUMED_ACTION else f"{action}{words}"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Videos of one action that a figure or a browser compares.
+
+    Attributes:
+        records: Records, including those of the videos.
+        videos: The videos, validation videos first, or those that were named.
+        note: A sentence that says why training videos are among them; else empty.
+    """
+
+    records: Sequence[VideoRecord]
+    videos: list[EmbeddedVideo]
+    note: str = ""
+
+
+def compared(splits: Splits, action: str = "", named: str = "") -> Compared:
+    """Chooses the validation videos of an action, or all its videos where fewer than two are for validation.
+
+    Args:
+        splits: The videos.
+        action: Name of the action; empty for the one with the most phases among those that have two videos.
+        named: Names of the videos to compare instead; see `named_videos`.
+    """
+    records, videos = splits.everything
+    if named:
+        return Compared(records, named_videos(named, videos))
+    if several := _of_several(splits.val, action):
+        return Compared(splits.val_records, several)
+    train, val = videos[: len(splits.train)], videos[len(splits.train) :]
+    chosen = _of_several([*val, *train], action) or of_action([*val, *train], action)
+    own = sum(video.action == chosen[0].action for video in val) if chosen else 0
+    if own == len(chosen):
+        return Compared(records, chosen)
+    some = f"Only {own}" if own else "None"
+    return Compared(
+        records, chosen, f"{some} of these {len(chosen)} videos is for validation, so training videos are shown too."
+    )
+
+
+def _of_several(videos: Sequence[EmbeddedVideo], action: str) -> list[EmbeddedVideo]:
+    """The videos of `action`, or of one with the most phases, among actions that have at least two videos."""
+    counts = Counter(video.action for video in videos)
+    several = [video for video in videos if counts[video.action] > 1]
+    return of_action(several, action) if counts[action] > 1 or not action else []
+
+
+N = TypeVar("N", EmbeddedVideo, VideoRecord)
+
+
+def named_videos(names: str, videos: Sequence[N]) -> list[N]:
+    """Finds videos by name, in the order of their names.
+
+    Args:
+        names: At least two names, separated by commas; a name with a comma stands in double quotes.
+        videos: Videos or records with unique names.
+
+    Raises:
+        ValueError: if a name is unknown or given twice, or there are fewer than two.
+    """
+    known = {video.name: video for video in videos}
+    (row,) = csv.reader([names.replace("\n", " ")], skipinitialspace=True)
+    wanted = [name.strip() for name in row if name.strip()]
+    for name, times in Counter(wanted).items():
+        if name not in known:
+            raise ValueError(f'videos="{names}": there is no video "{name}"; {nearest(name, known)}')
+        if times > 1:
+            raise ValueError(f'videos="{names}" names {name} {times} times: name every video once')
+    if len(wanted) < 2:
+        raise ValueError(f'videos="{names}" must name at least two videos, separated by commas, or none')
+    return [known[name] for name in wanted]
 
 
 def of_action(videos: Sequence[EmbeddedVideo], action: str) -> list[EmbeddedVideo]:
@@ -168,15 +257,6 @@ def choose_probe(probes: Sequence[Probe], action: str = "") -> Probe | None:
     if action:
         return next((probe for probe in probes if probe.action == action), None)
     return max(probes, key=lambda probe: probe.num_phases, default=None)
-
-
-def first_pair(videos: Sequence[EmbeddedVideo]) -> tuple[EmbeddedVideo, EmbeddedVideo] | None:
-    """Returns the first two videos of the same action, or None if no action has two."""
-    for video in videos:
-        same = [other for other in videos if other.action == video.action]
-        if len(same) > 1:
-            return same[0], same[1]
-    return None
 
 
 def nearest_frames(videos: Sequence[EmbeddedVideo], query: int, frame: int, k: int = 5) -> list[tuple[int, int]]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
+from IPython import get_ipython
+from IPython.core.interactiveshell import InteractiveShell
+
 from mvf.bank import FeatureBank
-from mvf.config import DATA_FIELDS, Config, load_config
+from mvf.config import DATA_FIELDS, Config, cast, load_config, nearest
 from mvf.cost import milliseconds_per_frame, model_cost
 from mvf.data import VideoList, find_config_videos
-from mvf.data.records import Manifest, changed_clips, changed_labels, digest, manifest
+from mvf.data.records import Manifest, VideoRecord, changed_clips, changed_labels, digest, manifest
 from mvf.device import resolve_device
 from mvf.embedding import EmbeddedVideo, embed, fingerprint
 from mvf.evaluation import evaluate, read_report, write_report
@@ -25,8 +30,8 @@ from mvf.models import load_official_checkpoint
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import FrameEmbedder
 from mvf.training.run import ACTIONS, default_folder, kept_sides, load_run, read_config, read_history, use_engine
-from mvf.workbench.plotting.scores import score_words
-from mvf.workbench.plotting.table import minus
+from mvf.workbench.plotting.scores import score_words, skipped_lines
+from mvf.workbench.plotting.table import Folded, config_table, minus
 
 PROTOCOL = "5"  # is raised when the report of the same model on the same data would change
 CHECKPOINTS = (".pth", ".pt", ".pyth")
@@ -46,9 +51,12 @@ class Splits:
     cache: FeatureBank | None
 
     @property
-    def shown(self) -> tuple[VideoList, list[EmbeddedVideo]]:
-        """Returns the videos for figures: validation videos, or training videos if there are none."""
-        return (self.val_records, self.val) if self.val else (self.train_records, self.train)
+    def everything(self) -> tuple[list[VideoRecord], list[EmbeddedVideo]]:
+        """All videos, training videos first; a validation video that shares a training video's name is `val/NAME`."""
+        taken = {known.name for known in (*self.train_records, *self.train)}  # names are unique within a split
+        records = [replace(r, name=f"val/{r.name}") if r.name in taken else r for r in self.val_records]
+        videos = [replace(v, name=f"val/{v.name}") if v.name in taken else v for v in self.val]
+        return [*self.train_records, *records], [*self.train, *videos]
 
 
 def open_model(source: str | Path, **data: Any) -> tuple[FrameEmbedder, Config]:
@@ -95,18 +103,13 @@ def with_data(config: Config, **data: Any) -> Config:
 
 @dataclass(frozen=True)
 class Session:
-    """An open model, its source, its data, the folder of its figures, and how the source was chosen."""
+    """An open model, its source, its data, the folder of its figures, and how the source was chosen, if it was."""
 
     source: Path
     model: FrameEmbedder
     config: Config
     figures: Path
     choice: str = ""
-
-    @property
-    def named(self) -> str:
-        """The source, and how it was chosen where none was given."""
-        return f"{self.source}{self.choice}"
 
     def find_videos(self, split: str, allow_empty: bool = False) -> VideoList:
         """Finds the videos of one split; clips of the run's own data stay on the side that they had in training."""
@@ -149,16 +152,66 @@ def find_run(source: str | Path = "") -> tuple[Path, str]:
     for path in (expand_user(source), runs.parent / source):
         if source and path.exists():
             return path, ""
-    names = [str(run.relative_to(runs.parent)) for run in finished_runs(runs)]
-    listed = ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
+    found = finished_runs(runs)
+    names = [shown_path(run) for run in found]
     if source:
         raise ValueError(
             f"{source} is not a run folder or checkpoint: there is nothing here or at {runs.parent / source}; "
-            f"finished runs: {listed or f'none in {runs}'}"
+            f"finished runs: {_listed(names) or f'none in {runs}'}"
         )
     if not names:
         raise ValueError(f"run_dir is empty, and {runs} holds no finished run: make demo, or run train.ipynb first")
-    return runs.parent / names[0], f" (run_dir is empty: the newest finished run of {listed})"
+    rest = f"newest; other finished runs: {_listed(names[1:])}" if names[1:] else "only finished run"
+    return found[0], f"run_dir is empty: {names[0]} is the {rest}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
+
+
+def shown_path(path: Path) -> str:
+    """A path as people read it: below the repository root without the root."""
+    root, path = default_folder(load_config()).parent.parent, path.resolve()
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def run_folder(run_dir: str, config: Config) -> Path:
+    """The folder that `train.ipynb` writes: `run_dir`, or `runs/<preset>-<seed>` at the repository root.
+
+    A relative path begins in the working directory if its parent exists there, else at the repository root if it
+    exists there, so that `runs/mine` is one folder for all notebooks.
+    """
+    own = default_folder(config)
+    given, at_root = expand_user(run_dir), own.parent.parent / run_dir
+    if not run_dir:
+        return own
+    return at_root if at_root.parent.is_dir() and not given.parent.is_dir() else given
+
+
+def run_table(config: Config, folder: Path) -> Folded:
+    """Tabulates what `train.ipynb` will train, where, and whether the run is there already."""
+    state = "new"
+    if (folder / "config.json").exists():
+        state = "finished, is only judged" if _is_finished(folder) else "begun, goes on"
+    return _settings_table(config, f"{shown_path(folder)} ({state})")
+
+
+def session_table(session: Session, **more: object) -> Folded:
+    """Tabulates the run or checkpoint of a session and its data, and says how it was chosen if it was."""
+    more |= {"figures": shown_path(session.figures)}
+    return _settings_table(session.config, shown_path(session.source), more, session.choice)
+
+
+def _settings_table(
+    config: Config, run: str, more: Mapping[str, object] = MappingProxyType({}), note: str = ""
+) -> Folded:
+    """Tabulates the run, the settings that differ from its preset, and `more`; a click opens all settings."""
+    preset, own = load_config(config.preset).as_dict(), config.as_dict()
+    chosen_here = {name for name, value in preset.items() if value == "auto"}  # by this machine
+    changed = {name: value for name, value in own.items() if value != preset[name] and name not in chosen_here}
+    table = config_table({"run": run, "data": config.dataset, "preset": config.preset, **changed, **more})
+    notes = (note,) if note else ()
+    return Folded(replace(table, notes=notes), f"All {len(own)} settings", config_table(own))
 
 
 def finished_runs(root: Path) -> list[Path]:
@@ -243,7 +296,7 @@ def report_on(model: FrameEmbedder, config: Config, splits: Splits, path: str | 
 def stored_or_new_report(session: Session, splits: Splits | None = None) -> dict:
     """Reads the stored report if it is of exactly this model, data and clips; else makes a new one and stores it.
 
-    The new one says in `made_anew` what has changed.
+    A new one says in `made_anew` what has changed, once.
     """
     changes = []
     if session.report.exists():
@@ -251,7 +304,9 @@ def stored_or_new_report(session: Session, splits: Splits | None = None) -> dict
         if _marks(session.model, session.config).items() <= report.items():
             changes = _changes(report.get("clips"), _clips(session, splits))
             if not changes:
-                return report
+                return report | {"made_anew": ""}
+        else:
+            changes = ["it is of another model, of other data or of an older version of mvf"]
     splits = splits or embed_splits(session.model, session.config, source=session.source)
     report = report_on(session.model, session.config, splits)
     report["made_anew"] = "; ".join(changes)
@@ -322,5 +377,74 @@ def summary(report: dict, figures: Sequence[Path] = ()) -> str:
     verdicts = report.get("verdicts", {})
     for name in sorted(verdicts, key=lambda name: not name.startswith("cropped")):
         lines.append(f"  {score_words(name):28s} {verdicts[name]}")
-    lines += [f"  {score_words(name):28s} skipped: {reason}" for name, reason in report.get("skipped", {}).items()]
+    lines += [f"  {line}" for line in skipped_lines(report)]
     return "\n".join([*map(minus, lines), *(f"  figure {path}" for path in figures)])
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Parameters of notebooks: checked and cast, because papermill only warns and passes text.
+
+
+def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the notebook's parameters, cast to their declared types.
+
+    After this call, the output of every error begins with its message.
+
+    Args:
+        namespace: `globals()` of a notebook whose parameters cell declares one `name: type = value` per line.
+
+    Raises:
+        ValueError: if papermill passed a name that the notebook does not declare (the message suggests the nearest),
+            or a value does not fit its type.
+
+    Example:
+        >>> read_parameters({"__annotations__": {"seed": int, "layers": str}, "seed": "3", "layers": [4, 8]})
+        {'seed': 3, 'layers': '4,8'}
+    """
+    _show_messages_first()
+    declared = namespace["__annotations__"]
+    for name in _passed_names(namespace.get("In", [])):
+        if name not in declared:
+            raise ValueError(f'unknown parameter "{name}"; {nearest(name, declared)}')
+    given = {name: namespace[name] for name in declared}
+    return {
+        name: None if given[name] is None else cast(f"parameter {name}", given[name], kind())
+        for name, kind in declared.items()
+    }
+
+
+def run_config(parameters: Mapping[str, Any], **more: Any) -> Config:
+    """Builds the configuration of a run from notebook parameters.
+
+    Each of these overrides the one before: the preset, the data keys of the data set, the parameters, `overrides`.
+    Parameters that are empty or None keep the preset's value. An empty preset means the data set's own, and without a
+    data set `demo`.
+    """
+    given = {**parameters, **more}
+    overrides = given.pop("overrides", {}) or {}
+    if not isinstance(overrides, Mapping) or not all(isinstance(name, str) for name in overrides):
+        raise ValueError(f'overrides must be a mapping of settings, like {{"learning_rate": 1e-4}}, got {overrides!r}')
+    preset = given.pop("preset", "") or given.get("dataset") or "demo"
+    return load_config(
+        preset, **{name: value for name, value in given.items() if value not in ("", None)} | dict(overrides)
+    )
+
+
+def _show_messages_first() -> None:
+    """Prints an error's message above its traceback, so that a batch's log begins with what to do."""
+    shell = get_ipython()
+    if shell is None:
+        return
+
+    def show(shell: InteractiveShell, kind: type, error: BaseException, trace: Any, **options: Any) -> None:
+        lines = shell.InteractiveTB.structured_traceback(kind, error, trace, **options)
+        shell._showtraceback(kind, error, [f"{kind.__name__}: {error}", *lines])
+
+    shell.set_custom_exc((Exception,), show)
+
+
+def _passed_names(cells: list[str]) -> list[str]:
+    """Returns the names that papermill's injected cell assigns."""
+    injected = [ast.parse(cell) for cell in cells if cell.startswith("# Parameters\n")]
+    targets = [node.targets[0] for tree in injected for node in tree.body if isinstance(node, ast.Assign)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]

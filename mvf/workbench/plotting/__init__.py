@@ -39,6 +39,7 @@ from mvf.workbench.plotting.probe import (
 from mvf.workbench.plotting.scores import (
     LivePlot,
     actions_table,
+    folded_report,
     kinds_table,
     plot_confusion,
     plot_controls,
@@ -49,7 +50,7 @@ from mvf.workbench.plotting.scores import (
     scores_table,
 )
 from mvf.workbench.plotting.style import COLUMN, PAGE, PaperFigure, paper_figure, phase_colours, save_figure
-from mvf.workbench.plotting.table import MISSING, NOT_RUN, Table, cell, config_table, shapes_table
+from mvf.workbench.plotting.table import MISSING, NOT_RUN, Folded, Table, cell, config_table, shapes_table
 from mvf.workbench.plotting.trials import StudyPanel, TrialPanel, plot_study, plot_trials
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "NOT_RUN",
     "PAGE",
     "AttentionBlock",
+    "Folded",
     "LivePlot",
     "PaperFigure",
     "RetrievalRow",
@@ -70,6 +72,7 @@ __all__ = [
     "cell",
     "config_table",
     "entity_contours",
+    "folded_report",
     "kinds_table",
     "localization_differences_table",
     "knockouts_table",

@@ -16,7 +16,7 @@ from mvf.workbench.plotting.scores import (
     plot_message,
     present,
     score_cell,
-    score_words,
+    skipped_lines,
 )
 from mvf.workbench.plotting.style import OKABE_ITO, PAGE, paper_figure, set_caption
 from mvf.workbench.plotting.table import MISSING, Table, cell, minus
@@ -81,7 +81,7 @@ def knockouts_table(result: Mapping, group: str = "cropped") -> Table:
     changes = (by_group.get(group, {}) for by_group in (result.get("differences") or {}).values())
     if any(not _is_tested(change) for by_score in changes for change in by_score.values()):
         notes.append(f"?: {TOO_FEW}")
-    notes += [f"{score_words(name)} skipped: {reason}" for name, reason in (result.get("skipped") or {}).items()]
+    notes += skipped_lines(result)
     columns = ("removed", *(["% of attention, by entity"] if masses else []), *(SCORES[score] for score in scores))
     return Table(tuple(rows), columns, f"Knock-outs, {GROUPS[group]}", tuple(notes), strong=(0,) if rows else ())
 
@@ -118,7 +118,7 @@ def plot_knockouts(result: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -
     groups = [group for group in GROUPS if any(group in by_group for by_group in changes.values())]
     scores = present(scores, [values for by_group in changes.values() for values in by_group.values()])
     if not scores:
-        return plot_message("No knock-out to show: " + "; ".join(map(": ".join, (result.get("skipped") or {}).items())))
+        return plot_message("No knock-out to show: " + "; ".join(skipped_lines(result)))
     with paper_figure(PAGE, 0.8 + (0.17 * len(changes) + 0.2) * len(groups)) as figure:
         grid = figure.subplots(len(groups), len(scores), sharex="col", sharey=True, squeeze=False)
         grid[0, 0].set_yticks(range(len(changes)), [knock_out_name(name) for name in changes])

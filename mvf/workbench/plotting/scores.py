@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from mvf.workbench.plotting.style import COLUMN, MESSAGE, OKABE_ITO, PAGE, paper_figure, set_caption
-from mvf.workbench.plotting.table import BELOW_MEAN, Table, cell, minus
+from mvf.workbench.plotting.table import BELOW_MEAN, Folded, Table, cell, minus
 
 SCORES: Mapping[str, str] = MappingProxyType(
     {
@@ -43,6 +44,7 @@ CONTROLS: Mapping[str, str] = MappingProxyType(
     }
 )
 GROUPS: Mapping[str, str] = MappingProxyType({"cropped": "cropped windows", "whole": "whole videos"})
+MOST_NAMED = 12  # names of one reason
 HEADLINE = ("model", "position_only", "untrained", "backbone_motion", "motion_pca")
 
 
@@ -125,12 +127,34 @@ def _caption(report: Mapping) -> str:
 
 def _notes(report: Mapping) -> tuple[str, ...]:
     notes = [report["warning"]] if report.get("warning") else []
+    notes += [f"the stored report was made anew: {report['made_anew']}"] if report.get("made_anew") else []
     for split, coverage in (report.get("coverage") or {}).items():
-        notes += [f"{split}: {name} left out: {why}" for name, why in (coverage.get("unreadable") or {}).items()]
-    return (
-        *notes,
-        *(f"{score_words(name)} skipped: {reason}" for name, reason in (report.get("skipped") or {}).items()),
-    )
+        notes += [f"{split}: {names} left out: {why}" for why, names in by_reason(coverage.get("unreadable"))]
+    return (*notes, *skipped_lines(report))
+
+
+def skipped_lines(report: Mapping) -> list[str]:
+    """Says which scores were skipped and why, each reason once.
+
+    Example:
+        >>> skipped_lines({"skipped": {"kendall_tau": "one video", "progression": "no label", "matches": "no label"}})
+        ["Kendall's tau skipped: one video", 'progression, matches skipped: no label']
+    """
+    return [f"{score_words(names)} skipped: {reason}" for reason, names in by_reason(report.get("skipped"))]
+
+
+def by_reason(reasons: Mapping[str, str] | None) -> list[tuple[str, str]]:
+    """Lists each reason once, with the names that it is given for.
+
+    Example:
+        >>> by_reason({"a": "zero bytes", "b": "too short", "c": "zero bytes"})
+        [('zero bytes', 'a, c'), ('too short', 'b')]
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in (reasons or {}).items():
+        names.setdefault(reason, []).append(name)
+    many = {reason: f" and {len(of) - MOST_NAMED} more" if len(of) > MOST_NAMED else "" for reason, of in names.items()}
+    return [(reason, ", ".join(of[:MOST_NAMED]) + many[reason]) for reason, of in names.items()]
 
 
 def report_table(report: Mapping, scores: Sequence[str] = tuple(SCORES)) -> Table:
@@ -186,6 +210,11 @@ def scores_table(report: Mapping) -> Table:
     strong = tuple(i for i, row in enumerate(rows) if row[1] == "model")
     columns = ("on", "embedding", *(SCORES[score] for score in scores))
     return Table(tuple(rows), columns, "All scores", _notes(report), strong)
+
+
+def folded_report(report: Mapping) -> Folded:
+    """The table to read first, with all scores of all controls folded below it."""
+    return Folded(report_table(report), "All scores of all controls", replace(scores_table(report), notes=()))
 
 
 def actions_table(report: Mapping) -> Table:
@@ -296,7 +325,9 @@ def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) ->
     groups = score_groups(report)
     scores = present(scores, [values for members in groups.values() for values in members.values()])
     if not scores:
-        return plot_message("No score to compare: " + "; ".join(map(": ".join, (report.get("skipped") or {}).items())))
+        return plot_message(
+            "No score to compare: " + "; ".join(reason for reason, _ in by_reason(report.get("skipped")))
+        )
     sizes = [len(members) for members in groups.values()]
     with paper_figure(PAGE, 0.8 + 0.17 * sum(sizes) + 0.25 * len(sizes)) as figure:
         grid = figure.subplots(

@@ -78,6 +78,8 @@ class Table:
         return "\n".join(lines + ([""] if notes else []) + list(notes))
 
     def _repr_html_(self) -> str:
+        if not self.rows:  # headings of nothing
+            return "".join(f"<div>{escape(minus(line))}</div>" for line in self.notes)
         numeric = [self._is_numeric(i) for i in range(len(self.columns))]
         # Text columns before the first numeric column are row headings.
         named = next((i for i, is_number in enumerate(numeric) if is_number), 1) or 1
@@ -148,6 +150,28 @@ def config_table(config: Mapping[str, object]) -> Table:
     """
     rows = tuple((name, f"{v:g}" if isinstance(v, float) else cell(v)) for name, v in config.items())
     return Table(rows, ("setting", "value"))
+
+
+@dataclass(frozen=True, repr=False)
+class Folded:
+    """A table with a longer one below it, which opens at a click; in a terminal only the first.
+
+    Attributes:
+        table: The table that is shown.
+        title: Words that open the other one.
+        more: The other one.
+    """
+
+    table: Table
+    title: str
+    more: Table
+
+    def __repr__(self) -> str:
+        return str(self.table)
+
+    def _repr_html_(self) -> str:
+        more = f"<details><summary>{escape(self.title)}</summary>{self.more._repr_html_()}</details>"
+        return self.table._repr_html_() + (more if self.more.rows else "")
 
 
 class HasShape(Protocol):

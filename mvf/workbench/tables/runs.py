@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from mvf.config import load_config, presets, stored_config
 from mvf.evaluation import read_report
 from mvf.evaluation.bootstrap import FEWEST, mean_interval
-from mvf.files import atomic
+from mvf.files import atomic, expand_user
+from mvf.training.run import default_folder
 from mvf.workbench import plotting
 from mvf.workbench.plotting.scores import below_mean, score_cell, score_words
 from mvf.workbench.plotting.style import fit_words
@@ -34,11 +35,13 @@ def matching_folders(patterns: str | Sequence[str], file: str) -> list[Path]:
     """Finds the matching folders that contain `file`.
 
     Args:
-        patterns: Folders, separated by commas; * matches any name.
+        patterns: Folders, separated by commas; * matches any name. A relative one is looked for in the working
+            directory, then at the repository root.
         file: Name of a file.
     """
     patterns = patterns.split(",") if isinstance(patterns, str) else patterns
-    found = sorted(path for pattern in patterns for path in glob.glob(pattern.strip()))
+    root = default_folder(load_config()).parent.parent
+    found = sorted(path for p in map(str.strip, patterns) if p for path in glob.glob(p) or glob.glob(str(root / p)))
     folders = {Path(path).resolve(): Path(path) for path in reversed(found)}  # one folder may match under several names
     return [folder for folder in sorted(folders.values()) if (folder / file).exists()]
 
@@ -53,7 +56,10 @@ def read_reports(patterns: str | Sequence[str]) -> dict[str, dict]:
         str(folder): _with_name(read_report(folder / REPORT), folder) for folder in matching_folders(patterns, REPORT)
     }
     if not found:
-        raise ValueError(f"no finished run in {patterns}: train one first, or name other run folders")
+        there = ", ".join(map(str, matching_folders("runs/*", REPORT))) or "none in runs/"
+        raise ValueError(
+            f"no finished run in {patterns}: train one first, or name other run folders; there are {there}"
+        )
     return found
 
 
@@ -152,10 +158,11 @@ def runs_table(reports: Reports) -> plotting.Table:
 def tables(reports: Reports) -> dict[str, plotting.Table]:
     """Tabulates mean ± two standard deviations over the runs of every row: scores, localization and attention.
 
+    A table that would have no row, because the videos lack labels or masks, is left out.
     `differences` compares entity 1 with the maps that it must beat, per video, with intervals over videos.
     """
     rows = grouped(reports)
-    return {
+    made = {
         "cropped": _table(
             rows, lambda r: r.get("cropped", {}), CROPPED, SCORES, "On cropped windows, the test that counts"
         ),
@@ -164,6 +171,7 @@ def tables(reports: Reports) -> dict[str, plotting.Table]:
         "differences": differences_table(rows, MEASURES[:2]),
         "attention": _table(rows, by_entity, ENTITIES, ATTENDS, "Attention without masks; overlap: with the others"),
     }
+    return {name: table for name, table in made.items() if table.rows}
 
 
 def write_tables(made: Mapping[str, plotting.Table], path: Path) -> None:
@@ -175,6 +183,8 @@ def write_tables(made: Mapping[str, plotting.Table], path: Path) -> None:
 def plot_results(reports: Reports) -> Figure:
     """Draws classification and retrieval on cropped windows: a dot per run, a bar at the mean, a row per control."""
     rows = grouped(reports)
+    if not any(report.get("cropped", {}).get("model") for report in reports.values()):
+        return plotting.plot_message("No run has scores on cropped windows: its validation videos have no labels.")
     headings = [fit_words(f"{row}, runs: {len(runs)}", HEADING) for row, runs in rows.items()]
     tall = [len(CROPPED) + heading.count("\n") + 1 for heading in headings]
     firsts = np.cumsum(tall) - len(CROPPED)  # a line of a heading is as tall as a row
@@ -200,15 +210,23 @@ def plot_results(reports: Reports) -> Figure:
     return figure
 
 
-def copy_figures(folder: str | Path, out: Path) -> list[Path]:
-    """Copies the PNG figures and the movies of a run.
+def figures_folder(out: str = "") -> Path:
+    """The folder that `figures.ipynb` writes: `out`, or `runs/figures` at the repository root."""
+    return expand_user(out) if out else default_folder(load_config()).parent / "figures"
+
+
+def copy_figures(reports: Reports, out: Path, show: str = "") -> list[Path]:
+    """Copies the PNG figures and the movies of the run `show`, or of the first run of `reports` that has some.
 
     Raises:
-        ValueError: if the run has none.
+        ValueError: if `show` is no run, or has none.
     """
-    figures = [path for kind in ("*.png", "*.gif") for path in sorted((Path(folder) / "figures").glob(kind))]
-    if not figures:
-        raise ValueError(f"{folder} has no figures: run probe.ipynb and attention.ipynb on it")
+    runs = matching_folders(show, REPORT) if show else [*map(Path, reports)]
+    found = ([path for kind in ("*.png", "*.gif") for path in sorted(run.glob(f"figures/{kind}"))] for run in runs)
+    figures = next(filter(None, found), [])
+    if show and not figures:
+        why = "has no figures: run probe.ipynb and attention.ipynb on it" if runs else "is not a finished run"
+        raise ValueError(f"{show} {why}")
     out.mkdir(parents=True, exist_ok=True)
     return [Path(shutil.copy(path, out / path.name)) for path in figures]
 
