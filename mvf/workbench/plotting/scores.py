@@ -248,7 +248,7 @@ def plot_history(history: Sequence[Mapping], epochs: int | None = None) -> Figur
         for axes, (key, text) in zip(figure.subplots(1, 3), labels.items()):
             axes.plot(epoch, [float(row[key]) for row in history], marker="." if len(epoch) < 20 else None)
             axes.set(xlabel="epoch", ylabel=text)
-            axes.ticklabel_format(axis="y", scilimits=(-2, 4), useMathText=True)
+            axes.ticklabel_format(axis="y", scilimits=(-3, 4))
             axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             if epochs:
                 axes.set_xlim(0, epochs)

@@ -76,7 +76,6 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "probe": "a linear model fitted on frozen embeddings of the training videos",
     }
 )
-EXPLAINED = "text-decoration:underline dotted;text-underline-offset:.2em;cursor:help"
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,8 @@ class Table:
         named = next((i for i, is_number in enumerate(numeric) if is_number), 1) or 1
         style = "caption-side:top;text-align:left;font-weight:bold"
         caption = f'<caption style="{style}">{escape(minus(self.caption))}</caption>' if self.caption else ""
-        head = _html_row([_html_cell(c) for c in self.columns], numeric, "col", len(self.columns), weight="")
-        rows = enumerate(self._marked("<b>{}</b>", "<u>{}</u>", lambda text, i: _html_cell(text, i < named)))
+        head = _html_row([explained(c) for c in self.columns], numeric, "col", len(self.columns), weight="")
+        rows = enumerate(self._marked("<b>{}</b>", "<u>{}</u>", lambda text, i: explained(text, i < named)))
         weights = {True: "font-weight:bold", False: "font-weight:normal"}
         body = "".join(_html_row(row, numeric, "row", named, weights[i in self.strong]) for i, row in rows)
         notes = "".join(f'<div style="font-size:85%">{escape(minus(note))}</div>' for note in self.notes)
@@ -167,9 +166,22 @@ def explain(text: str) -> str:
     return known.get(name) or known.get(re.split(r"[,:(↓@\d]", name)[0].strip(), "")
 
 
-def _html_cell(text: str, is_heading: bool = True) -> str:
+def explained(text: str, is_heading: bool = True) -> str:
+    """Returns a text as HTML, a heading with what it means as its title."""
     shown, meaning = escape(minus(text)), explain(text) if is_heading or text == BELOW_MEAN else ""
-    return f'<abbr title="{escape(meaning)}" style="{EXPLAINED}">{shown}</abbr>' if meaning else shown
+    return f'<abbr title="{escape(meaning)}">{shown}</abbr>' if meaning else shown
+
+
+def explained_text(text: str) -> str:
+    """Returns a sentence as HTML, each name of `GLOSSARY` in it with what it means as its title.
+
+    Example:
+        >>> explained_text("level with untrained, 0.5")
+        'level with <abbr title="the same model before training">untrained</abbr>, 0.5'
+    """
+    names = "|".join(sorted(map(re.escape, GLOSSARY), key=len, reverse=True))
+    parts = re.split(rf"((?<!\w)(?:{names})(?!\w)(?:@\d+)?)", text)  # every second part is a name
+    return "".join(explained(part, is_heading=bool(i % 2)) for i, part in enumerate(parts))
 
 
 def _html_row(cells: list[str], numeric: list[bool], scope: str, headings: int, weight: str) -> str:
@@ -178,7 +190,8 @@ def _html_row(cells: list[str], numeric: list[bool], scope: str, headings: int, 
     for i, (text, is_number) in enumerate(zip(cells, numeric)):
         tag, opened = ("th", f'th scope="{scope}"') if i < headings else ("td", "td")
         side = "text-align:right;font-variant-numeric:tabular-nums" if is_number else "text-align:left"
-        inner += f'<{opened} style="{";".join(filter(None, (side, weight)))}">{text}</{tag}>'
+        whole = "" if re.search("[A-Za-z]", text) else "white-space:nowrap"  # an interval stays on one line
+        inner += f'<{opened} style="{";".join(filter(None, (side, whole, weight)))}">{text}</{tag}>'
     return f"<tr>{inner}</tr>"
 
 
