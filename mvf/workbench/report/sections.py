@@ -28,7 +28,6 @@ from mvf.files import data_folder
 from mvf.training.run import kept_sides, read_config, read_history
 from mvf.workbench import plotting
 from mvf.workbench.plotting import Table
-from mvf.workbench.plotting.localization import map_name
 from mvf.workbench.plotting.scores import (
     SCORES,
     below_mean,
@@ -402,7 +401,9 @@ def plot_losses(first: ReportedRun, second: ReportedRun) -> Figure:
 
 def _localization_table(first: ReportedRun, second: ReportedRun) -> Table:
     found = [row for row in localization_differences(first.report, second.report) if row[0] in MAPS and row[2].mean]
-    rows = ((map_name(name), score_words(metric).replace("_", " "), *_numbers(gap)) for name, metric, gap in found)
+    rows = (
+        (plotting.map_name(name), score_words(metric).replace("_", " "), *_numbers(gap)) for name, metric, gap in found
+    )
     notes = (
         "Entities have no fixed roles: entity 1 of one run need not be entity 1 of the other.",
         "These intervals pool all actions: the bootstrap resamples videos from all of them together.",
