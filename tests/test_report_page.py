@@ -549,4 +549,4 @@ def test_negative_numbers_on_the_page_have_a_minus_sign_and_names_of_files_a_hyp
     seen = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
     assert "−0.250" in seen and "-0.250" not in seen and "−3 is too low" in seen
     assert "run-3" in seen and "video a - b.mp4" in seen
-    assert "kendall_tau" not in seen and "cropped.Kendall" in seen
+    assert "kendall_tau" not in seen and "cropped: Kendall" in seen

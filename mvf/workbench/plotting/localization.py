@@ -119,7 +119,8 @@ def attention_table(report: Mapping) -> Table:
         *(f"overlap with entity {j + 1}" for j in range(len(overlap))),
         *(k.replace("_", " ") for k in kinds),
     )
-    over = f"means over {found.get('videos', 0)} videos" + (" [95 % over videos]" if interval else "")
+    videos = found.get("videos", 0)
+    over = f"means over {videos} video{'s' * (videos != 1)}" + (" [95 % over videos]" if interval else "")
     return Table(tuple(rows), columns, f"Attention without masks: {over}")
 
 

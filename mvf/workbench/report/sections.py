@@ -255,7 +255,7 @@ def _coverage(report: Mapping) -> dict[str, Table]:
     lost = tuple((s, name, why) for s, c in coverage.items() for name, why in (c.get("unreadable") or {}).items())
     reasons: dict[str, list[str]] = {}
     for name, reason in (report.get("skipped") or {}).items():
-        reasons.setdefault(reason, []).append(score_words(name))
+        reasons.setdefault(reason, []).append(score_words(re.sub(r"^(\w+)\.", r"\1: ", name)))
     skipped = tuple((", ".join(names), reason) for reason, names in reasons.items())
     return {
         "videos": Table(found, ("split", "found", "expected", "left out"), "Videos"),
