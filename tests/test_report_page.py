@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from functools import partial
@@ -17,6 +19,7 @@ from mvf.evaluation.bootstrap import combine, paired_interval, verdict
 from mvf.training.run import HISTORY, claim_folder, write_history
 from mvf.workbench import plotting
 from mvf.workbench import report as page
+from mvf.workbench.plotting.table import GLOSSARY
 from mvf.workbench.report import sections, write_page
 from mvf.workbench.report.sections import (
     Chart,
@@ -26,6 +29,8 @@ from mvf.workbench.report.sections import (
     read_run,
     score_verdicts,
 )
+from tests.browser.lab import wait_for
+from tests.widgets.page import start_browser
 
 SCORES = {"classification": 0.5, "progression": 0.4, "kendall_tau": 0.6, "retrieval@5": 0.3, "retrieval@10": 0.2}
 VIDEOS = [f"squat_{i}" for i in range(6)]
@@ -154,8 +159,8 @@ def test_warnings_come_before_every_number(make, uncharted):
     text = text_of(make(warning="the backbone has RANDOM weights", controls=weak, supervision="video, assumed"))
     box = text[text.index("<aside") : text.index("</aside>")]
     assert "RANDOM weights" in box and "was assumed" in box
-    assert "On whole videos 4 of 4 scores do not beat their controls" in box and "cropped windows 4" not in box
-    assert text.index("<aside") < text.index("<dl") < text.index("On cropped windows, the test that counts")
+    assert "On whole videos none of the 4 scores beats its controls." in box and "cropped windows none" not in box
+    assert text.index("<aside") < text.index("0.500") < text.index("On cropped windows, the test that counts")
     assert text.index("On cropped windows, the test") < text.index(">On whole videos<")
     assert "<aside" not in text_of(make("sound"))
 
@@ -168,6 +173,27 @@ def test_a_score_is_read_against_its_strongest_control_and_the_clock():
     readings = {(score.place, score.name): score.reading for score in score_verdicts(report)}
     assert readings["cropped", "kendall_tau"] == "≈ not distinguishable from the clock"
     assert readings["cropped", "classification"] == "▼ not above backbone motion, 0.500"
+    report["cropped_differences"] = {"backbone_motion": {"classification": [0.0, -0.1, 0.1]}}
+    readings = {(score.place, score.name): score.reading for score in score_verdicts(report)}
+    assert readings["cropped", "classification"] == "≈ level with backbone motion, 0.500"
+    assert readings["whole", "classification"] == "▲ above every control", "an interval on cropped windows says nothing"
+
+
+def test_what_a_run_is_good_for_is_said_first_in_plain_words(make, uncharted):
+    model = dict.fromkeys(SCORES, 0.5) | {"progression": -1.0}
+    low, motion = dict.fromkeys(SCORES, 0.1), dict.fromkeys(SCORES, 0.1) | {"retrieval@5": 0.49, "kendall_tau": 0.6}
+    gaps = {"backbone_motion": {"retrieval@5": [0.01, -0.02, 0.04], "kendall_tau": [-0.1, -0.2, -0.05]}}
+    cropped = {"model": model, "position_only": low, "backbone_motion": motion}
+    text = text_of(make(cropped=cropped, cropped_differences=gaps))
+    first = text[text.index("What the run is good for</h2>") : text.index("</section>")]
+    said = [re.sub("<[^>]*>", "", item) for item in re.findall("<li>(.*?)</li>", first)]
+    assert said == [
+        "▲Telling the phase of a frame: classification 0.500, above every control",
+        "≈Finding the same moment in other videos: retrieval@5 0.500, level with backbone motion, 0.490",
+        "▼Telling how far away the next phase is: progression, below the mean: no gain over any control",
+        "▼Keeping the frames of two videos in order: Kendall&#x27;s tau 0.500, not above backbone motion, 0.600",
+    ]
+    assert f'<abbr title="{GLOSSARY["backbone motion"]}">backbone motion</abbr>' in first
 
 
 def test_the_same_run_gives_the_same_bytes(compared, tmp_path):
@@ -206,7 +232,8 @@ def test_unlabelled_videos_still_make_a_page(make):
     nothing = dict.fromkeys(("scores", "cropped", "controls", "per_action", "label_fractions", "verdicts"), {})
     bare = nothing | {"localization": {}, "videos": {}, "skipped": {"classification": "no label"}}
     text = text_of(make(**bare), make("other", **bare))
-    assert "No score could be computed" in text and "no label" in text and "no score in common" in text
+    assert text.count("Label some clips at the end of align.ipynb") == 1 and "no score in common" in text
+    assert "No phase could be scored: no label." in text and not re.search("<h2[^>]*>(Scores|Localization)", text)
 
 
 def test_a_crash_leaves_the_old_page(make, monkeypatch, uncharted):
@@ -336,21 +363,146 @@ def test_pictures_and_movies_go_into_the_page_or_are_named(make, monkeypatch, un
     Image.new("RGB", (8, 8)).save(folder / "film.gif")
     Image.new("RGB", (8, 8)).save(folder / "overlay.gif")
     plotting.save_figure(plotting.plot_message("there are no videos"), folder / "retrieval")
-    (folder / "overlay.mp4").write_bytes(b"not really a movie")
+    film = np.repeat(np.arange(0, 250, 50, dtype=np.uint8), 64 * 48 * 3).reshape(5, 48, 64, 3)
+    plotting.save_animation(film, folder / "overlay.mp4")
     (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.mp4").write_bytes(b"no movie")
     text = text_of(folder.parent)
-    assert text.count("data:image/webp") == 1 and text.count("data:image/png") == 1  # the large one, the small one
+    assert text.count("data:image/webp") == 2 and text.count("data:image/png") == 1  # the large one, the poster; small
     assert (
         text.count("data:image/gif") == text.count("data:video/mp4") == 1 and "<b>small one</b> </figcaption>" in text
     )
-    assert "<b>film</b>" in text and "retrieval" not in text.partition("<figure")[2]  # a message is no picture
-    assert "<li>broken.png: cannot be read" in text and "controls.png" not in text
+    assert "<b>film</b>" in text and "<b>retrieval</b>" not in text  # a message is no picture
+    assert all(f"<li>broken.{kind}: cannot be read" in text for kind in ("png", "mp4")) and "controls.png" not in text
     size = (folder / "attention_1.png").stat().st_size
     monkeypatch.setattr(sections, "BUDGET", 1500)
     monkeypatch.setattr(sections, "LARGEST_MOVIE", 10)
     small = text_of(folder.parent)
     assert len(text) - len(small) > 0.1 * size and "<li>attention_1.png: the page would be too large" in small
     assert "<li>overlay.mp4: 0.0 MB; the limit for a movie is 0.0 MB" in small and "data:image/png" in small
+
+
+def test_a_movie_shows_a_frame_from_its_middle_before_it_plays(make, uncharted):
+    folder = make() / "figures"
+    folder.mkdir()
+    film = np.repeat(np.arange(0, 250, 50, dtype=np.uint8), 64 * 48 * 3).reshape(5, 48, 64, 3)
+    plotting.save_animation(film, folder / "attention.mp4")
+    (video,) = Seen(text_of(folder.parent)).of("video")
+    kind, data = video["poster"].split(",")
+    poster = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+    assert kind == "data:image/webp;base64" and poster.shape == (48, 64, 3) and abs(poster.mean() - 100) < 5
+    assert video["style"] == "aspect-ratio: 1 / 0.82", "as tall as the picture and the controls below it"
+
+
+def test_figures_come_in_reading_order_and_those_read_alike_are_folded(make, uncharted):
+    folder = make() / "figures"
+    folder.mkdir()
+    names = ("my_figure", "confusion", "embeddings", "retrieval", "alignment", "attention_1", "attention_2", "transfer")
+    for name in names:
+        Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+    plotting.save_animation(np.zeros((3, 8, 8, 3), np.uint8), folder / "attention.mp4")
+    text = text_of(folder.parent)
+    headings = re.findall("<h2[^>]*>([^<]*)</h2>", text)
+    assert headings == [
+        "What the run is good for", "Where it looks", "Alignment", "Retrieval", "Embeddings", "Phases", "More figures",
+        "Scores and controls", "Localization", "Training", "Coverage", "Configuration",
+    ]  # fmt: skip
+    order = ["attention", "attention 1", "attention 2", "alignment", "transfer", "retrieval", "embeddings", "confusion"]
+    assert re.findall("<figcaption><b>([^<]*)</b>", text)[:9] == [*order, "my figure"]
+    assert "<summary>1 more like this</summary><figure" in text.replace("\n", "")
+
+
+BROWSER = """<!doctype html><meta charset="utf-8"><title>x</title><p id="said">no script: 5 -1</p>
+<script type="application/json" id="state">{"frames": [1, -2]}</script>
+<script type="module">
+const said = document.getElementById("said"), { frames } = JSON.parse(document.getElementById("state").textContent);
+const tried = await fetch("data:text/plain,x").catch(() => "nothing fetched");
+said.textContent = `${frames.length} "frames" & ${7 -3}, ${tried}`;
+try { parent.document.title = "broken out"; } catch { said.textContent += ", nothing reached"; }
+</script><script>document.title = "second";</script>"""
+
+
+@pytest.fixture(scope="module")
+def driver():
+    driver = start_browser("--disable-features=IsolateSandboxedIframes")  # else frames have consoles of their own
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browsers(make, uncharted):
+    """A run with stills of everything, a browser of attention and one of a kind that the page does not know."""
+    folder = make() / "figures"
+    folder.mkdir()
+    for name in ("attention_1", "attention_figure_1", "alignment", "retrieval"):
+        Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+    (folder / "attention_browser.html").write_text(BROWSER, encoding="utf-8")
+    (folder / "unknown.html").write_text(BROWSER, encoding="utf-8")
+    return folder.parent
+
+
+def test_a_browser_stands_in_a_frame_of_its_own_instead_of_its_still(browsers):
+    seen = Seen(text := text_of(browsers))
+    (frame,) = seen.of("iframe")
+    assert frame["srcdoc"] == BROWSER and "allow-same-origin" not in frame["sandbox"] and frame["title"]
+    assert "<b>attention 1</b>" not in text and "<b>attention figure 1</b>" in text and "<b>alignment</b>" in text
+    assert not seen.of("script"), "scripts are in frames only"
+    policy = next(a["content"] for a in seen.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    scripts = policy.partition("script-src ")[2].split()
+    assert len(scripts) == 2 and all(script.startswith("'sha256-") for script in scripts) and "unsafe" not in scripts[0]
+
+
+def test_a_browser_runs_from_a_file_and_reaches_nothing(browsers, driver):
+    path = write_page(browsers)
+    injected = "<main><script>document.title = 'injected'</script>"
+    path.write_text(path.read_text(encoding="utf-8").replace("<main>", injected), encoding="utf-8")
+    driver.get_log("browser")
+    driver.get(path.as_uri())
+    frame = driver.find_element("css selector", "iframe")
+    driver.execute_script("arguments[0].scrollIntoView()", frame)
+    driver.switch_to.frame(frame)
+    said = '2 "frames" & 4, nothing fetched, nothing reached'
+    wait_for(lambda: driver.find_element("css selector", "#said").text == said, "the frame's script", 10)
+    assert driver.execute_script("return document.title") == "second"
+    driver.switch_to.default_content()
+    assert driver.title.startswith("run"), "a script in the page itself does not run"
+    blocked = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+    assert len(blocked) >= 2 and all("Content Security Policy" in message for message in blocked), blocked
+
+
+def test_a_page_with_frames_has_a_clean_console(browsers, driver):
+    quiet = BROWSER.replace('await fetch("data:text/plain,x").catch(() => "nothing fetched")', '""')
+    (browsers / "figures" / "attention_browser.html").write_text(quiet, encoding="utf-8")
+    driver.get_log("browser")
+    driver.get(write_page(browsers).as_uri())
+    driver.execute_script("arguments[0].scrollIntoView()", driver.find_element("css selector", "iframe"))
+    driver.switch_to.frame(0)
+    wait_for(lambda: "frames" in driver.find_element("css selector", "#said").text, "the frame's script", 10)
+    driver.switch_to.default_content()
+    assert driver.get_log("browser") == []
+
+
+def test_an_unlabelled_run_shows_its_clips(tmp_path, uncharted):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for i in range(4):
+        frames = np.full((12, 48, 64, 3), 40 * i, np.uint8)
+        plotting.save_animation(frames, clips / f"clip_{i}.mp4", fps=24)
+    bare = dict.fromkeys(("scores", "cropped", "controls", "per_action", "label_fractions", "verdicts"), {})
+    bare |= {"localization": {}, "videos": {}, "skipped": {"classification": "no validation frame is labelled"}}
+    folder = tmp_path / "run"
+    config = load_config("folder", data_root=str(clips))
+    claim_folder(folder, config)
+    write_report(report_of(config, **bare), folder / "metrics.json")
+    text = text_of(folder)
+    shown = text.partition('id="clips"')[2].partition("</section>")[0]
+    assert shown.count("data:image/webp") == 4 and shown.count("12 frames, 0.5 s, ") == 4
+    assert all(f"<b>clip_{i}</b>" in shown for i in range(4)) and "validation" in shown
+    for clip in clips.iterdir():
+        clip.unlink()
+    assert "The clips cannot be shown: " in text_of(folder)
+    labelled = text_of(build(tmp_path, "labelled"))
+    assert 'id="clips"' not in labelled
 
 
 def test_a_run_of_history_alone_is_read_without_its_model(make):
@@ -361,15 +513,14 @@ def test_a_run_of_history_alone_is_read_without_its_model(make):
 def test_captions_say_what_a_figure_shows_and_not_its_name_again(make, uncharted):
     folder = make() / "figures"
     folder.mkdir()
-    for name in (*sections.CAPTIONS, "attention_1", "temporal_attention", "my_figure"):
+    known = [key for chapter in sections.STORY for key in chapter.captions if key[-1] != "_" and "browser" not in key]
+    for name in (*known, "attention_1", "my_figure"):
         Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
     text = text_of(folder.parent)
     for name, caption in re.findall(r"<figcaption><b>([^<]*)</b> ([^<]*)</figcaption>", text):
         assert not caption.lower().startswith(name.lower()), (name, caption)
     assert 'alt="my figure"' in text and 'alt=""' not in text
-    assert "Phases carried" in sections.caption_of("transfer") and "find the actor" in sections.caption_of(
-        "localization"
-    )
+    assert "Phases carried" in sections.caption_of("transfer")
     drawn = plotting.plot_progression(np.zeros((9, 1)), np.ones((9, 1))).axes[0].get_ylabel()
     assert "time since" in drawn and "Time since" in sections.caption_of("progression")
 
@@ -386,7 +537,7 @@ def test_an_r_squared_below_zero_is_below_the_mean_and_beats_no_control(make, un
     for place in ("cropped", "whole"):
         assert not rows[place, "progression"].beaten and rows[place, "classification"].beaten
         assert rows[place, "progression"].reading == "▼ below the mean: no gain over any control"
-    assert "progression (below the mean: no gain over any control)" in text
+    assert ">progression</abbr>, <abbr" in text
     assert not any(number in text for number in ("4.25", "99.5", "95.25", "the pixels add")), "no gain is claimed"
     assert text.count(">below the mean<") >= 6
 
@@ -398,4 +549,4 @@ def test_negative_numbers_on_the_page_have_a_minus_sign_and_names_of_files_a_hyp
     seen = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
     assert "−0.250" in seen and "-0.250" not in seen and "−3 is too low" in seen
     assert "run-3" in seen and "video a - b.mp4" in seen
-    assert "kendall_tau" not in seen and "cropped.Kendall" in seen
+    assert "kendall_tau" not in seen and "cropped: Kendall" in seen

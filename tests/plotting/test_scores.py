@@ -1,5 +1,7 @@
 """Scores stand beside their controls, cropped windows first; what is missing is said."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,12 @@ def test_history_has_three_labelled_curves_of_all_epochs():
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "learning rate", "gradient norm"]
     for axes in figure.axes:
         assert list(axes.lines[0].get_xdata()) == [1, 2, 3, 4, 5] and axes.get_xlim()[1] == 9
+
+
+def test_numbers_of_the_history_are_no_formulas():
+    figure = plotting.plot_history([row | {"learning_rate": 1e-5 * row["epoch"]} for row in history(5)])
+    figure.savefig(drawn := io.StringIO(), format="svg")
+    assert "1e−5" in drawn.getvalue() and "$" not in drawn.getvalue()
 
 
 def test_a_run_judged_without_training_has_a_history_figure_that_says_so():

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from mvf.workbench import plotting
+from mvf.workbench.plotting.localization import MAPS, MEASURES, map_name
+from mvf.workbench.plotting.scores import CONTROLS, GROUPS, SCORES, score_words
+from mvf.workbench.plotting.table import GLOSSARY, explain
 from tests.plotting.examples import report
 
 
@@ -20,3 +23,24 @@ def test_html_escapes_text_and_holds_every_cell():
     assert "&lt;b&gt;" in html and "A &amp; B" in html and "note" in html and "text-align:right" in html
     with pytest.raises(ValueError, match="2 cells, got 1"):
         plotting.Table((("a",),), ("name", "value"))
+
+
+def test_headings_and_names_of_scores_say_what_they_mean():
+    rows = (("model", "below the mean", "entity"), ("position only (clock)", "0.5", "squat_000"))
+    html = plotting.Table(rows, ("embedding", "progression", "video"))._repr_html_()
+    for word in ("progression", "below the mean", "position only"):
+        assert f'title="{GLOSSARY[word].replace(chr(39), "&#x27;")}"' in html, word
+    assert html.count("<abbr") == 3, "neither names of videos nor ordinary words are explained"
+    assert "<abbr" not in str(plotting.Table(rows, ("embedding", "progression", "video")))
+
+
+@pytest.mark.parametrize("name", [*SCORES.values(), *CONTROLS.values(), *GROUPS.values(), *map(map_name, MAPS),
+                                  *(score_words(measure) for measure in MEASURES)])  # fmt: skip
+def test_the_glossary_explains_every_score_control_map_and_measure(name):
+    assert explain(name) or name == "model"
+
+
+def test_no_entry_of_the_glossary_is_spare():
+    entries = {meaning: word for word, meaning in GLOSSARY.items()}
+    assert len(entries) == len(GLOSSARY) and all(explain(word) == meaning for meaning, word in entries.items())
+    assert all(meaning[0].lower() == meaning[0] or meaning.startswith(("R²", "AUROC")) for meaning in entries)

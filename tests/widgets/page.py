@@ -105,8 +105,8 @@ def _plain(value: bytes) -> dict[str, str]:
     raise TypeError(f"a trait must be JSON or bytes, got {type(value)}")
 
 
-def start_browser():
-    """A headless Chromium; the test skips where there is none."""
+def start_browser(*more: str):
+    """A headless Chromium, with `more` arguments; the test skips where there is none."""
     try:
         browser, driver = find_browser()
     except LookupError as reason:
@@ -115,7 +115,7 @@ def start_browser():
 
     options = webdriver.ChromeOptions()
     options.binary_location = browser
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,900"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,900", *more):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))

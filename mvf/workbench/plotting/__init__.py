@@ -23,6 +23,7 @@ from mvf.workbench.plotting.localization import (
     attention_table,
     localization_differences_table,
     localization_table,
+    map_name,
     plot_localization,
 )
 from mvf.workbench.plotting.movies import attention_movie, save_animation
@@ -77,6 +78,7 @@ __all__ = [
     "localization_differences_table",
     "knockouts_table",
     "localization_table",
+    "map_name",
     "overlay",
     "paper_figure",
     "phase_colours",

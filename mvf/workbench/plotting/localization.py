@@ -29,6 +29,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "head_oracle": "head oracle by AUROC, last layer",
         "head_best_any_layer": "head best, any layer",
         "head_oracle_any_layer": "head oracle by AUROC, any layer",
+        "backbone_pca": "backbone PCA",
         "actor_mask": "the region itself",
     }
 )
@@ -39,10 +40,7 @@ WITH_ENDS = (*TITLES, "limbs")
 def localization_table(report: Mapping) -> Table:
     """Tabulates how well attention maps find the actor: entities and heads beside baselines, some without an image.
 
-    The measures are means over videos. For AUROC chance is 0.5. `lift` is the attention on the region over the
-    region's share of the frame; chance is 1. `jaccard size` is the share of patches that hold 60 % of the attention.
-    `limbs` is the attention per area of the limbs over that of limbs and torso together; 0.5 is even. AUROC, lift and
-    limbs have 95 % bootstrap intervals over videos. "the region itself" is the score of a perfect map on this grid.
+    The measures, which `GLOSSARY` explains, are means over videos; AUROC, lift and limbs have 95 % bootstrap intervals.
 
     Example:
         >>> print(localization_table({"localization": {"entity_1": {"auroc": 0.9, "lift": 4.0}, "area": 0.1}}))
@@ -58,8 +56,7 @@ def localization_table(report: Mapping) -> Table:
     rows = tuple((map_name(name, row), *(_cell(row, m) for m in measures)) for name, row in maps.items())
     area = f"the region covers {found['area']:.1%} of the frame; ".replace("%", " %") if "area" in found else ""
     intervals = "; [95 % over videos]" if any(row.get("interval") for row in maps.values()) else ""
-    even = "; limbs: density on limbs / (limbs + torso), 0.5 is even" if "limbs" in measures else ""
-    caption = f"Localization ({area}chance: AUROC 0.5, lift 1{even}{intervals})"
+    caption = f"Localization ({area}chance: AUROC 0.5, lift 1{intervals})"
     strong = tuple(i for i, name in enumerate(maps) if name.startswith("entity_"))
     return Table(rows, ("map", *(score_words(m).replace("_", " ") for m in measures)), caption, _notes(report), strong)
 
@@ -90,9 +87,7 @@ def localization_differences_table(report: Mapping) -> Table:
 def attention_table(report: Mapping) -> Table:
     """Tabulates measures that need no mask for entities and for the head chosen on training videos.
 
-    All are means over videos with 95 % intervals. `overlap` is the attention that two entities share, 1 for equal maps.
-    `steadiness` is the share of attention on the same patches as one frame before. `entropy` is the map's entropy over
-    that of a uniform map. `effective share` is the share of patches that a uniform map of the same entropy covers.
+    All, explained in `GLOSSARY`, are means over videos with 95 % intervals.
 
     Example:
         >>> found = {"overlap": [[1.0, 0.25], [0.25, 1.0]], "entropy": {"entity_1": 0.5, "entity_2": 0.75}}
@@ -124,7 +119,8 @@ def attention_table(report: Mapping) -> Table:
         *(f"overlap with entity {j + 1}" for j in range(len(overlap))),
         *(k.replace("_", " ") for k in kinds),
     )
-    over = f"means over {found.get('videos', 0)} videos" + (" [95 % over videos]" if interval else "")
+    videos = found.get("videos", 0)
+    over = f"means over {videos} video{'s' * (videos != 1)}" + (" [95 % over videos]" if interval else "")
     return Table(tuple(rows), columns, f"Attention without masks: {over}")
 
 

@@ -176,7 +176,7 @@ def plot_embeddings(
             _draw_trajectory(axes, p, index, (*phase_colours(len(labels)), UNLABELLED), i < lines)
         axes.set(xlabel="dimension 1", ylabel="dimension 2", title=title, xticks=[], yticks=[])
         axes.set_aspect("equal", adjustable="datalim")
-        drawn = f"Lines: {'all' if lines == len(given) else f'{lines} of the'} {len(given)} videos."
+        drawn = "Lines: all videos." if lines == len(given) else f"Lines: {lines} of the {len(given)} videos."
         marks = [Line2D([], [], linestyle="none", label=label, **style) for label, style in ENDS.items()]
         unlabelled = has_unlabelled(*phases) or any(phase is None for phase in phases)
         phase_legend(figure, labels, unlabelled, marks if lines else (), f"{drawn} {caption}".strip())

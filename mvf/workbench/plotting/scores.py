@@ -59,13 +59,17 @@ def control_name(name: str) -> str:
 
 
 def score_words(text: str) -> str:
-    """Replaces keys of scores and measures in a text by the names that people read.
+    """Replaces keys of scores, measures and controls in a text by the names that people read.
 
     Example:
-        >>> score_words("cropped.kendall_tau"), score_words("object_auroc")
-        ("cropped.Kendall's tau", 'object_AUROC')
+        >>> score_words("cropped.kendall_tau"), score_words("object_auroc"), score_words("strongest: backbone_motion")
+        ("cropped.Kendall's tau", 'object AUROC', 'strongest: backbone motion')
     """
-    return text.replace("kendall_tau", SCORES["kendall_tau"]).replace("auroc", "AUROC")
+    controls = {key: name.partition(" (")[0] for key, name in CONTROLS.items() if "_" in key}
+    tau = {"kendall_tau": SCORES["kendall_tau"], "alignment_error": "alignment error"}
+    for key, name in (tau | controls | {"object_": "object ", "auroc": "AUROC"}).items():
+        text = text.replace(key, name)
+    return text
 
 
 def below_mean(score: str, value: float | None) -> bool:
@@ -180,7 +184,7 @@ def report_table(report: Mapping, scores: Sequence[str] = tuple(SCORES)) -> Tabl
     for group, members in groups.items():
         for score in present(scores, [*members.values(), report.get("skipped") or {}]):
             values = (score_cell(score, members.get(name, {}).get(score)) for name in columns)
-            verdict = verdicts.get(score if group == "whole" else f"cropped.{score}", "")
+            verdict = score_words(verdicts.get(score if group == "whole" else f"cropped.{score}", ""))
             if below_mean(score, members.get("model", {}).get(score)):
                 verdict = "no gain over any control"  # older reports claimed one
             rows.append((GROUPS[group], SCORES.get(score, score), *values, verdict))
@@ -273,7 +277,7 @@ def plot_history(history: Sequence[Mapping], epochs: int | None = None) -> Figur
         for axes, (key, text) in zip(figure.subplots(1, 3), labels.items()):
             axes.plot(epoch, [float(row[key]) for row in history], marker="." if len(epoch) < 20 else None)
             axes.set(xlabel="epoch", ylabel=text)
-            axes.ticklabel_format(axis="y", scilimits=(-2, 4), useMathText=True)
+            axes.ticklabel_format(axis="y", scilimits=(-3, 4))
             axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             if epochs:
                 axes.set_xlim(0, epochs)

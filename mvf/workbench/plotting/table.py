@@ -8,11 +8,74 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Protocol
 
 MISSING = "–"
 NOT_RUN = "not run"
 BELOW_MEAN = "below the mean"  # in place of an R² below zero
+
+# What the words of tables mean, in a sentence; docs/design.md, section 7, defines them. Tables show it as a title.
+GLOSSARY: Mapping[str, str] = MappingProxyType(
+    {
+        "classification": "share of frames whose phase a linear classifier of the embeddings names, fitted on training "
+        "videos; higher is better",
+        "progression": "R² of the time since each phase boundary, predicted from the embeddings by linear regression; "
+        "1 is perfect, 0 no better than the mean",
+        BELOW_MEAN: "an R² below zero: worse than always guessing the mean, so it counts as no gain",
+        "Kendall's tau": "how well the nearest frames in another video keep the order of time, from −1 to 1; a clock "
+        "scores 1 without looking",
+        "retrieval": "share of the k nearest frames in other videos that have the same phase (retrieval@k); higher is "
+        "better",
+        "alignment error": "how far the nearest frame in another video is from the same moment, in shares of an "
+        "action; lower is better, guessing gives 1/3",
+        "cropped windows": "random parts of 50 to 80 % of a video, embedded as if they were whole videos: the test "
+        "that counts, because a clock cannot know where a part begins",
+        "whole videos": "videos from beginning to end: the number of a frame alone can tell much of its phase",
+        "clock": "an embedding of the number of the frame, which looks at no pixel",
+        "position only": "the model's own position table without any pixel, stretched over the video: a clock",
+        "frame count": "the position table of the plain frame number: a clock that does not know the video's length",
+        "frozen frame": "the model fed the video's middle frame again and again: what it scores is counting",
+        "untrained": "the same model before training",
+        "backbone mean": "the mean patch feature of the frozen backbone, frame by frame",
+        "backbone motion": "the mean patch feature and its differences over time: no training, no clock",
+        "motion PCA": "128 numbers of the movement around a frame, in closed form from frozen features: no training, "
+        "no labels",
+        "shuffled order": "the model fed the frames in random order: appearance without order or motion",
+        "untrained, shuffled": "the untrained model fed the frames in random order",
+        "model, reversed order": "the model fed the frames from last to first: what it loses depends on the direction "
+        "of time",
+        "entity": "what one learned query pools from the patches of every frame; its map is where it looks",
+        "entity best": "the entity with the highest AUROC on training videos",
+        "untrained entity best": "the best entity of the model before training, chosen on training videos",
+        "background": "the entity with the lowest AUROC on training videos, scored on what is not the actor",
+        "head": "a class-token head of the frozen backbone",
+        "head best": "the class-token head of the frozen backbone with the highest AUROC on training videos",
+        "head oracle by AUROC": "the best head of each video by its own mask, which is what picking by eye amounts to",
+        "backbone PCA": "first principal component of the frozen patches, fitted on training videos",
+        "mean training mask": "where the actor is on average in training videos; sees no image",
+        "centre": "a bell around the middle of the frame; sees no image",
+        "uniform": "the same everywhere; sees no image",
+        "the region itself": "the actor's own mask: what a perfect map scores on this grid",
+        "AUROC": "probability that a patch on the actor gets more attention than one beside it; 0.5 is chance",
+        "lift": "attention on the actor over the actor's share of the frame; 1 is chance",
+        "average precision": "area under precision over recall when patches are ranked by attention",
+        "mass": "share of the attention that is on the actor",
+        "pointing": "share of frames whose strongest patch is on the actor",
+        "jaccard": "overlap of the actor with the strongest patches that hold 60 % of the attention, over their union",
+        "jaccard size": "share of patches that hold 60 % of the attention",
+        "limbs": "attention per area of the limbs over that of limbs and torso together; 0.5 is even",
+        "object AUROC": "AUROC on the object that the actor handles",
+        "object lift": "lift on the object that the actor handles",
+        "overlap with entity": "attention that two entities share; 1 for equal maps",
+        "steadiness": "share of the attention that stays on the same patches from one frame to the next",
+        "entropy": "how spread out the attention is; 1 is even",
+        "effective share": "share of patches that an even map as spread out as this one covers",
+        "direction": "phases in which a pose is passed, told from others only by the direction of movement",
+        "pose": "phases told by the pose of a single frame",
+        "probe": "a linear model fitted on frozen embeddings of the training videos",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -56,16 +119,16 @@ class Table:
             _is_number(c) or c in (MISSING, NOT_RUN, BELOW_MEAN, "") for c in cells
         )
 
-    def _marked(self, best: str, second: str, escaped: Callable[[str], str] = str) -> list[list[str]]:
-        """Returns the rows, with `best` and `second`, patterns like "**{}**", applied to the marked cells."""
-        rows = [[escaped(minus(cell)) for cell in row] for row in self.rows]
+    def _marked(self, best: str, second: str, shown: Callable[[str, int], str]) -> list[list[str]]:
+        """Returns the rows, each cell as `shown(text, column)`; `best` and `second` are patterns like "**{}**"."""
+        rows = [[shown(text, column) for column, text in enumerate(row)] for row in self.rows]
         for pattern, cells in ((best, self.best), (second, self.second)):
             for i, j in cells:
                 rows[i][j] = pattern.format(rows[i][j])
         return rows
 
     def __str__(self) -> str:
-        rows = self._marked("**{}**", "<u>{}</u>")
+        rows = self._marked("**{}**", "<u>{}</u>", lambda text, _: minus(text))
         widths = [max(len(row[i]) for row in (self.columns, *rows)) for i in range(len(self.columns))]
         numeric = [self._is_numeric(i) for i in range(len(self.columns))]
         rule = tuple("-" * (w - 1) + ":" if n else "-" * w for w, n in zip(widths, numeric))
@@ -85,12 +148,42 @@ class Table:
         named = next((i for i, is_number in enumerate(numeric) if is_number), 1) or 1
         style = "caption-side:top;text-align:left;font-weight:bold"
         caption = f'<caption style="{style}">{escape(minus(self.caption))}</caption>' if self.caption else ""
-        head = _html_row([escape(c) for c in self.columns], numeric, "col", len(self.columns), weight="")
-        rows = enumerate(self._marked("<b>{}</b>", "<u>{}</u>", escape))
+        head = _html_row([explained(c) for c in self.columns], numeric, "col", len(self.columns), weight="")
+        rows = enumerate(self._marked("<b>{}</b>", "<u>{}</u>", lambda text, i: explained(text, i < named)))
         weights = {True: "font-weight:bold", False: "font-weight:normal"}
         body = "".join(_html_row(row, numeric, "row", named, weights[i in self.strong]) for i, row in rows)
         notes = "".join(f'<div style="font-size:85%">{escape(minus(note))}</div>' for note in self.notes)
         return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>{notes}"
+
+
+def explain(text: str) -> str:
+    """Returns what a heading or the name of a score, a control or a map means; empty if `GLOSSARY` does not know it.
+
+    Example:
+        >>> explain("retrieval@5, %") == explain("retrieval@10") == GLOSSARY["retrieval"], explain("squat_000")
+        (True, '')
+    """
+    known = {name.lower(): meaning for name, meaning in GLOSSARY.items()}
+    name = text.replace("_", " ").lower().strip()
+    return known.get(name) or known.get(re.split(r"[,:(↓@\d]", name)[0].strip(), "")
+
+
+def explained(text: str, is_heading: bool = True) -> str:
+    """Returns a text as HTML, a heading with what it means as its title."""
+    shown, meaning = escape(minus(text)), explain(text) if is_heading or text == BELOW_MEAN else ""
+    return f'<abbr title="{escape(meaning)}">{shown}</abbr>' if meaning else shown
+
+
+def explained_text(text: str) -> str:
+    """Returns a sentence as HTML, each name of `GLOSSARY` in it with what it means as its title.
+
+    Example:
+        >>> explained_text("level with untrained, 0.5")
+        'level with <abbr title="the same model before training">untrained</abbr>, 0.5'
+    """
+    names = "|".join(sorted(map(re.escape, GLOSSARY), key=len, reverse=True))
+    parts = re.split(rf"((?<!\w)(?:{names})(?!\w)(?:@\d+)?)", text)  # every second part is a name
+    return "".join(explained(part, is_heading=bool(i % 2)) for i, part in enumerate(parts))
 
 
 def _html_row(cells: list[str], numeric: list[bool], scope: str, headings: int, weight: str) -> str:
@@ -99,7 +192,8 @@ def _html_row(cells: list[str], numeric: list[bool], scope: str, headings: int, 
     for i, (text, is_number) in enumerate(zip(cells, numeric)):
         tag, opened = ("th", f'th scope="{scope}"') if i < headings else ("td", "td")
         side = "text-align:right;font-variant-numeric:tabular-nums" if is_number else "text-align:left"
-        inner += f'<{opened} style="{";".join(filter(None, (side, weight)))}">{text}</{tag}>'
+        whole = "" if re.search("[A-Za-z]", text) else "white-space:nowrap"  # an interval stays on one line
+        inner += f'<{opened} style="{";".join(filter(None, (side, whole, weight)))}">{text}</{tag}>'
     return f"<tr>{inner}</tr>"
 
 

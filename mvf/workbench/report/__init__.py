@@ -6,18 +6,20 @@ import re
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from mvf.files import atomic
-from mvf.workbench.plotting.table import minus
+from mvf.workbench.plotting.table import explained_text, minus
 from mvf.workbench.report.sections import ReportedRun, check_same_data, page_values, read_run
 
 __all__ = ["write_page"]
 
 
 def write_page(run: str | Path, other: str | Path | None = None, out: str | Path | None = None) -> Path:
-    """Writes the report of a run as one HTML file without scripts or external fonts and pictures.
+    """Writes the report of a run as one HTML file without external scripts, fonts and pictures.
 
-    The same run gives the same bytes.
+    The only scripts are those of the browsers in `figures/`, each in a frame of its own. The same run gives the same
+    bytes.
 
     Args:
         run: Run folder with a report.
@@ -55,6 +57,8 @@ def page(first: ReportedRun, second: ReportedRun | None = None) -> str:
         finalize=lambda value: minus(value) if type(value) is str else value,  # not markup, which is made already
     )
     environment.filters["anchor"] = anchor
+    environment.filters["explained"] = lambda text: Markup(explained_text(text))
+    environment.filters["raw"] = escape  # markup already, so without minus signs
     return environment.get_template("page.html").render(page_values(first, second))
 
 

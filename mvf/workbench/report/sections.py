@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 
+import av
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from mvf.config import DATA_FIELDS, Config, load_config, presets
+from mvf.data import VideoRecord, find_config_videos
 from mvf.evaluation import read_report
 from mvf.evaluation.bootstrap import combine, mean_interval
 from mvf.evaluation.report import in_plain_words
 from mvf.evaluation.scoring import KEPT
 from mvf.files import data_folder
-from mvf.training.run import read_config, read_history
+from mvf.training.run import kept_sides, read_config, read_history
 from mvf.workbench import plotting
 from mvf.workbench.plotting import Table
 from mvf.workbench.plotting.scores import (
@@ -34,9 +38,16 @@ from mvf.workbench.plotting.scores import (
     score_words,
 )
 from mvf.workbench.plotting.style import MESSAGE, OKABE_ITO, PAGE, paper_figure
+from mvf.workbench.plotting.table import GLOSSARY
 from mvf.workbench.tables.trials import FEWEST, Difference, compare, scores_of
 
 MAIN = tuple(SCORES)[:4]
+ABILITIES = {
+    "classification": "Telling the phase of a frame",
+    "progression": "Telling how far away the next phase is",
+    "kendall_tau": "Keeping the frames of two videos in order",
+    "retrieval@5": "Finding the same moment in other videos",
+}
 PIXELS_PER_INCH = 125  # makes a figure's 8 point text as large as the page's small print
 
 
@@ -59,22 +70,43 @@ class Chart:
 
 def page_values(run: ReportedRun, other: ReportedRun | None = None) -> dict[str, object]:
     """Returns the variables of `page.html`."""
+    unscored = why_unscored(run)
+    browsers, chapters, left_out = _chapters(run.folder / "figures")
     return {
         "run": run,
         "other": other,
         "summary": in_plain_words(run.report),
+        "unscored": unscored,
+        "abilities": abilities(run.report),
         "warnings": warnings(run.report),
         "facts": facts(run),
-        "verdicts": verdict_tables(run),
         "comparison": _comparison(run, other) if other else None,
+        "clips": _clips(run) if unscored else None,
+        "chapters": chapters,
+        "left_out": left_out,
+        "allowed_scripts": [source for browser in browsers for source in browser.scripts],
         "scores": _scores(run),
+        "glossary": GLOSSARY,
         "localization": _localization(run),
         "training": _training(run),
-        "media": _media(run.folder / "figures"),
         "coverage": _coverage(run.report),
         "changed_settings": _changed_settings(run),
         "settings": plotting.config_table(run.config.as_dict()),
     }
+
+
+def why_unscored(run: ReportedRun) -> str:
+    """Says why no phase could be classified, and what to do; empty for a run that was scored."""
+    report = run.report
+    if any("classification" in values for group in score_groups(report).values() for values in group.values()):
+        return ""
+    reason = (report.get("skipped") or {}).get("classification", "the report says no reason")
+    if "label" not in reason:
+        return f"No phase could be scored: {reason}."
+    return (
+        f"No phase could be scored: {reason}. Label some clips at the end of align.ipynb, then run "
+        f"python -m mvf evaluate {run.folder}. What needs no labels is below."
+    )
 
 
 def warnings(report: Mapping) -> list[tuple[str, str]]:
@@ -84,17 +116,35 @@ def warnings(report: Mapping) -> list[tuple[str, str]]:
     if str(report.get("supervision", "")).endswith("assumed"):
         found.append(("", "The objective needs videos of a single action; this was assumed, because no file says so."))
     for place in PLACES:
-        weak = [score for score in scored if score.place == place and score.rival and not score.beaten]
-        if weak:
-            total = sum(score.place == place for score in scored)
-            listed = ", ".join(f"{SCORES[score.name]} ({score.reading[2:]})" for score in weak)
-            text = f"On {PLACES[place]} {len(weak)} of {total} scores do not beat their controls: "
-            found.append((text, f"{listed}."))
+        here = [score for score in scored if score.place == place]
+        if here and all(score.rival and not score.beaten for score in here):
+            many = f"none of the {len(here)} scores beats" if len(here) > 1 else "the score does not beat"
+            found.append((f"On {PLACES[place]} {many} its controls.", ""))
     if scored and not any(score.place == "cropped" for score in scored):
         found.append(("", "Not evaluated on cropped windows: on whole videos a clock alone can score as high."))
-    if not scored:
-        found.append(("", "No score could be computed; “Skipped” says why."))
     return found
+
+
+def abilities(report: Mapping) -> tuple[str, list[tuple[str, str, str]]]:
+    """What a run is good for and what not, on the decisive test that there is.
+
+    Returns:
+        Name of the test, and for each score (symbol, ability, the score beside its controls), the best first.
+
+    Example:
+        >>> report = {"scores": {"kendall_tau": 0.8}, "controls": {"untrained": {"kendall_tau": 0.9}}}
+        >>> abilities(report)[1]
+        [('▼', 'Keeping the frames of two videos in order', "Kendall's tau 0.800, not above untrained, 0.900")]
+    """
+    scored = score_verdicts(report)
+    place = next((place for place in PLACES if any(score.place == place for score in scored)), "")
+    rows = [
+        (s.reading[0], ABILITIES[s.name], f"{SCORES[s.name]}{shown}, {s.reading[2:]}")
+        for s in scored
+        if s.place == place
+        for shown in ["" if below_mean(s.name, s.value) else f" {score_cell(s.name, s.value)}"]
+    ]
+    return PLACES.get(place, ""), sorted(rows, key=lambda row: "▲≈–▼".index(row[0]))
 
 
 def facts(run: ReportedRun) -> dict[str, str]:
@@ -142,31 +192,41 @@ def verdict_tables(run: ReportedRun) -> list[Table]:
 
 
 def _scores(run: ReportedRun) -> dict[str, object]:
-    """Returns the tables and charts of every score beside its controls."""
+    """Returns the verdicts, and the tables and charts of every score beside its controls."""
     report = run.report
-    # The tables' notes have their own sections, and the first table's description of the run is at the top of the page.
-    main = replace(plotting.report_table(report), caption="Every score beside the first controls", notes=())
     rows = [values for members in score_groups(report).values() for values in members.values()]
     charts = []
     if any(score in values for values in rows for score in MAIN):
         label = f"Scores of {run.name} and its controls"
-        charts.append(chart(plotting.plot_controls(report), label, "The same numbers: the model beside its controls."))
+        caption = "Right is better: a score is worth what lies between its dot and the furthest control."
+        charts.append(chart(plotting.plot_controls(report), label, caption))
     fractions = report.get("label_fractions") or {}
     if any(fractions.values()):
         label = f"Scores of {run.name} by share of labelled training videos"
-        charts.append(chart(plotting.plot_label_fractions(fractions), label, "How many labels a probe needs."))
+        caption = "Scores with labels for a part of the training videos: where a curve is flat, few labels are enough."
+        charts.append(chart(plotting.plot_label_fractions(fractions), label, caption))
     more = [table for table in (plotting.actions_table(report), plotting.kinds_table(report)) if table.rows]
-    return {"main": main, "charts": charts, "all": replace(plotting.scores_table(report), notes=()), "more": more}
+    return {
+        "verdicts": verdict_tables(run),
+        "charts": charts,
+        "all": replace(plotting.scores_table(report), notes=()),  # the notes have their own section
+        "more": more,
+    }
 
 
 def _localization(run: ReportedRun) -> dict[str, object]:
     """Returns the tables and the chart of localization, and the attention measures that need no mask."""
     report, table = run.report, plotting.localization_table(run.report)
     label = f"Localization of {run.name}: entities, heads and baselines"
-    drawn = chart(plotting.plot_localization(report), label) if table.rows else None
-    tables = (table, plotting.localization_differences_table(report), plotting.attention_table(report))
-    shown = [table for table in tables if table.rows]
-    return {"missing": () if table.rows else table.notes, "chart": drawn, "tables": shown}
+    caption = "Right is better: in a good model entity 1 is to the right of the heads, and its differences of zero."
+    drawn = chart(plotting.plot_localization(report), label, caption) if table.rows else None
+    tables = (replace(table, notes=()), plotting.localization_differences_table(report))
+    return {
+        "chart": drawn,
+        "verdicts": table.notes if table.rows else (),
+        "tables": [table for table in tables if table.rows],
+        "attention": plotting.attention_table(report),
+    }
 
 
 def _training(run: ReportedRun) -> dict[str, object]:
@@ -177,7 +237,8 @@ def _training(run: ReportedRun) -> dict[str, object]:
     if run.history:
         first, last = run.history[0], run.history[-1]
         ends = (f"{row['loss']:.3f} after epoch {row['epoch']:g}" for row in (first, last))
-        curves = chart(plotting.plot_history(run.history), f"Training curves of {run.name}", f"Loss {', '.join(ends)}.")
+        caption = f"The loss should fall and level off: {', '.join(ends)}."
+        curves = chart(plotting.plot_history(run.history), f"Training curves of {run.name}", caption)
         return {"missing": missing, "curves": curves}
     there = (run.folder / "history.csv").exists()
     missing.append("Evaluated without training: no curves." if there else "The folder has no history.csv: no curves.")
@@ -192,7 +253,10 @@ def _coverage(report: Mapping) -> dict[str, Table]:
         for split, c in coverage.items()
     )
     lost = tuple((s, name, why) for s, c in coverage.items() for name, why in (c.get("unreadable") or {}).items())
-    skipped = tuple((score_words(name), reason) for name, reason in (report.get("skipped") or {}).items())
+    reasons: dict[str, list[str]] = {}
+    for name, reason in (report.get("skipped") or {}).items():
+        reasons.setdefault(reason, []).append(score_words(re.sub(r"^(\w+)\.", r"\1: ", name)))
+    skipped = tuple((", ".join(names), reason) for reason, names in reasons.items())
     return {
         "videos": Table(found, ("split", "found", "expected", "left out"), "Videos"),
         "left_out": Table(lost, ("split", "video", "reason"), "Videos left out"),
@@ -338,7 +402,7 @@ def plot_losses(first: ReportedRun, second: ReportedRun) -> Figure:
 def _localization_table(first: ReportedRun, second: ReportedRun) -> Table:
     found = [row for row in localization_differences(first.report, second.report) if row[0] in MAPS and row[2].mean]
     rows = (
-        (name.replace("_", " "), score_words(metric).replace("_", " "), *_numbers(gap)) for name, metric, gap in found
+        (plotting.map_name(name), score_words(metric).replace("_", " "), *_numbers(gap)) for name, metric, gap in found
     )
     notes = (
         "Entities have no fixed roles: entity 1 of one run need not be entity 1 of the other.",
@@ -386,86 +450,198 @@ def _numbers(found: Difference) -> tuple[str, ...]:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Pictures and movies of a run's `figures/`, embedded in the page.
+# Clips of an unlabelled run, and the pictures, movies and browsers of a run's `figures/`, embedded in the page.
 
+MOST_CLIPS = 24
+CLIP_HEIGHT = 180  # pixels of a clip's frame
 MOVIES = {".gif": "image/gif", ".mp4": "video/mp4"}
-DRAWN = ("history", "controls", "label_fractions")  # the page draws them itself
-BUDGET = 7_000_000  # characters of all media together, so that the page stays below 8 MB
+DRAWN = ("history", "controls", "label_fractions", "localization")  # the page draws them itself
+BUDGET = 20_000_000  # characters of all media together, so that the page can be sent by mail
 LARGEST_MOVIE = 2_500_000  # bytes
 LARGEST_PNG = 250_000  # bytes; larger ones are stored as WebP
 WIDEST = 2000  # pixels
 PIXELS_PER_POINT = 1.6  # scale on the page of a figure saved at 200 dots per inch
-CAPTIONS = {
-    "attention": "Frames of a video beside its entity maps and a backbone head.",
-    "entities": "Attention of each entity, over the frames.",
-    "overlay": "Attention of each entity, over the frames.",
-    "confusion": "Phases that the probe confuses, on frames of validation videos.",
-    "embeddings": "Frames of validation videos in two dimensions, coloured by phase.",
-    "progression": "Time since each phase boundary, negative before it: predicted and true.",
-    "retrieval": "Frames of one video and their nearest frames in other videos.",
-    "similarity": "Two videos, frame by frame: similarity and the path that aligns them.",
-    "temporal": "Which frames and entities each frame attends to.",
-    "knockouts": "Scores after an entity or a region is removed.",
-    "alignment": "The path that aligns two videos, and pairs of aligned frames.",
-    "transfer": "Phases carried from one labelled video to the others.",
-    "localization": "How well entities and heads find the actor, beside baselines.",
-    "ribbons": "Phases over time, predicted and true.",
-}
+OTHER = "More figures"
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A section of figures on the page.
+
+    Attributes:
+        title: Its heading.
+        captions: How to read a figure, by the beginning of its file's name; in reading order.
+        covered: Those of them that are left out beside the chapter's browser, which shows the same.
+    """
+
+    title: str
+    captions: Mapping[str, str]
+    covered: str = ""
+
+
+STORY = (
+    Chapter(
+        "Where it looks",
+        {
+            "attention": "A clip beside its maps, bright where an entity or a head of the frozen backbone looks: a "
+            "good entity stays on the actor.",
+            "attention_browser": "Choose a video, an entity, a layer and a head, and drag the timeline: a good entity "
+            "stays on the actor in every frame.",
+            "attention_figure": "Entities beside a head of the frozen backbone, as in the paper's Figures 1 and 3: a "
+            "good entity lights the actor, another the background.",
+            "attention_": "Rows are frames, columns the entities and a backbone head: a good entity lights the actor, "
+            "limbs included, and leaves bystanders dark.",
+            "overlay": "Attention of each entity, over the frames: a good entity stays on the actor.",
+            "entities": "Attention of each entity, over the frames: a good entity stays on the actor.",
+            "temporal_attention": "Bright cells are frames that a frame attends to: a band along the diagonal is "
+            "motion nearby, a stripe one frame that many others attend to.",
+            "knockouts": "Scores after an entity or a region is removed: the further from zero, the more the result "
+            "rests on it.",
+        },
+        covered="attention_",
+    ),
+    Chapter(
+        "Alignment",
+        {
+            "alignment_player": "Videos of one action on one clock: in a good alignment all show the same moment at "
+            "any time.",
+            "alignment": "The line pairs the frames of two videos and should follow the bright band; the pairs below "
+            "it should show one moment.",
+            "similarity": "Every frame of one video against every frame of another: a good matrix is bright along the "
+            "path that aligns them and dark elsewhere.",
+            "transfer": "Phases carried from one labelled video to the others: they should change where the true ones "
+            "do.",
+        },
+        covered="alignment",
+    ),
+    Chapter(
+        "Retrieval",
+        {
+            "retrieval_browser": "A frame and its nearest frames in other videos: click one to go on from there; good "
+            "neighbours show one moment of the action.",
+            "retrieval": "A frame and its nearest frames in other videos: a good row shows one moment of the action in "
+            "different clothes.",
+        },
+        covered="retrieval",
+    ),
+    Chapter(
+        "Embeddings",
+        {
+            "embedding_explorer": "Each point is a frame and shows it when pointed at: videos of one action should run "
+            "side by side.",
+            "embeddings": "Each point is a frame, each line a video: lines of one action should run side by side, with "
+            "phases in the same order.",
+        },
+        covered="embeddings",
+    ),
+    Chapter(
+        "Phases",
+        {
+            "confusion": "Rows are true phases, columns predicted ones: a good matrix is bright on the diagonal only.",
+            "progression": "Time since each phase boundary, negative before it: solid lines, predicted, should lie on "
+            "the dashed, true ones.",
+            "ribbons": "Phases over time: the predicted ones should change where the true ones do.",
+        },
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Medium:
-    """A picture or movie on the page.
+    """A picture, movie or browser on the page.
 
     Attributes:
         name: Name as text.
-        caption: Description of what it shows; may be empty.
-        uri: Contents of the file as a `data:` URI.
-        size: Width and height of a picture on the page, in pixels.
+        caption: How to read it; empty for an unknown one.
+        uri: Contents of a picture or movie as a `data:` URI.
+        size: Width and height on the page, in pixels; of a browser unknown.
+        poster: A frame of an MP4 as a `data:` URI, shown before it plays.
+        html: Contents of a browser, an HTML file with scripts.
+        scripts: Source expressions of a content security policy that allow these scripts and no others.
     """
 
     name: str
     caption: str
-    uri: str
+    uri: str = ""
     size: tuple[int, int] | None = None
+    poster: str = ""
+    html: str = ""
+    scripts: tuple[str, ...] = ()
 
 
-def _media(folder: Path) -> dict[str, object]:
-    """Embeds every `.png`, `.gif` and `.mp4` of `folder` that fits in `BUDGET`, pictures first; lists the omitted ones.
+@dataclass(frozen=True)
+class ShownChapter:
+    """A chapter with figures: groups of figures that are read alike."""
 
-    A `.gif` is omitted if the movie also exists as `.mp4`, and so is a figure that only explains why there is nothing
-    to draw (`mvf.workbench.plotting.plot_message`).
+    title: str
+    groups: list[list[Medium]] = field(default_factory=list)
+
+
+def place_of(name: str) -> tuple[Chapter | None, str]:
+    """The chapter of a figure, by its file's name, and the key of its caption; None and "" for an unknown one.
+
+    Example:
+        >>> place_of("attention_2")[1], place_of("temporal_attention")[1], place_of("my_figure")[1]
+        ('attention_', 'temporal_attention', '')
     """
-    paths = [path for path in sorted(folder.glob("*")) if path.stem not in DRAWN]
-    films = [path for path in paths if path.suffix in MOVIES]
-    films = [film for film in films if film.suffix == ".mp4" or film.with_suffix(".mp4") not in films]
-    shown: list[Medium] = []
-    left_out: list[str] = []
-    spent = 0
-    for path in [path for path in paths if path.suffix == ".png"] + films:
-        try:
-            medium = _movie(path) if path.suffix in MOVIES else _picture(path)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            left_out.append(f"{path.name}: cannot be read ({error})")
-            continue
-        if isinstance(medium, str):
-            left_out.append(f"{path.name}: {medium}")
-        elif medium and spent + len(medium.uri) > BUDGET:
-            left_out.append(f"{path.name}: the page would be too large")
-        elif medium:
-            shown.append(medium)
-            spent += len(medium.uri)
-    return {"shown": shown, "left_out": left_out}
+    found = [(key, chapter) for chapter in STORY for key in chapter.captions if re.match(rf"{key}(?![a-z])", name)]
+    key, chapter = max(found, key=lambda item: len(item[0]), default=("", None))
+    return chapter, key
 
 
 def caption_of(name: str) -> str:
-    """Describes the figure with a file name; empty for an unknown one, whose name stands beside it anyway.
+    """Says how to read the figure with a file name; empty for an unknown one, whose name stands beside it anyway."""
+    chapter, key = place_of(name)
+    return chapter.captions[key] if chapter else ""
 
-    Example:
-        >>> caption_of("attention_2"), caption_of("my_figure")
-        ('Frames of a video beside its entity maps and a backbone head.', '')
+
+def _chapters(folder: Path) -> tuple[list[Medium], list[ShownChapter], list[str]]:
+    """Embeds the figures that fit in `BUDGET`, in reading order; returns the browsers, all chapters, what is left out.
+
+    Left out without a word are a figure that its browser shows already, a `.gif` whose movie is also there as `.mp4`,
+    and a figure that only explains why there is nothing to draw (`mvf.workbench.plotting.plot_message`).
     """
-    return CAPTIONS.get(re.split(r"[_\-.\d]", name)[0], "")
+    spent, left_out = 0, []
+    browsers, chapters = [], {title: ShownChapter(title) for title in (*(c.title for c in STORY), OTHER)}
+    groups: dict[str, list[Medium]] = {}
+    for path in _in_reading_order(folder):
+        try:
+            medium = READERS[path.suffix](path)
+        except (OSError, ValueError, av.FFmpegError, Image.DecompressionBombError) as error:
+            medium = f"cannot be read ({error})"
+        if medium is None:
+            continue
+        size = 0 if isinstance(medium, str) else len(medium.uri) + len(medium.html) + len(medium.poster)
+        if isinstance(medium, str) or spent + size > BUDGET:
+            left_out.append(f"{path.name}: {medium if isinstance(medium, str) else 'the page would be too large'}")
+            continue
+        spent += size
+        chapter, key = place_of(path.stem)
+        group = groups.setdefault(key or path.stem, [])
+        if not group:
+            chapters[chapter.title if chapter else OTHER].groups.append(group)
+        group.append(medium)
+        browsers += [medium] if medium.html else []
+    return browsers, [chapter for chapter in chapters.values() if chapter.groups], left_out
+
+
+def _in_reading_order(folder: Path) -> list[Path]:
+    """Files of figures: by the order of `STORY`, unknown ones last."""
+    paths = [path for path in sorted(folder.glob("*")) if path.suffix in READERS and path.stem not in DRAWN]
+    places = {path: place_of(path.stem) for path in paths}
+    browsers = {chapter.title for path, (chapter, _) in places.items() if chapter and path.suffix == ".html"}
+    order = [key for chapter in STORY for key in chapter.captions]
+
+    def is_shown(path: Path) -> bool:
+        chapter, key = places[path]
+        if path.suffix == ".html":
+            return chapter is not None
+        if path.suffix == ".gif":
+            return path.with_suffix(".mp4") not in paths
+        return not (chapter and chapter.title in browsers and key == chapter.covered)
+
+    rank = {path: order.index(key) if key else len(order) for path, (_, key) in places.items()}
+    return sorted(filter(is_shown, paths), key=lambda path: (rank[path], path.suffix not in MOVIES, path.name))
 
 
 def _picture(path: Path) -> Medium | None:
@@ -478,24 +654,73 @@ def _picture(path: Path) -> Medium | None:
         if len(data) > LARGEST_PNG or size[0] > WIDEST:
             smaller = image.convert("RGB")
             smaller.thumbnail((WIDEST, 4 * WIDEST))
-            buffer = io.BytesIO()
-            smaller.save(buffer, "WEBP", quality=88, method=4)
-            data, kind = buffer.getvalue(), "image/webp"
+            data, kind = webp(smaller), "image/webp"
     width, height = (round(pixels / PIXELS_PER_POINT) for pixels in size)
-    return _medium(path, data, kind, (width, height))
+    return Medium(_words(path), caption_of(path.stem), data_uri(kind, data), (width, height))
 
 
 def _movie(path: Path) -> Medium | str:
-    """Reads a movie, or returns why it is left out."""
+    """Reads a movie and a frame of it, or returns why it is left out."""
     data = path.read_bytes()
     if len(data) > LARGEST_MOVIE:
         return f"{len(data) / 1e6:.1f} MB; the limit for a movie is {LARGEST_MOVIE / 1e6:.1f} MB"
-    return _medium(path, data, MOVIES[path.suffix])
+    poster, size = "", None
+    if path.suffix == ".mp4":
+        with av.open(str(path)) as film:
+            frames = list(film.decode(video=0))
+        middle = frames[len(frames) // 2].to_image()
+        poster, size = data_uri("image/webp", webp(middle)), middle.size
+    return Medium(_words(path), caption_of(path.stem), data_uri(MOVIES[path.suffix], data), size, poster)
 
 
-def _medium(path: Path, data: bytes, kind: str, size: tuple[int, int] | None = None) -> Medium:
-    uri = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
-    return Medium(path.stem.replace("_", " "), caption_of(path.stem), uri, size)
+def _browser(path: Path) -> Medium:
+    html = path.read_text(encoding="utf-8")
+    scripts = re.findall(r"<script\b(?![^>]*\bjson\b)[^>]*>(.*?)</script>", html, re.DOTALL)
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    return Medium(_words(path), caption_of(path.stem), html=html, scripts=tuple(f"'sha256-{mark}'" for mark in hashes))
+
+
+READERS: Mapping[str, Callable[[Path], Medium | str | None]] = MappingProxyType(
+    {".png": _picture, **dict.fromkeys(MOVIES, _movie), ".html": _browser}
+)
+
+
+def _words(path: Path) -> str:
+    return path.stem.replace("_", " ")
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def webp(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=88, method=4)
+    return buffer.getvalue()
+
+
+def _clips(run: ReportedRun) -> dict[str, object]:
+    """Returns a frame of each clip with its name and length, or why the clips cannot be shown."""
+    sides = kept_sides(run.folder, run.config)
+    try:
+        found = {
+            words: find_config_videos(run.config, split, allow_empty=True, sides=sides)
+            for split, words in (("train", "training"), ("val", "validation"))
+        }
+        records = [(words, record) for words, videos in found.items() for record in videos]
+        shown = [_clip(record, words) for words, record in records[:MOST_CLIPS]]
+    except (OSError, ValueError) as error:
+        return {"shown": [], "more": 0, "missing": f"The clips cannot be shown: {error}"}
+    return {"shown": shown, "more": len(records) - len(shown), "missing": ""}
+
+
+def _clip(record: VideoRecord, split: str) -> Medium:
+    middle = Image.fromarray(next(iter(record.frames_at([record.num_frames // 2]))))
+    middle.thumbnail((2 * CLIP_HEIGHT, CLIP_HEIGHT))
+    times = record.frame_times
+    seconds = "" if times is None or len(times) < 2 else f", {times[-1] - times[0] + np.diff(times).mean():.1f} s"
+    words = f"{record.num_frames} frames{seconds}, {split}"
+    return Medium(record.name, words, data_uri("image/webp", webp(middle)), middle.size)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -556,6 +781,7 @@ class ScoreVerdict:
         rival: Name of the strongest control; empty if no control was scored.
         best: Score of that control.
         verdict: The report's sentence.
+        level: Whether the interval of the difference from that control contains zero.
     """
 
     place: str
@@ -564,6 +790,7 @@ class ScoreVerdict:
     rival: str
     best: float
     verdict: str
+    level: bool = False
 
     @property
     def beaten(self) -> bool:
@@ -577,9 +804,11 @@ class ScoreVerdict:
             return "– no control was scored"
         if below_mean(self.name, self.value):
             return "▼ below the mean: no gain over any control"
-        if self.value <= self.best:
-            return f"▼ not above {self.rival}, {self.best:.3f}"
-        return "▲ above every control" if self.beaten else "≈ not distinguishable from the clock"
+        if self.value > self.best and UNCLEAR in self.verdict:
+            return "≈ not distinguishable from the clock"
+        if self.level:
+            return f"≈ level with {self.rival}, {self.best:.3f}"
+        return "▲ above every control" if self.beaten else f"▼ not above {self.rival}, {self.best:.3f}"
 
 
 def score_verdicts(report: Mapping) -> list[ScoreVerdict]:
@@ -592,18 +821,21 @@ def score_verdicts(report: Mapping) -> list[ScoreVerdict]:
     """
     groups = score_groups(report)
     found = [(place, score) for place in PLACES for score in KEPT if score in groups.get(place, {}).get("model", {})]
-    return [_score_verdict(groups[place], place, score, report.get("verdicts") or {}) for place, score in found]
+    return [_score_verdict(report, groups[place], place, score) for place, score in found]
 
 
-def _score_verdict(members: Mapping[str, Mapping], place: str, score: str, verdicts: Mapping[str, str]) -> ScoreVerdict:
+def _score_verdict(report: Mapping, members: Mapping[str, Mapping], place: str, score: str) -> ScoreVerdict:
     own = ("model", "reversed")  # the same embeddings of reversed windows are no rival
     rivals = {name: values[score] for name, values in members.items() if name not in own and score in values}
     rival = max(rivals, key=rivals.__getitem__, default="")
-    verdict = verdicts.get(score if place == "whole" else f"cropped.{score}", "")
+    verdict = (report.get("verdicts") or {}).get(score if place == "whole" else f"cropped.{score}", "")
     if below_mean(score, members["model"][score]):
         verdict = "below the mean: no gain over any control"  # older reports claimed one
+    gaps = (report.get("cropped_differences") or {}) if place == "cropped" else {}
+    _, *ends = gaps.get(rival, {}).get(score, (0,))
+    level = bool(ends) and ends[0] <= 0 <= ends[1]
     best = rivals.get(rival, -np.inf)
-    return ScoreVerdict(place, score, members["model"][score], control_name(rival), best, verdict)
+    return ScoreVerdict(place, score, members["model"][score], control_name(rival), best, verdict, level)
 
 
 def check_same_data(first: ReportedRun, second: ReportedRun) -> None:

@@ -36,7 +36,7 @@ UNITS = {
     "classification": "accuracy, %",
     "progression": "R²",
     "kendall_tau": "rank correlation",
-    "retrieval@5": "AP@5, %",
+    "retrieval@5": "retrieval@5, %",
 }
 
 

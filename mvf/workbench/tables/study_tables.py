@@ -34,7 +34,7 @@ CONTROLS = {  # the same for both models
         "motion_pca": "motion PCA",
     },
 }
-DRAWN = {"classification": "accuracy, %", "retrieval@5": "AP@5, %"}  # scores in the figure, with axis labels
+DRAWN = {"classification": "accuracy, %", "retrieval@5": "retrieval@5, %"}  # scores in the figure, with axis labels
 
 
 def study_tables(study: PaperTable, batch: Batch) -> tuple[plotting.Table, ...]:
