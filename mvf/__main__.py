@@ -76,6 +76,7 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("videos", help="folder of videos, or one video file")
     command.add_argument("--out", required=True, help=".npz (one array per video) or .csv (one row per frame)")
     _add_chunking(command)
+    _add_bank(command)
     _add_parameters(command)
     command.set_defaults(command=_embed)
 
@@ -85,6 +86,7 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--out", default="", help="report file; default: metrics.json of the run, or beside the embeddings"
     )
+    _add_bank(command)
     _add_parameters(command)
     command.set_defaults(command=_evaluate)
 
@@ -123,6 +125,15 @@ def _add_chunking(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--one-clock", action="store_true", help="count positions over the whole video, not anew in every chunk"
+    )
+
+
+def _add_bank(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--no-bank",
+        dest="bank",
+        action="store_false",
+        help="compute all features, also those that a feature bank holds in bfloat16",
     )
 
 
@@ -212,7 +223,7 @@ def _embed(options: argparse.Namespace) -> None:
     if not records:
         raise ValueError(f"none of the videos in {options.videos} can be used: python -m mvf check folder says why")
     chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade, options.one_clock)
-    embed_to_file(model, records, Path(options.out), chunking, config.precision)
+    embed_to_file(model, records, Path(options.out), chunking, config.precision, options.bank)
     sys.stdout.write(f"{len(records)} video{'s' * (len(records) != 1)} -> {options.out}\n")
 
 
@@ -229,8 +240,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         out = options.out or source.with_suffix(".metrics.json")
     else:
         session = open_session(source, **dict(options.p))
-        splits = embed_splits(session.model, session.config, source=session.source)
-        report = report_on(session.model, session.config, splits)
+        splits = embed_splits(session.model, session.config, source=session.source, bank=options.bank)
+        report = report_on(session.model, session.config, splits, bank=options.bank)
         out = options.out or session.report
     write_report(report, out)
     sys.stdout.write(summary(report) + f"\n  report {out}\n")

@@ -108,6 +108,10 @@ class FeatureBank:
         unfitted = bool(self.channels) and (whole or not self._basis.exists())
         return size + unfitted * 4 * self.channels * self.backbone.channels
 
+    def holds(self, record: VideoRecord, view: int = 0) -> bool:
+        """Whether all features of a view of a video are stored."""
+        return not self._missing(record, view)
+
     def ensure(self, records: Sequence[VideoRecord], views: int = 1, first: int = 0) -> None:
         """Computes the missing features of `views` views from `first` on, with locks and progress; logs the size first.
 

@@ -11,6 +11,9 @@ import pytest
 import mvf
 from mvf import embedding
 from mvf.__main__ import main
+from mvf.bank import FeatureBank
+from mvf.data.records import VideoRecord
+from mvf.data.video import VideoFile
 from tests.conftest import TINY
 from tests.data.footage import write_video
 
@@ -202,6 +205,22 @@ def test_embed_takes_one_file(run, tmp_path, capsys):
     assert "1 video -> " in capsys.readouterr().out
     (name, array), *others = np.load(tmp_path / "e.npz").items()
     assert (name, len(array), others) == ("one", 9, [])
+
+
+def test_without_a_bank_nothing_is_read_from_one_and_none_is_made(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("MVF_CACHE", str(tmp_path / "cache"))
+    report = ["evaluate", str(run.folder), "--out", str(tmp_path / "report.json"), "-p", "localization", "false"]
+    assert main([*report, "--no-bank"]) == 0
+    assert (tmp_path / "report.json").exists() and not (tmp_path / "cache" / "banks").exists()
+    write_video(tmp_path / "one.mp4", 9)
+    record = VideoRecord("one", "", VideoFile(tmp_path / "one.mp4"))
+    FeatureBank(run.model.backbone, None, run.config.precision).ensure([record])
+    for options in ([], ["--no-bank"]):
+        out = tmp_path / f"e{len(options)}.npz"
+        assert main(["embed", str(run.folder), str(tmp_path / "one.mp4"), "--out", str(out), *options]) == 0
+        (wanted,) = mvf.embed(run.model, [record], precision=run.config.precision, bank=not options)
+        np.testing.assert_array_equal(np.load(out)["one"], wanted.embeddings)
+    assert not np.array_equal(*(np.load(tmp_path / f"e{i}.npz")["one"] for i in (0, 1)))
 
 
 @pytest.mark.parametrize("out", ["e.txt", "file/e.npz"])
