@@ -41,7 +41,7 @@ from mvf.data.augment import Augmentation, build_augmentation, derive_seed, eval
 from mvf.data.dataset import wanted_frames
 from mvf.data.records import VideoRecord, frame_batches, read_ahead
 from mvf.device import autocast, resolve_device
-from mvf.files import atomic, cache_folder, locked
+from mvf.files import atomic, cache_folder, locked, note_progress
 from mvf.models.backbone import Backbone
 from mvf.models.engine import resolve_compute
 from mvf.models.motion import velocity_at
@@ -234,6 +234,7 @@ class FeatureBank:
                     for name in names:
                         write(paths[view, name], rows[name])
                     bar.update(len(frames))
+                note_progress(f"feature bank, {bar.n:,} of {bar.total:,} frames")
 
     def _open(self, record: VideoRecord, view: int, name: str) -> np.ndarray:
         """(num_frames, bytes) memory-mapped rows, checked against their checksum when first opened."""

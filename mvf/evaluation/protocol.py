@@ -34,6 +34,7 @@ from mvf.evaluation.scoring import (
     standardiser,
     video_sums,
 )
+from mvf.files import note_progress
 from mvf.models.motion import MotionMap
 from mvf.models.mvformer import FrameEmbedder, MVFormer
 
@@ -99,6 +100,7 @@ def evaluate(
     if lacking or model is None or train_records is None or val_records is None:
         report["skipped"] |= {name: lacking for name in NEEDS_MODEL if name != "coverage" or not coverages}
         return report
+    note_progress("evaluation")
     untrained = untrained_model(config, model)
     both = [embed_controls(model, untrained, r, config, cache, bank) for r in (train_records, val_records)]
     motion = MotionMap.fit([video.embeddings for video in both[0].whole["backbone"][0]])

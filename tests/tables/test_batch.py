@@ -169,6 +169,47 @@ def test_a_failing_run_is_named_and_the_others_go_on(quick, tmp_path, capsys):
     assert manifest["tables"] == ["table5"] and manifest["runs"]["penn_resnet50"] == {"1": "penn_resnet50-1"}
 
 
+NOTING = """
+import time
+from mvf.files import note_progress
+for line in ("feature bank, 32 of 64 frames", "epoch 1 of 2, loss 0.5", "epoch 2 of 2, loss 0.4"):
+    note_progress(line)
+    time.sleep(1)
+open(f"{run_dir}/metrics.json", "w").write("{}")
+"""
+
+
+def test_what_runs_are_at_is_said_while_they_run(monkeypatch, tmp_path, capsys):
+    use_notebook(NOTING, monkeypatch, tmp_path)
+    monkeypatch.setattr(batch, "PROGRESS", 0.1)
+    out = tmp_path / "runs"
+    (out / "logs").mkdir(parents=True)
+    (out / "logs" / "penn_mean-1.progress").write_text("epoch 9 of 9, of an earlier batch\n")
+    assert main(["batch", "penn", "penn_mean", "--trials", "1", "--out", str(out), "--workers", "2"]) == 0
+    *said, last = capsys.readouterr().out.splitlines()
+    for run in ("[1/2] penn-1: ", "[2/2] penn_mean-1: "):
+        own = [line.removeprefix(run) for line in said if line.startswith(run)]
+        assert own[0] == "started" and "epoch 1 of 2, loss 0.5" in own and own[-1].startswith("done in ")
+        assert "feature bank, 32 of 64 frames" in own and len(own) <= 5
+    assert last.startswith("tables: ") and "\r" not in "".join(said)
+
+
+def test_training_notes_the_bank_its_epochs_and_the_evaluation(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("MVF_PROGRESS", str(tmp_path / "progress"))
+    monkeypatch.setenv("MVF_CACHE", str(tmp_path / "cache"))
+    config = tiny()
+    run = mvf.train(config, tmp_path / "run")
+    videos = mvf.data.find_config_videos(config, "val")
+    embedded = mvf.embed(run.model, videos)
+    mvf.evaluate(embedded, embedded, replace(config, localization=False), run.model, videos, videos)
+    *bank, first, second, judged = (tmp_path / "progress").read_text().splitlines()
+    frames = sum(video.num_frames for video in mvf.data.find_config_videos(config, "train")) * config.bank_views
+    assert bank[-1] == f"feature bank, {frames:,} of {frames:,} frames" and len(bank) > 2
+    losses = [row["loss"] for row in run.history]
+    assert [first, second] == [f"epoch {n} of 2, loss {loss:.4f}" for n, loss in enumerate(losses, 1)]
+    assert judged == "evaluation"
+
+
 def test_killed_and_started_again_it_redoes_nothing(quick, tmp_path):
     out = tmp_path / "runs"
     code = (
