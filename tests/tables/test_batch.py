@@ -26,7 +26,9 @@ from mvf.workbench.tables import batch, executors
 from mvf.workbench.tables import plan as plan_module
 from mvf.workbench.tables.plan import notebook_parameters, plan, unique_jobs
 from mvf.workbench.tables.rows import paper_tables
+from mvf.workbench.tables.sizes import Estimate
 from tests.conftest import TINY
+from tests.data.footage import write_video
 
 SMALL = {"dataset": "synthetic", **{name: value for name, value in TINY.items() if name != "layers"}}
 
@@ -252,19 +254,36 @@ def test_a_damaged_manifest_is_named_and_can_be_deleted(tmp_path, capsys, text):
 def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys):
     assert main(["batch", "table2", "--trials", "1", "--out", str(tmp_path / "runs"), "--dry-run"]) == 0
     listed = capsys.readouterr().out
-    assert "penn_from_kinetics-1: to do, starts from kinetics400-1" in listed
+    assert "penn_from_kinetics-1: to do, starts from kinetics400-1, about " in listed
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_says_minutes_and_gigabytes_of_each_run_and_of_all_with_one_bank(tmp_path, capsys, monkeypatch):
+    found = {1: Estimate(60.0, 240.0, 1.25, "bank"), 2: Estimate(120.0, 240.0, 1.25, "bank")}
+    monkeypatch.setattr("mvf.__main__.estimate", lambda config: found[config.seed])
+    assert main(["batch", "demo", "--trials", "2", "--out", str(tmp_path / "runs"), "--dry-run"]) == 0
+    first, second, both = capsys.readouterr().out.splitlines()
+    assert first.endswith("demo-1: to do, about 5 min, 1.2 GB of banks") and "demo-2: to do, about 6 min" in second
+    assert both == "2 runs, 2 to do: about 7 min, 1.2 GB of banks"
 
 
 def test_a_dry_run_says_which_data_are_missing(tmp_path, capsys):
     there, gone = tmp_path / "clips", tmp_path / "gone"
     there.mkdir()
+    for name in "abc":
+        write_video(there / f"{name}.mp4", 9)
     for root, said in ((there, False), (gone, True)):
         assert main(["batch", "study", "--trials", "1", "--dry-run", "-p", "data_root", str(root)]) == 0
         lines = capsys.readouterr().out.splitlines()
         lacking = [line for line in lines if f"its data are missing: there is no folder {root}" in line]
         assert len(lacking) == (22 if said else 0) and len(lines) == 45
         assert all("study_pullups" in line for line in lacking)  # drawn videos need no folder
+        assert ("22 of them without their data and not counted" in lines[-1]) == said
+    assert main(["batch", "folder", "--dry-run", "-p", "data_root", str(tmp_path / "logs")]) == 0
+    (tmp_path / "logs").mkdir()
+    assert main(["batch", "folder", "--dry-run", "-p", "data_root", str(tmp_path / "logs")]) == 0
+    *_, line, last = capsys.readouterr().out.splitlines()
+    assert line.endswith(f"folder-3: to do, but no videos in {tmp_path / 'logs'}") and "3 of them without" in last
 
 
 def words_of(parameters):
