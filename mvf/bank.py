@@ -97,6 +97,9 @@ class FeatureBank:
         self._basis = self.folder / "basis"
         self._checked: set[Path] = set()  # not their memory maps, each of which keeps a file open
 
+    def __repr__(self) -> str:
+        return f"FeatureBank({self.folder})"
+
     def predicted_bytes(self, records: Sequence[VideoRecord], views: int, first: int = 0, whole: bool = False) -> int:
         """The exact number of bytes that `ensure` would still write, or that a `whole` bank takes."""
         size = sum(

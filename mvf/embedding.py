@@ -56,6 +56,12 @@ class EmbeddedVideo:
     phases: np.ndarray | None
     numbers: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        size = " frames of ".join(map(str, self.embeddings.shape))
+        known = 0 if self.phases is None else len(np.unique(self.phases[self.phases >= 0]))
+        labels = f"{known} phase{'s' * (known != 1)}" if known else "no phases"
+        return f"EmbeddedVideo({self.name!r}: {self.action or 'no action'}, {size} numbers, {labels})"
+
     def number(self, row: int) -> int:
         """The number in the file of a row's frame."""
         return row if self.numbers is None else int(self.numbers[row])

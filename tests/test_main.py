@@ -256,3 +256,19 @@ def test_presets_and_settings_are_listed(capsys):
     assert main(["fields", "folder"]) == 0
     shown = capsys.readouterr().out
     assert "* motion_skip = 1.0  # its weight" in shown and "  clip_norm = 10.0\n" in shown
+
+
+def test_objects_are_shown_in_one_short_line_and_settings_as_what_differs(run, tiny):
+    record = mvf.data.find_config_videos(run.config, "val")[0]
+    (video,) = mvf.embed(run.model, [record])
+    bank = FeatureBank(run.model.backbone, None, "fp32")
+    shown = {type(one).__name__: repr(one) for one in (run, run.model, run.model.backbone, record, video, bank)}
+    assert all("\n" not in text and " object at 0x" not in text and len(text) < 250 for text in shown.values())
+    assert f"{record.num_frames} frames" in shown["VideoRecord"] and f"{record.num_frames} frames" in repr([video])
+    assert "3 entities; 1 block of 16 channels; 8 numbers a frame" in shown["MVFormer"]
+    assert "layers 2, 4 of 12, frozen" in shown["Backbone"] and "2 of 2 epochs, loss " in shown["Run"]
+    assert repr(mvf.load_config("demo", epochs=2, layers="4,8")) == "load_config('demo', layers=(4, 8), epochs=2)"
+    for config in (tiny(), run.config, mvf.load_config("penn_tcc", "demo")):
+        assert eval(repr(config), {"load_config": mvf.load_config}) == config
+    page = run._repr_html_() + run.model._repr_html_() + mvf.load_config("demo", epochs=2)._repr_html_()
+    assert "preset demo, with" in page and "Run(" not in page and "&#x27;" in page and "tensor(" not in page
