@@ -191,7 +191,7 @@ def summarise(trainer: Trainer, clock: Clock, config: Config) -> dict[str, Any]:
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated()
     started = time.perf_counter()
-    embedded = mvf.embed(trainer.model, trainer.records, precision=config.precision)
+    embedded = mvf.embed(trainer.model, trainer.records, precision=config.precision, bank=False)
     evaluation = (time.perf_counter() - started) / sum(len(video.embeddings) for video in embedded)
     return {
         "seconds": seconds,

@@ -105,13 +105,13 @@ def video_table(config: Config, device: torch.device) -> str:
     bank = build_bank(config, backbone_of(model), records)
     works: dict[str, Callable[[], Any]] = {
         f"bank, {config.bank_views} views": lambda: bank.ensure(records, config.bank_views),
-        "embedding": lambda: mvf.embed(model, records, precision=config.precision),
+        "embedding": lambda: mvf.embed(model, records, precision=config.precision, bank=False),
         "attention maps": lambda: [attention_maps(model, record) for record in records],
     }
     frames = sum(record.num_frames for record in records)
     lines = [f"**Videos: {len(records)} of {frames} frames in all**", "", "| work | s | frames of video/s |"]
     lines.append("| --- | ---: | ---: |")
-    mvf.embed(model, records[:1], precision=config.precision)  # warms up
+    mvf.embed(model, records[:1], precision=config.precision, bank=False)  # warms up
     for name, work in works.items():
         clock = Clock(device)
         clock.timed(name, work)()

@@ -21,7 +21,7 @@ import mvf
 from mvf.config import Config, field_meanings, load_config, nearest, stored_presets
 from mvf.files import atomic
 from mvf.workbench.tables.executors import EXECUTORS, parse_options
-from mvf.workbench.tables.sizes import Assumptions, read_rates, sizes_page
+from mvf.workbench.tables.sizes import SIZED, Assumptions, Estimate, duration, estimate, read_rates, sizes_page
 
 if TYPE_CHECKING:  # imports nothing heavy before a command is known
     from mvf.workbench.tables.plan import Job
@@ -76,6 +76,7 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("videos", help="folder of videos, or one video file")
     command.add_argument("--out", required=True, help=".npz (one array per video) or .csv (one row per frame)")
     _add_chunking(command)
+    _add_bank(command)
     _add_parameters(command)
     command.set_defaults(command=_embed)
 
@@ -87,6 +88,7 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--out", default="", help="report file; default: metrics.json of the run, or beside the embeddings"
     )
+    _add_bank(command)
     _add_parameters(command)
     command.set_defaults(command=_evaluate)
 
@@ -149,6 +151,15 @@ def _add_chunking(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_bank(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--no-bank",
+        dest="bank",
+        action="store_false",
+        help="compute all features, also those that a feature bank holds in bfloat16",
+    )
+
+
 def _add_batch(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("batch", help="run every row and seed of the paper's tables, or of presets")
     command.add_argument("tables", nargs="+", metavar="TABLE", help="table1 ... table6, study, ..., or presets")
@@ -165,7 +176,7 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
         "--slurm", action="append", default=[], metavar="NAME=VALUE,...",
         help="job options: partition, time or timeout (minutes, D-HH:MM:SS), gpus_per_node, cpus_per_task, mem_gb, ...",
     )  # fmt: skip
-    command.add_argument("--dry-run", action="store_true", help="only list the runs")
+    command.add_argument("--dry-run", action="store_true", help="only list the runs, with minutes and gigabytes")
     _add_parameters(command)
     command.set_defaults(command=_batch)
 
@@ -235,7 +246,7 @@ def _embed(options: argparse.Namespace) -> None:
     if not records:
         raise ValueError(f"none of the videos in {options.videos} can be used: python -m mvf check folder says why")
     chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade, options.one_clock)
-    embed_to_file(model, records, Path(options.out), chunking, config.precision)
+    embed_to_file(model, records, Path(options.out), chunking, config.precision, options.bank)
     sys.stdout.write(f"{len(records)} video{'s' * (len(records) != 1)} -> {options.out}\n")
 
 
@@ -271,8 +282,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         out = options.out or source.with_suffix(".metrics.json")
     else:
         session = open_session(source, **dict(options.p))
-        splits = embed_splits(session.model, session.config, source=session.source)
-        report = report_on(session.model, session.config, splits)
+        splits = embed_splits(session.model, session.config, source=session.source, bank=options.bank)
+        report = report_on(session.model, session.config, splits, bank=options.bank)
         out = options.out or session.report
     write_report(report, out)
     sys.stdout.write(summary(report) + f"\n  report {out}\n")
@@ -292,9 +303,7 @@ def _batch(options: argparse.Namespace) -> None:
     out = options.out or f"runs/{options.tables[0]}"
     settings = (options.tables, options.trials, out, dict(options.p))
     if options.dry_run:
-        jobs = unique_jobs(plan(*settings))
-        sys.stdout.writelines(f"{job.folder}: {_state(job)}\n" for job in jobs)
-        sys.stdout.write(f"{len(jobs)} runs\n")
+        _say_plan(unique_jobs(plan(*settings)))
         return
     if options.slurm and not options.executor:
         raise ValueError("--slurm sets options of jobs: add --executor slurm (or local)")
@@ -304,14 +313,34 @@ def _batch(options: argparse.Namespace) -> None:
     sys.stdout.write(f"tables: papermill figures.ipynb OUT.ipynb -p tables {out} (in notebooks/)\n")
 
 
-def _state(job: Job) -> str:
-    """What a dry run says of a run: whether it is done, needs another, or lacks its data."""
-    if job.finished:
-        return "done"
-    start = f", starts from {job.needs}-{job.config.seed}" if job.needs else ""
-    if (folder := job.missing_data) is None:
-        return f"to do{start}"
-    return f"to do{start}, but its data are missing: there is no folder {folder} (-p data_root names another)"
+def _say_plan(jobs: Sequence[Job]) -> None:
+    """Lists the runs of a batch, what is left to do, and about what that takes here."""
+    left = [job for job in jobs if not job.finished]
+    found: dict[Path, Estimate] = {}
+    for job in jobs:
+        state = _state(job, found) if job in left else "done"
+        _say(f"{job.folder}: {state}")
+    banks = {one.bank: one for one in found.values()}  # runs that share a bank make it once
+    seconds = sum(one.seconds for one in found.values()) + sum(one.bank_seconds for one in banks.values())
+    gigabytes = sum(one.gigabytes for one in banks.values())
+    unknown = f", {len(left) - len(found)} of them without their data and not counted" if len(found) < len(left) else ""
+    _say(f"{len(jobs)} runs, {len(left)} to do{unknown}: about {duration(seconds)}, {gigabytes:.1f} GB of banks")
+
+
+def _state(job: Job, found: dict[Path, Estimate]) -> str:
+    """What a dry run says of a run that is to do: whether it needs another or lacks its data, and what it takes."""
+    said = f"to do, starts from {job.needs}-{job.config.seed}" if job.needs else "to do"
+    missing = job.missing_data
+    if missing is None or job.config.dataset in SIZED:
+        try:
+            one = found[job.folder] = estimate(job.config)
+        except ValueError as error:  # the folder holds no videos
+            return f"{said}, but {str(error).partition('; expected layout')[0]}"
+        said += f", about {duration(one.seconds + one.bank_seconds)}"
+        said += f", {one.gigabytes:.1f} GB of banks" if one.gigabytes else ""
+    if missing is None:
+        return said
+    return f"{said}, but its data are missing: there is no folder {missing} (-p data_root names another)"
 
 
 def _say(line: str) -> None:

@@ -40,7 +40,7 @@ from mvf.data.augment import Augmentation, build_augmentation, derive_seed, eval
 from mvf.data.dataset import wanted_frames
 from mvf.data.records import VideoRecord, frame_batches, read_ahead
 from mvf.device import autocast, resolve_device
-from mvf.files import atomic, cache_folder, locked
+from mvf.files import atomic, cache_folder, locked, note_progress
 from mvf.models.backbone import Backbone
 from mvf.models.engine import resolve_compute
 from mvf.models.motion import velocity_at
@@ -97,6 +97,9 @@ class FeatureBank:
         self._basis = self.folder / "basis"
         self._checked: set[Path] = set()  # not their memory maps, each of which keeps a file open
 
+    def __repr__(self) -> str:
+        return f"FeatureBank({self.folder})"
+
     def predicted_bytes(self, records: Sequence[VideoRecord], views: int, first: int = 0, whole: bool = False) -> int:
         """The exact number of bytes that `ensure` would still write, or that a `whole` bank takes."""
         size = sum(
@@ -107,6 +110,10 @@ class FeatureBank:
         )
         unfitted = bool(self.channels) and (whole or not self._basis.exists())
         return size + unfitted * 4 * self.channels * self.backbone.channels
+
+    def holds(self, record: VideoRecord, view: int = 0) -> bool:
+        """Whether all features of a view of a video are stored."""
+        return not self._missing(record, view)
 
     def ensure(self, records: Sequence[VideoRecord], views: int = 1, first: int = 0) -> None:
         """Computes the missing features of `views` views from `first` on, with locks and progress; logs the size first.
@@ -230,6 +237,7 @@ class FeatureBank:
                     for name in names:
                         write(paths[view, name], rows[name])
                     bar.update(len(frames))
+                note_progress(f"feature bank, {bar.n:,} of {bar.total:,} frames")
 
     def _open(self, record: VideoRecord, view: int, name: str) -> np.ndarray:
         """(num_frames, bytes) memory-mapped rows, checked against their checksum when first opened."""

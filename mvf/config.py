@@ -9,10 +9,11 @@ import logging
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
+from html import escape
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,35 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: tuples become lists."""
         return json.loads(json.dumps(asdict(self)))
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The settings that differ from those of the preset."""
+        values = _DEFAULTS | (preset_values(self.preset) if self.preset in presets() else {})
+        plain = {name: cast(name, value, _DEFAULTS[name]) for name, value in values.items()}
+        return {name: value for name, value in vars(self).items() if name != "preset" and value != plain[name]}
+
+    def __repr__(self) -> str:
+        """The call that makes it, as `load_config('demo', epochs=2)`."""
+        own = (f", {name}={value!r}" for name, value in self.own.items())
+        return f"load_config({self.preset!r}{''.join(own)})"
+
+    def _repr_html_(self) -> str:
+        meanings = field_meanings()
+        rows = [(name, value, meanings[name]) for name, value in self.own.items()]
+        return html_table(f"preset {self.preset}" + (", with" if rows else ""), rows)
+
+
+def html_table(caption: str, rows: Sequence[Sequence[object]]) -> str:
+    """A table for notebooks.
+
+    Example:
+        >>> html_table("a < b", [("seed", 1)])
+        '<b>a &lt; b</b><table><tr><td align="left">seed</td><td align="left">1</td></tr></table>'
+    """
+    lines = ("".join(f'<td align="left">{escape(str(value))}</td>' for value in row) for row in rows)
+    table = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<b>{escape(caption)}</b>" + (f"<table>{table}</table>" if table else "")
 
 
 _POSITIVE = (

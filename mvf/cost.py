@@ -55,7 +55,7 @@ def model_cost(config: Config) -> Cost:
         >>> model_cost(load_config("penn", backbone="vit_tiny_patch16_224", image_size=32)).backbone_parameters
         5524416
     """
-    backbone = _shape(config.backbone, config.image_size, config.layers, config.trainable_blocks)
+    backbone = backbone_shape(config.backbone, config.image_size, config.layers, config.trainable_blocks)
     with torch.random.fork_rng(devices=[]):
         model = build_model(config, backbone, project="projection" in build_config_loss(config).reads).eval()
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -64,7 +64,7 @@ def model_cost(config: Config) -> Cost:
 
 
 @cache
-def _shape(name: str, image_size: int, layers: tuple[int, ...], trainable_blocks: int) -> Backbone:
+def backbone_shape(name: str, image_size: int, layers: tuple[int, ...], trainable_blocks: int) -> Backbone:
     """A backbone on the device `meta`, which has shapes but no weights."""
     with torch.device("meta"):
         return Backbone(name, "random", image_size, layers, trainable_blocks)

@@ -170,6 +170,13 @@ def locked(path: Path, patience: float = -1) -> Iterator[int | None]:
         lock.release()
 
 
+def note_progress(line: str) -> None:
+    """Adds a line to the file that `$MVF_PROGRESS` names, if there is one: a batch shows the last line of its runs."""
+    if path := os.environ.get("MVF_PROGRESS"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+
 def allow_open_files(count: int) -> None:
     """Raises the limit of open files for `count` more; every open memory map counts as one.
 

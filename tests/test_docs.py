@@ -1,4 +1,4 @@
-"""The tutorials: their code is extracted and run, in a copy of the package that it changes."""
+"""The tutorials and the README: their code is extracted and run, that of tutorials in a copy of the package."""
 
 import os
 import re
@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import mvf
+from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIALS = sorted((ROOT / "docs").glob("add_*.md"))
@@ -50,3 +53,17 @@ def test_a_tutorial_does_what_it_says(tutorial, tmp_path):
             [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_from_python_runs_as_printed(tmp_path, monkeypatch, capsys):
+    """At tiny size: only the settings of `load_config` are replaced."""
+    load = mvf.load_config
+    monkeypatch.setattr(mvf, "load_config", lambda preset, **given: load(preset, **{**TINY, **given}), raising=False)
+    monkeypatch.chdir(tmp_path)
+    (code,) = [code for language, code in BLOCK.findall((ROOT / "README.md").read_text()) if language == "python"]
+    variables: dict = {}
+    exec(code, variables)
+    printed = capsys.readouterr().out
+    assert variables["report"]["verdicts"]["cropped.classification"] in printed
+    assert variables["run"].folder.samefile("runs/short") and variables["config"].preset == "demo"
+    assert len(variables["model"].trained_state()) == len(variables["run"].model.trained_state())

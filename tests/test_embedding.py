@@ -11,7 +11,7 @@ from mvf.chunks import chunk_bounds
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord
 from mvf.data.video import VideoFile
-from mvf.embedding import embed_features, video_features
+from mvf.embedding import embed_features, stored_bank, video_features
 from tests.conftest import TINY
 from tests.data.footage import write_video
 
@@ -25,7 +25,7 @@ def session(tiny):
 
 def test_embeddings_are_the_models_on_the_whole_video(session):
     model, records = session
-    embedded = mvf.embed(model, records, precision="fp32")
+    embedded = mvf.embed(model, records, precision="fp32", bank=False)
     for video, record in zip(embedded, records):
         frames = torch.from_numpy(record.load()).permute(0, 3, 1, 2)
         with torch.no_grad():
@@ -38,18 +38,60 @@ def test_embeddings_are_the_models_on_the_whole_video(session):
 def test_features_then_fusion_is_the_same(session):
     model, records = session
     patches, cls = video_features(model, records[0], precision="fp32")
-    direct = mvf.embed(model, records[:1], precision="fp32")[0].embeddings
+    direct = mvf.embed(model, records[:1], precision="fp32", bank=False)[0].embeddings
     np.testing.assert_allclose(embed_features(model, patches, cls), direct, atol=1e-5)
 
 
 def test_the_bank_gives_nearly_the_same_and_the_mode_is_kept(session, tmp_path):
     model, records = session
     model.train()
-    direct = mvf.embed(model, records, precision="fp32")
+    direct = mvf.embed(model, records, precision="fp32", bank=False)
     cached = mvf.embed(model, records, cache=FeatureBank(model.backbone, None, "fp32", tmp_path))
     assert model.training
     for a, b in zip(direct, cached):
         assert (a.embeddings * b.embeddings).sum(1).min() > 0.999
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MVF_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_what_a_bank_holds_is_read_and_the_rest_is_computed_and_not_stored(session, own_cache, monkeypatch):
+    model, records = session
+    bank = FeatureBank(model.backbone, None, "fp32")
+    bank.ensure(records[:2])
+    before = sorted(own_cache.rglob("*"))
+    direct = mvf.embed(model, records, precision="fp32", bank=False)
+    wanted = mvf.embed(model, records[:2], cache=bank) + direct[2:]
+    found = mvf.embed(model, records, precision="fp32")
+    for video, other, computed in zip(found, wanted, direct):
+        np.testing.assert_array_equal(video.embeddings, other.embeddings)
+        assert (video.embeddings * computed.embeddings).sum(1).min() > 0.9999
+    assert not np.array_equal(found[0].embeddings, direct[0].embeddings), "they give the same, so nothing is compared"
+    assert sorted(own_cache.rglob("*")) == before
+    monkeypatch.setattr(model.backbone, "intermediates", lambda *_: pytest.fail("the backbone runs"))
+    mvf.embed(model, records[:2], precision="fp32")
+
+
+def test_a_kept_file_of_computed_features_is_made_again_from_the_bank(session, own_cache, tmp_path):
+    model, records = session
+    computed = mvf.embed(model, records[:1], out=tmp_path / "out", precision="fp32")[0].embeddings.copy()
+    bank = FeatureBank(model.backbone, None, "fp32")
+    bank.ensure(records[:1])
+    (again,) = mvf.embed(model, records[:1], out=tmp_path / "out", precision="fp32")
+    np.testing.assert_array_equal(again.embeddings, mvf.embed(model, records[:1], cache=bank)[0].embeddings)
+    assert not np.array_equal(again.embeddings, computed)
+
+
+def test_trained_blocks_and_other_weights_or_sizes_read_no_bank_of_the_frozen_network(tiny, session, own_cache):
+    model, records = session
+    FeatureBank(model.backbone, None, "fp32").ensure(records[:1])
+    assert stored_bank(model, records[0], "fp32") and not stored_bank(model, records[1], "fp32")
+    for changed in ({"trainable_blocks": 1, "features": "online"}, {"image_size": 48}, {"layers": "2,5"}):
+        assert stored_bank(mvf.build_model(tiny(**changed)), records[0], "fp32") is None
+    assert stored_bank(model, records[0], "bf16") is None
 
 
 def test_out_streams_to_disk_and_a_second_call_goes_on(session, tmp_path):

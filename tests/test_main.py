@@ -11,6 +11,9 @@ import pytest
 import mvf
 from mvf import embedding
 from mvf.__main__ import main
+from mvf.bank import FeatureBank
+from mvf.data.records import VideoRecord
+from mvf.data.video import VideoFile
 from tests.conftest import TINY
 from tests.data.footage import write_video
 
@@ -204,6 +207,22 @@ def test_embed_takes_one_file(run, tmp_path, capsys):
     assert (name, len(array), others) == ("one", 9, [])
 
 
+def test_without_a_bank_nothing_is_read_from_one_and_none_is_made(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("MVF_CACHE", str(tmp_path / "cache"))
+    report = ["evaluate", str(run.folder), "--out", str(tmp_path / "report.json"), "-p", "localization", "false"]
+    assert main([*report, "--no-bank"]) == 0
+    assert (tmp_path / "report.json").exists() and not (tmp_path / "cache" / "banks").exists()
+    write_video(tmp_path / "one.mp4", 9)
+    record = VideoRecord("one", "", VideoFile(tmp_path / "one.mp4"))
+    FeatureBank(run.model.backbone, None, run.config.precision).ensure([record])
+    for options in ([], ["--no-bank"]):
+        out = tmp_path / f"e{len(options)}.npz"
+        assert main(["embed", str(run.folder), str(tmp_path / "one.mp4"), "--out", str(out), *options]) == 0
+        (wanted,) = mvf.embed(run.model, [record], precision=run.config.precision, bank=not options)
+        np.testing.assert_array_equal(np.load(out)["one"], wanted.embeddings)
+    assert not np.array_equal(*(np.load(tmp_path / f"e{i}.npz")["one"] for i in (0, 1)))
+
+
 @pytest.mark.parametrize("out", ["e.txt", "file/e.npz"])
 def test_embed_looks_at_its_output_first(run, tmp_path, out, capsys, monkeypatch):
     (tmp_path / "file").touch()
@@ -237,3 +256,19 @@ def test_presets_and_settings_are_listed(capsys):
     assert main(["fields", "folder"]) == 0
     shown = capsys.readouterr().out
     assert "* motion_skip = 1.0  # its weight" in shown and "  clip_norm = 10.0\n" in shown
+
+
+def test_objects_are_shown_in_one_short_line_and_settings_as_what_differs(run, tiny):
+    record = mvf.data.find_config_videos(run.config, "val")[0]
+    (video,) = mvf.embed(run.model, [record])
+    bank = FeatureBank(run.model.backbone, None, "fp32")
+    shown = {type(one).__name__: repr(one) for one in (run, run.model, run.model.backbone, record, video, bank)}
+    assert all("\n" not in text and " object at 0x" not in text and len(text) < 250 for text in shown.values())
+    assert f"{record.num_frames} frames" in shown["VideoRecord"] and f"{record.num_frames} frames" in repr([video])
+    assert "3 entities; 1 block of 16 channels; 8 numbers a frame" in shown["MVFormer"]
+    assert "layers 2, 4 of 12, frozen" in shown["Backbone"] and "2 of 2 epochs, loss " in shown["Run"]
+    assert repr(mvf.load_config("demo", epochs=2, layers="4,8")) == "load_config('demo', layers=(4, 8), epochs=2)"
+    for config in (tiny(), run.config, mvf.load_config("penn_tcc", "demo")):
+        assert eval(repr(config), {"load_config": mvf.load_config}) == config
+    page = run._repr_html_() + run.model._repr_html_() + mvf.load_config("demo", epochs=2)._repr_html_()
+    assert "preset demo, with" in page and "Run(" not in page and "&#x27;" in page and "tensor(" not in page

@@ -83,6 +83,11 @@ class VideoRecord:
     note: str = ""
     marks: Callable[[], Mapping[str, str]] = dict
 
+    def __repr__(self) -> str:
+        labels = f", phases {', '.join(self.phase_names)}" if self.phase_names else ""
+        labels = labels or (", with phases" if "phases" in self.annotations else "")
+        return f"VideoRecord({self.name!r}: {self.action or 'no action'}, {self.num_frames} frames{labels})"
+
     @cached_property
     def num_frames(self) -> int:
         """Number of frames that can be decoded, which may differ from the header."""

@@ -22,6 +22,7 @@ from mvf.embedding import (
     backbone_of,
     evaluating,
     pool_features,
+    stored_bank,
     video_features,
 )
 from mvf.evaluation.scoring import Rounds
@@ -151,6 +152,7 @@ def embed_controls(
     records: Sequence[VideoRecord],
     config: Config,
     cache: FeatureBank | None = None,
+    bank: bool = True,
 ) -> Controls:
     """Computes every control that needs pixels, reading each video's features once.
 
@@ -164,13 +166,15 @@ def embed_controls(
         records: Videos of one split.
         config: `chunk` and `precision` are read.
         cache: Feature bank of the clean view, or None.
+        bank: Read features that are stored already, see `mvf.embed`.
     """
     controls, chunk = Controls(), config.chunk
     with torch.inference_mode(), evaluating(model), evaluating(untrained):
         for record in tqdm(records, unit="video", desc="controls", disable=len(records) < 2):
             trained = model.of(record.action)
             untrained.load_state_dict(trained.velocity_scaling, strict=False)  # each action may have its own
-            features = before = video_features(trained, record, cache, config.precision)
+            stored = cache or (stored_bank(trained, record, config.precision) if bank else None)
+            features = before = video_features(trained, record, stored, config.precision)
             if untrained.backbone is not trained.backbone:
                 before = video_features(untrained, record, None, config.precision)
             mean = before[0].mean(dim=1).numpy()

@@ -34,6 +34,7 @@ from mvf.evaluation.scoring import (
     standardiser,
     video_sums,
 )
+from mvf.files import note_progress
 from mvf.models.motion import MotionMap
 from mvf.models.mvformer import FrameEmbedder, MVFormer
 
@@ -61,10 +62,12 @@ def evaluate(
     train_records: Sequence[VideoRecord] | None = None,
     val_records: Sequence[VideoRecord] | None = None,
     cache: FeatureBank | None = None,
+    bank: bool = True,
 ) -> dict:
     """Scores a frozen model's embeddings, and controls that could explain the scores without any understanding.
 
-    Nothing is chosen on the validation videos. The result is a pure function of the arguments, without timings.
+    Nothing is chosen on the validation videos. The result is a pure function of the arguments and of `bank`, without
+    timings.
 
     Args:
         train_embedded: Training videos, on which probes are fitted (`mvf.embed`).
@@ -74,7 +77,9 @@ def evaluate(
             pixels, the scores on cropped windows, and the localization are computed too.
         train_records: Training videos; `.coverage` and `.action_assumed` are reported if present.
         val_records: Validation videos.
-        cache: Feature bank of the clean view (`mvf.bank.FeatureBank`), or None to run the backbone.
+        cache: Feature bank of the clean view (`mvf.bank.FeatureBank`).
+        bank: Without `cache`, read the features of videos that are stored already, as `mvf.embed` does; False runs the
+            backbone on all.
 
     Returns:
         The content of `metrics.json` (docs/design.md, section 5), and `videos`, the sums of every video.
@@ -95,8 +100,9 @@ def evaluate(
     if lacking or model is None or train_records is None or val_records is None:
         report["skipped"] |= {name: lacking for name in NEEDS_MODEL if name != "coverage" or not coverages}
         return report
+    note_progress("evaluation")
     untrained = untrained_model(config, model)
-    both = [embed_controls(model, untrained, r, config, cache) for r in (train_records, val_records)]
+    both = [embed_controls(model, untrained, r, config, cache, bank) for r in (train_records, val_records)]
     motion = MotionMap.fit([video.embeddings for video in both[0].whole["backbone"][0]])
     for controls in both:
         add_motion_pca(controls, motion)

@@ -101,6 +101,17 @@ class Backbone(nn.Module):
             self.get_submodule(part).requires_grad_()
         self.train()
 
+    def __repr__(self) -> str:
+        """One line; `torch.nn.Module.__repr__(backbone)` lists all modules."""
+        return f"Backbone({self.summary})"
+
+    @property
+    def summary(self) -> str:
+        """Name, image size, layers and what is trained, in a few words."""
+        layers = ", ".join(map(str, self.layers))
+        trained = f"last {self.trainable_blocks} trained" if self.trained_parts else "frozen"
+        return f"{self.name} at {self.image_size} px, layers {layers} of {self.num_blocks}, {trained}"
+
     def train(self, mode: bool = True) -> Backbone:
         """Only trained blocks follow `mode`: a frozen batch norm keeps its statistics."""
         super().train(False)

@@ -219,6 +219,11 @@ def measure_rates(clock: Callable[[], float] = time.perf_counter) -> dict[Comput
     return found
 
 
+def block_operations() -> float:
+    """Floating-point operations of what `measured_rates` times: products with weights, and of queries with keys."""
+    return FRAMES * BLOCKS * (24 * TOKENS * WIDTH**2 + 4 * TOKENS**2 * WIDTH)
+
+
 @torch.inference_mode()
 def _in_torch(blocks: nn.Module, tokens: Tensor, precision: str) -> Tensor:
     with autocast(precision, tokens.device):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from mvf.config import html_table
 from mvf.models.backbone import Backbone
 from mvf.models.fusion import MultiEntityTemporalFusion, token_mlp
 from mvf.models.lstp import LearnableSpatialTokenPooling
@@ -183,6 +184,25 @@ class MVFormer(nn.Module):
         self.embedding = nn.Linear(a.fusion_width, a.embedding_size)
         self.projection = _projection(a.embedding_size, a.projection_width) if a.projection_width else None
         self.motion: MotionMap | None = None
+
+    def __repr__(self) -> str:
+        """One line; `torch.nn.Module.__repr__(model)` lists all modules."""
+        return f"MVFormer({'; '.join(self._about().values())})"
+
+    def _repr_html_(self) -> str:
+        return html_table("MVFormer", list(self._about().items()))
+
+    def _about(self) -> dict[str, str]:
+        a, trained = self.architecture, sum(p.numel() for p in self.parameters() if p.requires_grad)
+        frozen = sum(p.numel() for p in self.parameters()) - trained
+        entities = f", {a.entities} entit{'y' if a.entities == 1 else 'ies'}" if self.pooling.makes_entities else ""
+        return {
+            "backbone": "no backbone" if self.backbone is None else self.backbone.summary,
+            "pooling": f"{a.pooling}{entities}",
+            "fusion": f"{a.fusion_blocks} block{'s' * (a.fusion_blocks != 1)} of {a.fusion_width} channels",
+            "embedding": f"{a.embedding_size} numbers a frame{', with a motion skip' if self.motion else ''}",
+            "parameters": f"{trained / 1e6:.1f} M trained, {frozen / 1e6:.1f} M frozen",
+        }
 
     # Figure 2, left to right --------------------------------------------------------------------------------------
 
@@ -398,6 +418,9 @@ class ModelPerAction(nn.Module):
         for model in models.values():
             if _same_frozen(model.backbone, first.backbone):
                 model.backbone = first.backbone
+
+    def __repr__(self) -> str:
+        return f"ModelPerAction({', '.join(self.actions)}; each {self._first!r})"
 
     def of(self, action: str) -> MVFormer:
         """The model of an action.

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mvf.config import FORMAT, Config, check_format, config_text, presets, stored_config
+from mvf.config import FORMAT, Config, check_format, config_text, html_table, presets, stored_config
 from mvf.data import VideoList, find_config_videos
 from mvf.data.records import Manifest, changed_clips, changed_labels, manifest, sides
 from mvf.device import resolve_device
@@ -54,6 +54,18 @@ class Run:
     history: list[dict[str, float]]
     folder: Path
     config: Config
+
+    def __repr__(self) -> str:
+        return f"Run({self.folder}: {', '.join(map(str, self._about().values()))})"
+
+    def _repr_html_(self) -> str:
+        rows = [*self._about().items(), ("model", self.model), ("settings", self.config)]
+        return html_table(f"run {self.folder}", rows)
+
+    def _about(self) -> dict[str, object]:
+        trained = f"{len(self.history)} of {self.config.epochs} epochs"
+        loss = f", loss {self.history[-1]['loss']:.4f}" if self.history else ""
+        return {"data": self.config.dataset, "objective": self.config.objective, "trained": f"{trained}{loss}"}
 
 
 def default_folder(config: Config) -> Path:

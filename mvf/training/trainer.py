@@ -25,6 +25,7 @@ from mvf.data.loading import Plan, check_supervision, epoch_batches, load_batche
 from mvf.data.records import VideoRecord
 from mvf.device import check_finite, gather_batch, synchronise_batch_norm, world_size
 from mvf.embedding import backbone_of, mean_patches
+from mvf.files import note_progress
 from mvf.losses import build_config_loss
 from mvf.losses.objective import CombinedObjective, Objective, places
 from mvf.models import build_model, load_weights
@@ -138,6 +139,7 @@ class Trainer:
                 self.history.append(row)
                 if self.accelerator.is_main_process:
                     write_epoch(self.folder, self.model, self.history, self.state())
+                    note_progress(f"epoch {self.epoch} of {self.config.epochs}, loss {row['loss']:.4f}")
                 if on_epoch is not None and self.accelerator.is_main_process:
                     on_epoch(row)
             bar.set_description("training", refresh=False)

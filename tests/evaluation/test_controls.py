@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mvf.bank import FeatureBank
 from mvf.data import find_config_videos
 from mvf.embedding import EmbeddedVideo, embed, embed_features, video_features
 from mvf.evaluation.controls import (
@@ -36,7 +37,7 @@ def setting():
     model = build_model(config).eval()
     records = find_config_videos(config, "val")
     untrained = untrained_model(config, model)
-    return config, model, untrained, records, embed_controls(model, untrained, records, config)
+    return config, model, untrained, records, embed_controls(model, untrained, records, config, bank=False)
 
 
 def test_windows_are_a_function_of_the_name_and_hold_half_to_four_fifths():
@@ -156,8 +157,22 @@ def test_frozen_frame_sees_the_middle_frame_only(setting):
 
 def test_untrained_is_embedded_like_any_model(setting):
     _, _, untrained, records, controls = setting
-    for video, wanted in zip(controls.whole["untrained"][0], embed(untrained, records, precision="fp32")):
+    for video, wanted in zip(controls.whole["untrained"][0], embed(untrained, records, precision="fp32", bank=False)):
         np.testing.assert_allclose(video.embeddings, wanted.embeddings, atol=1e-5)
+
+
+def test_features_that_a_bank_holds_are_read(setting, tmp_path, monkeypatch):
+    config, model, untrained, records, computed = setting
+    monkeypatch.setenv("MVF_CACHE", str(tmp_path))
+    bank = FeatureBank(model.backbone, None, config.precision)
+    bank.ensure(records)
+    monkeypatch.setattr(model.backbone, "intermediates", lambda *_: pytest.fail("the backbone runs"))
+    found = embed_controls(model, untrained, records, config)
+    wanted = embed_controls(model, untrained, records, config, bank)
+    for name, rounds in found.cropped.items():
+        for video, other, near in zip(rounds[0], wanted.cropped[name][0], computed.cropped[name][0]):
+            np.testing.assert_array_equal(video.embeddings, other.embeddings)
+            np.testing.assert_allclose(video.embeddings, near.embeddings, atol=0.02)
 
 
 def test_shuffling_takes_what_a_clock_knows():

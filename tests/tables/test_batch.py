@@ -26,7 +26,9 @@ from mvf.workbench.tables import batch, executors
 from mvf.workbench.tables import plan as plan_module
 from mvf.workbench.tables.plan import notebook_parameters, plan, unique_jobs
 from mvf.workbench.tables.rows import paper_tables
+from mvf.workbench.tables.sizes import Estimate
 from tests.conftest import TINY
+from tests.data.footage import write_video
 
 SMALL = {"dataset": "synthetic", **{name: value for name, value in TINY.items() if name != "layers"}}
 
@@ -169,6 +171,47 @@ def test_a_failing_run_is_named_and_the_others_go_on(quick, tmp_path, capsys):
     assert manifest["tables"] == ["table5"] and manifest["runs"]["penn_resnet50"] == {"1": "penn_resnet50-1"}
 
 
+NOTING = """
+import time
+from mvf.files import note_progress
+for line in ("feature bank, 32 of 64 frames", "epoch 1 of 2, loss 0.5", "epoch 2 of 2, loss 0.4"):
+    note_progress(line)
+    time.sleep(1)
+open(f"{run_dir}/metrics.json", "w").write("{}")
+"""
+
+
+def test_what_runs_are_at_is_said_while_they_run(monkeypatch, tmp_path, capsys):
+    use_notebook(NOTING, monkeypatch, tmp_path)
+    monkeypatch.setattr(batch, "PROGRESS", 0.1)
+    out = tmp_path / "runs"
+    (out / "logs").mkdir(parents=True)
+    (out / "logs" / "penn_mean-1.progress").write_text("epoch 9 of 9, of an earlier batch\n")
+    assert main(["batch", "penn", "penn_mean", "--trials", "1", "--out", str(out), "--workers", "2"]) == 0
+    *said, last = capsys.readouterr().out.splitlines()
+    for run in ("[1/2] penn-1: ", "[2/2] penn_mean-1: "):
+        own = [line.removeprefix(run) for line in said if line.startswith(run)]
+        assert own[0] == "started" and "epoch 1 of 2, loss 0.5" in own and own[-1].startswith("done in ")
+        assert "feature bank, 32 of 64 frames" in own and len(own) <= 5
+    assert last.startswith("tables: ") and "\r" not in "".join(said)
+
+
+def test_training_notes_the_bank_its_epochs_and_the_evaluation(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("MVF_PROGRESS", str(tmp_path / "progress"))
+    monkeypatch.setenv("MVF_CACHE", str(tmp_path / "cache"))
+    config = tiny()
+    run = mvf.train(config, tmp_path / "run")
+    videos = mvf.data.find_config_videos(config, "val")
+    embedded = mvf.embed(run.model, videos)
+    mvf.evaluate(embedded, embedded, replace(config, localization=False), run.model, videos, videos)
+    *bank, first, second, judged = (tmp_path / "progress").read_text().splitlines()
+    frames = sum(video.num_frames for video in mvf.data.find_config_videos(config, "train")) * config.bank_views
+    assert bank[-1] == f"feature bank, {frames:,} of {frames:,} frames" and len(bank) > 2
+    losses = [row["loss"] for row in run.history]
+    assert [first, second] == [f"epoch {n} of 2, loss {loss:.4f}" for n, loss in enumerate(losses, 1)]
+    assert judged == "evaluation"
+
+
 def test_killed_and_started_again_it_redoes_nothing(quick, tmp_path):
     out = tmp_path / "runs"
     code = (
@@ -211,19 +254,36 @@ def test_a_damaged_manifest_is_named_and_can_be_deleted(tmp_path, capsys, text):
 def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys):
     assert main(["batch", "table2", "--trials", "1", "--out", str(tmp_path / "runs"), "--dry-run"]) == 0
     listed = capsys.readouterr().out
-    assert "penn_from_kinetics-1: to do, starts from kinetics400-1" in listed
+    assert "penn_from_kinetics-1: to do, starts from kinetics400-1, about " in listed
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_says_minutes_and_gigabytes_of_each_run_and_of_all_with_one_bank(tmp_path, capsys, monkeypatch):
+    found = {1: Estimate(60.0, 240.0, 1.25, "bank"), 2: Estimate(120.0, 240.0, 1.25, "bank")}
+    monkeypatch.setattr("mvf.__main__.estimate", lambda config: found[config.seed])
+    assert main(["batch", "demo", "--trials", "2", "--out", str(tmp_path / "runs"), "--dry-run"]) == 0
+    first, second, both = capsys.readouterr().out.splitlines()
+    assert first.endswith("demo-1: to do, about 5 min, 1.2 GB of banks") and "demo-2: to do, about 6 min" in second
+    assert both == "2 runs, 2 to do: about 7 min, 1.2 GB of banks"
 
 
 def test_a_dry_run_says_which_data_are_missing(tmp_path, capsys):
     there, gone = tmp_path / "clips", tmp_path / "gone"
     there.mkdir()
+    for name in "abc":
+        write_video(there / f"{name}.mp4", 9)
     for root, said in ((there, False), (gone, True)):
         assert main(["batch", "study", "--trials", "1", "--dry-run", "-p", "data_root", str(root)]) == 0
         lines = capsys.readouterr().out.splitlines()
         lacking = [line for line in lines if f"its data are missing: there is no folder {root}" in line]
         assert len(lacking) == (22 if said else 0) and len(lines) == 45
         assert all("study_pullups" in line for line in lacking)  # drawn videos need no folder
+        assert ("22 of them without their data and not counted" in lines[-1]) == said
+    assert main(["batch", "folder", "--dry-run", "-p", "data_root", str(tmp_path / "logs")]) == 0
+    (tmp_path / "logs").mkdir()
+    assert main(["batch", "folder", "--dry-run", "-p", "data_root", str(tmp_path / "logs")]) == 0
+    *_, line, last = capsys.readouterr().out.splitlines()
+    assert line.endswith(f"folder-3: to do, but no videos in {tmp_path / 'logs'}") and "3 of them without" in last
 
 
 def words_of(parameters):

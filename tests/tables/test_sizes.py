@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 
 from mvf.__main__ import main
+from mvf.bank import FeatureBank, build_bank
 from mvf.config import load_config
-from mvf.workbench.tables.sizes import DATA, Assumptions, Rate, Size, read_rates, size, sizes_page
+from mvf.cost import model_cost
+from mvf.data import find_config_videos
+from mvf.models.backbone import Backbone
+from mvf.workbench.tables import sizes as sizes_module
+from mvf.workbench.tables.sizes import DATA, Assumptions, Rate, Size, estimate, read_rates, size, sizes_page
 
 RATE = """[backbone_vitb8_224_fp32]
 per_second = 2.0
@@ -78,3 +83,32 @@ def test_a_file_without_rates_is_refused_by_name(tmp_path):
     path.write_text("[disk_read]\nper_second = 3\n")
     with pytest.raises(ValueError, match="rates.toml does not hold measured rates"):
         read_rates(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"bank_dtype": "int8"}, {"bank_channels": 100}])
+def test_the_estimated_banks_are_the_banks(tiny, tmp_path, options):
+    config = tiny(**options)
+    train, val = (find_config_videos(config, split) for split in ("train", "val"))
+    backbone = Backbone(config.backbone, config.backbone_weights, config.image_size, config.layers)
+    clean = FeatureBank(backbone, None, "fp32", tmp_path).predicted_bytes([*train, *val], 1, whole=True)
+    views = build_bank(config, backbone, train).predicted_bytes(train, config.bank_views, whole=True)
+    basis = 4 * config.bank_channels * backbone.channels
+    assert estimate(config).gigabytes == pytest.approx((clean + views - basis) / 1e9)
+
+
+def test_the_estimated_time_is_operations_over_the_rate(tiny, monkeypatch):
+    monkeypatch.setattr(sizes_module, "operations_here", lambda config: 1e9)
+    monkeypatch.setattr(sizes_module, "START", 0)
+    monkeypatch.setattr(sizes_module, "JUDGED", 0)
+    config = tiny()
+    train, val = (sum(r.num_frames for r in find_config_videos(config, split)) for split in ("train", "val"))
+    cost, seen = model_cost(config), config.epochs * 6 * 2 * config.num_frames
+    fused = seen * 3 * (cost.operations - cost.backbone_operations) / 0.3 / 1e9
+    banked, online = estimate(config), estimate(tiny(features="online"))
+    assert banked.bank_seconds == pytest.approx((2 * train + train + val) * cost.backbone_operations / 1e9)
+    assert banked.seconds == pytest.approx(fused) and not online.bank_seconds and not online.gigabytes
+    assert online.seconds == pytest.approx(fused + (seen + train + val) * cost.backbone_operations / 1e9)
+    assert estimate(tiny(seed=2, objective="tcc")).bank == banked.bank != estimate(tiny(bank_views=3)).bank
+    paper = load_config("penn")
+    frozen = (91_200_000 + 2 * 1140 * 70) * model_cost(paper).backbone_operations / 1e9
+    assert frozen < estimate(paper).seconds < 1.5 * frozen, "of the paper's data sets the numbers are known"

@@ -78,7 +78,7 @@ def test_it_changes_no_trained_weight_and_off_is_the_model_of_before(runs):
 
 def test_embeddings_are_the_sum_of_unit_vectors(runs, records):
     plain, skip = runs
-    for z, e, record in zip(embed(plain.model, records), embed(skip.model, records), records, strict=True):
+    for z, e, record in zip(*(embed(run.model, records, bank=False) for run in runs), records, strict=True):
         motion = skip.model.motion(mean_patches(skip.model, record))
         np.testing.assert_allclose(e.embeddings, unit(motion + z.embeddings / 2.5), atol=1e-6)
         assert e.embeddings.dtype == np.float32 and np.abs(e.embeddings - z.embeddings).max() > 0.1
@@ -111,9 +111,9 @@ def test_in_chunks_the_motion_is_that_of_the_whole_video(runs, records, chunking
     record = records[0]
     motion = skip.model.motion(mean_patches(skip.model, record))
     settings = dataclasses.asdict(chunking)
-    (z,), (e,) = (embed(run.model, [record], **settings) for run in (plain, skip))
+    (z,), (e,) = (embed(run.model, [record], bank=False, **settings) for run in (plain, skip))
     np.testing.assert_allclose(e.embeddings, unit(motion + z.embeddings / 2.5), atol=1e-6)
-    (kept,) = embed(skip.model, [record], out=tmp_path, **settings)
+    (kept,) = embed(skip.model, [record], out=tmp_path, bank=False, **settings)
     np.testing.assert_array_equal(kept.embeddings, e.embeddings)
     whole = list(embed_chunks(skip.model, record, chunking))
     later = list(embed_chunks(skip.model, record, chunking, start=whole[1].start))
@@ -195,8 +195,8 @@ def test_one_model_per_action_has_one_skip_of_all_actions(tmp_path, runs, tiny):
 def test_controls_of_the_trained_model_have_it_and_the_untrained_has_not(runs, records):
     plain, skip = runs
     config, model = skip.config, skip.model
-    without = embed_controls(plain.model, untrained_model(config, plain.model), records, config)
-    found = embed_controls(model, untrained_model(config, model), records, config)
+    without = embed_controls(plain.model, untrained_model(config, plain.model), records, config, bank=False)
+    found = embed_controls(model, untrained_model(config, model), records, config, bank=False)
     record, mean = records[0], mean_patches(model, records[0])
     for name in ("untrained", "untrained_shuffled", "backbone"):
         np.testing.assert_array_equal(found.whole[name][0][0].embeddings, without.whole[name][0][0].embeddings)
@@ -361,9 +361,9 @@ def test_in_chunks_velocity_is_that_of_the_whole_video(moving, records, chunking
     wanted = scaled(model, np.stack([naive(mean, t) for t in range(len(mean))]))
     for entity in range(3):
         np.testing.assert_allclose(tokens[:, entity, -768:].numpy(), wanted, atol=1e-5)
-    (embedded,) = embed(model, [record], **settings)
+    (embedded,) = embed(model, [record], bank=False, **settings)
     np.testing.assert_allclose(embedded.embeddings, fuse_video(model, tokens, **settings), atol=1e-6)
-    (kept,) = embed(model, [record], out=tmp_path, **settings)
+    (kept,) = embed(model, [record], out=tmp_path, bank=False, **settings)
     np.testing.assert_array_equal(kept.embeddings, embedded.embeddings)
     whole = list(embed_chunks(model, record, chunking))
     later = list(embed_chunks(model, record, chunking, start=whole[1].start))
@@ -374,7 +374,7 @@ def test_controls_have_the_velocity_of_what_is_fed(moving, records):
     model, record = moving.model, records[0]
     untrained = untrained_model(moving.config, model)
     assert equal(untrained.velocity_scaling, model.velocity_scaling)
-    found = embed_controls(model, untrained, [record], moving.config)
+    found = embed_controls(model, untrained, [record], moving.config, bank=False)
     patches, cls = video_features(model, record, precision="fp32")
     frames = np.arange(len(patches))
 

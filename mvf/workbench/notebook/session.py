@@ -244,7 +244,9 @@ def clean_bank(model: FrameEmbedder, config: Config) -> FeatureBank | None:
     return FeatureBank(backbone_of(model), None, config.precision) if config.features == "banked" else None
 
 
-def embed_splits(model: FrameEmbedder, config: Config, one_is_enough: bool = False, source: str | Path = "") -> Splits:
+def embed_splits(
+    model: FrameEmbedder, config: Config, one_is_enough: bool = False, source: str | Path = "", bank: bool = True
+) -> Splits:
     """Embeds the training and validation videos of the configured data set, or none if one split has no videos.
 
     Args:
@@ -252,14 +254,13 @@ def embed_splits(model: FrameEmbedder, config: Config, one_is_enough: bool = Fal
         config: Configuration of the data.
         one_is_enough: Embeds one split even if the other has no videos; aligning and labelling need only one.
         source: Run folder or checkpoint of the model; clips stay on the side of the split that they had in its run.
+        bank: Read stored features, and store those of a run that stores features; False computes all.
     """
-    cache = clean_bank(model, config)
+    cache = clean_bank(model, config) if bank else None
     records = _find_splits(model, config, source)
     wanted = one_is_enough or all(records.values())
-    embedded = {
-        split: embed(model, videos if wanted else [], chunk=config.chunk, cache=cache, precision=config.precision)
-        for split, videos in records.items()
-    }
+    options: dict[str, Any] = {"chunk": config.chunk, "cache": cache, "precision": config.precision, "bank": bank}
+    embedded = {split: embed(model, videos if wanted else [], **options) for split, videos in records.items()}
     return Splits(records["train"], records["val"], embedded["train"], embedded["val"], cache)
 
 
@@ -280,10 +281,12 @@ def _with_model(videos: VideoList, model: FrameEmbedder) -> VideoList:
     return known
 
 
-def report_on(model: FrameEmbedder, config: Config, splits: Splits, path: str | Path | None = None) -> dict:
-    """Evaluates a model on embedded splits, and writes the report to `path` if given."""
+def report_on(
+    model: FrameEmbedder, config: Config, splits: Splits, path: str | Path | None = None, bank: bool = True
+) -> dict:
+    """Evaluates a model on embedded splits, and writes the report to `path` if given; `bank`: see `embed_splits`."""
     report = evaluate(
-        splits.train, splits.val, config, model, splits.train_records, splits.val_records, cache=splits.cache
+        splits.train, splits.val, config, model, splits.train_records, splits.val_records, splits.cache, bank
     )
     clips = manifest(train=splits.train_records, val=splits.val_records)
     report |= _marks(model, config) | {"cost": _cost(model, config), "clips": clips}

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -35,6 +35,7 @@ from mvf.workbench.tables.plan import (
 NOTEBOOK = REPOSITORY / "notebooks" / "train.ipynb"
 KERNELS = NOTEBOOK.parent / "jupyter"  # its kernel does not warn in every log that a local port is not encrypted
 LOGS = "logs"
+PROGRESS = 5.0  # seconds between two lines about one run
 Launch = Callable[[NotebookRun], bool]
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ def run_batch(
     Args:
         tables, trials, out, parameters: See `plan`.
         workers: Number of runs at a time; with more than one, each has a single CPU thread.
-        report: Function that is called with one line per run.
+        report: Function that is called with a line when a run begins, every few seconds with its newest epoch or the
+            progress of its feature bank, and when it has ended.
         executor: `local` or `slurm` submits the runs as submitit jobs; by default they are child processes.
         options: Options of the jobs; see `mvf.workbench.tables.executors`.
 
@@ -88,12 +90,31 @@ def run_batch(
             return run()
 
         running: dict[str, Future] = {}
-        for number, job in enumerate(unique, start=1):
+        lines = {job.name: f"[{number}/{len(unique)}] {job.name}" for number, job in enumerate(unique, start=1)}
+        for job in unique:
+            _progress_file(job).unlink(missing_ok=True)  # of an earlier batch
             before = running.get(f"{job.needs}-{job.config.seed}")
             running[job.name] = pool.submit(_work, job, before, launch, workers > 1)
-            line = f"[{number}/{len(unique)}] {job.name}"
-            running[job.name].add_done_callback(partial(_say, report, line))
+            running[job.name].add_done_callback(partial(_say, report, lines[job.name]))
+        shown: dict[str, str] = {}
+        while left := [job for job in unique if not running[job.name].done()]:
+            for job in left:
+                newest = _newest_line(_progress_file(job))
+                if newest != shown.get(job.name, "") and not running[job.name].done():
+                    shown[job.name] = newest
+                    report(f"{lines[job.name]}: {newest}")
+            wait([running[job.name] for job in left], PROGRESS, FIRST_COMPLETED)
         return [name for name, done in running.items() if not done.result()[0]]
+
+
+def _progress_file(job: Job) -> Path:
+    return job.folder.parent / LOGS / f"{job.name}.progress"
+
+
+def _newest_line(path: Path) -> str:
+    """The last complete line of a file; empty if there is none."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return text.rpartition("\n")[0].rpartition("\n")[2]
 
 
 def _place_of(executor: str, folder: Path, options: Mapping[str, Any]) -> LocalJobs | SlurmJobs | None:
@@ -169,6 +190,7 @@ def _notebook_run(job: Job, crowded: bool) -> NotebookRun:
     command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(job.folder / "train.ipynb")]
     command += ["-f", str(logs / f"{job.name}.json"), "--no-progress-bar"]
     environment = {"JUPYTER_PATH": os.pathsep.join(filter(None, (str(KERNELS), os.environ.get("JUPYTER_PATH"))))}
+    environment["MVF_PROGRESS"] = str(_progress_file(job).resolve())
     if crowded:  # runs whose threads compete for the cores are slow
         environment["OMP_NUM_THREADS"] = "1"
     return NotebookRun(job.folder, command, logs / f"{job.name}.log", environment)
@@ -180,7 +202,9 @@ def _work(job: Job, before: Future | None, launch: Launch, crowded: bool) -> tup
         return False, f"FAILED: it starts from {job.needs}-{job.config.seed}, which failed"
     started = time.monotonic()
     try:
-        ran = launch(_notebook_run(job, crowded))
+        run = _notebook_run(job, crowded)
+        _progress_file(job).write_text("started\n", encoding="utf-8")
+        ran = launch(run)
     except (OSError, RuntimeError) as error:
         return False, f"FAILED: {error}"
     return True, f"done in {time.monotonic() - started:.0f} s" if ran else "done before"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mvf.config import load_config
+from mvf.config import DATA_FIELDS, VIT_BLOCKS, Config, load_config, make_config
+
+if TYPE_CHECKING:  # the shell's parser reads `Assumptions` without loading torch
+    from mvf.cost import Cost
 
 BACKWARD = 3  # operations of forward and backward over those of forward, as usually estimated
 VIEWS = 2  # of the paper's objective
@@ -44,6 +50,9 @@ DATA = (
     Data("Kinetics-400", "kinetics400", 240_000, 300, "ESTIMATE: 400 classes of some 600 training clips of 10 s at "
          "30 frames a second; no number in the paper"),
 )  # fmt: skip
+
+
+SIZED = {data.preset: data for data in DATA}  # by the name of the data set
 
 
 @dataclass(frozen=True)
@@ -151,7 +160,7 @@ class Size:
 
 def size(data: Data) -> Size:
     """Computes the cost of a data set at its preset's settings."""
-    from mvf.cost import model_cost  # here, because the shell's parser reads `Assumptions` without loading torch
+    from mvf.cost import model_cost
 
     config = load_config(data.preset)
     cost = model_cost(config)
@@ -250,3 +259,114 @@ def _measured(rates: Mapping[str, Rate]) -> list[list[str]]:
         measured = f"{rate.per_second:,.2f} {rate.unit}/s{alone}"
         rows.append([name, measured, rate.machine, rate.versions, f"{rate.date}, {rate.load:.1f}", f"`{rate.command}`"])
     return rows
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# One run on this machine, before it is made.
+
+START = 15.0  # seconds until a notebook has begun
+SMALL = 0.3  # share of the backbone's operations per second that the small trained modules reach (`make demo`)
+JUDGED = 0.02  # seconds of evaluation per frame beside its features (`make demo`), half of them for localization
+# what the operations of a model depend on
+MODEL = tuple(
+    "backbone image_size layers trainable_blocks pooling entities entity_width entity_id entity_competition "
+    "token_width fusion_width fusion_blocks fusion_heads fusion_feedforward positions token_merge readout "
+    "embedding_size num_frames velocity motion_offsets features".split()
+)
+# what a bank depends on
+BANK = (*"dataset data_root data_seed data_options fps backbone backbone_weights image_size layers".split(),
+        *"crop_area flip jitter jitter_probability blur_probability bank_views bank_dtype bank_channels".split(),
+        *"compile engine precision".split())  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take, by operations and frames.
+
+    Attributes:
+        seconds: Time on this machine, without making its banks.
+        bank_seconds: Time to make its banks, as if nothing were stored yet; 0 where features are not stored.
+        gigabytes: Size of its banks.
+        bank: Equal for runs that share their banks.
+    """
+
+    seconds: float
+    bank_seconds: float
+    gigabytes: float
+    bank: str
+
+
+def estimate(config: Config) -> Estimate:
+    """Estimates the time and the banks of one run; of published data sets it takes the numbers of `DATA`."""
+    from mvf.losses import build_config_loss
+
+    values = config.as_dict()
+    cost = _cost(json.dumps({name: values[name] for name in MODEL}))
+    videos, train, val = _frames(json.dumps({name: values[name] for name in DATA_FIELDS}))
+    seen = config.epochs * videos * build_config_loss(config).views * config.num_frames
+    banked = config.features == "banked"
+    trained_blocks = 1 + (BACKWARD - 1) * config.trainable_blocks / VIT_BLOCKS
+    rate = operations_here(config)
+    backbone = cost.backbone_operations / rate  # seconds per frame
+    fused = seen * BACKWARD * (cost.operations - cost.backbone_operations) / (SMALL * rate)
+    online = (seen * trained_blocks + train + val) * backbone
+    judged = JUDGED * (train + val) * (1 if config.localization else 0.5)
+    made = (train * config.bank_views + train + val) * backbone
+    views, clean = _stored_bytes(config)
+    return Estimate(
+        seconds=START + fused + judged + (0 if banked else online),
+        bank_seconds=made if banked else 0,
+        gigabytes=(train * config.bank_views * views + (train + val) * clean) / 1e9 if banked else 0,
+        bank=json.dumps({name: values[name] for name in BANK}),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Minutes, or hours from three hours on.
+
+    Example:
+        >>> duration(40), duration(5400), duration(100_000)
+        ('1 min', '90 min', '28 h')
+    """
+    return f"{seconds / 3600:,.0f} h" if seconds > 10_800 else f"{max(1, seconds / 60):.0f} min"
+
+
+def operations_here(config: Config) -> float:
+    """Operations of a frozen backbone per second: measured on a CPU (`mvf env`), and assumed of a GPU."""
+    from mvf.device import resolve_device
+    from mvf.models.engine import block_operations, config_compute, measured_rates
+
+    if resolve_device(config.device).type != "cpu":
+        return Assumptions().operations
+    measured, chosen = measured_rates(), config_compute(config)
+    return block_operations() / measured.get(chosen, min(measured.values()))
+
+
+@cache
+def _cost(settings: str) -> Cost:
+    from mvf.cost import model_cost
+
+    return model_cost(make_config(json.loads(settings)))
+
+
+@cache
+def _frames(settings: str) -> tuple[int, float, float]:
+    """Training videos, their frames, and the frames of validation videos, in published data sets as many."""
+    from mvf.data import find_config_videos
+
+    config = make_config(json.loads(settings))
+    if data := SIZED.get(config.dataset):
+        return data.videos, data.videos * data.frames, data.videos * data.frames
+    train, val = (find_config_videos(config, split, allow_empty=True) for split in ("train", "val"))
+    return len(train), sum(r.num_frames for r in train), sum(r.num_frames for r in val)
+
+
+def _stored_bytes(config: Config) -> tuple[int, int]:
+    """Bytes per frame in the bank of augmented views, and in that of the clean view, which keeps all channels."""
+    from mvf.bank_files import row_bytes
+    from mvf.cost import backbone_shape
+
+    backbone = backbone_shape(config.backbone, config.image_size, config.layers, config.trainable_blocks)
+    patches, cls = backbone.grid[0] * backbone.grid[1], 2 * (backbone.cls_channels or 0)
+    views = row_bytes(config.bank_dtype, patches, config.bank_channels or backbone.channels)
+    return views + cls, row_bytes("bf16", patches, backbone.channels) + cls
