@@ -16,7 +16,6 @@ from mvf.workbench.notebook.browsers import (
     embedding_explorer,
     phase_labeler,
     retrieval_browser,
-    with_still,
 )
 from mvf.workbench.notebook.parameters import read_parameters, run_config
 from mvf.workbench.notebook.probe import (
@@ -82,7 +81,6 @@ __all__ = [
     "temporal_figure",
     "transfer_figure",
     "transfer_table",
-    "with_still",
     "write_movie",
     "write_tables",
 ]

@@ -4,15 +4,16 @@ class AlignmentView extends FrameView {
   constructor(model, el) {
     super(model);
     this.clips = new Clips(model, Infinity); // all videos are shown at once
-    this.reference = model.get("video");
+    this.name = model.get("video");
     this.root = createRoot(el, "alignment-player", "Alignment player");
     this.state = new Synced(model, ["frame", "warped"], () => this.restore());
-    const count = this.clips.meta(this.reference).count;
-    this.player = new Player(this.root, { count, onMove: (index) => this.move(index) });
+    const { count, rate } = this.clips.meta(this.name);
+    const calls = { onMove: (index) => this.move(index), onSize: () => this.draw() };
+    this.player = new Player(this.root, { count, fps: rate ?? 12, ...calls });
     this.recorded = checkbox("as recorded (even pace, not aligned)", false, (on) => this.unwarp(on));
     this.panels = new Map(this.clips.names.map((name) => [name, new Panel(this.clips)]));
-    const grid = element("div", { className: "mvf-grid" }, ...[...this.panels.values()].map((p) => p.element));
-    this.root.append(this.player.element, row(this.recorded.element), grid);
+    this.grid = element("div", { className: "mvf-grid" }, ...[...this.panels.values()].map((p) => p.element));
+    this.root.append(this.grid, this.player.element, row(this.recorded.element));
     if (this.clips.palette.names.length) this.root.append(legend(this.clips.palette, hasUnlabelled(this.clips)));
     this.stopResize = onResize(this.root, () => this.draw());
     this.start();
@@ -47,18 +48,14 @@ class AlignmentView extends FrameView {
   }
 
   draw() {
-    const [space, gap] = [innerWidthOf(this.root), 10];
-    const columns = Math.max(1, Math.min(this.panels.size, Math.floor((space + gap) / (170 + gap))));
-    const width = Math.floor((space - gap * (columns - 1)) / columns);
+    const { columns, w, h } = this.clips.tile(this.clips.names, this.player.space(this.grid));
+    this.grid.style.gridTemplateColumns = `repeat(${columns}, ${w}px)`;
     for (const [name, panel] of this.panels) {
       const index = this.shown(name);
-      const parts = [`frame ${this.clips.number(name, index)}`, this.clips.word(name, index)].filter(Boolean);
-      const title = `${name}${name === this.reference ? " (reference)" : ""}`;
-      panel.draw(name, index, width, this.model.get("height"), `${title}\n${parts.join(" · ")}`);
+      const parts = [this.clips.place(name, index), this.clips.word(name, index)].filter(Boolean);
+      panel.draw(name, index, w, h, `${name}${name === this.name ? " (reference)" : ""}\n${parts.join(" · ")}`);
     }
-    const number = this.clips.number(this.reference, this.player.index);
-    this.root.dataset.frame = number;
-    this.player.describe(`${number} of ${this.clips.meta(this.reference).numbers.at(-1)}`);
+    this.showPlace();
   }
 }
 
