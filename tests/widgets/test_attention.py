@@ -67,6 +67,35 @@ def test_side_by_side_shows_the_bare_frame_and_the_bare_maps(browser):
     assert close(second, overlay(frames[3], entities[3, 0], 1.0)) and close(third, overlay(frames[3], heads[3, 0], 1.0))
 
 
+def test_all_entities_and_all_heads_stand_beside_the_frame(browser):
+    frames, entities, heads = arrays(20)
+    for view, maps in (("all entities", entities), ("all heads", heads)):
+        browser.view, browser.frame = view, 3
+        panels = still(browser)
+        assert len(panels) == 1 + maps.shape[1] and close(panels[0], frames[3], 2)
+        assert close(panels[-1], overlay(frames[3], maps[3, -1], 1.0))
+    assert browser.still().alt.endswith(
+        "CLS head 1, given layer 1, CLS head 2, given layer 1, CLS head 3, given layer 1"
+    )
+
+
+def test_it_opens_in_the_middle_of_the_labelled_phases_else_of_the_video():
+    videos = {"squat": arrays(20), "bowling": arrays(9)}
+    phases = {"squat": [-1] * 10 + [0] * 6 + [-1] * 4}
+    browser = AttentionBrowser(videos, phases=phases, layer=0, head={"squat": 1, "bowling": 2}, max_frames=10)
+    assert (browser.frame, browser.number, browser.head) == (6, 12, 1)  # 10 to 15 are labelled, every second is kept
+    assert [strip["start"] for strip in browser.strips] == [6, 4]
+    assert browser.strips[0]["phases"] == [-1] * 5 + [0] * 3 + [-1] * 2
+
+
+def test_nearly_even_maps_are_called_so():
+    frames = arrays()[0]
+    even, peaked = np.ones((5, 1, 4, 4)), np.ones((5, 1, 4, 4))
+    even[:, 0, 0, 0], peaked[:, 0, 0, 0] = 1.45, 1.7  # of means 1.03 and 1.04
+    browser = AttentionBrowser({"squat": (frames, even, peaked)})
+    assert browser.still().alt == "squat, frame 2, entity 1 (nearly even), CLS head 1, given layer 1"
+
+
 def test_every_layer_has_its_own_maps():
     browser = AttentionBrowser({"squat": arrays(layers=2)}, layer_names=["layer 4", "layer 12"], height=80)
     browser.layer, browser.opacity, browser.view = 1, 1, "blended"

@@ -180,3 +180,64 @@ def test_a_closed_view_leaves_nothing_running(browser, show):
     stopped = page.frame
     time.sleep(0.3)
     assert page.frame == stopped and page.run("return Object.values(model.listeners).flat().length") == 0
+
+
+def test_another_video_opens_in_its_middle_on_its_own_head_unless_another_is_chosen(show):
+    videos = {name: arrays(count) for name, count in (("squat", 20), ("bowling", 8), ("golf", 12))}
+    page = show(AttentionBrowser(videos, head={"squat": 0, "bowling": 2, "golf": 1}))
+    head = lambda: page.control("Head").get_attribute("value")  # noqa: E731
+    page.put("Video", "bowling")
+    page.wait("root.dataset.frame === '4'")
+    assert head() == "2"
+    page.put("Head", 0)
+    page.put("Video", "golf")
+    page.wait("root.dataset.frame === '6'")
+    assert head() == "0" and page.errors() == []
+
+
+def test_the_page_says_which_maps_are_nearly_even_and_what_that_means(show):
+    frames, entities, _ = arrays()
+    page = show(AttentionBrowser({"squat": (frames, entities**4, np.ones((5, 2, 4, 4)))}))
+    note = "return root.querySelector('.mvf-status').textContent"
+    assert page.run(note).startswith("nearly even: the largest value of the map is less than 1.5 times its mean")
+    page.put("View", "all entities")
+    assert page.run(note) == ""
+
+
+def test_seconds_are_shown_and_set_the_pace(show):
+    times = np.arange(20) / 10
+    browser = AttentionBrowser({"squat": arrays(20)}, times={"squat": times}, phases={"squat": [0] * 20})
+    browser.frame = 0
+    page = show(browser)
+    page.put("Frame", 6)
+    assert page.run("return root.querySelector('.mvf-number').textContent") == "frame 6 of 19 · 0.60 s"
+
+    def frames_in_a_second(speed):
+        page.put("Frame", 0)
+        page.put("Speed", speed)
+        page.control("Play").click()
+        time.sleep(1)
+        page.control("Pause").click()
+        return page.frame
+
+    slow, fast = frames_in_a_second("0.25"), frames_in_a_second("1")
+    assert 1 <= slow <= 5 and 6 <= fast <= 19 and page.errors() == []
+
+
+def test_pictures_fill_the_width_as_far_as_asked_and_the_screen(browser, show):
+    browser.view = "side by side"
+    page = show(browser)
+    inner = page.run("return root.clientWidth - 12")
+    widths = {}
+    for size in ("1", "0.5"):
+        page.put("Size", size)
+        widths[size] = page.pixels().shape[1]
+    assert inner - 3 <= widths["1"] <= inner and abs(widths["0.5"] - inner / 2) < 8
+    page.run("root.focus()")
+    page.press("f")
+    page.wait("document.fullscreenElement === root && root.querySelector('canvas').clientWidth > innerWidth * 0.6")
+    assert page.run("return root.scrollHeight <= innerHeight"), "in full screen everything is in sight"
+    page.press("f")
+    page.wait("document.fullscreenElement === null")
+    page.settle()
+    assert page.pixels().shape[1] == widths["0.5"] and page.errors() == []
