@@ -157,17 +157,17 @@ def saved_notebook_has_the_still(path: Path, cell: str) -> None:
     assert path.stat().st_size < 8e6, f"{path} has {path.stat().st_size / 1e6:.1f} MB"
 
 
-def reopened_browser_scrubs(page, hook: str) -> None:
+def reopened_browser_scrubs(page, hook: str, canvas: str = "canvas") -> None:
     """In a notebook opened anew, whose kernel knows nothing of it, a browser moves by mouse and by key."""
     root = page.widget(hook)
     slider, seen = page.control(root, "frame", SLIDER), []
     for share in (0.1, 0.5, 0.9):
         page.drag(slider, share)
         page.settle()
-        seen.append((root.get_attribute("data-frame"), page.panels(root)[0].tobytes()))
+        seen.append((root.get_attribute("data-frame"), page.panels(root, canvas)[0].tobytes()))
     page.press(slider, "ARROW_LEFT")
     page.settle()
-    seen.append((root.get_attribute("data-frame"), page.panels(root)[0].tobytes()))
+    seen.append((root.get_attribute("data-frame"), page.panels(root, canvas)[0].tobytes()))
     assert len(set(seen)) == 4, f"frames {[frame for frame, _ in seen]} are shown, or their pictures do not change"
     text = page.script("return panel.node.textContent")
     assert "model not found" not in text and "object at 0x" not in text

@@ -74,7 +74,7 @@ def test_the_page_draws_what_the_figures_draw(show, chosen):
 
 
 def test_the_page_outlines_the_patches_that_the_figures_outline(browser, show):
-    browser.view, browser.frame = "side by side", 7
+    browser.frame = 7
     page = show(browser, width=268)
     page.put("Size", "0.5")
     assert tuple(boxes(page)[0][2:]) == (120, 80), "as large as the stored frames: lines are compared to the pixel"
@@ -148,7 +148,7 @@ def test_frames_keep_their_aspect_and_panels_wrap_on_a_narrow_page(show):
         {"wide": (np.full((3, 60, 240, 3), 200, np.uint8), np.ones((3, 1, 4, 4)), np.ones((3, 1, 4, 4)))}
     )
     wide.opacity, wide.view = 0, "blended"
-    for width, panel in ((1000, 481), (400, 372)):
+    for width, panel in ((1000, 972), (400, 372)):
         page = show(wide, width=width)
         found = boxes(page)
         assert len(found) == 2 and all(abs(h / w - 1 / 4) < 0.01 and w == panel for *_, w, h in found)

@@ -11,6 +11,9 @@ class AlignmentView extends FrameView {
     const calls = { onMove: (index) => this.move(index), onSize: () => this.draw() };
     this.player = new Player(this.root, { count, fps: rate ?? 12, ...calls });
     this.recorded = checkbox("as recorded (even pace, not aligned)", false, (on) => this.unwarp(on));
+    const order = [this.name, ...this.clips.names.filter((name) => name !== this.name)];
+    this.labelled = order.filter((name) => this.clips.meta(name).phases);
+    if (this.labelled.length) this.player.timeline.title = `Phases, from above: ${this.labelled.join(", ")}`;
     this.panels = new Map(this.clips.names.map((name) => [name, new Panel(this.clips)]));
     this.grid = element("div", { className: "mvf-grid" }, ...[...this.panels.values()].map((p) => p.element));
     this.root.append(this.grid, this.player.element, row(this.recorded.element));
@@ -41,10 +44,16 @@ class AlignmentView extends FrameView {
     this.draw();
   }
 
-  shown(name) {
+  shown(name, index = this.player.index) {
     const { map, count } = this.clips.meta(name);
-    if (this.state.get("warped")) return map[this.player.index];
-    return Math.floor((this.player.index * (count - 1)) / Math.max(1, this.player.count - 1) + 0.5);
+    if (this.state.get("warped")) return map[index];
+    return Math.floor((index * (count - 1)) / Math.max(1, this.player.count - 1) + 0.5);
+  }
+
+  // The phases of every labelled video at each frame of the reference, which is the first.
+  ribbons() {
+    const frames = Array.from({ length: this.player.count }, (_, index) => index);
+    return this.labelled.map((name) => frames.map((index) => this.clips.phase(name, this.shown(name, index))));
   }
 
   draw() {
@@ -55,7 +64,7 @@ class AlignmentView extends FrameView {
       const parts = [this.clips.place(name, index), this.clips.word(name, index)].filter(Boolean);
       panel.draw(name, index, w, h, `${name}${name === this.name ? " (reference)" : ""}\n${parts.join(" · ")}`);
     }
-    this.showPlace();
+    this.showPlace({ ribbons: this.ribbons() });
   }
 }
 

@@ -131,9 +131,8 @@ class AttentionView extends FrameView {
     return { caption, maps, at, even };
   }
 
-  arrange(count, space, least) {
-    const { width, height } = this.shown.painter.canvas;
-    const { columns, w, h } = tile(count, width / height, space, CAPTION, least);
+  // Where `count` pictures of w x h pixels with captions lie, above the legend.
+  grid(count, { columns, w, h }) {
     const rows = Math.ceil(count / columns);
     return { columns, w, h, width: columns * (w + GAP) - GAP, height: rows * (h + CAPTION + GAP) - GAP + LEGEND };
   }
@@ -143,7 +142,9 @@ class AttentionView extends FrameView {
     if (!this.shown || this.root.clientWidth < 52) return; // not laid out yet: the observer will call again
     const panels = this.panels();
     const space = this.player.space(this.canvas);
-    const grid = this.arrange(panels.length, { ...space, height: space.height - LEGEND });
+    const { width, height } = this.shown.painter.canvas;
+    space.height -= LEGEND;
+    const grid = this.grid(panels.length, tile(panels.length, width / height, space, CAPTION));
     const ctx = fitCanvas(this.canvas, grid.width, grid.height);
     ctx.clearRect(0, 0, grid.width, grid.height);
     this.compose(ctx, panels, grid, getComputedStyle(this.root).color);
@@ -203,9 +204,8 @@ class AttentionView extends FrameView {
   async save() {
     if (!this.shown) return;
     const panels = this.panels();
-    const { width, height } = this.shown.painter.canvas;
-    const across = Math.min(panels.length, 4);
-    const grid = this.arrange(panels.length, { width: across * (width + GAP) - GAP, height, fits: false }, width);
+    const { width: w, height: h } = this.shown.painter.canvas;
+    const grid = this.grid(panels.length, { columns: Math.min(panels.length, 4), w, h });
     const canvas = element("canvas", { width: 2 * grid.width, height: 2 * grid.height });
     const ctx = canvas.getContext("2d");
     ctx.scale(2, 2);

@@ -8,7 +8,7 @@
 //                              const player = new Player(root, { count, fps, label, speeds, onMove, onSize })
 //                              player.element (append it) = player.timeline + player.toolbar, player.index,
 //                              player.move(i), player.setCount(n), player.toggle(), player.describe(text of the place),
-//                              player.drawTrack(phases, palette, film), player.space(body), player.dispose()
+//                              player.drawTrack(ribbons, palette, film), player.space(body), player.dispose()
 //            keys anywhere in root, except in text fields: left and right step, with shift by ten, home and end jump,
 //            space plays, f fills the screen
 //   tile     how many pictures in a row, and how large, so that they fill a space
@@ -26,15 +26,16 @@
 const GAP = 10; // CSS pixels between pictures
 const THUMB = 6; // width of the cursor on the timeline, as in common.css
 const TRACK = 18; // height of the timeline
+const THIN = 10; // height of a further ribbon on it
 const FILM = 44; // height of a film strip above it
 const SIZES = [["0.5", "S"], ["0.75", "M"], ["1", "L"]]; // shares of the width that the pictures take
-const TALLEST = 0.65; // of the window's height that a picture takes at most
-const ICONS = {
-  play: "M4 2l10 6-10 6z",
-  pause: "M3 2h4v12H3zM9 2h4v12H9z",
-  back: "M13 2v12L6 8zM3 2h2v12H3z",
-  forward: "M3 2v12l7-6zM11 2h2v12h-2z",
-  full: "M2 2h5v2H4v3H2zM9 2h5v5h-2V4H9zM14 9v5H9v-2h3V9zM2 9h2v3h3v2H2z",
+const TALLEST = 0.65; // of the window's height that the pictures take at most
+const ICONS = { // outline, and the key that does the same
+  play: ["M4 2l10 6-10 6z", "space"],
+  pause: ["M3 2h4v12H3zM9 2h4v12H9z", "space"],
+  back: ["M13 2v12L6 8zM3 2h2v12H3z", "left"],
+  forward: ["M3 2v12l7-6zM11 2h2v12h-2z", "right"],
+  full: ["M2 2h5v2H4v3H2zM9 2h5v5h-2V4H9zM14 9v5H9v-2h3V9zM2 9h2v3h3v2H2z", "F"],
 };
 
 class Strip {
@@ -108,26 +109,30 @@ class Player {
     this.slider.setAttribute("aria-valuetext", text);
   }
 
-  // Draws what lies under the cursor: the frames' phases with their names, or how far the video has come. `film` draws
-  // a strip of frames above it: film(ctx, width, height).
-  drawTrack(phases, palette, film = null) {
+  // Draws what lies under the cursor: ribbons of phases, the first with their names, or how far the video has come.
+  // `film` draws a strip of frames above them: film(ctx, width, height).
+  drawTrack(ribbons, palette, film = null) {
     const [width, above] = [this.timeline.clientWidth, film ? FILM : 0];
-    this.timeline.style.height = `${above + TRACK}px`;
-    const ctx = fitCanvas(this.track, width, above + TRACK);
-    ctx.clearRect(0, 0, width, above + TRACK);
+    const height = above + TRACK + THIN * Math.max(0, ribbons.length - 1);
+    this.timeline.style.height = `${height}px`;
+    const ctx = fitCanvas(this.track, width, height);
+    ctx.clearRect(0, 0, width, height);
     film?.(ctx, width, above);
     ctx.translate(0, above);
     const place = (index) => THUMB / 2 + (index / Math.max(1, this.count - 1)) * (width - THUMB);
-    if (!phases) return this.drawProgress(ctx, width, place(this.index));
+    if (!ribbons.length) this.drawProgress(ctx, width, place(this.index));
     Object.assign(ctx, { font: "11px system-ui, sans-serif", textBaseline: "middle" });
-    runsOf(phases).forEach(([first, phase], i, runs) => {
-      const left = i ? place(first - 0.5) : 0;
-      const right = i + 1 < runs.length ? place(runs[i + 1][0] - 0.5) : width;
-      ctx.fillStyle = phase < 0 ? palette.unlabelled : palette.colours[phase];
-      ctx.fillRect(left, 0, right - left, TRACK);
-      const name = palette.names[phase] ?? "";
-      ctx.fillStyle = inkOn(ctx.fillStyle);
-      if (ctx.measureText(name).width + 10 < right - left) ctx.fillText(name, left + 5, TRACK / 2 + 1);
+    ribbons.forEach((phases, i) => {
+      const [top, high] = i ? [TRACK + THIN * (i - 1) + 1, THIN - 1] : [0, TRACK];
+      runsOf(phases).forEach(([first, phase], k, runs) => {
+        const left = k ? place(first - 0.5) : 0;
+        const right = k + 1 < runs.length ? place(runs[k + 1][0] - 0.5) : width;
+        ctx.fillStyle = phase < 0 ? palette.unlabelled : palette.colours[phase];
+        ctx.fillRect(left, top, right - left, high);
+        const name = i ? "" : (palette.names[phase] ?? "");
+        ctx.fillStyle = inkOn(ctx.fillStyle);
+        if (ctx.measureText(name).width + 10 < right - left) ctx.fillText(name, left + 5, TRACK / 2 + 1);
+      });
     });
   }
 
@@ -212,17 +217,15 @@ class Player {
   }
 }
 
-// Columns and size of `count` pictures of one aspect ratio (width / height), each with `extra` pixels of text. Pictures
-// fill the width, at least `least` pixels wide if there is room; where `fits`, they fill width and height together.
-function tile(count, aspect, { width, height, fits }, extra = 0, least = 220) {
-  const most = Math.max(1, Math.floor((width + GAP) / (least + GAP)));
-  const choices = fits ? Array.from({ length: count }, (_, i) => i + 1) : [Math.ceil(count / Math.ceil(count / most))];
+// Columns and size of `count` pictures of one aspect ratio (width / height), each with `extra` pixels of text: the
+// fewest rows, unless more of them make the pictures much larger.
+function tile(count, aspect, { width, height }, extra = 0) {
   let best = { w: 0 };
-  for (const columns of choices) {
-    const across = (width - GAP * (columns - 1)) / columns;
-    const down = fits ? (height + GAP) / Math.ceil(count / columns) - GAP - extra : height;
+  for (let rows = 1; rows <= count; rows++) {
+    const columns = Math.ceil(count / rows);
+    const [across, down] = [(width + GAP) / columns - GAP, (height + GAP) / Math.ceil(count / columns) - GAP - extra];
     const w = Math.max(40, Math.floor(Math.min(across, down * aspect)));
-    if (w > best.w) best = { columns, w, h: Math.round(w / aspect) };
+    if (w > 1.4 * best.w) best = { columns, w, h: Math.round(w / aspect) };
   }
   return best;
 }
@@ -350,9 +353,10 @@ function iconButton(icon, label, onClick) {
 function setIcon(control, icon, label) {
   if (control.ariaLabel === label) return;
   const picture = element("span");
-  picture.style.clipPath = `path("${ICONS[icon]}")`;
+  const [outline, key] = ICONS[icon];
+  picture.style.clipPath = `path("${outline}")`;
   control.replaceChildren(picture);
-  Object.assign(control, { ariaLabel: label, title: label });
+  Object.assign(control, { ariaLabel: label, title: `${label} (${key})` });
 }
 
 function field(text, control, className) {

@@ -107,11 +107,11 @@ class FrameView {
     this.state.set("frame", this.player.index);
   }
 
-  // Says where the player is, and draws its timeline.
-  showPlace(film) {
+  // Says where the player is, and draws its timeline, whose ribbons are the phases of the video or those given.
+  showPlace({ film = null, ribbons = null } = {}) {
     const { phases, numbers } = this.clips.meta(this.name);
     this.player.describe(this.clips.place(this.name, this.player.index, ` of ${numbers.at(-1)}`));
-    this.player.drawTrack(phases, this.clips.paletteOf(this.name), film);
+    this.player.drawTrack(ribbons ?? (phases ? [phases] : []), this.clips.paletteOf(this.name), film);
     this.root.dataset.frame = numbers[this.player.index];
   }
 

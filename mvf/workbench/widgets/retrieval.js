@@ -107,7 +107,7 @@ class RetrievalView extends FrameView {
     found.forEach((one, i) => this.neighbours[i].draw(one, i + 1, phase, w - EDGE, h));
     this.back.disabled = !this.history.length;
     this.root.dataset.video = name;
-    this.showPlace((...place) => this.drawFilm(...place));
+    this.showPlace({ film: (...place) => this.drawFilm(...place) });
   }
 
   // Draws evenly spaced frames of the query's video, each where the timeline has it.
