@@ -24,6 +24,7 @@ demo: $(VENV)/installed
 	cd notebooks && $(RUN) probe.ipynb ../$(DEMO)/probe.ipynb -p run_dir $(DEMO)
 	cd notebooks && $(RUN) attention.ipynb ../$(DEMO)/attention.ipynb -p run_dir $(DEMO)
 	cd notebooks && $(RUN) align.ipynb ../$(DEMO)/align.ipynb -p run_dir $(DEMO)
+	$(BIN)/jupyter-trust $(DEMO)/*.ipynb
 	$(BIN)/python -m mvf report $(DEMO)
 
 check: $(VENV)/installed
@@ -52,6 +53,8 @@ test-lowest: $(LOWEST)/installed
 bench: $(VENV)/installed
 	$(BIN)/python bench/page.py
 
+# JupyterLab then keeps the browsers' state in the notebooks that it saves.
+lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/notebooks/jupyter:$(JUPYTER_CONFIG_PATH)
 lab: $(VENV)/installed
 	mkdir -p runs
 	$(BIN)/python -m jupyterlab

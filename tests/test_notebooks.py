@@ -56,8 +56,11 @@ def test_probe_and_attention_draw_their_figures(run):
         "knockouts",
     }
     assert wanted <= {p.stem for p in (run / "figures").glob("*.png")}
-    pictures = [d for cell in notebook.cells if cell.id == "still" for o in cell.outputs for d in o.get("data", {})]
-    assert "image/jpeg" in pictures
+    (shown,) = next(cell.outputs for cell in notebook.cells if cell.id == "browser")
+    assert {"application/vnd.jupyter.widget-view+json", "image/jpeg"} < set(shown.data)
+    page = run / "figures" / "attention_browser.html"
+    assert shown.data["text/plain"] == f"Attention browser of 2 videos; {page} shows it without a kernel"
+    assert {"embedding_explorer.html", "retrieval_browser.html", page.name} <= {p.name for p in page.parent.iterdir()}
     assert (run / "figures" / "attention.gif").exists() and (run / "figures" / "attention.mp4").exists()
     assert all((run / f"{name}.ipynb").stat().st_size < 8e6 for name in ("attention", "probe"))
 

@@ -40,7 +40,7 @@ def attention_browser_follows_its_controls(page, run: mvf.Run) -> None:
     shows_its_frame(page, browser, videos[second])
     page.screenshot("4-other-video")
     assert page.driver.execute_script("return arguments[0].mvfBenchmark(12)", browser) > 0
-    saved_notebook_has_the_still(page.save())
+    saved_notebook_has_the_still(page.save(), "browser")
     assert not page.console_errors(), "the page's console has errors"
 
 
@@ -110,7 +110,8 @@ def choice_changes_the_map_alone(page, root, label: str) -> None:
     """Another option of a dropdown changes a map beside the frame, and not the frame."""
     before = page.panels(root)
     control = page.control(root, label, "select")
-    page.choose(control, page.options(control)[1])
+    options = page.options(control)
+    page.choose(control, options[(int(control.get_attribute("selectedIndex")) + 1) % len(options)])
     page.settle()
     after = page.panels(root)
     assert np.array_equal(before[0], after[0]), f"choosing another {label} changed the frame"
@@ -149,11 +150,28 @@ def hovering_shows_the_frame(page, root, videos: Videos, wanted: int = 6) -> Non
     raise AssertionError(f"hovering over the points showed only {sorted(seen)}")
 
 
-def saved_notebook_has_the_still(path: Path) -> None:
-    """Widgets are lost when a notebook is reopened: its last picture is an ordinary output, and the file is small."""
-    cells = nbformat.read(path, as_version=4).cells
-    assert any("image/jpeg" in o.get("data", {}) for c in cells for o in c.get("outputs", [])), f"no still in {path}"
+def saved_notebook_has_the_still(path: Path, cell: str) -> None:
+    """A browser is one output with its picture, for pages without widgets, and the file stays small."""
+    (output,) = next(c.outputs for c in nbformat.read(path, as_version=4).cells if c.id == cell)
+    assert "image/jpeg" in output.data and "object at 0x" not in output.data["text/plain"]
     assert path.stat().st_size < 8e6, f"{path} has {path.stat().st_size / 1e6:.1f} MB"
+
+
+def reopened_browser_scrubs(page, hook: str, canvas: str = "canvas") -> None:
+    """In a notebook opened anew, whose kernel knows nothing of it, a browser moves by mouse and by key."""
+    root = page.widget(hook)
+    slider, seen = page.control(root, "frame", SLIDER), []
+    for share in (0.1, 0.5, 0.9):
+        page.drag(slider, share)
+        page.settle()
+        seen.append((root.get_attribute("data-frame"), page.panels(root, canvas)[0].tobytes()))
+    page.press(slider, "ARROW_LEFT")
+    page.settle()
+    seen.append((root.get_attribute("data-frame"), page.panels(root, canvas)[0].tobytes()))
+    assert len(set(seen)) == 4, f"frames {[frame for frame, _ in seen]} are shown, or their pictures do not change"
+    text = page.script("return panel.node.textContent")
+    assert "model not found" not in text and "object at 0x" not in text
+    assert not page.console_errors(), "the page's console has errors"
 
 
 def labeler_writes_what_is_accepted(page, table: Path) -> None:

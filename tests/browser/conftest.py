@@ -63,3 +63,11 @@ def open_notebook(lab):
             yield page
 
     return opened
+
+
+@pytest.fixture
+def reopen(lab):
+    """`with reopen(name) as page`: a notebook that `open_notebook` opened and that was saved, with a new kernel."""
+    from tests.browser.page import open_page
+
+    return lambda name: open_page(lab, f"{name}.ipynb", SCREENSHOTS)

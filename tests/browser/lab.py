@@ -29,6 +29,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+SETTINGS = Path(__file__).resolve().parents[2] / "notebooks" / "jupyter"  # of `make lab`
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FOLDERS = {
     "JUPYTER_CONFIG_DIR": "config",
@@ -92,6 +93,7 @@ class Lab:
         news.parent.mkdir(parents=True, exist_ok=True)
         news.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))  # else it asks, over the page
         environment = os.environ | {name: str(self.home / folder) for name, folder in FOLDERS.items()}
+        environment["JUPYTER_CONFIG_PATH"] = str(SETTINGS)
         environment.pop("MPLBACKEND", None)  # kernels then draw inline, as a user's do
         with self.log.open("w") as log:
             self.process = subprocess.Popen(

@@ -168,10 +168,10 @@ class Page:
         return [pixels[y : y + h, x : x + w, 2::-1] for x, y, w, h in large]
 
     def control(self, root: WebElement, label: str, kind: str) -> WebElement:
-        """The control whose label or button text holds `label`; `kind` is a CSS selector such as `select`."""
+        """The control whose label or button text begins with `label`; `kind` is a CSS selector such as `select`."""
         elements = root.find_elements(CSS, kind)
         names = [self._label(element) for element in elements]
-        chosen = [e for e, name in zip(elements, names) if label.lower() in name.lower()]
+        chosen = [e for e, name in zip(elements, names) if name.lower().strip().startswith(label.lower())]
         assert chosen, f'no {kind} is labelled "{label}"; there are {names}'
         return chosen[0]
 
@@ -183,7 +183,7 @@ class Page:
         """Drags a range slider's thumb with the mouse to `share` (0 to 1) of its length."""
         half = slider.size["width"] / 2
         now = self.script("const e = arguments[0]; return (e.value - e.min) / (e.max - e.min)", slider)
-        places = [round((2 * where - 1) * (half - 8)) for where in (now, share)]  # half a thumb is 8 pixels
+        places = [round((2 * where - 1) * (half - 3)) for where in (now, share)]  # half a thumb is 3 pixels
         chain = webdriver.ActionChains(self.driver).move_to_element_with_offset(slider, places[0], 0).click_and_hold()
         chain.move_to_element_with_offset(slider, sum(places) // 2, 0)
         chain.move_to_element_with_offset(slider, places[1], 0).release().perform()

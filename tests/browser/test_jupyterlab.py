@@ -5,21 +5,33 @@ import pytest
 from tests.browser import checks
 
 
-def test_attention_browser_shows_the_right_frames_and_maps(run, open_notebook):
+def test_attention_browser_shows_the_right_frames_and_maps_and_lasts(run, open_notebook, reopen):
     with open_notebook("attention", run_dir="run", videos=2, rows=2, image_size=checks.IMAGE_SIZE) as page:
         page.run_all()
         checks.attention_browser_follows_its_controls(page, run)
+    with reopen("attention") as page:
+        checks.reopened_browser_scrubs(page, "attention-browser")
+        page.screenshot("reopened")
 
 
 @pytest.mark.slow
-def test_hovering_over_an_embedding_shows_its_frame(run, open_notebook):
+def test_hovering_over_an_embedding_shows_its_frame(run, open_notebook, reopen):
     with open_notebook("probe", run_dir="run") as page:
         page.run_all()
         checks.explorer_follows_the_mouse(page, run)
+        page.save()
+    with reopen("probe") as page:
+        checks.reopened_browser_scrubs(page, "embedding-explorer", "figure canvas")
+        checks.reopened_browser_scrubs(page, "retrieval-browser")
+        page.screenshot("reopened")
 
 
 @pytest.mark.slow
-def test_a_label_set_by_keyboard_is_written_when_it_is_accepted(run, open_notebook):
+def test_a_label_set_by_keyboard_is_written_when_it_is_accepted(run, open_notebook, reopen):
     with open_notebook("align", run_dir="run") as page:
         page.run_all()
         checks.labeler_writes_what_is_accepted(page, run.folder / "figures" / "labels" / "videos.csv")
+        page.save()
+    with reopen("align") as page:
+        checks.reopened_browser_scrubs(page, "alignment-player")
+        page.screenshot("reopened")

@@ -67,7 +67,7 @@ def three_phases_are_named(page, labeler) -> None:
         field = wait_for(lambda n=number: fields(labeler, n), f"the field of name {number}")[0]
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(name, Keys.TAB)
-        wait_for(lambda n=name: f"names saved" in status(labeler) and n in status(labeler), f"{name} to be saved")
+        wait_for(lambda n=name: "names saved" in status(labeler) and n in status(labeler), f"{name} to be saved")
 
 
 def status(labeler) -> str:
@@ -93,12 +93,14 @@ def by_keyboard(page, labeler, name: str) -> None:
 
 
 def by_mouse(page, labeler, name: str, frames: int) -> tuple[int, int]:
-    """Places on the timeline, phase buttons, and a boundary dragged; returns where the page says that the phases begin."""
+    """Places on the timeline, phase buttons, a boundary dragged; returns where the page says that phases begin."""
     page.choose(page.control(labeler, "video", "select"), name)
     line = labeler.find_element("css selector", ".mvf-seek")
     width, begins = line.size["width"], []
     for phase, share in enumerate((0, 0.3, 0.6)):
-        ActionChains(page.driver).move_to_element_with_offset(line, round((share - 0.5) * width) + 1, 0).click().perform()
+        ActionChains(page.driver).move_to_element_with_offset(
+            line, round((share - 0.5) * width) + 1, 0
+        ).click().perform()
         begins.append(int(labeler.get_attribute("data-frame")))
         labeler.find_element("css selector", f'button[data-phase="{phase}"]').click()
     start = round((begins[1] / frames - 0.5) * width)

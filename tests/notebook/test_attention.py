@@ -9,7 +9,7 @@ import mvf
 from mvf.data.records import VideoList, VideoRecord
 from mvf.evaluation.localization import choose_head
 from mvf.metrics import attention_auroc
-from mvf.workbench.notebook import attention
+from mvf.workbench.notebook import attention, attention_browser
 from mvf.workbench.notebook import session as session_module
 from mvf.workbench.notebook.session import Session
 
@@ -93,6 +93,22 @@ def test_several_layers_are_held_and_one_head_is_shown(attention_videos):
         assert words in video.caption
     (few,) = attention_videos([record_of(5)], layer=3, layers=(1,), head="2")
     assert few.layers == (1, 3)
+
+
+def test_the_browser_opens_on_the_layer_and_head_of_the_figures(attention_videos, tmp_path):
+    (video,) = attention_videos([record_of(5)], layer=3, head="2")
+    browser = attention_browser([video], tmp_path)
+    shown = browser.layer_names[browser.layer], browser.head_names[browser.head]
+    assert shown == ("layer 3", "CLS head 2") and browser.view == "side by side"
+    assert "CLS head 2 of layer 3" in video.head_name and (tmp_path / "attention_browser.html").exists()
+
+
+def test_every_video_opens_on_its_own_head_in_the_middle_of_its_phases(attention_videos):
+    record = replace(record_of(9), annotations={"phases": lambda: np.array([-1] * 5 + [0] * 4)}, phase_names=("up",))
+    videos = attention_videos([record, record_of(9, "w")], videos=2, head="1", stored_frames=9)
+    browser = attention_browser([replace(videos[0], head=2), videos[1]])
+    assert [(strip["head"], strip["start"]) for strip in browser.strips] == [(2, 7), (0, 4)]
+    assert (browser.head, browser.frame, browser.strips[0]["names"]) == (2, 7, ("up",))
 
 
 def test_finer_maps_and_frames_that_are_not_square(attention_videos):

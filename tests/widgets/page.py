@@ -1,7 +1,8 @@
-"""A widget in a plain page of a headless browser, without Jupyter: a stand-in for anywidget's model feeds it.
+"""A widget in a plain page of a headless browser, without Jupyter: a stand-in for its kernel feeds it.
 
-The traits come from Python as anywidget sends them: JSON, bytes as DataView (here at an odd offset, as they may arrive
-in a message). `window.model` is the stand-in: `saved` holds what the page told the kernel, `sent` its messages, and
+It is the stand-in of the saved pages (`page.js`), and does what a kernel does beyond that. The traits come from Python
+as anywidget sends them: JSON, bytes as DataView (here at an odd offset, as they may arrive in a message).
+`window.model` is the stand-in: `saved` holds what the page told the kernel, `sent` its messages, and
 `fromKernel(key, value)` is Python setting a trait. While the `Page` of a labeler waits, its messages reach Python, and
 the answers and the traits that Python sets reach the page, as a kernel carries them.
 """
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image
 
 from mvf.workbench.widgets import PhaseLabeler
+from mvf.workbench.widgets.encoding import FOLDER
 from tests.browser.lab import find_browser
 
 LIGHT = {"color": "#212121", "background": "#fff"}
@@ -34,38 +36,31 @@ THEMES = {  # JupyterLab's own values
         "--jp-brand-color1": "#2196f3",
     },
 }
+KERNEL = (FOLDER / "page.js").read_text("utf-8").split("function startPage")[0]
 HARNESS = """
-const revive = (value) => {
-  if (Array.isArray(value)) return value.map(revive);
-  if (value === null || typeof value !== "object") return value;
-  if (!("$bytes" in value)) return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, revive(v)]));
-  const bytes = Uint8Array.from(atob(value.$bytes), (c) => c.charCodeAt(0));
-  const message = new Uint8Array(bytes.length + 1);
-  message.set(bytes, 1);
-  return new DataView(message.buffer, 1);
-};
-class Model {
-  constructor(traits) {
-    Object.assign(this, { traits, listeners: {}, saved: [], sent: [], unsaved: {} });
+// A kernel's message may hold bytes at an odd offset.
+const odd = (value) => {
+  if (Array.isArray(value)) return value.map(odd);
+  if (value instanceof DataView) {
+    const message = new Uint8Array(value.byteLength + 1);
+    message.set(new Uint8Array(value.buffer), 1);
+    return new DataView(message.buffer, 1);
   }
-  get(key) {
-    if (!(key in this.traits)) throw new Error(`no synced trait ${key}`);
-    return this.traits[key];
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, odd(v)]));
+};
+class Kernel extends Model {
+  constructor(traits) {
+    super(traits);
+    Object.assign(this, { saved: [], sent: [], unsaved: {} });
   }
   set(key, value) {
     if (this.get(key) === value) return;
     this.unsaved[key] = value;
-    this.fromKernel(key, value);
+    super.set(key, value);
   }
   fromKernel(key, value) {
-    this.traits[key] = value;
-    for (const listener of this.listeners[`change:${key}`] ?? []) listener();
-  }
-  on(name, listener) {
-    (this.listeners[name] ??= []).push(listener);
-  }
-  off(name, listener) {
-    this.listeners[name] = (this.listeners[name] ?? []).filter((one) => one !== listener);
+    super.set(key, value);
   }
   save_changes() {
     this.saved.push(this.unsaved);
@@ -75,11 +70,11 @@ class Model {
     this.sent.push({ content, buffers });
   }
   receive(content, buffers) {
-    for (const listener of this.listeners["msg:custom"] ?? []) listener(revive(content), revive(buffers));
+    for (const listener of this.listeners["msg:custom"] ?? []) listener(odd(revive(content)), odd(revive(buffers)));
   }
 }
 const { esm, traits } = JSON.parse(document.getElementById("data").textContent);
-window.model = new Model(revive(traits));
+window.model = new Kernel(odd(revive(traits)));
 const address = URL.createObjectURL(new Blob([esm], { type: "text/javascript" }));
 const el = document.getElementById("widget");
 import(address).then((module) => module.default.render({ model, el })).then((dispose) => { window.dispose = dispose; });
@@ -94,7 +89,7 @@ def write_page(widget, path: Path, theme: str = "light") -> Path:
     path.write_text(
         f'<!doctype html><html style="color-scheme:{theme};{style}"><meta charset="utf-8"><style>{widget._css}</style>'
         f'<body style="margin:8px"><div id="widget"></div><script type="application/json" id="data">{data}</script>'
-        f'<script type="module">{HARNESS}</script>'
+        f'<script type="module">{KERNEL}{HARNESS}</script>'
     )
     return path
 
@@ -172,8 +167,9 @@ class Page:
         """The control with this label, or the button with this text."""
         found = self.run(
             "const named = [...root.querySelectorAll('label')].find((l) => l.textContent.startsWith(args[0]));"
+            "const all = [...root.querySelectorAll('button, input')];"
             "return named?.querySelector('input, select')"
-            " ?? [...root.querySelectorAll('button')].find((b) => b.textContent === args[0])",
+            " ?? all.find((one) => [one.textContent, one.ariaLabel].includes(args[0]))",
             label,
         )
         assert found is not None, f"no control is labelled {label!r}"
@@ -189,6 +185,19 @@ class Page:
             value,
             event,
         )
+        self.settle()
+
+    def drag(self, share: float) -> None:
+        """Drags the cursor of the timeline with the mouse from where it is to `share` (0 to 1) of its length."""
+        from selenium.webdriver import ActionChains
+
+        line = self.driver.find_element("css selector", ".mvf-scrub")
+        now = self.run("return args[0].value / Math.max(1, args[0].max)", line)
+        places = [round((where - 0.5) * (line.size["width"] - 6)) for where in (now, (now + share) / 2, share)]
+        chain = ActionChains(self.driver, duration=20).move_to_element_with_offset(line, places[0], 0).click_and_hold()
+        for place in places[1:]:
+            chain.move_to_element_with_offset(line, place, 0)
+        chain.release().perform()
         self.settle()
 
     def press(self, key: str) -> None:

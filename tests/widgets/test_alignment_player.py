@@ -46,6 +46,23 @@ def test_panels_show_the_mapped_frames_and_their_own_numbers(show, player, tmp_p
     page.screenshot(tmp_path / "alignment.png")
 
 
+def test_the_timeline_has_the_phases_of_all_videos_at_the_frames_of_the_reference(show, player):
+    page = show(player)
+    assert page.run("return root.querySelector('.mvf-timeline').title") == "Phases, from above: slow, fast"
+
+    def phases(ribbon_at):
+        """Phase of each of the 9 frames of the reference, by its colour at this height of the timeline."""
+        line = page.pixels(4)[ribbon_at]
+        colours = [*player.palette["colours"], player.palette["unlabelled"]]
+        rgb = [tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5)) for colour in colours]
+        places = [round(3 + frame / 8 * (len(line) - 6)) for frame in range(9)]
+        return [rgb.index(tuple(line[min(place, len(line) - 1), :3])) for place in places]
+
+    assert phases(2) == [0] * 4 + [1] * 5 and phases(24) == [0] * 6 + [1, 1, 2]
+    page.put("as recorded", True)
+    assert phases(2) == [0] * 4 + [1] * 5 and phases(24) == [0] * 3 + [1] * 4 + [2] * 2
+
+
 def test_still_shows_what_the_page_shows(player):
     player.frame = 7
     assert player.still().alt == "slow frame 14, phase 1, fast frame 103, phase 1"

@@ -31,7 +31,9 @@ def photographs(count=120):
 
 @pytest.fixture
 def browser():
-    return AttentionBrowser({"squat": arrays(20), "bowling": arrays(8, seed=1)}, height=80)
+    browser = AttentionBrowser({"squat": arrays(20), "bowling": arrays(8, seed=1)}, height=80)
+    browser.view = "blended"
+    return browser
 
 
 def still(browser):
@@ -65,9 +67,39 @@ def test_side_by_side_shows_the_bare_frame_and_the_bare_maps(browser):
     assert close(second, overlay(frames[3], entities[3, 0], 1.0)) and close(third, overlay(frames[3], heads[3, 0], 1.0))
 
 
+def test_all_entities_and_all_heads_stand_beside_the_frame(browser):
+    frames, entities, heads = arrays(20)
+    for view, maps in (("all entities", entities), ("all heads", heads)):
+        browser.view, browser.frame = view, 3
+        panels = still(browser)
+        assert len(panels) == 1 + maps.shape[1] and close(panels[0], frames[3], 2)
+        assert close(panels[-1], overlay(frames[3], maps[3, -1], 1.0))
+    assert browser.still().alt.endswith(
+        "CLS head 1, given layer 1, CLS head 2, given layer 1, CLS head 3, given layer 1"
+    )
+
+
+def test_it_opens_in_the_middle_of_the_labelled_phases_else_of_the_video():
+    videos = {"squat": arrays(20), "bowling": arrays(9)}
+    phases = {"squat": [-1] * 10 + [0] * 6 + [-1] * 4}
+    browser = AttentionBrowser(videos, phases=phases, layer=0, head={"squat": 1, "bowling": 2}, max_frames=10)
+    assert (browser.frame, browser.number, browser.head) == (6, 12, 1)  # 10 to 15 are labelled, every second is kept
+    assert [strip["start"] for strip in browser.strips] == [6, 4]
+    assert browser.strips[0]["phases"] == [-1] * 5 + [0] * 3 + [-1] * 2
+
+
+def test_nearly_even_maps_are_called_so():
+    frames = arrays()[0]
+    even, peaked = np.ones((5, 1, 4, 4)), np.ones((5, 1, 4, 4))
+    even[:, 0, 0, 0], peaked[:, 0, 0, 0] = 1.45, 1.7  # of means 1.03 and 1.04
+    browser = AttentionBrowser({"squat": (frames, even, peaked)})
+    assert browser.still().alt == "squat, frame 2, entity 1 (nearly even), CLS head 1, given layer 1"
+
+
 def test_every_layer_has_its_own_maps():
     browser = AttentionBrowser({"squat": arrays(layers=2)}, layer_names=["layer 4", "layer 12"], height=80)
-    browser.layer, browser.opacity = 1, 1
+    browser.layer, browser.opacity, browser.view = 1, 1, "blended"
+    browser.frame = 0
     assert close(still(browser)[1], overlay(arrays()[0][0], arrays(layers=2)[2][1, 0, 0], 1.0))
     assert "layer 12" in browser.still().alt
 
@@ -83,16 +115,18 @@ def test_a_long_video_is_thinned_with_its_numbers_kept():
     browser = AttentionBrowser({"long": arrays(25)}, numbers={"long": np.arange(25) * 2}, max_frames=10, height=80)
     browser.frame = 3
     assert browser.number == 18 and "frame 18" in browser.still().alt
-    assert browser.videos[0]["numbers"] == list(range(0, 50, 6)) and browser.videos[0]["count"] == 9
-    assert browser.videos[0]["note"] == "9 of 25 frames are stored."
-    browser.opacity = 0
+    assert browser.strips[0]["numbers"] == list(range(0, 50, 6)) and browser.strips[0]["count"] == 9
+    assert browser.strips[0]["note"] == "9 of 25 frames are stored."
     assert close(still(browser)[0], arrays(25)[0][9], 2)
 
 
 @pytest.mark.parametrize("dropped", [1, 2])
 def test_without_entities_or_heads_the_other_is_shown_alone(dropped):
     maps = [None if i == dropped else a for i, a in enumerate(arrays())]
-    assert len(still(AttentionBrowser({"squat": maps}, height=80))) == 1
+    browser = AttentionBrowser({"squat": maps}, height=80)
+    assert len(still(browser)) == 2
+    browser.view = "blended"
+    assert len(still(browser)) == 1
 
 
 def test_two_minutes_of_a_notebooks_worth_stay_below_8_megabytes():
@@ -131,7 +165,7 @@ def test_what_cannot_be_shown_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "value", "match"),
-    [("head", 3, "from 0 to 2, got 3"), ("entity", -1, "from 0 to 1"), ("video", "golf", "squat.*bowling.*'golf'")],
+    [("head", 3, "from 0 to 2, got 3"), ("entity", -1, "from 0 to 1"), ("video", "golf", 'squat, bowling, got "golf"')],
 )
 def test_choosing_what_does_not_exist_says_what_does(browser, name, value, match):
     with pytest.raises(TraitError, match=match):

@@ -31,7 +31,7 @@ def test_hovering_shows_a_frame_and_a_click_pins_it(show, tmp_path):
     page = show(explorer)
     assert (page.frame, page.run("return root.dataset.video")) == (0, "left")
     width, height = page.pixels(0).shape[1], page.pixels(0).shape[0]
-    right = 0.5 + 0.5 * (height - 28) / width  # both axes have one scale: the square is as wide as it is high
+    right = 0.5 + 0.5 * (height - 48) / width  # both axes have one scale: the square is as wide as it is high
     page.run(HOVER, right, 0.5, "pointermove")
     page.wait("root.dataset.video === 'right'")
     assert page.frame == 15

@@ -16,7 +16,6 @@ from mvf.workbench.notebook.browsers import (
     embedding_explorer,
     phase_labeler,
     retrieval_browser,
-    with_still,
 )
 from mvf.workbench.notebook.probe import (
     choose_probe,
@@ -98,7 +97,6 @@ __all__ = [
     "temporal_figure",
     "transfer_figure",
     "transfer_table",
-    "with_still",
     "write_movie",
     "write_tables",
 ]

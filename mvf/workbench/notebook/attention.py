@@ -136,6 +136,9 @@ class AttentionVideo:
         image_size: Side in pixels of the frames as the model's input.
         backbone: Name of the backbone.
         training: Whether it is a training video, because there are no validation videos.
+        times: (T,) seconds of every frame, or None.
+        phases: (T,) phase of every frame, -1 = unlabelled, or None.
+        phase_names: Names of the phases.
     """
 
     name: str
@@ -152,6 +155,9 @@ class AttentionVideo:
     image_size: int
     backbone: str
     training: bool = False
+    times: np.ndarray | None = None
+    phases: np.ndarray | None = None
+    phase_names: tuple[str, ...] = ()
 
     @property
     def head_maps(self) -> np.ndarray | None:
@@ -285,6 +291,9 @@ def _attention_video(
         entity_layers=tuple(backbone.layers),
         image_size=settings["image_size"] or backbone.image_size,
         backbone=backbone.name,
+        times=None if record.frame_times is None else record.frame_times[seen.numbers][kept],
+        phases=None if record.phases is None else record.phases[seen.numbers][kept],
+        phase_names=record.phase_names,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,6 +19,9 @@ from mvf.workbench.notebook.attention import AttentionVideo
 from mvf.workbench.notebook.session import Session, Splits
 from mvf.workbench.plotting.overlays import resized
 from mvf.workbench.widgets import AlignmentPlayer, AttentionBrowser, EmbeddingExplorer, PhaseLabeler, RetrievalBrowser
+from mvf.workbench.widgets.frames import Browser
+
+Shown = TypeVar("Shown", bound=Browser)
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class SampledVideos:
         numbers: Video name -> (T,) numbers of these frames in the file, which differ in a resampled video.
         embeddings: Video name -> (T, E) embeddings of these frames.
         phases: Video name -> (T,) phases of these frames, or None.
+        times: Video name -> (T,) seconds of these frames, or None.
     """
 
     frames: dict[str, np.ndarray]
@@ -37,6 +42,7 @@ class SampledVideos:
     numbers: dict[str, np.ndarray]
     embeddings: dict[str, np.ndarray]
     phases: dict[str, np.ndarray | None]
+    times: dict[str, np.ndarray | None]
 
 
 def sample_videos(
@@ -56,7 +62,7 @@ def sample_videos(
         raise ValueError(f"stored_frames must be at least 1, got {most}")
     found = {record.name: record for record in records}
     step = max(1, -(-sum(len(video.embeddings) for video in videos) // most))
-    sampled = SampledVideos({}, {}, {}, {}, {})
+    sampled = SampledVideos({}, {}, {}, {}, {}, {})
     for video in videos:
         record = found[video.name]
         numbers, first = np.unique(record.frame_numbers[::step], return_index=True)  # a higher fps repeats frames
@@ -67,83 +73,118 @@ def sample_videos(
         sampled.rows[video.name], sampled.numbers[video.name] = rows, numbers
         sampled.embeddings[video.name] = video.embeddings[rows]
         sampled.phases[video.name] = None if video.phases is None else video.phases[rows]
+        sampled.times[video.name] = None if record.frame_times is None else record.frame_times[rows]
     return sampled
 
 
-def attention_browser(videos: Sequence[AttentionVideo], export: str | Path = "") -> AttentionBrowser:
-    """Makes a browser of the maps of `attention_videos`."""
+def attention_browser(videos: Sequence[AttentionVideo], figures: str | Path = "") -> AttentionBrowser:
+    """Makes a browser of the maps of `attention_videos`, which opens on the layer and head that the figures show.
+
+    Args:
+        videos: The videos.
+        figures: Folder for `attention_browser.html` and for pictures that are saved in the browser; empty for none.
+    """
     if not videos:
         raise ValueError("there is no video to browse: give at least one of `attention_videos`")
     first = videos[0]
-    return AttentionBrowser(
+    browser = AttentionBrowser(
         {video.name: (video.frames, video.entities, video.heads) for video in videos},
         numbers={video.name: video.numbers for video in videos},
-        layer_names=[f"layer {layer}" for layer in first.layers] or None,
-        head=first.head,
-        height=220,
-        export=export,
+        times={video.name: video.times for video in videos},
+        phases={video.name: video.phases for video in videos},
+        phase_names={video.name: video.phase_names for video in videos if video.phase_names},
+        layer_names=first.layer_names or None,
+        layer=first.layers.index(first.layer) if first.layers else 0,
+        head={video.name: video.head for video in videos},
+        height=240,
+        export=figures,
         max_frames=max(len(video.frames) for video in videos),
     )
+    return _kept(browser, figures)
 
 
 def embedding_explorer(
-    splits: Splits, action: str = "", stored: int = 240, most: int = 8
+    splits: Splits, action: str = "", stored: int = 240, figures: str | Path = "", most: int = 8
 ) -> EmbeddingExplorer | Figure:
-    """Makes an explorer of the frames of one action as points in two dimensions."""
+    """Makes an explorer of the frames of one action as points in two dimensions.
+
+    Args:
+        splits: The videos.
+        action: Name of the action; empty for the one with the most phases.
+        stored: Maximum number of frames of all videos together.
+        figures: Folder for `embedding_explorer.html`; empty for none.
+        most: Maximum number of videos.
+    """
     shown = probe.compared(splits, action)
     videos = shown.videos[:most]
     if not videos:
         return plotting.plot_message("there are no videos")
-    sampled = sample_videos(shown.records, videos, stored, 160)
+    sampled = sample_videos(shown.records, videos, stored, 200)
     points = probe.two_dimensions(videos)
     kept = {video.name: p[sampled.rows[video.name]] for video, p in zip(videos, points)}
-    names = probe.phase_words(splits, videos[0].action)
-    return EmbeddingExplorer(
-        kept, sampled.frames, phases=sampled.phases, phase_names=names, numbers=sampled.numbers, height=160
+    total = np.concatenate([video.embeddings for video in videos]).var(axis=0).sum()
+    shares = np.concatenate(points).var(axis=0) / max(total, 1e-12)
+    browser = EmbeddingExplorer(
+        kept,
+        sampled.frames,
+        axes=[f"PC {i}, {share:.0%} of the variance".replace("%", " %") for i, share in enumerate(shares, start=1)],
+        **_shown(sampled, splits, videos, 200),
     )
+    return _kept(browser, figures)
 
 
-def retrieval_browser(splits: Splits, action: str = "", stored: int = 240, most: int = 8) -> RetrievalBrowser | Figure:
-    """Makes a browser of a frame of one action and its nearest frames in other videos."""
+def retrieval_browser(
+    splits: Splits, action: str = "", stored: int = 240, figures: str | Path = "", most: int = 8
+) -> RetrievalBrowser | Figure:
+    """Makes a browser of a frame of one action and its nearest frames in other videos; see `embedding_explorer`."""
     shown = probe.compared(splits, action)
     videos = shown.videos[:most]
     if len(videos) < 2:
         return plotting.plot_message("retrieval needs two videos of one action")
-    sampled = sample_videos(shown.records, videos, stored, 140)
-    names = probe.phase_words(splits, videos[0].action)
-    return RetrievalBrowser(
-        sampled.frames,
-        sampled.embeddings,
-        phases=sampled.phases,
-        phase_names=names,
-        numbers=sampled.numbers,
-        height=140,
-    )
+    sampled = sample_videos(shown.records, videos, stored, 200)
+    browser = RetrievalBrowser(sampled.frames, sampled.embeddings, **_shown(sampled, splits, videos, 200))
+    return _kept(browser, figures)
 
 
 def alignment_player(
-    splits: Splits, action: str = "", method: str = "dtw", stored: int = 240, most: int = 4, named: str = ""
+    splits: Splits,
+    action: str = "",
+    method: str = "dtw",
+    stored: int = 240,
+    figures: str | Path = "",
+    most: int = 4,
+    named: str = "",
 ) -> AlignmentPlayer | Figure:
-    """Makes a player of videos of one action, or of all those that are named, warped to the time of the first."""
+    """Makes a player of videos of one action, or of those that are named, warped to the time of the first.
+
+    See `embedding_explorer`.
+    """
     shown = probe.compared(splits, action, named)
     videos = shown.videos if named else shown.videos[:most]
     if len(videos) < 2:
         return plotting.plot_message("alignment needs two videos of one action")
-    sampled = sample_videos(shown.records, videos, stored, 160)
+    sampled = sample_videos(shown.records, videos, stored, 240)
     reference, maps = videos[0], {}
     for video in videos[1:]:
         found = align(reference, video, method)[sampled.rows[reference.name]]
         maps[video.name] = np.abs(found[:, None] - sampled.rows[video.name]).argmin(axis=1)
-    names = probe.phase_words(splits, reference.action)
-    return AlignmentPlayer(
-        sampled.frames,
-        maps,
-        reference.name,
-        phases=sampled.phases,
-        phase_names=names,
-        numbers=sampled.numbers,
-        height=160,
-    )
+    browser = AlignmentPlayer(sampled.frames, maps, reference.name, **_shown(sampled, splits, videos, 240))
+    return _kept(browser, figures)
+
+
+def _shown(sampled: SampledVideos, splits: Splits, videos: Sequence[EmbeddedVideo], height: int) -> dict[str, Any]:
+    """Returns what all browsers show of sampled videos beside their frames."""
+    names = probe.phase_words(splits, videos[0].action)
+    shown = {"phases": sampled.phases, "numbers": sampled.numbers, "times": sampled.times}
+    return {**shown, "phase_names": names, "height": height}
+
+
+def _kept(browser: Shown, figures: str | Path) -> Shown:
+    """Turns a browser to the middle of its video's action and writes it to the folder `figures`, if there is one."""
+    browser.frame = browser.middle
+    if figures:
+        browser.save_html(Path(figures) / f"{browser.title.lower().replace(' ', '_')}.html")
+    return browser
 
 
 def phase_labeler(session: Session, splits: Splits, action: str = "", path: str | Path = "") -> PhaseLabeler:
@@ -166,11 +207,6 @@ def phase_labeler(session: Session, splits: Splits, action: str = "", path: str 
         embeddings={video.name: video.embeddings for video in videos},
         phase_names=probe.phase_words(splits, videos[0].action) if videos else None,
     )
-
-
-def with_still(browser: object) -> tuple[object, ...]:
-    """Returns a widget and its picture as an ordinary output, because reopened notebooks lose their widgets."""
-    return (browser, browser.still()) if hasattr(browser, "still") else (browser,)
 
 
 def _smaller(frame: np.ndarray, height: int) -> np.ndarray:

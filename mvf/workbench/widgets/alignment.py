@@ -10,10 +10,10 @@ from IPython.display import Image
 from numpy.typing import ArrayLike, NDArray
 
 from mvf.workbench.widgets.encoding import check_named, javascript
-from mvf.workbench.widgets.frames import FrameWidget, Videos, check_videos, grid_picture
+from mvf.workbench.widgets.frames import Browser, Videos, check_videos, grid_picture
 
 
-class AlignmentPlayer(FrameWidget):
+class AlignmentPlayer(Browser):
     """Plays two or more videos warped to the time of one of them.
 
     Every panel shows the frame that is aligned with the reference frame, and its number. With "as recorded" every video
@@ -27,6 +27,7 @@ class AlignmentPlayer(FrameWidget):
         phases: Name -> (T,) phases, -1 = unlabelled; drawn as a coloured ribbon below each panel.
         phase_names: Names of the phases.
         numbers: Name -> (T,) positions of the frames in the source video, shown instead of 0 to T - 1.
+        times: Name -> (T,) seconds of the frames, shown beside the numbers; None where they are unknown.
         height: Height of a stored frame, in pixels.
 
     Attributes:
@@ -54,10 +55,11 @@ class AlignmentPlayer(FrameWidget):
         phases: Mapping[str, ArrayLike | None] | None = None,
         phase_names: Sequence[str] | None = None,
         numbers: Mapping[str, ArrayLike] | None = None,
+        times: Mapping[str, ArrayLike | None] | None = None,
         height: int = 240,
     ) -> None:
         self._maps = _check_maps(videos, maps, reference)
-        super().__init__(videos, numbers, phases, phase_names, height, video=reference)
+        super().__init__(videos, numbers, phases, phase_names, height, times, video=reference)
         self.strips = [strip | {"map": self._maps[strip["name"]].tolist()} for strip in self.strips]
 
     def shown(self, frame: int) -> dict[str, int]:
@@ -69,7 +71,7 @@ class AlignmentPlayer(FrameWidget):
         return {name: int(frame * (len(v) - 1) / last + 0.5) for name, v in self._videos.items()}
 
     def still(self) -> Image:
-        """Returns what the player shows as an ordinary image, which stays when the notebook is reopened."""
+        """Returns what the player shows as an ordinary image."""
         shots = [self._shot(name, index) for name, index in self.shown(self.frame).items()]
         return grid_picture(shots, self.palette["colours"])
 

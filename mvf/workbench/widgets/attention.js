@@ -1,13 +1,14 @@
-// The attention browser: controls, panels and saving; overlay.js draws the maps.
+// The attention browser: controls, panels and saving; frames.js and overlay.js are joined before this file.
 
-const GAP = 10;
 const CAPTION = 20;
 const LEGEND = 26;
 const FONT = "12px system-ui, sans-serif";
+const EVEN = 1.5; // a map whose largest value is below this multiple of its mean is called nearly even
 
-class AttentionView {
+class AttentionView extends FrameView {
   constructor(model, el) {
-    this.model = model;
+    super(model);
+    this.clips = new Clips(model, Infinity);
     this.loaded = new Map();
     this.root = createRoot(el, "attention-browser", "Attention browser");
     this.state = new Synced(
@@ -17,11 +18,10 @@ class AttentionView {
     );
     this.draw = onePerFrame(() => this.render());
     this.canvas = element("canvas");
-    this.note = element("div", { className: "mvf-note" });
-    this.player = new Player(this.root, { count: 1, onMove: (index) => this.set("frame", index) });
+    this.note = element("p", { className: "mvf-note mvf-status" });
+    this.player = new Player(this.root, { count: 1, onMove: (index) => this.set("frame", index), onSize: this.draw });
     this.makeControls();
-    this.observer = new ResizeObserver(this.draw);
-    this.observer.observe(this.root);
+    this.stopResize = onResize(this.root, () => this.render());
     this.root.mvfBenchmark = (count) => this.benchmark(count);
     this.open();
   }
@@ -30,25 +30,41 @@ class AttentionView {
     const names = (trait) => this.model.get(trait).map((name, i) => [i, name]);
     const choose = (text, key, options) =>
       select(text, options, this.state.get(key), (value) => this.set(key, isNaN(value) ? value : Number(value)));
-    const videos = this.model.get("videos").map(({ name }) => [name, name]);
+    const videos = this.clips.names.map((name) => [name, name]);
+    const [entities, heads] = [names("entity_names"), names("head_names")];
+    const views = ["side by side", "blended", ...(entities.length ? ["all entities"] : []), ...(heads.length ? ["all heads"] : [])];
     this.controls = {
-      video: select("Video", videos, this.state.get("video"), (value) => this.set("video", value)),
-      entity: choose("Entity", "entity", names("entity_names")),
+      video: select("Video", videos, this.state.get("video"), (value) => this.turn(value)),
+      view: choose("View", "view", views.map((view) => [view, view])),
+      entity: choose("Entity", "entity", entities),
       layer: choose("Layer", "layer", names("layer_names")),
-      head: choose("Head", "head", names("head_names")),
-      view: choose("View", "view", [["blended", "blended"], ["side by side", "side by side"]]),
+      head: choose("Head", "head", heads),
       normalise: choose("Normalise", "normalise", [["frame", "per frame"], ["video", "per video"]]),
       opacity: slider("Opacity", { min: 0, max: 1, step: 0.05, value: this.state.get("opacity") }, (value) =>
         this.set("opacity", value),
       ),
       outline: checkbox("Outline 60 % of the attention", this.state.get("outline"), (on) => this.set("outline", on)),
     };
-    const { video, entity, layer, head, view, normalise, opacity, outline: line } = this.controls;
-    const part = (...fields) => row(...fields.map((one) => one.element));
-    const save = button("Save picture", () => this.save());
-    const display = part(view, normalise, opacity, line);
-    display.append(save);
-    this.root.append(part(video, entity, layer, head), this.player.element, display, this.canvas, this.note);
+    this.video = this.controls.video;
+    const part = (...keys) => row(...keys.map((key) => this.controls[key].element));
+    const display = part("normalise", "opacity", "outline");
+    display.append(button("Save picture", () => this.save()));
+    this.root.append(part("video", "view", "entity", "layer", "head"), this.canvas, this.player.element, display);
+    this.legend = element("div");
+    this.root.append(this.legend, this.note);
+  }
+
+  // Another video opens in the middle of its action, with its own chosen head unless another than the chosen is shown.
+  turn(name) {
+    const [before, now] = [this.state.get("video"), name].map((one) => this.clips.meta(one));
+    if (this.state.get("head") === before.head) this.choose("head", now.head);
+    this.state.set("frame", now.start);
+    this.set("video", name);
+  }
+
+  choose(key, value) {
+    this.state.set(key, value);
+    this.controls[key].control.value = value;
   }
 
   set(key, value) {
@@ -71,70 +87,77 @@ class AttentionView {
     const name = this.state.get("video");
     this.root.dataset.ready = "false";
     if (!this.loaded.has(name)) this.loaded.set(name, this.load(name));
-    const video = await this.loaded.get(name);
+    const shown = await this.loaded.get(name);
     if (name !== this.state.get("video")) return;
-    this.video = video;
-    this.player.setCount(video.strip.count);
-    this.player.show(this.state.get("frame"));
-    this.state.set("frame", this.player.index);
-    this.note.textContent = video.meta.note;
+    this.shown = shown;
+    this.turnTo(name, this.state.get("frame"));
+    const { phases } = this.shown.meta;
+    const named = legend(this.clips.paletteOf(name), phases?.includes(-1));
+    this.legend.replaceChildren(...(phases ? [named] : []));
     this.draw();
   }
 
   async load(name) {
-    const meta = this.model.get("videos").find((video) => video.name === name);
-    const strip = await Strip.load(meta, this.model.get("sheets").slice(...meta.sheets));
+    const meta = this.clips.meta(name);
+    const strip = await this.clips.load(name);
     const maps = (one) => one && new Maps(one, this.model.get("maps")[one.buffer]);
     const painter = new Painter(this.model.get("colours"), ...meta.shown);
     return { meta, strip, painter, entities: maps(meta.entities), heads: maps(meta.heads) };
   }
 
   panels() {
-    const { meta, entities, heads } = this.video;
-    const [frame, layer] = [this.player.index, this.state.get("layer")];
-    const blended = this.state.get("view") === "blended";
-    const title = `${meta.name}, frame ${meta.numbers[frame]}`;
-    const panels = blended ? [] : [{ caption: title }];
-    if (entities) {
-      const entity = this.state.get("entity");
-      panels.push({ caption: this.model.get("entity_names")[entity], maps: entities, at: [0, frame, entity] });
-    }
-    if (heads) {
-      const head = this.state.get("head");
-      const caption = `${this.model.get("head_names")[head]}, ${this.model.get("layer_names")[layer]}`;
-      panels.push({ caption, maps: heads, at: [layer, frame, head] });
-    }
-    if (blended) panels[0].caption = `${title}: ${panels[0].caption}`;
+    const { meta, entities, heads } = this.shown;
+    const view = this.state.get("view");
+    const frame = { caption: `${meta.name}, ${this.clips.place(meta.name, this.player.index)}` };
+    const all = (maps) => Array.from({ length: maps.count }, (_, i) => i);
+    const one = (key, maps, without) => (maps && view !== without ? [this.state.get(key)] : []);
+    const shown = {
+      entity: view === "all entities" ? all(entities) : one("entity", entities, "all heads"),
+      head: view === "all heads" ? all(heads) : one("head", heads, "all entities"),
+    };
+    const panels = shown.entity.map((i) => this.panel("entity", entities, 0, i));
+    panels.push(...shown.head.map((i) => this.panel("head", heads, this.state.get("layer"), i)));
+    if (view !== "blended") return [frame, ...panels];
+    panels[0].caption = `${frame.caption}: ${panels[0].caption}`;
     return panels;
   }
 
-  // Puts as many panels in a row as fit at half their size or more.
-  arrange(count, available) {
-    const { width, height } = this.video.painter.canvas;
-    for (let columns = count; ; columns--) {
-      const scale = Math.min(1, (available - (columns - 1) * GAP) / (columns * width));
-      if (scale < 0.5 && columns > 1) continue;
-      const rows = Math.ceil(count / columns);
-      const [w, h] = [Math.round(width * scale), Math.round(height * scale)];
-      return { columns, w, h, width: columns * (w + GAP) - GAP, height: rows * (h + CAPTION + GAP) - GAP + LEGEND };
-    }
+  panel(kind, maps, layer, map) {
+    const at = [layer, this.player.index, map];
+    const levels = maps.at(maps.index(...at));
+    const even = 255 * levels.length < EVEN * levels.reduce((sum, level) => sum + level, 0);
+    const of = kind === "head" ? `, ${this.model.get("layer_names")[layer]}` : "";
+    const caption = `${this.model.get(`${kind}_names`)[map]}${of}${even ? " (nearly even)" : ""}`;
+    return { caption, maps, at, even };
+  }
+
+  // Where `count` pictures of w x h pixels with captions lie, above the legend.
+  grid(count, { columns, w, h }) {
+    const rows = Math.ceil(count / columns);
+    return { columns, w, h, width: columns * (w + GAP) - GAP, height: rows * (h + CAPTION + GAP) - GAP + LEGEND };
   }
 
   // The browser paints only between tasks, so a picture that is drawn in one task never flickers.
   render() {
-    if (!this.video) return;
+    if (!this.shown || this.root.clientWidth < 52) return; // not laid out yet: the observer will call again
     const panels = this.panels();
-    const available = this.root.clientWidth - 12;
-    if (available < 40) return; // not laid out yet: the observer will call again
-    const grid = this.arrange(panels.length, available);
+    const space = this.player.space(this.canvas);
+    const { width, height } = this.shown.painter.canvas;
+    space.height -= LEGEND;
+    const grid = this.grid(panels.length, tile(panels.length, width / height, space, CAPTION));
     const ctx = fitCanvas(this.canvas, grid.width, grid.height);
     ctx.clearRect(0, 0, grid.width, grid.height);
     this.compose(ctx, panels, grid, getComputedStyle(this.root).color);
-    const { numbers } = this.video.meta;
-    const number = numbers[this.player.index];
-    this.player.describe(`${number} of ${numbers.at(-1)}`);
-    this.controls.opacity.control.disabled = this.state.get("view") !== "blended";
-    Object.assign(this.root.dataset, { frame: number, ready: this.state.get("video") === this.video.meta.name });
+    const view = this.state.get("view");
+    const off = { opacity: view !== "blended", entity: view.startsWith("all"), head: view.startsWith("all") };
+    for (const key of Object.keys(off)) {
+      const { control } = this.controls[key];
+      control.disabled = off[key] || control.options?.length < 2;
+    }
+    const even = `nearly even: the largest value of the map is less than ${EVEN} times its mean, so it hardly picks anything out.`;
+    this.note.textContent = [this.shown.meta.note, panels.some((panel) => panel.even) ? even : ""].filter(Boolean).join(" ");
+    this.showPlace();
+    this.root.dataset.ready = this.state.get("video") === this.shown.meta.name;
   }
 
   compose(ctx, panels, grid, colour) {
@@ -150,7 +173,7 @@ class AttentionView {
   }
 
   drawPanel(ctx, { maps, at }, x, y, width, height) {
-    const { strip, painter } = this.video;
+    const { strip, painter } = this.shown;
     const opacity = this.state.get("view") === "blended" ? this.state.get("opacity") : 1;
     strip.draw(ctx, this.player.index, x, y, width, height);
     if (!maps) return;
@@ -179,9 +202,10 @@ class AttentionView {
 
   // Saves the picture on white at twice its size, independent of the theme and the page's width.
   async save() {
-    if (!this.video) return;
+    if (!this.shown) return;
     const panels = this.panels();
-    const grid = this.arrange(panels.length, Infinity);
+    const { width: w, height: h } = this.shown.painter.canvas;
+    const grid = this.grid(panels.length, { columns: Math.min(panels.length, 4), w, h });
     const canvas = element("canvas", { width: 2 * grid.width, height: 2 * grid.height });
     const ctx = canvas.getContext("2d");
     ctx.scale(2, 2);
@@ -189,7 +213,7 @@ class AttentionView {
     ctx.fillRect(0, 0, grid.width, grid.height);
     this.compose(ctx, panels, grid, "#000");
     const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-    const name = `${this.video.meta.name}_frame_${this.root.dataset.frame}.png`.replace(/[^\w.-]+/g, "_");
+    const name = `${this.shown.meta.name}_frame_${this.root.dataset.frame}.png`.replace(/[^\w.-]+/g, "_");
     const link = element("a", { href: URL.createObjectURL(blob), download: name });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
@@ -200,7 +224,7 @@ class AttentionView {
     const shown = this.player.index;
     const began = performance.now();
     for (let i = 0; i < count; i++) {
-      this.player.show(i % this.video.strip.count);
+      this.player.show(i % this.shown.strip.count);
       this.render();
       this.canvas.getContext("2d").getImageData(0, 0, 1, 1); // blocks until the canvas is drawn
     }
@@ -208,12 +232,6 @@ class AttentionView {
     this.player.show(shown);
     this.render();
     return milliseconds;
-  }
-
-  dispose() {
-    this.observer.disconnect();
-    this.player.dispose();
-    this.state.dispose();
   }
 }
 

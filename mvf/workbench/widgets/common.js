@@ -4,20 +4,39 @@
 //                              strip.count, .width, .height (stored pixels; frames are never stored enlarged)
 //                              strip.draw(ctx, index, x, y, width, height)
 //            with encode_strips: buffers = model.get("sheets").slice(...meta.sheets)
-//   Player   play button, slider and keys for a position 0..count-1:
-//                              const player = new Player(root, { count, fps, label, onMove: (index) => ... })
-//                              player.element (append it), player.index, player.move(i), player.setCount(n),
-//                              player.toggle(), player.describe(text shown beside the slider), player.dispose()
-//            keys anywhere in root, except in text fields: left and right step, with shift by ten, home and end jump, space plays
+//   Player   timeline, toolbar and keys for a position 0..count-1, as below the picture of a video player:
+//                              const player = new Player(root, { count, fps, label, speeds, onMove, onSize })
+//                              player.element (append it) = player.timeline + player.toolbar, player.index,
+//                              player.move(i), player.setCount(n), player.toggle(), player.describe(text of the place),
+//                              player.drawTrack(ribbons, palette, film), player.space(body), player.dispose()
+//            keys anywhere in root, except in text fields: left and right step, with shift by ten, home and end jump,
+//            space plays, f fills the screen
+//   tile     how many pictures in a row, and how large, so that they fill a space
 //   Synced   traits shared with Python; the page never waits for them:
 //                              const state = new Synced(model, ["frame", ...], (key, value) => called when Python changes one)
 //                              state.get(key), state.set(key, value), state.dispose()
 //   onePerFrame(draw)          wraps `draw` so that many calls draw once in the next animation frame
 //   fitCanvas(canvas, w, h)    sizes a canvas to w x h CSS pixels, sharp on any screen; returns its scaled context
 //   createRoot(el, name, label), element(tag, properties, ...children), row(...children), button(text, onClick),
-//   select(text, options [[value, text]], value, onChange), slider(text, {min, max, step, value}, onInput),
-//   checkbox(text, checked, onChange): real controls with labels; the last three return { element, control }.
+//   iconButton(icon, label, onClick), select(text, options [[value, text]], value, onChange),
+//   slider(text, {min, max, step, value}, onInput), checkbox(text, checked, onChange): real controls with labels;
+//   the last three return { element, control }.
 // Style: class "mvf" on the root, "mvf-row", "mvf-field", "mvf-note"; see common.css.
+
+const GAP = 10; // CSS pixels between pictures
+const THUMB = 6; // width of the cursor on the timeline, as in common.css
+const TRACK = 18; // height of the timeline
+const THIN = 10; // height of a further ribbon on it
+const FILM = 44; // height of a film strip above it
+const SIZES = [["0.5", "S"], ["0.75", "M"], ["1", "L"]]; // shares of the width that the pictures take
+const TALLEST = 0.65; // of the window's height that the pictures take at most
+const ICONS = { // outline, and the key that does the same
+  play: ["M4 2l10 6-10 6z", "space"],
+  pause: ["M3 2h4v12H3zM9 2h4v12H9z", "space"],
+  back: ["M13 2v12L6 8zM3 2h2v12H3z", "left"],
+  forward: ["M3 2v12l7-6zM11 2h2v12h-2z", "right"],
+  full: ["M2 2h5v2H4v3H2zM9 2h5v5h-2V4H9zM14 9v5H9v-2h3V9zM2 9h2v3h3v2H2z", "F"],
+};
 
 class Strip {
   constructor(meta, sheets) {
@@ -43,15 +62,29 @@ class Strip {
 }
 
 class Player {
-  constructor(root, { count, fps = 12, label = "Frame", onMove }) {
+  constructor(root, { count, fps = 12, label = "Frame", speeds = [0.25, 0.5, 1, 2], onMove, onSize }) {
     Object.assign(this, { root, count, fps, onMove, index: 0, timer: null });
-    this.play = button("Play", () => this.toggle());
-    this.play.classList.add("mvf-play");
-    this.slider = slider(label, { min: 0, max: count - 1, step: 1, value: 0 }, (value) => this.move(value));
+    this.track = element("canvas", { ariaHidden: "true" });
+    this.slider = element("input", { type: "range", className: "mvf-scrub", ariaLabel: label, min: 0, step: 1 });
+    this.slider.oninput = () => this.move(Number(this.slider.value));
+    this.timeline = element("div", { className: "mvf-timeline" }, this.track, this.slider);
+    this.play = iconButton("play", "Play", () => this.toggle());
     this.text = element("span", { className: "mvf-number", ariaHidden: "true" });
-    this.element = element("div", { className: "mvf-row mvf-player" }, this.play, this.slider.element, this.text);
+    this.speed = select("Speed", speeds.map((speed) => [speed, `${speed} ×`]), 1, () => {});
+    this.size = select("Size", SIZES, "1", onSize);
+    this.full = iconButton("full", "Full screen", () => this.fill());
+    this.full.hidden = !document.fullscreenEnabled;
+    const [back, forward] = [["back", "Previous frame", -1], ["forward", "Next frame", 1]].map(([icon, text, by]) =>
+      iconButton(icon, text, () => this.step(by)),
+    );
+    const others = element("span", { className: "mvf-field mvf-end" }, this.speed.element, this.size.element, this.full);
+    this.toolbar = row(back, this.play, forward, this.text, others);
+    this.element = element("div", { className: "mvf-player" }, this.timeline, this.toolbar);
     this.onKey = (event) => this.press(event);
+    this.onWindow = onePerFrame(onSize); // the window's height changes without the root's width
     root.addEventListener("keydown", this.onKey);
+    window.addEventListener("resize", this.onWindow);
+    this.setCount(count);
   }
 
   move(index) {
@@ -62,31 +95,88 @@ class Player {
   // Updates only the controls.
   show(index) {
     this.index = Math.max(0, Math.min(this.count - 1, index));
-    this.slider.control.value = this.index;
+    this.slider.value = this.index;
   }
 
   setCount(count) {
     this.count = count;
-    this.slider.control.max = count - 1;
+    this.slider.max = count - 1;
     this.show(this.index);
   }
 
   describe(text) {
     this.text.textContent = text;
-    this.slider.control.setAttribute("aria-valuetext", text);
+    this.slider.setAttribute("aria-valuetext", text);
+  }
+
+  // Draws what lies under the cursor: ribbons of phases, the first with their names, or how far the video has come.
+  // `film` draws a strip of frames above them: film(ctx, width, height).
+  drawTrack(ribbons, palette, film = null) {
+    const [width, above] = [this.timeline.clientWidth, film ? FILM : 0];
+    const height = above + TRACK + THIN * Math.max(0, ribbons.length - 1);
+    this.timeline.style.height = `${height}px`;
+    const ctx = fitCanvas(this.track, width, height);
+    ctx.clearRect(0, 0, width, height);
+    film?.(ctx, width, above);
+    ctx.translate(0, above);
+    const place = (index) => THUMB / 2 + (index / Math.max(1, this.count - 1)) * (width - THUMB);
+    if (!ribbons.length) this.drawProgress(ctx, width, place(this.index));
+    Object.assign(ctx, { font: "11px system-ui, sans-serif", textBaseline: "middle" });
+    ribbons.forEach((phases, i) => {
+      const [top, high] = i ? [TRACK + THIN * (i - 1) + 1, THIN - 1] : [0, TRACK];
+      runsOf(phases).forEach(([first, phase], k, runs) => {
+        const left = k ? place(first - 0.5) : 0;
+        const right = k + 1 < runs.length ? place(runs[k + 1][0] - 0.5) : width;
+        ctx.fillStyle = phase < 0 ? palette.unlabelled : palette.colours[phase];
+        ctx.fillRect(left, top, right - left, high);
+        const name = i ? "" : (palette.names[phase] ?? "");
+        ctx.fillStyle = inkOn(ctx.fillStyle);
+        if (ctx.measureText(name).width + 10 < right - left) ctx.fillText(name, left + 5, TRACK / 2 + 1);
+      });
+    });
+  }
+
+  drawProgress(ctx, width, reached) {
+    const style = getComputedStyle(this.root);
+    for (const [colour, right] of [["--mvf-line", width], ["--mvf-accent", reached]]) {
+      ctx.fillStyle = style.getPropertyValue(colour);
+      ctx.fillRect(0, TRACK / 2 - 3, right, 6);
+    }
+  }
+
+  // A page of its own and a full screen have no more room than the window; in a notebook pictures fill the width.
+  get fits() {
+    return document.fullscreenElement === this.root || document.body.classList.contains("mvf-page");
+  }
+
+  // Width and height for the pictures in `body`.
+  space(body) {
+    const share = this.fits ? 1 : Number(this.size.control.value);
+    this.size.element.hidden = this.fits;
+    const bottom = this.root.lastElementChild.getBoundingClientRect().bottom;
+    const others = bottom - this.root.getBoundingClientRect().top - body.offsetHeight;
+    const height = this.fits ? window.innerHeight - others - 24 : TALLEST * window.innerHeight * share;
+    return { width: innerWidthOf(this.root) * share, height: Math.max(120, height), fits: this.fits };
+  }
+
+  // A page may be shown where it must not fill the screen.
+  fill() {
+    if (document.fullscreenElement === this.root) document.exitFullscreen();
+    else this.root.requestFullscreen?.().catch(() => {});
   }
 
   toggle() {
     if (this.timer !== null) return this.stop();
-    this.play.textContent = "Pause";
+    setIcon(this.play, "pause", "Pause");
     if (this.index === this.count - 1) this.move(0);
     let shown = performance.now();
     const tick = (now) => {
       // A notebook may remove the output without an event; the player must stop then.
       if (!this.root.isConnected) return this.stop();
-      const steps = Math.floor(((now - shown) * this.fps) / 1000); // more than one if the page is slow
+      const rate = this.fps * Number(this.speed.control.value);
+      const steps = Math.floor(((now - shown) * rate) / 1000); // more than one if the page is slow
       if (steps > 0) {
-        shown += (steps * 1000) / this.fps;
+        shown += (steps * 1000) / rate;
         this.move((this.index + steps) % this.count);
       }
       this.timer = requestAnimationFrame(tick);
@@ -97,17 +187,18 @@ class Player {
   stop() {
     cancelAnimationFrame(this.timer);
     this.timer = null;
-    this.play.textContent = "Play";
+    setIcon(this.play, "play", "Play");
   }
 
   press(event) {
     const typed = event.target.closest("input:not([type=range]):not([type=checkbox]), textarea, select");
     if (typed || event.altKey || event.ctrlKey || event.metaKey) return;
     const others = event.target.closest("input[type=range]");
-    if (others && others !== this.slider.control && event.key !== " ") return; // that slider handles its own arrow keys
+    if (others && others !== this.slider && event.key !== " ") return; // that slider handles its own arrow keys
     if (event.key === " " && event.target.closest("button, input[type=checkbox]")) return; // space activates that control
     const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
     if (event.key === " ") this.toggle();
+    else if (event.key === "f") this.fill();
     else if (event.key in steps) this.step(steps[event.key] * (event.shiftKey ? 10 : 1));
     else return;
     event.preventDefault();
@@ -122,7 +213,38 @@ class Player {
   dispose() {
     this.stop();
     this.root.removeEventListener("keydown", this.onKey);
+    window.removeEventListener("resize", this.onWindow);
   }
+}
+
+// Columns and size of `count` pictures of one aspect ratio (width / height), each with `extra` pixels of text: the
+// fewest rows, unless more of them make the pictures much larger.
+function tile(count, aspect, { width, height }, extra = 0) {
+  let best = { w: 0 };
+  for (let rows = 1; rows <= count; rows++) {
+    const columns = Math.ceil(count / rows);
+    const [across, down] = [(width + GAP) / columns - GAP, (height + GAP) / Math.ceil(count / columns) - GAP - extra];
+    const w = Math.max(40, Math.floor(Math.min(across, down * aspect)));
+    if (w > 1.4 * best.w) best = { columns, w, h: Math.round(w / aspect) };
+  }
+  return best;
+}
+
+// Width inside the root's padding.
+function innerWidthOf(root) {
+  return Math.max(120, root.clientWidth - 12);
+}
+
+function runsOf(phases) {
+  const runs = [];
+  for (let i = 0; i < phases.length; i++) if (i === 0 || phases[i] !== phases[i - 1]) runs.push([i, phases[i]]);
+  return runs;
+}
+
+// Black or white, whichever can be read on a colour "#rrggbb".
+function inkOn(colour) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff";
 }
 
 // The page draws at once and sends its state to Python at most four times a second. While a value waits to be sent,
@@ -185,6 +307,7 @@ function fitCanvas(canvas, width, height) {
   Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
   const ctx = canvas.getContext("2d");
   ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+  ctx.imageSmoothingQuality = "high"; // frames may be shown larger than they are stored
   return ctx;
 }
 
@@ -218,6 +341,22 @@ function row(...children) {
 
 function button(text, onClick) {
   return element("button", { type: "button", textContent: text, onclick: onClick });
+}
+
+function iconButton(icon, label, onClick) {
+  const control = button("", onClick);
+  control.className = "mvf-icon";
+  setIcon(control, icon, label);
+  return control;
+}
+
+function setIcon(control, icon, label) {
+  if (control.ariaLabel === label) return;
+  const picture = element("span");
+  const [outline, key] = ICONS[icon];
+  picture.style.clipPath = `path("${outline}")`;
+  control.replaceChildren(picture);
+  Object.assign(control, { ariaLabel: label, title: `${label} (${key})` });
 }
 
 function field(text, control, className) {

@@ -172,6 +172,7 @@ class ShownVideo:
         heads: (layers, T, K, h, w), or None.
         numbers: (T,) positions of the frames in the source video.
         total: Number of frames before thinning; T are kept.
+        step: Every how many of them one is kept.
     """
 
     frames: NDArray[np.uint8]
@@ -179,6 +180,7 @@ class ShownVideo:
     heads: NDArray | None
     numbers: NDArray[np.int64]
     total: int
+    step: int
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -239,10 +241,11 @@ def shown_video(
     numbers = np.arange(len(frames)) if numbers is None else np.asarray(numbers, dtype=np.int64)
     if numbers.shape != (len(frames),):
         raise ValueError(f"{name}: numbers must be ({len(frames)},), one per frame, got {numbers.shape}")
-    kept = slice(None, None, -(-len(frames) // max_frames))
+    step = -(-len(frames) // max_frames)
+    kept = slice(None, None, step)
     layered = (_layered(name, kind, maps, len(frames)) for kind, maps in (("entities", entities), ("heads", heads)))
     entities, heads = (None if maps is None else maps[:, kept] for maps in layered)
-    return ShownVideo(frames[kept], entities, heads, numbers[kept], len(frames))
+    return ShownVideo(frames[kept], entities, heads, numbers[kept], len(frames), step)
 
 
 def _layered(name: str, kind: str, maps: ArrayLike | None, num_frames: int) -> NDArray | None:
@@ -267,37 +270,37 @@ def common_counts(videos: Mapping[str, ShownVideo]) -> tuple[int, int, int]:
     counts = {name: video.counts for name, video in videos.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(f"all videos must have equal numbers of entities, layers and heads, got {counts}")
-    return next(iter(counts.values()))
+    return next(iter(counts.values()), (0, 0, 0))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Stills: ordinary pictures, which stay when a notebook is reopened, while widgets are lost.
+# Stills: ordinary pictures, for pages that show no widgets.
 
-CAPTION, GAP = 20, 10  # pixels, the same as in attention.js
+CAPTION, GAP, ACROSS = 20, 10, 4  # pixels, the same as in attention.js, and pictures in a row
 
 
-def captioned_row(pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str]) -> Image:
-    """Draws pictures side by side on white, each below its caption, as a JPEG output.
+def captioned_rows(pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str]) -> Image:
+    """Draws pictures side by side on white, at most four in a row, each below its caption, as a JPEG output.
 
     Args:
-        pictures: (H, W, 3) uint8 each, aligned at the top.
+        pictures: (H, W, 3) uint8 each, of one size.
         captions: One per picture, cut at the width of the picture.
 
     Example:
-        >>> captioned_row([np.zeros((8, 60, 3), np.uint8)], ["frame 3"]).format
+        >>> captioned_rows([np.zeros((8, 60, 3), np.uint8)], ["frame 3"]).format
         'jpeg'
     """
-    height = CAPTION + max(len(picture) for picture in pictures)
-    width = sum(picture.shape[1] + GAP for picture in pictures) - GAP
-    page = Picture.new("RGB", (width, height), "white")
+    height, width, _ = pictures[0].shape
+    columns, rows = min(len(pictures), ACROSS), -(-len(pictures) // ACROSS)
+    size = columns * (width + GAP) - GAP, rows * (height + CAPTION + GAP) - GAP
+    page = Picture.new("RGB", size, "white")
     font = ImageFont.truetype(str(Path(mpl.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), 12)
-    left = 0
-    for picture, caption in zip(pictures, captions, strict=True):
-        cell = Picture.new("RGB", (picture.shape[1], CAPTION), "white")
+    for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left, top = i % ACROSS * (width + GAP), i // ACROSS * (height + CAPTION + GAP)
+        cell = Picture.new("RGB", (width, CAPTION), "white")
         ImageDraw.Draw(cell).text((0, 2), caption, "black", font)
-        page.paste(cell, (left, 0))
-        page.paste(Picture.fromarray(picture), (left, CAPTION))
-        left += picture.shape[1] + GAP
+        page.paste(cell, (left, top))
+        page.paste(Picture.fromarray(picture), (left, top + CAPTION))
     return Image(encode_jpeg(np.asarray(page)), format="jpeg", alt=", ".join(captions))
 
 

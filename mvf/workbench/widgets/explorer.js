@@ -1,6 +1,6 @@
 // Shows frames as points, and the picture of one; frames.js is joined before this file.
 
-const MARGIN = 14; // CSS pixels between the points and the edge
+const MARGIN = 24; // CSS pixels between the points and the edge, where the axes are named
 const REACH = 24; // CSS pixels: a point this close to the pointer is hovered
 
 class ExplorerView extends FrameView {
@@ -32,7 +32,7 @@ class ExplorerView extends FrameView {
   build() {
     const names = this.clips.names.map((name) => [name, name]);
     this.video = select("Video", names, this.state.get("video"), (name) => this.pin(name, 0));
-    this.player = new Player(this.root, { count: 1, onMove: (i) => this.pin(this.name, i) });
+    this.player = new Player(this.root, { count: 1, onMove: (i) => this.pin(this.name, i), onSize: () => this.layout() });
     this.base = element("canvas");
     this.canvas = element("canvas", { className: "mvf-seek", role: "img" });
     this.canvas.ariaLabel = "Points of all frames: hover to see a frame, click to pin it";
@@ -41,7 +41,7 @@ class ExplorerView extends FrameView {
     this.canvas.onclick = (event) => this.pinPoint(this.nearest(event.offsetX, event.offsetY));
     this.panel = new Panel(this.clips);
     this.body = element("div", { className: "mvf-grid" }, this.canvas, this.panel.element);
-    this.root.append(row(this.video.element), this.player.element, this.body);
+    this.root.append(row(this.video.element), this.body, this.player.element);
     if (this.clips.palette.names.length) this.root.append(legend(this.clips.palette, hasUnlabelled(this.clips)));
     const text = "Hover over a point to see its frame and its video's trajectory (square: first frame). Click to pin it; arrow keys step.";
     this.root.append(element("p", { className: "mvf-note", textContent: text }));
@@ -72,11 +72,13 @@ class ExplorerView extends FrameView {
 
   // Both axes have the same scale, so distances on the screen are proportional to distances between points.
   layout() {
-    const space = innerWidthOf(this.root);
-    const wide = space >= 560;
-    this.thumbnail = wide ? Math.min(340, Math.floor(space * 0.36)) : space;
-    this.width = wide ? Math.min(640, space - this.thumbnail - 10) : space;
-    this.height = Math.round(Math.min(460, this.width * 0.8));
+    const { width, height, fits } = this.player.space(this.body);
+    const wide = width >= 560;
+    this.thumbnail = wide ? Math.floor(width * 0.4) : width;
+    this.width = wide ? width - this.thumbnail - GAP : width;
+    this.height = Math.round(Math.min(fits && !wide ? height / 2 : height, this.width * 0.8));
+    this.tallest = fits && !wide ? height / 2 - 60 : Math.max(this.height - 60, 100);
+    this.body.style.gridTemplateColumns = wide ? `${this.width}px ${this.thumbnail}px` : `${width}px`;
     const [x, y] = [0, 1].map((axis) => {
       let [low, high] = [Infinity, -Infinity];
       for (let i = axis; i < this.points.length; i += 2) {
@@ -85,14 +87,16 @@ class ExplorerView extends FrameView {
       }
       return { middle: (low + high) / 2, size: high - low };
     });
-    const fits = [(this.width - 2 * MARGIN) / x.size, (this.height - 2 * MARGIN) / y.size].filter(Number.isFinite);
-    const scale = fits.length ? Math.min(...fits) : 1;
+    const scales = [(this.width - 2 * MARGIN) / x.size, (this.height - 2 * MARGIN) / y.size].filter(Number.isFinite);
+    const scale = scales.length ? Math.min(...scales) : 1;
     this.placed = new Float32Array(this.points.length);
     for (let i = 0; i < this.points.length; i += 2) {
       this.placed[i] = this.width / 2 + (this.points[i] - x.middle) * scale;
       this.placed[i + 1] = this.height / 2 - (this.points[i + 1] - y.middle) * scale;
     }
-    this.ink = getComputedStyle(this.root).color;
+    const style = getComputedStyle(this.root);
+    this.ink = style.color;
+    this.edge = style.getPropertyValue("--mvf-line");
     this.drawBase();
     this.draw();
   }
@@ -132,10 +136,25 @@ class ExplorerView extends FrameView {
     ctx.globalAlpha = 0.45;
     ctx.drawImage(this.base, 0, 0, this.width, this.height);
     ctx.globalAlpha = 1;
+    this.nameAxes(ctx);
     this.drawWay(ctx, this.videoOf[point]);
     if (this.hovered !== null) this.ring(ctx, this.pinned, 6, 1);
     this.ring(ctx, point, 8, 2.5);
     this.showFrame(this.videoOf[point], point);
+  }
+
+  nameAxes(ctx) {
+    const [across, up] = this.model.get("axes");
+    Object.assign(ctx, { font: "12px system-ui, sans-serif", textAlign: "center", textBaseline: "middle" });
+    ctx.strokeStyle = this.edge;
+    ctx.lineWidth = 1;
+    ctx.strokeRect(0.5, 0.5, this.width - 1, this.height - 1);
+    ctx.fillStyle = this.ink;
+    ctx.fillText(across, this.width / 2, this.height - MARGIN / 2, this.width);
+    ctx.save();
+    ctx.rotate(-Math.PI / 2);
+    ctx.fillText(up, -this.height / 2, MARGIN / 2, this.height);
+    ctx.restore();
   }
 
   drawWay(ctx, name) {
@@ -160,19 +179,16 @@ class ExplorerView extends FrameView {
 
   showFrame(name, point) {
     const index = point - this.firstOf.get(name);
-    const number = this.clips.number(name, index);
-    const pinned = point === this.pinned;
-    const parts = [`frame ${number}`, this.clips.word(name, index)].filter(Boolean);
+    const parts = [this.clips.place(name, index), this.clips.word(name, index)].filter(Boolean);
     if (this.clips.now(name)) {
-      const caption = `${pinned ? "pinned: " : ""}${name}\n${parts.join(" · ")}`;
-      this.panel.draw(name, index, this.thumbnail, 1.5 * this.model.get("height"), caption);
+      const caption = `${point === this.pinned ? "pinned: " : ""}${name}\n${parts.join(" · ")}`;
+      this.panel.draw(name, index, this.thumbnail, this.tallest, caption);
       this.root.dataset.ready = "true";
     } else {
       this.clips.load(name).then(() => this.draw());
     }
-    Object.assign(this.root.dataset, { frame: number, video: name });
-    const last = this.clips.meta(this.name).numbers.at(-1);
-    this.player.describe(`${this.clips.number(this.name, this.player.index)} of ${last}`);
+    this.showPlace();
+    Object.assign(this.root.dataset, { frame: this.clips.number(name, index), video: name });
   }
 }
 

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike
 from mvf.workbench.plotting.probe import has_unlabelled, phase_legend
 from mvf.workbench.plotting.style import PAGE, UNLABELLED, paper_figure, show_image
 from mvf.workbench.widgets.encoding import javascript
-from mvf.workbench.widgets.frames import FrameWidget, Videos, as_jpeg, check_every
+from mvf.workbench.widgets.frames import Browser, Videos, as_jpeg, check_every
 
 
-class EmbeddingExplorer(FrameWidget):
+class EmbeddingExplorer(Browser):
     """Shows frames as points coloured by phase; hovering shows a frame and its video's trajectory, a click pins it.
 
     Args:
@@ -24,7 +24,9 @@ class EmbeddingExplorer(FrameWidget):
         phases: Name -> (T,) phases, -1 = unlabelled.
         phase_names: Names of the phases.
         numbers: Name -> (T,) positions of the frames in the source video, shown instead of 0 to T - 1.
+        times: Name -> (T,) seconds of the frames, shown beside the numbers; None where they are unknown.
         height: Height of a stored frame, in pixels.
+        axes: Names of the two dimensions.
 
     Attributes:
         video, frame: The pinned frame.
@@ -40,6 +42,7 @@ class EmbeddingExplorer(FrameWidget):
     """
 
     _esm = javascript("frames.js", "explorer.js")
+    axes = traitlets.List(traitlets.Unicode()).tag(sync=True)
     points = traitlets.Bytes().tag(sync=True)  # float32 (frames of all videos, 2), in the order of the videos
 
     def __init__(
@@ -50,9 +53,13 @@ class EmbeddingExplorer(FrameWidget):
         phases: Mapping[str, ArrayLike | None] | None = None,
         phase_names: Sequence[str] | None = None,
         numbers: Mapping[str, ArrayLike] | None = None,
+        times: Mapping[str, ArrayLike | None] | None = None,
         height: int = 200,
+        axes: Sequence[str] = ("dimension 1", "dimension 2"),
     ) -> None:
-        super().__init__(videos, numbers, phases, phase_names, height)
+        if len(axes) != 2:
+            raise ValueError(f"axes must be two names, got {list(axes)}")
+        super().__init__(videos, numbers, phases, phase_names, height, times, axes=list(axes))
         found = check_every("points", videos, points, 2)
         for name, values in found.items():
             if values.shape[1] != 2:
@@ -61,7 +68,7 @@ class EmbeddingExplorer(FrameWidget):
         self.points = np.concatenate(self._points).astype("<f4").tobytes()
 
     def still(self) -> Image:
-        """Returns the points and the pinned frame as an image, which stays when the notebook is reopened."""
+        """Returns the points and the pinned frame as an image."""
         place = list(self._videos).index(self.video)
         shot = self._shot(self.video, self.frame)
         labels = [self._phases.get(name, np.full(len(frames), -1)) for name, frames in self._videos.items()]
@@ -71,7 +78,7 @@ class EmbeddingExplorer(FrameWidget):
                 points.scatter(*values.T, s=6, c=[(*self.palette["colours"], UNLABELLED)[p] for p in phases])
             points.plot(*self._points[place].T, color="black", linewidth=0.9, zorder=0)
             points.plot(*self._points[place][self.frame], "o", markersize=9, fillstyle="none", color="black")
-            points.set(xticks=[], yticks=[], aspect="equal", xlabel="dimension 1", ylabel="dimension 2")
+            points.set(xticks=[], yticks=[], aspect="equal", xlabel=self.axes[0], ylabel=self.axes[1])
             show_image(picture, shot.frame, shot.caption)
             if self._names:
                 phase_legend(figure, self._names, has_unlabelled(*labels))

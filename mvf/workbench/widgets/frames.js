@@ -2,10 +2,10 @@
 //
 //   Clips(model, most)   strips of the videos: await clips.load(name); clips.now(name) once loaded, else null;
 //                        clips.meta(name), clips.number(name, index), clips.phase(name, index) (-1: unlabelled),
-//                        clips.word(name, index) ("" without labels). At most `most` videos stay decoded.
-//   FrameView(model)     the base class of their views: view.turnTo(name, index), view.dispose()
+//                        clips.word(name, index) ("" without labels); clips.place(name, index) in frames and, where
+//                        they are known, seconds. At most `most` videos stay decoded.
+//   FrameView(model)     the base class of their views: view.turnTo(name, index), view.showPlace(), view.dispose()
 //   Panel(clips)         a picture with caption and, where the video has phases, a ribbon with a cursor
-//   runsOf(phases)       [[first, phase], ...]
 //   drawRibbon(canvas, width, height, runs, length, cursor, palette, dashed)
 //   legend(palette, unlabelled)
 
@@ -34,7 +34,29 @@ class Clips {
 
   word(name, index) {
     if (!this.meta(name).phases) return "";
-    return this.palette.names[this.phase(name, index)] ?? "unlabelled";
+    return this.paletteOf(name).names[this.phase(name, index)] ?? "unlabelled";
+  }
+
+  // Videos of different actions may have their own names of phases.
+  paletteOf(name) {
+    return { ...this.palette, names: this.meta(name).names ?? this.palette.names };
+  }
+
+  // Where the file shows a frame, as text; empty if it has no time stamps.
+  seconds(name, index) {
+    const time = this.meta(name).times?.[index];
+    return time === undefined ? "" : `${time.toFixed(2)} s`;
+  }
+
+  place(name, index, of = "") {
+    return [`frame ${this.number(name, index)}${of}`, this.seconds(name, index)].filter(Boolean).join(" · ");
+  }
+
+  // How many pictures of these videos in a row, and how large, below each a ribbon and `lines` of text.
+  tile(names, space, lines = 2) {
+    const aspects = names.map((name) => this.meta(name).width / this.meta(name).height);
+    const mean = aspects.reduce((sum, aspect) => sum + aspect, 0) / aspects.length;
+    return tile(names.length, mean, space, 20 + 17 * lines);
   }
 
   now(name) {
@@ -75,12 +97,22 @@ class FrameView {
   }
 
   turnTo(name, index) {
+    const { count, rate } = this.clips.meta(name);
     this.name = name;
     this.video.control.value = name;
-    this.player.setCount(this.clips.meta(name).count);
+    this.player.fps = rate ?? 12;
+    this.player.setCount(count);
     this.player.show(index);
     this.state.set("video", name);
     this.state.set("frame", this.player.index);
+  }
+
+  // Says where the player is, and draws its timeline, whose ribbons are the phases of the video or those given.
+  showPlace({ film = null, ribbons = null } = {}) {
+    const { phases, numbers } = this.clips.meta(this.name);
+    this.player.describe(this.clips.place(this.name, this.player.index, ` of ${numbers.at(-1)}`));
+    this.player.drawTrack(ribbons ?? (phases ? [phases] : []), this.clips.paletteOf(this.name), film);
+    this.root.dataset.frame = numbers[this.player.index];
   }
 
   dispose() {
@@ -114,12 +146,6 @@ class Panel {
     Object.assign(this.element.dataset, { video: name, number: numbers[index] });
     this.element.style.width = `${w}px`;
   }
-}
-
-function runsOf(phases) {
-  const runs = [];
-  for (let i = 0; i < phases.length; i++) if (i === 0 || phases[i] !== phases[i - 1]) runs.push([i, phases[i]]);
-  return runs;
 }
 
 function drawRibbon(canvas, width, height, runs, length, cursor, palette, dashed = false) {
@@ -166,9 +192,4 @@ function onResize(root, draw) {
   const observer = new ResizeObserver(onePerFrame(draw));
   observer.observe(root);
   return () => observer.disconnect();
-}
-
-// Width inside the root's padding.
-function innerWidthOf(root) {
-  return Math.max(120, root.clientWidth - 12);
 }

@@ -1,11 +1,15 @@
-"""The base class of widgets that show several videos, the checks of their arrays, and their still images."""
+"""The base classes of the widgets, which show several videos; the checks of their arrays, still images and pages."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -15,6 +19,7 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from mvf.files import atomic
 from mvf.workbench.plotting.style import (
     PAGE,
     UNLABELLED,
@@ -32,12 +37,15 @@ Videos = Mapping[str, NDArray[np.uint8]]
 class FrameWidget(anywidget.AnyWidget):
     """Base class of widgets that show several videos; frames, numbers and phases are sent to the page once.
 
+    A notebook shows the widget. What shows no widgets, as GitHub and a notebook that is not trusted, shows its picture.
+
     Args:
         videos: Name -> frames, uint8 (T, H, W, 3).
         numbers: Name -> (T,) positions of these frames in the source video; by default 0 to T - 1.
         phases: Name -> (T,) phases, -1 = unlabelled; videos without labels may be absent or None.
         names: Names of the phases.
         height: Height of a stored frame, in pixels; smaller frames are not enlarged.
+        times: Name -> (T,) seconds of these frames; videos without time stamps may be absent or None.
 
     Attributes:
         video, frame: The current video's name and the index of its current frame. Setting them changes the page.
@@ -61,6 +69,7 @@ class FrameWidget(anywidget.AnyWidget):
         phases: Mapping[str, ArrayLike | None] | None,
         names: Sequence[str] | None,
         height: int,
+        times: Mapping[str, ArrayLike | None] | None = None,
         **traits: object,
     ) -> None:
         strips, sheets = self._encoded(videos, height)
@@ -68,10 +77,14 @@ class FrameWidget(anywidget.AnyWidget):
         self._numbers = check_numbers(videos, numbers)
         self._phases = check_phases(videos, phases)
         self._names = phase_names(names, *self._phases.values())
+        seconds = check_rows("times", videos, times or {}, 1)
         for strip in strips:
-            labels = self._phases.get(strip["name"])
-            strip["numbers"] = self._numbers[strip["name"]].tolist()
+            name = strip["name"]
+            labels = self._phases.get(name)
+            strip["numbers"] = self._numbers[name].tolist()
             strip["phases"] = None if labels is None else labels.tolist()
+            strip["times"] = seconds[name].round(3).tolist() if name in seconds else None
+            strip["rate"] = frame_rate(seconds.get(name))
         palette = {"names": self._names, "colours": phase_colours(len(self._names)), "unlabelled": UNLABELLED}
         shown = {"video": next(iter(videos)), "height": height, **traits}
         super().__init__(strips=strips, sheets=sheets, palette=palette, **shown)
@@ -79,12 +92,33 @@ class FrameWidget(anywidget.AnyWidget):
     def _encoded(self, videos: Videos, height: int) -> tuple[list[dict], list[bytes]]:
         return encode_strips(videos, height)
 
+    def still(self) -> Image:
+        """Returns what the widget shows as an ordinary image."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        count = len(self._videos)
+        return f"{self.title} of {count} video{'s' * (count > 1)}"
+
+    @property
+    def title(self) -> str:
+        """What the widget is, in words."""
+        words = re.findall("[A-Z][a-z]+", type(self).__name__)
+        return " ".join(words).capitalize()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        still = self.still()
+        data["image/jpeg"] = base64.b64encode(still.data).decode()
+        metadata["image/jpeg"] = {"alt": still.alt}
+        return data, metadata
+
     @property
     def nbytes(self) -> int:
         """Number of bytes sent to the page: frames, arrays, their descriptions and the script."""
-        state = self.get_state()
-        buffers = [*state.pop("sheets"), *(state.pop(key) for key in list(state) if isinstance(state[key], bytes))]
-        return sum(map(len, buffers)) + len(json.dumps(state).encode())
+        buffers: list[bytes] = []
+        text = json.dumps(self.get_state(), default=buffers.append)
+        return len(text.encode()) + sum(map(len, buffers))
 
     @traitlets.validate("video")
     def _known(self, proposal: dict) -> str:
@@ -112,6 +146,71 @@ class FrameWidget(anywidget.AnyWidget):
         place = f"{name}\nframe {self._numbers[name][index]}"
         caption = caption or ", ".join(filter(None, (place, self._word(name, index))))
         return StillFrame(self._videos[name][index], caption, self._phases.get(name), index)
+
+
+class Browser(FrameWidget):
+    """Base class of widgets that need no kernel once they are shown, and can be kept as one HTML file."""
+
+    _page: Path | None = None
+
+    def __repr__(self) -> str:
+        kept = "" if self._page is None else f"; {self._page} shows it without a kernel"
+        return super().__repr__() + kept
+
+    @property
+    def middle(self) -> int:
+        """The frame in the middle of the current video's labelled phases, or of a video without labels."""
+        return middle(self._phases.get(self.video), len(self._videos[self.video]))
+
+    def save_html(self, path: str | Path) -> Path:
+        """Writes the widget, as it is now, as one HTML file, which needs neither a kernel nor a network.
+
+        Returns:
+            The path.
+        """
+        state = {key: value for key, value in self.get_state().items() if key[0] != "_" and key != "layout"}
+        data = json.dumps(state, default=lambda value: {"$bytes": base64.b64encode(value).decode()})
+        script = self._esm.replace("export default ", "const shown = ") + (FOLDER / "page.js").read_text("utf-8")
+        start = 'startPage(new Model(revive(JSON.parse(document.getElementById("state").textContent))));'
+        script = f"{script}\n{start}\n"
+        rules = f"default-src 'none'; style-src {_hash(self._css)}; script-src {_hash(script)}"
+        self._page = Path(path)
+        self._page.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(self._page) as temporary:
+            temporary.write_text(
+                f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{self.title}</title>\n'
+                f'<meta http-equiv="Content-Security-Policy" content="{rules}">\n'
+                f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{self._css}</style>\n'
+                f'<body class="mvf-page">\n<main id="widget"></main>\n'
+                # Names of videos come from outside: without "<" they cannot end the script.
+                f'<script type="application/json" id="state">{data.replace("<", chr(92) + "u003c")}</script>\n'
+                f'<script type="module">{script}</script>\n</html>\n',
+                encoding="utf-8",
+            )
+        return self._page
+
+
+def _hash(text: str) -> str:
+    """The source expression of a content security policy that allows an inline script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def frame_rate(times: NDArray | None) -> float | None:
+    """Mean number of frames per second, from their times; None if unknown."""
+    if times is None or len(times) < 2 or times[-1] <= times[0]:
+        return None
+    return float((len(times) - 1) / (times[-1] - times[0]))
+
+
+def middle(phases: NDArray[np.int64] | None, count: int) -> int:
+    """Returns the frame in the middle of the labelled phases, or of a video without labels.
+
+    Example:
+        >>> middle(np.array([-1, -1, 0, 0, 1, -1]), 6), middle(None, 6)
+        (3, 3)
+    """
+    labelled = np.arange(count) if phases is None or phases.max() < 0 else np.flatnonzero(phases >= 0)
+    return int(labelled[len(labelled) // 2])
 
 
 def check_videos(videos: Videos, least: int) -> None:

@@ -110,12 +110,6 @@ class KernelFrames extends Clips {
     return { width, height, draw: (ctx, _, ...box) => ctx.drawImage(bitmap, ...box) };
   }
 
-  // Where the file shows a frame, as text; empty if it has no time stamps.
-  seconds(name, index) {
-    const time = this.meta(name).times?.[index];
-    return time === undefined ? "" : `${time.toFixed(2)} s`;
-  }
-
   get bytes() {
     const packed = [...this.blocks.values()].flat().map((picture) => picture.size);
     const decoded = [...this.bitmaps.values()].map(({ width, height }) => 4 * width * height);
@@ -160,9 +154,8 @@ class LabelerView extends FrameView {
   build() {
     const names = this.clips.names.map((name) => [name, name]);
     this.video = select("Video", names, this.state.get("video"), (name) => this.go(name, 0));
-    this.player = new Player(this.root, { count: 1, label: "Frame", onMove: (i) => this.go(this.name, i) });
-    const speeds = SPEEDS.map((speed) => [speed, `${speed} ×`]);
-    this.speed = select("Speed", speeds, 1, () => this.setSpeed());
+    const calls = { onMove: (i) => this.go(this.name, i), onSize: () => this.draw() };
+    this.player = new Player(this.root, { count: 1, speeds: SPEEDS, ...calls });
     this.remove = this.action("Remove boundary (Backspace)", () => this.erase());
     this.undo = this.action("Undo", () => this.turnBack());
     this.redo = this.action("Redo", () => this.repeat());
@@ -184,10 +177,11 @@ class LabelerView extends FrameView {
     this.status = element("p", { className: "mvf-status", role: "status" });
     const path = field("Save to", element("input", { type: "text", placeholder: "/home/me/videos.csv" }), "mvf-text");
     this.rescue = row(path.element, this.action("Save all labels there", () => this.saveAs(path.control.value)));
-    this.player.element.append(this.speed.element);
+    this.player.timeline.replaceChildren(this.player.slider, this.line); // the line takes the mouse, the slider the keys
+    this.player.timeline.after(this.curve);
     this.root.append(row(this.video.element, this.undo, this.redo, this.remove, this.accept, this.all));
-    this.root.append(this.phaseRow, this.editor, this.player.element);
-    this.root.append(this.panel.element, this.line, this.curve, this.label, this.trust, this.status, this.rescue);
+    this.root.append(this.phaseRow, this.editor, this.panel.element, this.player.element);
+    this.root.append(this.label, this.trust, this.status, this.rescue);
     const keys =
       "Digits or P: a phase begins at this frame. Arrows: move, with shift ten frames. B, N: boundary before, next. " +
       "Backspace: remove the last boundary. Drag a boundary on the timeline to move it. Ctrl+Z, Ctrl+Y: undo, redo. Enter: accept, next video.";
@@ -283,15 +277,10 @@ class LabelerView extends FrameView {
   arrive() {
     const name = this.name;
     this.player.stop();
-    this.setSpeed();
     if (this.known[name] && this.draft?.kind !== "edited") this.keep(name, this.known[name], "saved");
     if (!this.drafts.has(name)) this.keep(name, [], "empty");
     const asks = ["empty", "proposed"].includes(this.draft.kind) && Object.keys(this.known).length > 0;
     this.asks = asks && this.model.get("proposes"); // once the picture is there, which is wanted first
-  }
-
-  setSpeed() {
-    this.player.fps = (this.clips.meta(this.name).rate ?? 12) * Number(this.speed.control.value);
   }
 
   keep(name, segments, kind, others = {}) {
@@ -560,14 +549,15 @@ class LabelerView extends FrameView {
     const { name } = this;
     const { length, numbers } = this.clips.meta(name);
     const { index } = this.player;
-    const width = Math.min(innerWidthOf(this.root), 860);
+    const width = innerWidthOf(this.root);
     const { kind } = this.draft;
     const phase = this.phaseBefore(this.number);
     const word = phase < 0 ? "unlabelled" : this.names[phase];
     const picture = this.clips.now(name);
     const problem = this.clips.broken.get(name);
-    const place = [`frame ${this.number}`, this.clips.seconds(name, index)].filter(Boolean).join(" · ");
-    if (picture) this.panel.draw(name, index, width, this.model.get("height"), `${name} · ${place} · ${word}`);
+    const space = this.player.space(this.panel.element);
+    const caption = `${name} · ${this.clips.place(name, index)} · ${word}`;
+    if (picture) this.panel.draw(name, index, space.width, space.height - 40, caption);
     else this.panel.caption.textContent = problem ?? `${name} · frame ${this.number} is being read …`;
     this.panel.canvas.style.opacity = picture ? 1 : 0.15;
     drawRibbon(this.line, width, 26, this.shown, length, this.number + 0.5, this.clips.palette, kind === "proposed");
@@ -584,7 +574,7 @@ class LabelerView extends FrameView {
     }
     this.undo.disabled = !this.done.length;
     this.redo.disabled = !this.undone.length;
-    this.player.describe([`${this.number} of ${numbers.at(-1)}`, this.clips.seconds(name, index)].filter(Boolean).join(" · "));
+    this.player.describe(this.clips.place(name, index, ` of ${numbers.at(-1)}`));
     Object.assign(this.root.dataset, { frame: this.number, video: name, label: kind, bytes: this.clips.bytes });
     this.root.dataset.ready = String(Boolean(picture || problem));
     if (!this.asks || !(picture || problem)) return;

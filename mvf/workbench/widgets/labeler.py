@@ -68,13 +68,6 @@ class _Clip:
     def frames(self, first: int, stop: int | None = None) -> Iterator[NDArray[np.uint8]]:
         return self.read(self.rows[first:stop].tolist())
 
-    @property
-    def rate(self) -> float | None:
-        """Mean number of these frames per second."""
-        if self.times is None or len(self) < 2 or self.times[-1] <= self.times[0]:
-            return None
-        return float((len(self) - 1) / (self.times[-1] - self.times[0]))
-
 
 class PhaseLabeler(FrameWidget):
     """Labels phases by keyboard and mouse and writes each accepted clip to `videos.csv` at once.
@@ -145,7 +138,8 @@ class PhaseLabeler(FrameWidget):
         if not self._named and phase_names is None and len(names) < 2:
             names = ["phase 0", "phase 1"]
         self._clips: dict[str, _Clip] = clips
-        super().__init__(clips, {name: clip.numbers for name, clip in clips.items()}, None, names, height)
+        times = {name: clip.times for name, clip in clips.items()}
+        super().__init__(clips, {name: clip.numbers for name, clip in clips.items()}, None, names, height, times)
         frames: Any = {name: range(clip.count) for name, clip in clips.items()}
         found = {} if embeddings is None else check_every("embeddings", frames, embeddings, 2)
         rows = {name: values[clips[name].rows] for name, values in found.items()}
@@ -162,10 +156,7 @@ class PhaseLabeler(FrameWidget):
     def _encoded(self, videos: Any, height: int) -> tuple[list[dict], list[bytes]]:
         if height < 1:
             raise ValueError(f"height must be at least 1 pixel, got {height}")
-        shown = {name: None if clip.times is None else clip.times.round(3).tolist() for name, clip in videos.items()}
-        return [
-            {"name": name, "count": len(clip), "rate": clip.rate, "times": shown[name]} for name, clip in videos.items()
-        ], []
+        return [{"name": name, "count": len(clip)} for name, clip in videos.items()], []
 
     @property
     def labelled(self) -> dict[str, NDArray[np.int64]]:
@@ -255,7 +246,7 @@ class PhaseLabeler(FrameWidget):
             raise
 
     def still(self) -> Image:
-        """Returns the current frame above its label as an image, which stays when the notebook is reopened."""
+        """Returns the current frame above its label as an image."""
         phases = self.labelled.get(self.video)
         word = "unlabelled" if phases is None or phases[self.frame] < 0 else self._names[phases[self.frame]]
         shot = self._shot(self.video, self.frame)

@@ -1,6 +1,6 @@
 // Shows the nearest frames of other videos; frames.js is joined before this file.
 
-const THUMBNAIL = 44; // height of a frame in the film strip, CSS pixels
+const EDGE = 10; // borders and padding of a picture, CSS pixels
 
 class RetrievalView extends FrameView {
   constructor(model, el) {
@@ -21,16 +21,13 @@ class RetrievalView extends FrameView {
     this.video = select("Video", names, this.state.get("video"), (name) => this.ask(name, 0));
     this.back = button("Back", () => this.goBack());
     this.back.title = "Return to the previous query";
-    this.player = new Player(this.root, { count: 1, onMove: (i) => this.go(this.name, i) });
-    this.film = element("canvas", { className: "mvf-seek", role: "img", ariaLabel: "Film strip of the query video" });
-    this.film.onclick = (event) => this.pick(event);
+    this.player = new Player(this.root, { count: 1, onMove: (i) => this.go(this.name, i), onSize: () => this.show() });
     this.query = new Panel(this.clips);
     this.neighbours = Array.from({ length: this.k }, () => new Neighbour(this.clips, (...to) => this.ask(...to)));
     const buttons = this.neighbours.map((neighbour) => neighbour.element);
     this.query.element.className = "mvf-query";
     this.body = element("div", { className: "mvf-grid" }, this.query.element, ...buttons);
-    this.film.style.marginBottom = "10px";
-    this.root.append(row(this.video.element, this.back), this.player.element, this.film, this.body);
+    this.root.append(row(this.video.element, this.back), this.body, this.player.element);
     if (!this.clips.palette.names.length) return;
     const signs = "✓ solid frame: the query's phase. ✗ dashed frame: another phase.";
     this.root.append(legend(this.clips.palette, hasUnlabelled(this.clips)));
@@ -100,43 +97,28 @@ class RetrievalView extends FrameView {
   }
 
   draw(name, index, found) {
-    const [space, gap, height] = [innerWidthOf(this.root), 10, this.model.get("height")];
-    const columns = Math.max(2, Math.min(this.k + 1, Math.floor((space + gap) / (150 + gap))));
-    const width = Math.floor((space - gap * (columns - 1)) / columns) - 10; // borders and padding of the buttons
-    const number = this.clips.number(name, index);
+    const names = [name, ...found.map((one) => one.name)];
+    const { columns, w, h } = this.clips.tile(names, this.player.space(this.body), 4);
+    this.body.style.gridTemplateColumns = `repeat(${columns}, ${w}px)`;
     const word = this.clips.word(name, index);
-    this.query.draw(name, index, width, height, `query: ${name}\nframe ${number}${word ? `\n${word}` : ""}`);
+    const text = `query: ${name}\n${this.clips.place(name, index)}${word ? `\n${word}` : ""}`;
+    this.query.draw(name, index, w - EDGE, h, text);
     const phase = this.clips.phase(name, index);
-    found.forEach((one, i) => this.neighbours[i].draw(one, i + 1, phase, width, height));
-    this.drawFilm(name, space);
+    found.forEach((one, i) => this.neighbours[i].draw(one, i + 1, phase, w - EDGE, h));
     this.back.disabled = !this.history.length;
-    Object.assign(this.root.dataset, { frame: number, video: name });
-    this.player.describe(`${number} of ${this.clips.meta(name).numbers.at(-1)}`);
+    this.root.dataset.video = name;
+    this.showPlace({ film: (...place) => this.drawFilm(...place) });
   }
 
-  // Draws evenly spaced frames; the one nearest to the query is outlined.
-  drawFilm(name, space) {
-    const strip = this.clips.now(name);
-    const width = (THUMBNAIL * strip.width) / strip.height;
-    const shown = Math.max(1, Math.min(strip.count, Math.floor(space / (width + 2))));
-    this.thumbnails = Array.from({ length: shown }, (_, i) => Math.round((i * (strip.count - 1)) / Math.max(1, shown - 1)));
-    const ctx = fitCanvas(this.film, shown * (width + 2), THUMBNAIL);
-    ctx.clearRect(0, 0, space, THUMBNAIL);
-    const away = this.thumbnails.map((frame) => Math.abs(frame - this.player.index));
-    const nearest = away.indexOf(Math.min(...away));
-    this.thumbnails.forEach((frame, i) => {
-      strip.draw(ctx, frame, i * (width + 2), 0, width, THUMBNAIL);
-      if (i !== nearest) return;
-      ctx.lineWidth = 3;
-      ctx.strokeStyle = getComputedStyle(this.root).getPropertyValue("--mvf-accent") || "#1976d2";
-      ctx.strokeRect(i * (width + 2) + 1.5, 1.5, width - 3, THUMBNAIL - 3);
-    });
-  }
-
-  pick(event) {
-    const share = event.offsetX / this.film.clientWidth;
-    const frame = this.thumbnails[Math.min(this.thumbnails.length - 1, Math.floor(share * this.thumbnails.length))];
-    this.ask(this.name, frame);
+  // Draws evenly spaced frames of the query's video, each where the timeline has it.
+  drawFilm(ctx, width, height) {
+    const strip = this.clips.now(this.name);
+    const frame = (height * strip.width) / strip.height;
+    const shown = Math.max(1, Math.floor(width / frame));
+    for (let i = 0; i < shown; i++) {
+      const index = Math.round(((i + 0.5) * (strip.count - 1)) / shown);
+      strip.draw(ctx, index, (i * width) / shown, 0, Math.min(frame, width / shown), height - 2);
+    }
   }
 }
 
@@ -154,7 +136,7 @@ class Neighbour {
     const known = wanted >= 0 && phase >= 0;
     const sign = known ? (phase === wanted ? "✓ " : "✗ ") : "";
     const word = this.clips.word(name, index);
-    const text = `${rank}. ${name}\nframe ${this.clips.number(name, index)} · distance ${distance.toFixed(3)}`;
+    const text = `${rank}. ${name}\n${this.clips.place(name, index)} · distance ${distance.toFixed(3)}`;
     this.panel.draw(name, index, width, height, `${text}${word ? `\n${sign}${word}` : ""}`);
     this.element.className = `mvf-neighbour${known ? (phase === wanted ? " mvf-right" : " mvf-wrong") : ""}`;
     this.element.title = "Make this frame the query";

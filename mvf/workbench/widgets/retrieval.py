@@ -10,10 +10,10 @@ from IPython.display import Image
 from numpy.typing import ArrayLike, NDArray
 
 from mvf.workbench.widgets.encoding import javascript
-from mvf.workbench.widgets.frames import FrameWidget, Videos, check_every, check_videos, grid_picture
+from mvf.workbench.widgets.frames import Browser, Videos, check_every, check_videos, grid_picture
 
 
-class RetrievalBrowser(FrameWidget):
+class RetrievalBrowser(Browser):
     """Shows the nearest frame of each other video for any query frame, nearest first; a click changes the query.
 
     The neighbours of all frames are computed here and sent as small arrays, so the page needs no kernel.
@@ -25,6 +25,7 @@ class RetrievalBrowser(FrameWidget):
         phases: Name -> (T,) phases, -1 = unlabelled; a neighbour is marked right or wrong if both are labelled.
         phase_names: Names of the phases.
         numbers: Name -> (T,) positions of the frames in the source video, shown instead of 0 to T - 1.
+        times: Name -> (T,) seconds of the frames, shown beside the numbers; None where they are unknown.
         height: Height of a stored frame, in pixels.
 
     Attributes:
@@ -56,12 +57,13 @@ class RetrievalBrowser(FrameWidget):
         phases: Mapping[str, ArrayLike | None] | None = None,
         phase_names: Sequence[str] | None = None,
         numbers: Mapping[str, ArrayLike] | None = None,
+        times: Mapping[str, ArrayLike | None] | None = None,
         height: int = 160,
     ) -> None:
         check_videos(videos, 2)
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-        super().__init__(videos, numbers, phases, phase_names, height)
+        super().__init__(videos, numbers, phases, phase_names, height, times)
         found = check_every("embeddings", videos, embeddings, 2)
         widths = {name: values.shape[1] for name, values in found.items()}
         if len(set(widths.values())) > 1:
@@ -79,7 +81,7 @@ class RetrievalBrowser(FrameWidget):
         return [(names[v], int(f), float(d)) for v, f, d in zip(videos, frames, distances)]
 
     def still(self) -> Image:
-        """Returns the query and its neighbours as an image, which stays when the notebook is reopened."""
+        """Returns the query and its neighbours as an image."""
         query = self._word(self.video, self.frame)
         place = f"frame {self._numbers[self.video][self.frame]}"
         shots = [self._shot(self.video, self.frame, f"query: {self.video}\n" + ", ".join(filter(None, (place, query))))]
