@@ -1,4 +1,4 @@
-"""Seven clips of one's own, one of them broken: train, align two by name, label two with mouse and keyboard, accept the rest."""
+"""Seven clips, one of them broken: train, align two by name, label two by mouse and keys, accept the rest."""
 
 from __future__ import annotations
 
