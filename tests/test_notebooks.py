@@ -70,6 +70,8 @@ def test_align_carries_phases_and_opens_the_labeler(run):
     assert {"alignment", "transfer"} <= {p.stem for p in (run / "figures").glob("*.png")}
     texts = {cell.id: json.dumps(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"}
     assert "run_dir is empty" not in texts["setup"] and "0%|" not in json.dumps(texts)
+    assert "labelled videos and 0 others" in texts["segments"] and (run / "figures" / "segments.csv").exists()
+    assert "f1@50" in texts["transfer"]
     assert "position only (clock)" in texts["transfer"] and "image/jpeg" in texts["labeler"]
     assert not (run / "figures" / "videos.csv").exists(), "nothing is written before a label is accepted"
 
@@ -110,6 +112,7 @@ def test_unlabelled_clips_can_be_probed_aligned_and_labelled(shared, tmp_path):
     assert said.count("no validation frame is labelled") == 1, "a reason is said once"
     notebook = execute("align", tmp_path / "align.ipynb", run_dir=str(tmp_path), table=str(tmp_path / "videos.csv"))
     texts = {cell.id: json.dumps(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"}
+    assert "no segments yet: label a clip" in texts["segments"]
     assert "no video has labelled phases" in texts["transfer"] and "image/jpeg" in texts["labeler"]
 
 

@@ -26,6 +26,7 @@ from mvf.workbench.notebook.probe import (
     retrieval_figure,
     similarity_figure,
 )
+from mvf.workbench.notebook.segments import write_split_segments
 from mvf.workbench.notebook.session import (
     Session,
     embed_splits,
@@ -99,4 +100,5 @@ __all__ = [
     "transfer_table",
     "write_movie",
     "write_tables",
+    "write_split_segments",
 ]

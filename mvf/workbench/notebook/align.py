@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from mvf.alignment import align, transfer_phases
 from mvf.config import nearest
 from mvf.embedding import EmbeddedVideo
-from mvf.evaluation.controls import apply_clock
 from mvf.evaluation.protocol import clocks_of
+from mvf.evaluation.segments import propose
 from mvf.workbench import plotting
 from mvf.workbench.notebook import probe
 from mvf.workbench.notebook.probe import of_action, phase_words
+from mvf.workbench.notebook.segments import passes_note, proposal_scores
 from mvf.workbench.notebook.session import Session, Splits
 
 METHODS = MappingProxyType({"dtw": "Dynamic time warping, open ends", "nearest": "Nearest frame for each frame"})
@@ -93,20 +94,22 @@ def transfer_figure(splits: Splits, labelled: str = "", action: str = "", method
 def transfer_table(
     session: Session, splits: Splits, labelled: str = "", action: str = "", method: str = "dtw"
 ) -> plotting.Table:
-    """Tabulates the accuracy of transferred phases over labelled frames, for the model and its position table."""
-    columns = ("embedding", "accuracy")
+    """Tabulates how good transferred phases are where labels exist, for the model and its position table.
+
+    The scores are those of `mvf.evaluation.segments.segment_scores`; boundary errors are in frames.
+    """
     found = transfer(splits, labelled, action, method)
     if isinstance(found, str):
-        return plotting.Table((), columns, found)
-    clip, others, phases = found
+        return plotting.Table((), ("embedding",), found)
+    clip, others, _ = found
+    records = {record.name: record for record in splits.everything[0]}
     clock = clocks_of(session.config, session.model)["position_only"]
-    (timed,) = apply_clock([[clip, *others]], clock)
-    true = [video.phases for video in others]
-    rows = [("model", plotting.transferred_accuracy(phases, true))]
-    rows.append(
-        ("position only (clock)", plotting.transferred_accuracy(transfer_phases(timed[0], timed[1:], method), true))
-    )
+    proposals = propose([clip], others, method)
+    scores = proposal_scores(proposals, [records[video.name] for video in others], [clip], clock, method)
+    columns = list(dict.fromkeys(name for row in scores.values() for name in row))
+    rows = tuple((name, *(plotting.cell(row.get(column)) for column in columns)) for name, row in scores.items())
     caption = (
         f"Phases of {clip.name} transferred to {len(others)} other videos of {clip.action} ({method}), whole videos"
     )
-    return plotting.Table(tuple((name, plotting.cell(value)) for name, value in rows), columns, caption)
+    note = passes_note([clip, *others])
+    return plotting.Table(rows, ("embedding", *columns), f"{caption}. {note}" if note else caption)

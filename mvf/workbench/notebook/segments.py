@@ -18,8 +18,10 @@ from mvf.evaluation.controls import apply_clock
 from mvf.evaluation.protocol import clocks_of
 from mvf.evaluation.repetitions import Repetitions, find_repetitions
 from mvf.evaluation.segments import Proposal, propose, segment_scores
-from mvf.segments import NO_TIMES, Segment, end_of, video_segments
-from mvf.workbench.notebook.session import open_model
+from mvf.segments import NO_TIMES, Segment, end_of, video_segments, write_segments
+from mvf.workbench.notebook.probe import labelled, of_action, phase_words
+from mvf.workbench.notebook.session import Session, Splits, open_model
+from mvf.workbench.widgets import PhaseLabeler
 from mvf.workbench.widgets.phase_table import PhaseTable
 
 UNSURE = 0.6  # mean confidence of a video below which the summary names it
@@ -50,6 +52,8 @@ class Applied:
             lines[0] += (
                 f", {len(sure)} of them labelled by the model with a mean confidence of {np.mean([*sure.values()]):.2f}"
             )
+        if note := passes_note([proposal.video for proposal in self.proposals]):
+            lines.append(note)
         if unsure := sorted((name for name in sure if sure[name] < UNSURE), key=lambda name: sure[name]):
             listed = ", ".join(unsure[:MOST_NAMED]) + (", ..." if len(unsure) > MOST_NAMED else "")
             lines.append(f"look at these first, below {UNSURE}: {listed}")
@@ -83,15 +87,72 @@ def apply_labels(
     if not known:
         raise ValueError(f"{table} labels no video: label a clip in align.ipynb, or fill the column phases")
     others = [r for r in _others(config, given, known) if r.source.identity not in {k.source.identity for k in known}]
-    labelled, rest = (embed(model, part, precision=config.precision) for part in (known, others))
-    proposals = propose(labelled, rest, method)
+    sources, rest = (embed(model, part, precision=config.precision) for part in (known, others))
+    proposals = propose(sources, rest, method)
     names = {record.action: record.phase_names for record in known}
     here = known if given.resolve() == table.parent.resolve() else []
     segments = [s for record in here for s in video_segments(record, _labels(record), record.phase_names)]
     segments += proposed_segments(proposals, others, names, str(source))
     clock = clocks_of(config, model)["position_only"]
-    scores = proposal_scores(proposals, others, labelled, clock, method)
+    scores = proposal_scores(proposals, others, sources, clock, method)
     return Applied(segments, [*here, *others], proposals, scores)
+
+
+def write_split_segments(
+    session: Session,
+    splits: Splits,
+    labeler: PhaseLabeler,
+    action: str = "",
+    method: str = "dtw",
+    path: str | Path = "",
+) -> str:
+    """Writes the segments of all videos of an action: those with labels as they are, others proposed from all of them.
+
+    Args:
+        session: The session.
+        splits: The videos.
+        labeler: The labeler, whose labels come before those that the videos had.
+        action: Name of the action; empty for the one with the most phases.
+        method: See `mvf.evaluation.segments.propose`.
+        path: The table to write; empty for `segments.csv` among the figures.
+
+    Returns:
+        A line that says how many segments are where; or why there are none.
+    """
+    records, embedded = splits.everything
+    named = {record.name: record for record in records}
+    own = labeler.labelled
+    videos = [
+        replace(v, phases=own[v.name][_shown_rows(named[v.name])]) if v.name in own else v
+        for v in of_action(embedded, action)
+    ]
+    known = labelled(videos)
+    if not known:
+        return "no segments yet: label a clip, and run this cell again"
+    rest = [video for video in videos if all(video is not clip for clip in known)]
+    words = tuple(labeler.palette["names"]) if own else phase_words(splits, known[0].action) or ()
+    segments = [segment for v in known for segment in video_segments(named[v.name], _labels(v), words)]
+    proposals = propose(known, rest, method)
+    segments += proposed_segments(
+        proposals, [named[v.name] for v in rest], {known[0].action: words}, str(session.source)
+    )
+    (file,) = write_segments(segments, path or session.figures / "segments.csv", records)
+    return f"{len(segments)} segments of {len(known)} labelled videos and {len(rest)} others: {file}"
+
+
+def _shown_rows(record: VideoRecord) -> np.ndarray:
+    """(num_frames,) place of each frame among the distinct frames, which the labeler shows."""
+    return np.unique(record.frame_numbers, return_inverse=True)[1]
+
+
+def passes_note(videos: Sequence[EmbeddedVideo]) -> str:
+    """Says which videos seem to hold several repetitions, which an alignment takes for one pass; empty if none."""
+    several = [video.name for video in videos if find_repetitions(video.embeddings).count > 1]
+    if not several:
+        return ""
+    listed = ", ".join(several[:MOST_NAMED]) + (", ..." if len(several) > MOST_NAMED else "")
+    many = f"{len(several)} of {len(videos)} videos seem to hold several repetitions ({listed})"
+    return f"{many}, and each is aligned as one pass through the action; python -m mvf repetitions cuts them"
 
 
 def proposed_segments(
@@ -110,7 +171,7 @@ def proposed_segments(
 def proposal_scores(
     proposals: Sequence[Proposal],
     records: Sequence[VideoRecord],
-    labelled: Sequence[EmbeddedVideo],
+    sources: Sequence[EmbeddedVideo],
     clock: Any,
     method: str,
 ) -> dict[str, dict[str, float]]:
@@ -121,10 +182,10 @@ def proposal_scores(
     videos = [proposals[i].video for i in judged]
     true = [video.phases for video in videos if video.phases is not None]
     seconds = [clock_times for i in judged if (clock_times := records[i].frame_times) is not None]
-    (timed_labelled,), (timed,) = apply_clock([list(labelled)], clock), apply_clock([videos], clock)
+    (timed_sources,), (timed,) = apply_clock([list(sources)], clock), apply_clock([videos], clock)
     guesses = {
         "model": [proposals[i].phases for i in judged],
-        "position only (clock)": [proposal.phases for proposal in propose(timed_labelled, timed, method)],
+        "position only (clock)": [proposal.phases for proposal in propose(timed_sources, timed, method)],
     }
     return {
         name: segment_scores(guess, true, seconds if len(seconds) == len(judged) else None)
@@ -208,6 +269,6 @@ def _others(config: Any, given: Path, known: Sequence[VideoRecord]) -> list[Vide
     return [replace(record, action=one) if one else record for record in found]
 
 
-def _labels(record: VideoRecord) -> np.ndarray:
-    assert record.phases is not None  # of a labelled video
-    return record.phases
+def _labels(video: VideoRecord | EmbeddedVideo) -> np.ndarray:
+    assert video.phases is not None  # it is labelled
+    return video.phases
