@@ -176,7 +176,11 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
         "--slurm", action="append", default=[], metavar="NAME=VALUE,...",
         help="job options: partition, time or timeout (minutes, D-HH:MM:SS), gpus_per_node, cpus_per_task, mem_gb, ...",
     )  # fmt: skip
-    command.add_argument("--dry-run", action="store_true", help="only list the runs, with minutes and gigabytes")
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="only list the runs, with minutes and gigabytes as if no bank were stored",
+    )
     _add_parameters(command)
     command.set_defaults(command=_batch)
 
@@ -324,7 +328,14 @@ def _say_plan(jobs: Sequence[Job]) -> None:
     seconds = sum(one.seconds for one in found.values()) + sum(one.bank_seconds for one in banks.values())
     gigabytes = sum(one.gigabytes for one in banks.values())
     unknown = f", {len(left) - len(found)} of them without their data and not counted" if len(found) < len(left) else ""
-    _say(f"{len(jobs)} runs, {len(left)} to do{unknown}: about {duration(seconds)}, {gigabytes:.1f} GB of banks")
+    assumed = (
+        f" (assumed: one GPU at {Assumptions().operations / 1e12:.0f} teraflops)"
+        if any(one.assumed for one in found.values())
+        else ""
+    )
+    _say(
+        f"{len(jobs)} runs, {len(left)} to do{unknown}: about {duration(seconds)}{assumed}, {gigabytes:.1f} GB of banks"
+    )
 
 
 def _state(job: Job, found: dict[Path, Estimate]) -> str:

@@ -237,7 +237,8 @@ class FeatureBank:
                     for name in names:
                         write(paths[view, name], rows[name])
                     bar.update(len(frames))
-                note_progress(f"feature bank, {bar.n:,} of {bar.total:,} frames")
+                kind = "augmented views" if self.maker.augmentation else "the clean view"
+                note_progress(f"feature bank of {kind}, {bar.n:,} of {bar.total:,} frames")
 
     def _open(self, record: VideoRecord, view: int, name: str) -> np.ndarray:
         """(num_frames, bytes) memory-mapped rows, checked against their checksum when first opened."""

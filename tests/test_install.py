@@ -42,7 +42,10 @@ def test_every_imported_library_is_declared(folder, extras):
         assert of & declared(*extras), f"{folder} imports {name}, of {of}, which pyproject.toml does not declare"
 
 
-@pytest.mark.parametrize("code", ["import mvf; dir(mvf)", "from mvf.__main__ import main; main(['train'])"])
+LISTS = "from mvf.__main__ import main; main(['presets']); main(['fields', 'demo']); main(['runs', 'mvf/presets'])"
+
+
+@pytest.mark.parametrize("code", ["import mvf; dir(mvf)", "from mvf.__main__ import main; main(['train'])", LISTS])
 def test_nothing_heavy_is_imported_before_it_is_needed(code):
     heavy = "torch", "torchvision", "timm", "accelerate", "matplotlib", "cv2", "av", "sklearn", "scipy", "pandas"
     code = f"""
@@ -54,7 +57,7 @@ except SystemExit:
 assert "mvf" in sys.modules
 assert not [name for name in {heavy} if name in sys.modules]
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 

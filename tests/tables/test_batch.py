@@ -206,7 +206,7 @@ def test_training_notes_the_bank_its_epochs_and_the_evaluation(tiny, tmp_path, m
     mvf.evaluate(embedded, embedded, replace(config, localization=False), run.model, videos, videos)
     *bank, first, second, judged = (tmp_path / "progress").read_text().splitlines()
     frames = sum(video.num_frames for video in mvf.data.find_config_videos(config, "train")) * config.bank_views
-    assert bank[-1] == f"feature bank, {frames:,} of {frames:,} frames" and len(bank) > 2
+    assert bank[-1] == f"feature bank of augmented views, {frames:,} of {frames:,} frames" and len(bank) > 2
     losses = [row["loss"] for row in run.history]
     assert [first, second] == [f"epoch {n} of 2, loss {loss:.4f}" for n, loss in enumerate(losses, 1)]
     assert judged == "evaluation"

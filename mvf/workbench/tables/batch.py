@@ -35,7 +35,7 @@ from mvf.workbench.tables.plan import (
 NOTEBOOK = REPOSITORY / "notebooks" / "train.ipynb"
 KERNELS = NOTEBOOK.parent / "jupyter"  # its kernel does not warn in every log that a local port is not encrypted
 LOGS = "logs"
-PROGRESS = 5.0  # seconds between two lines about one run
+PROGRESS = 10.0  # seconds between two lines about one run
 Launch = Callable[[NotebookRun], bool]
 
 logger = logging.getLogger(__name__)

@@ -266,7 +266,7 @@ def _measured(rates: Mapping[str, Rate]) -> list[list[str]]:
 
 START = 15.0  # seconds until a notebook has begun
 SMALL = 0.3  # share of the backbone's operations per second that the small trained modules reach (`make demo`)
-JUDGED = 0.02  # seconds of evaluation per frame beside its features (`make demo`), half of them for localization
+JUDGED = 0.014  # seconds of evaluation per frame beside its features (`make demo`), half of them for localization
 # what the operations of a model depend on
 MODEL = tuple(
     "backbone image_size layers trainable_blocks pooling entities entity_width entity_id entity_competition "
@@ -288,16 +288,19 @@ class Estimate:
         bank_seconds: Time to make its banks, as if nothing were stored yet; 0 where features are not stored.
         gigabytes: Size of its banks.
         bank: Equal for runs that share their banks.
+        assumed: Whether the rate is that of `Assumptions`, not of this machine: no GPU is measured.
     """
 
     seconds: float
     bank_seconds: float
     gigabytes: float
     bank: str
+    assumed: bool = False
 
 
 def estimate(config: Config) -> Estimate:
     """Estimates the time and the banks of one run; of published data sets it takes the numbers of `DATA`."""
+    from mvf.device import resolve_device
     from mvf.losses import build_config_loss
 
     values = config.as_dict()
@@ -306,7 +309,8 @@ def estimate(config: Config) -> Estimate:
     seen = config.epochs * videos * build_config_loss(config).views * config.num_frames
     banked = config.features == "banked"
     trained_blocks = 1 + (BACKWARD - 1) * config.trainable_blocks / VIT_BLOCKS
-    rate = operations_here(config)
+    assumed = resolve_device(config.device).type != "cpu"
+    rate = Assumptions().operations if assumed else operations_here(config)
     backbone = cost.backbone_operations / rate  # seconds per frame
     fused = seen * BACKWARD * (cost.operations - cost.backbone_operations) / (SMALL * rate)
     online = (seen * trained_blocks + train + val) * backbone
@@ -318,6 +322,7 @@ def estimate(config: Config) -> Estimate:
         bank_seconds=made if banked else 0,
         gigabytes=(train * config.bank_views * views + (train + val) * clean) / 1e9 if banked else 0,
         bank=json.dumps({name: values[name] for name in BANK}),
+        assumed=assumed,
     )
 
 
@@ -332,12 +337,9 @@ def duration(seconds: float) -> str:
 
 
 def operations_here(config: Config) -> float:
-    """Operations of a frozen backbone per second: measured on a CPU (`mvf env`), and assumed of a GPU."""
-    from mvf.device import resolve_device
+    """Operations of a frozen backbone per second on this CPU, measured once (`mvf env` shows it)."""
     from mvf.models.engine import block_operations, config_compute, measured_rates
 
-    if resolve_device(config.device).type != "cpu":
-        return Assumptions().operations
     measured, chosen = measured_rates(), config_compute(config)
     return block_operations() / measured.get(chosen, min(measured.values()))
 
