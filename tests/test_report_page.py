@@ -7,6 +7,7 @@ import io
 import json
 import re
 from functools import partial
+from html import escape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -126,6 +127,13 @@ def test_the_page_is_one_file_that_asks_for_nothing_and_runs_nothing(compared):
     policy = next(a["content"] for a in seen.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'")
     assert not any(key.startswith("on") for _, attributes in seen.tags for key in attributes)
+
+
+def test_scores_and_controls_have_the_names_that_people_read(compared):
+    _, text = compared
+    keys = ("kendall_tau", "auroc", "alignment_error", "backbone_motion", "position_only", "AP@5")
+    assert not [key for key in keys if key in text]
+    assert all(escape(name) in text for name in ("Kendall's tau", "AUROC", "retrieval@5", "alignment error"))
 
 
 def test_a_screen_reader_finds_its_way(compared):

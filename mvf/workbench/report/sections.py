@@ -598,8 +598,9 @@ def caption_of(name: str) -> str:
 def _chapters(folder: Path) -> tuple[list[Medium], list[ShownChapter], list[str]]:
     """Embeds the figures that fit in `BUDGET`, in reading order; returns the browsers, all chapters, what is left out.
 
-    Left out without a word are a figure that its browser shows already, a `.gif` whose movie is also there as `.mp4`,
-    and a figure that only explains why there is nothing to draw (`mvf.workbench.plotting.plot_message`).
+    Left out without a word are a figure that its browser shows already, a `.gif` whose movie is also there as `.mp4`, a
+    figure that only explains why there is nothing to draw (`mvf.workbench.plotting.plot_message`), and an HTML file
+    that is no browser.
     """
     spent, left_out = 0, []
     browsers, chapters = [], {title: ShownChapter(title) for title in (*(c.title for c in STORY), OTHER)}
