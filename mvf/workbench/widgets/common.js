@@ -307,7 +307,6 @@ function fitCanvas(canvas, width, height) {
   Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
   const ctx = canvas.getContext("2d");
   ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
-  ctx.imageSmoothingQuality = "high"; // frames may be shown larger than they are stored
   return ctx;
 }
 
