@@ -128,6 +128,10 @@ class Page:
         self._console += [text for text in entries if not any(re.search(known, text) for known in HARMLESS)]
         return self._console
 
+    def show(self, cell: str) -> None:
+        """Scrolls to the cell with this id: notebooks draw only the cells in sight."""
+        self.script(SHOW, [c["id"] for c in self.cells()].index(cell))
+
     def widget(self, hook: str, seconds: float = 30) -> WebElement:
         """The element with `data-mvf=hook`, drawn and scrolled to: notebooks draw only the cells in sight."""
         views = [i for i, c in enumerate(self.cells()) if any(WIDGET_VIEW in o["mimes"] for o in c["outputs"])]
