@@ -174,6 +174,17 @@ def reopened_browser_scrubs(page, hook: str, canvas: str = "canvas") -> None:
     assert not page.console_errors(), "the page's console has errors"
 
 
+def shows_the_picture_alone(page, cell: str) -> None:
+    """A notebook that is not trusted shows the picture of a browser in its place, and no error."""
+    page.show(cell)
+    picture = "return panel.content.activeCell.node.querySelector('.jp-OutputArea img')?.naturalWidth > 100"
+    wait_for(lambda: page.script(picture), f"the picture in the cell {cell}", 20)
+    text = page.script("return panel.content.activeCell.node.textContent")
+    assert "model not found" not in text and "object at 0x" not in text
+    assert not page.driver.find_elements("css selector", "[data-mvf]")
+    assert not page.console_errors(), "the page's console has errors"
+
+
 def labeler_writes_what_is_accepted(page, table: Path) -> None:
     """Two phases set by keys; nothing is written before enter."""
     labeler = page.widget("phase-labeler")

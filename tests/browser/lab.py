@@ -92,7 +92,9 @@ class Lab:
         news = self.home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
         news.parent.mkdir(parents=True, exist_ok=True)
         news.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))  # else it asks, over the page
-        environment = os.environ | {name: str(self.home / folder) for name, folder in FOLDERS.items()}
+        environment = self.environment = os.environ | {
+            name: str(self.home / folder) for name, folder in FOLDERS.items()
+        }
         environment["JUPYTER_CONFIG_PATH"] = str(SETTINGS)
         environment.pop("MPLBACKEND", None)  # kernels then draw inline, as a user's do
         with self.log.open("w") as log:
@@ -115,6 +117,12 @@ class Lab:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)  # kernels end by themselves when their parent has
             self.process.wait()
+
+    def trust(self, notebook: str) -> None:
+        """Signs a notebook as the user's own, as `make demo` does."""
+        subprocess.run(
+            [sys.executable, "-m", "jupyter", "trust", notebook], cwd=self.root, env=self.environment, check=True
+        )
 
     def tail(self, lines: int = 25) -> str:
         """The end of the server's log."""

@@ -142,6 +142,10 @@ class Page:
         self._console += [text for text in entries if not any(re.search(known, text) for known in HARMLESS)]
         return self._console
 
+    def show(self, cell: str) -> None:
+        """Scrolls to the cell with this id: notebooks draw only the cells in sight."""
+        self.script(SHOW, [c["id"] for c in self.cells()].index(cell))
+
     def widget(self, hook: str, seconds: float = 30) -> WebElement:
         """The element with `data-mvf=hook`, drawn and scrolled to: notebooks draw only the cells in sight."""
         views = [i for i, c in enumerate(self.cells()) if any(WIDGET_VIEW in o["mimes"] for o in c["outputs"])]
@@ -164,7 +168,7 @@ class Page:
         self.driver.execute_async_script(SETTLE, frames)
 
     def panels(self, root: WebElement, canvas: str = "canvas") -> list[NDArray[np.uint8]]:
-        """The pictures (h, w, 3) RGB on a canvas of a widget, from left to right.
+        """The pictures (h, w, 3) RGB on a canvas of a widget, row by row.
 
         A picture is a large opaque part: around it the canvas is transparent but for text.
         """
@@ -173,8 +177,8 @@ class Page:
         data = np.frombuffer(base64.b64decode(address.split(",")[1]), np.uint8)
         pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         parts = cv2.connectedComponentsWithStats((pixels[..., 3] == 255).astype(np.uint8))[2][1:]
-        large = sorted((x, y, w, h) for x, y, w, h, area in parts if area > 0.05 * pixels[..., 0].size)
-        return [pixels[y : y + h, x : x + w, 2::-1] for x, y, w, h in large]
+        large = sorted((y, x, w, h) for x, y, w, h, area in parts if area > 0.05 * pixels[..., 0].size)
+        return [pixels[y : y + h, x : x + w, 2::-1] for y, x, w, h in large]
 
     def control(self, root: WebElement, label: str, kind: str) -> WebElement:
         """The control whose label or button text begins with `label`; `kind` is a CSS selector such as `select`."""

@@ -1,8 +1,10 @@
 """In JupyterLab the notebooks run, and their widgets show the right frames, without an error in the page's console."""
 
+import papermill
 import pytest
 
 from tests.browser import checks
+from tests.browser.conftest import NOTEBOOKS
 
 
 def test_attention_browser_shows_the_right_frames_and_maps_and_lasts(run, open_notebook, reopen):
@@ -35,3 +37,16 @@ def test_a_label_set_by_keyboard_is_written_when_it_is_accepted(run, open_notebo
     with reopen("align") as page:
         checks.reopened_browser_scrubs(page, "alignment-player")
         page.screenshot("reopened")
+
+
+@pytest.mark.slow
+def test_an_executed_notebook_shows_pictures_and_once_trusted_its_browsers(run, lab, reopen):
+    executed = lab.root / "executed.ipynb"
+    papermill.execute_notebook(
+        str(NOTEBOOKS / "align.ipynb"), str(executed), {"run_dir": str(run.folder)}, kernel_name="python3"
+    )
+    with reopen("executed") as page:
+        checks.shows_the_picture_alone(page, "player")
+    lab.trust(executed.name)
+    with reopen("executed") as page:
+        checks.reopened_browser_scrubs(page, "alignment-player")

@@ -150,6 +150,7 @@ def test_what_cannot_be_shown_is_refused():
         ("head_names must have 3 names, got 1", {"squat": arrays()}, {"head_names": ["one"]}),
         ("layer_names must have 1 names, got 2", {"squat": arrays()}, {"layer_names": ["4", "12"]}),
         (r"squat: numbers must be \(5,\)", {"squat": arrays()}, {"numbers": {"squat": [1, 2]}}),
+        ('name every video, but "squat" is missing', {"squat": arrays()}, {"head": {"golf": 1}}),
         ("max_frames must be at least 1, got 0", {"squat": arrays()}, {"max_frames": 0}),
         ("height must be at least 1 pixel, got 0", {"squat": arrays()}, {"height": 0}),
         ("height must be at least 1 pixel, got -5", {"squat": arrays()}, {"height": -5}),

@@ -148,7 +148,7 @@ def test_frames_keep_their_aspect_and_panels_wrap_on_a_narrow_page(show):
         {"wide": (np.full((3, 60, 240, 3), 200, np.uint8), np.ones((3, 1, 4, 4)), np.ones((3, 1, 4, 4)))}
     )
     wide.opacity, wide.view = 0, "blended"
-    for width, panel in ((1000, 972), (400, 372)):
+    for width, panel in ((1000, 481), (400, 372)):
         page = show(wide, width=width)
         found = boxes(page)
         assert len(found) == 2 and all(abs(h / w - 1 / 4) < 0.01 and w == panel for *_, w, h in found)

@@ -17,7 +17,7 @@ class AttentionView extends FrameView {
       (key, value) => this.receive(key, value),
     );
     this.draw = onePerFrame(() => this.render());
-    this.canvas = element("canvas");
+    this.canvas = element("canvas", { role: "img" });
     this.note = element("p", { className: "mvf-note mvf-status" });
     this.player = new Player(this.root, { count: 1, onMove: (index) => this.set("frame", index), onSize: this.draw });
     this.makeControls();
@@ -148,6 +148,7 @@ class AttentionView extends FrameView {
     const ctx = fitCanvas(this.canvas, grid.width, grid.height);
     ctx.clearRect(0, 0, grid.width, grid.height);
     this.compose(ctx, panels, grid, getComputedStyle(this.root).color);
+    this.canvas.ariaLabel = panels.map((panel) => panel.caption).join(", ");
     const view = this.state.get("view");
     const off = { opacity: view !== "blended", entity: view.startsWith("all"), head: view.startsWith("all") };
     for (const key of Object.keys(off)) {

@@ -119,13 +119,14 @@ class AttentionBrowser(Browser):
             writes=bool(export),
         )
         buffers: list[bytes] = []
-        heads_shown = head if isinstance(head, Mapping) else dict.fromkeys(videos, head)
+        chosen = head if isinstance(head, Mapping) else dict.fromkeys(videos, head)
         words = phase_names if isinstance(phase_names, Mapping) else {}
+        missing = [name for name in videos if name not in chosen]
+        if missing:
+            raise ValueError(f'head must be one for all videos or name every video, but "{missing[0]}" is missing')
         self.strips = [
-            strip
-            | self._described(strip["name"], buffers)
-            | {"head": heads_shown[strip["name"]], "names": words.get(strip["name"])}
-            for strip in self.strips
+            strip | self._described(name, buffers) | {"head": chosen[name], "names": words.get(name)}
+            for name, strip in zip(videos, self.strips)
         ]
         self.maps, self.layer = buffers, layer
         self.head, self.frame = self.strips[0]["head"], self.strips[0]["start"]

@@ -29,6 +29,7 @@ const TRACK = 18; // height of the timeline
 const THIN = 10; // height of a further ribbon on it
 const FILM = 44; // height of a film strip above it
 const SIZES = [["0.5", "S"], ["0.75", "M"], ["1", "L"]]; // shares of the width that the pictures take
+const ENOUGH = 280; // CSS pixels: wide enough for a picture
 const TALLEST = 0.65; // of the window's height that the pictures take at most
 const ICONS = { // outline, and the key that does the same
   play: ["M4 2l10 6-10 6z", "space"],
@@ -218,14 +219,14 @@ class Player {
 }
 
 // Columns and size of `count` pictures of one aspect ratio (width / height), each with `extra` pixels of text: the
-// fewest rows, unless more of them make the pictures much larger.
+// fewest rows in which the pictures are wide enough, or as large as they can be.
 function tile(count, aspect, { width, height }, extra = 0) {
   let best = { w: 0 };
-  for (let rows = 1; rows <= count; rows++) {
+  for (let rows = 1; rows <= count && best.w < ENOUGH; rows++) {
     const columns = Math.ceil(count / rows);
     const [across, down] = [(width + GAP) / columns - GAP, (height + GAP) / Math.ceil(count / columns) - GAP - extra];
     const w = Math.max(40, Math.floor(Math.min(across, down * aspect)));
-    if (w > 1.4 * best.w) best = { columns, w, h: Math.round(w / aspect) };
+    if (w > 1.2 * best.w) best = { columns, w, h: Math.round(w / aspect) };
   }
   return best;
 }
@@ -307,7 +308,6 @@ function fitCanvas(canvas, width, height) {
   Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
   const ctx = canvas.getContext("2d");
   ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
-  ctx.imageSmoothingQuality = "high"; // frames may be shown larger than they are stored
   return ctx;
 }
 

@@ -60,7 +60,7 @@ class FrameWidget(anywidget.AnyWidget):
     palette = traitlets.Dict().tag(sync=True)
     video = traitlets.Unicode().tag(sync=True)
     frame = traitlets.Int().tag(sync=True)
-    height = traitlets.Int().tag(sync=True)
+    height = traitlets.Int()
 
     def __init__(
         self,
