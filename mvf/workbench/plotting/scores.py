@@ -275,8 +275,8 @@ def plot_history(history: Sequence[Mapping], epochs: int | None = None) -> Figur
             axes.set(xlabel="epoch", ylabel=text)
             axes.ticklabel_format(axis="y", scilimits=(-2, 4), useMathText=True)
             axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-            if epochs:
-                axes.set_xlim(0, epochs)
+            if epochs or len(epoch) == 1:  # around a single epoch there would be hundreds of ticks
+                axes.set_xlim(0, epochs or 2 * epoch[0])
     return figure
 
 
