@@ -325,9 +325,8 @@ def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) ->
     groups = score_groups(report)
     scores = present(scores, [values for members in groups.values() for values in members.values()])
     if not scores:
-        return plot_message(
-            "No score to compare: " + "; ".join(reason for reason, _ in by_reason(report.get("skipped")))
-        )
+        skipped = {name: why for name, why in (report.get("skipped") or {}).items() if name in SCORES}
+        return plot_message("No score to compare: " + "; ".join(reason for reason, _ in by_reason(skipped)))
     sizes = [len(members) for members in groups.values()]
     with paper_figure(PAGE, 0.8 + 0.17 * sum(sizes) + 0.25 * len(sizes)) as figure:
         grid = figure.subplots(
