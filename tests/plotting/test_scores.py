@@ -99,6 +99,13 @@ def test_report_without_a_score_shows_a_dash_and_the_reason():
     )
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_history_of_one_epoch_has_room_for_its_axes():
+    figure = plotting.plot_history([{"epoch": 1, "loss": 2.2, "learning_rate": 1e-3, "grad_norm": 3.2}])
+    figure.canvas.draw()
+    assert all(len(axes.get_xticks()) < 10 for axes in figure.axes)
+
+
 def test_a_reason_is_said_once_for_all_that_it_explains():
     skipped = dict.fromkeys([f"retrieval@{k}" for k in range(1, 19)], "no label") | {"kendall_tau": "one video"}
     left_out = {"train": {"unreadable": {"a.mp4": "zero bytes", "b.mp4": "zero bytes"}}}

@@ -68,6 +68,8 @@ def test_a_relative_pattern_is_taken_from_here_and_then_from_the_repository(repo
     wanted = [repository / "runs" / name for name in ("a", "b")]
     for pattern in ("runs/*", "runs/a, runs/b", "../runs/*", f"{repository}/runs/*"):
         assert [path.resolve() for path in matching_folders(pattern, "metrics.json")] == wanted
+    with pytest.raises(ValueError, match="there is no runs/c/metrics.json, here or at"):
+        matching_folders("runs/a, runs/c", "metrics.json")
     with pytest.raises(ValueError, match=r"no finished run in runs/c: .* there are .*/runs/a, .*/runs/b"):
         read_reports("runs/c")
 

@@ -279,8 +279,8 @@ def plot_history(history: Sequence[Mapping], epochs: int | None = None) -> Figur
             axes.set(xlabel="epoch", ylabel=text)
             axes.ticklabel_format(axis="y", scilimits=(-3, 4))
             axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-            if epochs:
-                axes.set_xlim(0, epochs)
+            if epochs or len(epoch) == 1:  # around a single epoch there would be hundreds of ticks
+                axes.set_xlim(0, epochs or 2 * epoch[0])
     return figure
 
 
@@ -329,9 +329,8 @@ def plot_controls(report: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) ->
     groups = score_groups(report)
     scores = present(scores, [values for members in groups.values() for values in members.values()])
     if not scores:
-        return plot_message(
-            "No score to compare: " + "; ".join(reason for reason, _ in by_reason(report.get("skipped")))
-        )
+        skipped = {name: why for name, why in (report.get("skipped") or {}).items() if name in SCORES}
+        return plot_message("No score to compare: " + "; ".join(reason for reason, _ in by_reason(skipped)))
     sizes = [len(members) for members in groups.values()]
     with paper_figure(PAGE, 0.8 + 0.17 * sum(sizes) + 0.25 * len(sizes)) as figure:
         grid = figure.subplots(

@@ -38,12 +38,21 @@ def matching_folders(patterns: str | Sequence[str], file: str) -> list[Path]:
         patterns: Folders, separated by commas; * matches any name. A relative one is looked for in the working
             directory, then at the repository root.
         file: Name of a file.
+
+    Raises:
+        ValueError: if some match, but one that is named without * does not.
     """
-    patterns = patterns.split(",") if isinstance(patterns, str) else patterns
     root = default_folder(load_config()).parent.parent
-    found = sorted(path for p in map(str.strip, patterns) if p for path in glob.glob(p) or glob.glob(str(root / p)))
-    folders = {Path(path).resolve(): Path(path) for path in reversed(found)}  # one folder may match under several names
-    return [folder for folder in sorted(folders.values()) if (folder / file).exists()]
+    folders: dict[Path, Path] = {}  # one folder may match under several names
+    lacking = []
+    for pattern in map(str.strip, patterns.split(",") if isinstance(patterns, str) else patterns):
+        found = map(Path, sorted(glob.glob(pattern) or glob.glob(str(root / pattern)))) if pattern else ()
+        whole = {folder.resolve(): folder for folder in found if (folder / file).exists()}
+        lacking += [] if whole or not pattern or glob.has_magic(pattern) else [pattern]
+        folders = whole | folders
+    if lacking and folders:
+        raise ValueError(f"there is no {lacking[0]}/{file}, here or at {root}: name only what is finished")
+    return sorted(folders.values())
 
 
 def read_reports(patterns: str | Sequence[str]) -> dict[str, dict]:
