@@ -116,6 +116,9 @@ class ExplorerView extends FrameView {
     ctx.beginPath();
     ctx.arc(this.placed[2 * point], this.placed[2 * point + 1], radius, 0, 2 * Math.PI);
     ctx.fill();
+    if (phase >= 0 || !colours.length) return;
+    Object.assign(ctx, { strokeStyle: "#777", lineWidth: 0.8 }); // light grey is hardly seen on white
+    ctx.stroke();
   }
 
   nearest(x, y) {
@@ -166,6 +169,7 @@ class ExplorerView extends FrameView {
     for (let i = first; i < last; i++) ctx.lineTo(this.placed[2 * i], this.placed[2 * i + 1]);
     ctx.stroke();
     for (let i = first; i < last; i++) this.dot(ctx, i, 4);
+    Object.assign(ctx, { strokeStyle: this.ink, lineWidth: 1.2 });
     ctx.strokeRect(this.placed[2 * first] - 5, this.placed[2 * first + 1] - 5, 10, 10);
   }
 
