@@ -379,7 +379,7 @@ def summary(report: dict, figures: Sequence[Path] = ()) -> str:
         lines.append(f"  the stored report was made anew: {report['made_anew']}")
     verdicts = report.get("verdicts", {})
     for name in sorted(verdicts, key=lambda name: not name.startswith("cropped")):
-        lines.append(f"  {score_words(name):28s} {verdicts[name]}")
+        lines.append(f"  {score_words(name):28s} {score_words(verdicts[name])}")
     lines += [f"  {line}" for line in skipped_lines(report)]
     return "\n".join([*map(minus, lines), *(f"  figure {path}" for path in figures)])
 
