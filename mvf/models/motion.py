@@ -95,7 +95,7 @@ class MotionMap:
         """(T, C) mean patches of a whole clip -> (T, E)."""
         near = self._project(_Clip.of(mean, self.offsets, len(self.center)))
         parts = [self._join(near, frames) - self.context_center for frames in _blocks(len(near))]
-        return unit(np.concatenate([part @ self.context_directions.T for part in parts]))
+        return unit(np.concatenate([_product(part, self.context_directions) for part in parts]))
 
     def add_to(self, embeddings: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """(T, E) unit-norm embeddings of a whole clip, (T, C) its mean patches -> unit norm of `strength` K + z."""
@@ -131,7 +131,7 @@ class MotionMap:
     def _project(self, clip: _Clip) -> np.ndarray:
         """(T, D) of the first step."""
         parts = (clip.differences(frames) - self.center for frames in _blocks(len(clip.mean)))
-        return unit(np.concatenate([part @ self.directions.T for part in parts]))
+        return unit(np.concatenate([_product(part, self.directions) for part in parts]))
 
     def _join(self, near: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """(n, G): the vectors around each of `frames`, joined."""
@@ -203,6 +203,11 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     """Unit norm along the last axis, float32; a zero vector stays zero."""
     norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors / np.maximum(norm, 1e-12)).astype(np.float32)
+
+
+def _product(rows: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """(n, F) rows, (D, F) directions -> (n, D), by torch: NumPy's threads would wait beside torch's and slow both."""
+    return (torch.from_numpy(rows) @ torch.from_numpy(directions).T).numpy()
 
 
 def _clips(videos: Iterable[np.ndarray], offsets: Sequence[int]) -> Iterator[_Clip]:
