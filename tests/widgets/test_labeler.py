@@ -181,6 +181,19 @@ def status(page):
     return page.run("return root.querySelector('[role=status]').textContent")
 
 
+def test_the_timeline_is_zoomed_around_the_frame_and_boundaries_are_dragged_there(show, tmp_path):
+    page = show(PhaseLabeler(records_of(tmp_path, "a"), tmp_path / "videos.csv"))
+    keys(page, "1", *[RIGHT] * 30, "2")
+    keys(page, "+", "+")  # 15 of 60 frames: 23 to 38
+    chosen = "[...root.querySelectorAll('select')].find((one) => one.labels[0].textContent.includes('Zoom')).value"
+    assert page.run(f"return {chosen}") == "4"
+    drag(page, 30 - 23, 36 - 23, 15)
+    assert page.frame == 36 and "phase 1 from 36" in page.run("return root.textContent")
+    keys(page, "-", "-", "-")
+    drag(page, 36, 12, 60)
+    assert page.frame == 12 and "phase 1 from 12" in page.run("return root.textContent")
+
+
 def test_three_named_phases_set_by_keys_and_mouse_are_in_the_table_to_the_frame(show, tmp_path):
     records = records_of(tmp_path / "clips")
     table = tmp_path / "clips" / "videos.csv"

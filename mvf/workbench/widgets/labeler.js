@@ -6,6 +6,7 @@ const BITMAPS = 12; // decoded pictures, which are large
 const SILENCE = 5000; // milliseconds without an answer after which the page says so
 const NEAR = 6; // pixels from a boundary at which the mouse takes it
 const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
+const ZOOMS = [1, 2, 4, 8, 16]; // of the timeline
 
 // Pictures around one frame, which the kernel decodes when they are asked for, one block at a time.
 class KernelFrames extends Clips {
@@ -172,6 +173,8 @@ class LabelerView extends FrameView {
     this.line.onpointerup = () => this.drop();
     this.line.onpointercancel = () => this.drop();
     this.curve = element("canvas", { className: "mvf-ribbon", role: "img" });
+    this.zoom = select("Zoom", ZOOMS.map((zoom) => [zoom, `${zoom} ×`]), 1, () => this.draw());
+    this.player.speed.element.before(this.zoom.element);
     this.label = element("p", { className: "mvf-note" });
     this.trust = element("p", { className: "mvf-note" });
     this.status = element("p", { className: "mvf-status", role: "status" });
@@ -184,7 +187,7 @@ class LabelerView extends FrameView {
     this.root.append(this.label, this.trust, this.status, this.rescue);
     const keys =
       "Digits or P: a phase begins at this frame. Arrows: move, with shift ten frames. B, N: boundary before, next. " +
-      "Backspace: remove the last boundary. Drag a boundary on the timeline to move it. Ctrl+Z, Ctrl+Y: undo, redo. Enter: accept, next video.";
+      "Backspace: remove the last boundary. Drag a boundary on the timeline to move it. + and −: zoom the timeline. Ctrl+Z, Ctrl+Y: undo, redo. Enter: accept, next video.";
     this.root.append(element("p", { className: "mvf-note", textContent: keys }));
     this.showPhases();
   }
@@ -332,6 +335,8 @@ class LabelerView extends FrameView {
       p: () => this.begin(this.phaseBefore(this.number) + 1),
       b: () => this.toBoundary(-1),
       n: () => this.toBoundary(1),
+      "+": () => this.zoomBy(1),
+      "-": () => this.zoomBy(-1),
       backspace: () => this.erase(),
       enter: () => this.save(),
     };
@@ -506,10 +511,24 @@ class LabelerView extends FrameView {
     this.go(this.name, this.indexOf(found));
   }
 
+  zoomBy(step) {
+    const place = ZOOMS.indexOf(Number(this.zoom.control.value)) + step;
+    this.zoom.control.value = ZOOMS[Math.max(0, Math.min(ZOOMS.length - 1, place))];
+    this.draw();
+  }
+
+  // The frames on the timeline, around the current one; they stay while a boundary is being dragged.
+  get view() {
+    if (this.dragged) return this.dragged.view;
+    const { length } = this.clips.meta(this.name);
+    const span = length / Number(this.zoom.control.value);
+    return { start: Math.max(0, Math.min(length - span, this.number + 0.5 - span / 2)), span };
+  }
+
   // Which boundary is under the mouse; -1 for none.
   boundaryAt(x) {
-    const scale = this.line.clientWidth / this.clips.meta(this.name).length;
-    const distances = this.draft.segments.map(([first]) => Math.abs(first * scale - x));
+    const { start, span } = this.view;
+    const distances = this.draft.segments.map(([first]) => Math.abs(((first - start) * this.line.clientWidth) / span - x));
     const least = Math.min(...distances);
     return least <= NEAR ? distances.indexOf(least) : -1;
   }
@@ -519,7 +538,7 @@ class LabelerView extends FrameView {
     this.root.focus();
     this.line.setPointerCapture(event.pointerId);
     const place = this.boundaryAt(event.offsetX);
-    this.dragged = { place, segments: place < 0 ? null : this.draft.segments.map((pair) => [...pair]) };
+    this.dragged = { view: this.view, place, segments: place < 0 ? null : this.draft.segments.map((pair) => [...pair]) };
     if (place < 0) this.drag(event);
   }
 
@@ -530,7 +549,7 @@ class LabelerView extends FrameView {
       return;
     }
     const { place, segments } = this.dragged;
-    const wanted = (event.offsetX / this.line.clientWidth) * length;
+    const wanted = this.view.start + (event.offsetX / this.line.clientWidth) * this.view.span;
     if (place < 0) return this.go(this.name, Math.max(0, numbers.filter((number) => number <= wanted).length - 1));
     const [least, most] = [segments[place - 1]?.[0] ?? -1, segments[place + 1]?.[0] ?? length];
     const free = numbers.filter((number) => number > least && number < most);
@@ -543,11 +562,12 @@ class LabelerView extends FrameView {
     const segments = this.dragged?.segments;
     this.dragged = null;
     if (segments && JSON.stringify(segments) !== JSON.stringify(this.draft.segments)) this.edit(segments);
+    else this.draw();
   }
 
   draw() {
     const { name } = this;
-    const { length, numbers } = this.clips.meta(name);
+    const { numbers } = this.clips.meta(name);
     const { index } = this.player;
     const width = innerWidthOf(this.root);
     const { kind } = this.draft;
@@ -560,7 +580,9 @@ class LabelerView extends FrameView {
     if (picture) this.panel.draw(name, index, space.width, space.height - 40, caption);
     else this.panel.caption.textContent = problem ?? `${name} · frame ${this.number} is being read …`;
     this.panel.canvas.style.opacity = picture ? 1 : 0.15;
-    drawRibbon(this.line, width, 26, this.shown, length, this.number + 0.5, this.clips.palette, kind === "proposed");
+    const { start, span } = this.view;
+    const runs = this.shown.map(([first, p]) => [first - start, p]);
+    drawRibbon(this.line, width, 26, runs, span, this.number + 0.5 - start, this.clips.palette, kind === "proposed");
     this.drawTrust(width, index);
     const from = (first) => [first, this.clips.seconds(name, this.indexOf(first))].filter((part) => part !== "").join(" · ");
     const where = this.shown.map(([first, p]) => `${p < 0 ? "unlabelled" : this.names[p]} from ${from(first)}`).join(", ");
@@ -591,11 +613,13 @@ class LabelerView extends FrameView {
     if (kind === "proposed" && !shares) this.trust.textContent = "proposed from one labelled clip: there is no agreement to compare";
     if (!shares) return;
     const { length, numbers } = this.clips.meta(this.name);
+    const { start, span } = this.view;
     const ctx = fitCanvas(this.curve, width, 16);
     ctx.clearRect(0, 0, width, 16);
     ctx.fillStyle = getComputedStyle(this.label).color;
     shares.forEach((share, i) => {
-      const [left, right] = [numbers[i], numbers[i + 1] ?? length].map((frame) => Math.round((frame * width) / length));
+      const ends = [numbers[i], numbers[i + 1] ?? length];
+      const [left, right] = ends.map((frame) => Math.round(((frame - start) * width) / span));
       ctx.fillRect(left, 16 * (1 - share), right - left, 16 * share);
     });
     const mean = shares.reduce((sum, share) => sum + share, 0) / shares.length;
