@@ -207,7 +207,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 def _product(rows: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """(n, F) rows, (D, F) directions -> (n, D), by torch: NumPy's threads would wait beside torch's and slow both."""
-    return (torch.from_numpy(rows) @ torch.from_numpy(directions).T).numpy()
+    return (torch.from_numpy(rows.astype(np.float32, copy=False)) @ torch.from_numpy(directions).T).numpy()
 
 
 def _clips(videos: Iterable[np.ndarray], offsets: Sequence[int]) -> Iterator[_Clip]:
