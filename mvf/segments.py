@@ -18,6 +18,7 @@ from mvf.config import nearest
 from mvf.data.labels import SEGMENT_COLUMNS, read_segment_rows
 from mvf.data.records import VideoRecord
 from mvf.files import atomic, short_name
+from mvf.metrics.segmentation import phase_runs
 
 NO_TIMES = "the video has no time stamps"  # stands in the table in place of seconds
 TIER = "phases"
@@ -88,10 +89,8 @@ def video_segments(
         raise ValueError(f"{record.name}: phase {phases.max()} has no name; names are {', '.join(names)}")
     numbers, times = record.frame_numbers, record.file_times
     ends = None if times is None else np.append(times, end_of(times))
-    changes = np.flatnonzero(np.diff(phases)) + 1
     found = []
-    for first, stop in zip([0, *changes], [*changes, len(phases)]):
-        phase = int(phases[first])
+    for phase, first, stop in phase_runs(phases):
         if phase < 0:
             continue
         start_frame = int(numbers[first])
@@ -216,9 +215,9 @@ def _write_boris(segments: Sequence[Segment], path: Path, records: Records) -> N
             assert times is not None  # checked by `write_segments`
             length = end_of(times) - times[0]
             sure = "" if segment.confidence is None else f", confidence {segment.confidence:.3f}"
+            media = _media(records[segment.video]), f"{length:.3f}", f"{len(times) / length:.3f}"
             told = "No focal subject", _word(segment), "", f"by {segment.by}{sure}"
             for time, status in ((segment.start, "START"), (segment.end, "STOP")):
-                media = _media(records[segment.video]), f"{length:.3f}", f"{len(times) / length:.3f}"
                 writer.writerow([segment.video, f"{time:.3f}", *media, *told, status])
 
 
@@ -255,10 +254,7 @@ FORMATS: Mapping[str, Callable[[Sequence[Segment], Path, Records], None]] = Mapp
 
 def _media(record: VideoRecord) -> str:
     """Path of the video's file; its name where it is drawn."""
-    source: object = record.source
-    while hasattr(source, "source"):
-        source = source.source
-    return str(getattr(source, "path", record.name))
+    return str(getattr(record.file_source, "path", record.name))
 
 
 def _word(segment: Segment) -> str:

@@ -34,7 +34,7 @@ IMPORTS = {  # every module and folder at the root of the package, and what of t
     "chunks": BASE | {"data", "models"},
     "attention": BASE | {"data", "models", "bank", "chunks", "embedding"},
     "alignment": {"config", "embedding", "losses", "metrics", "data"},
-    "segments": {"config", "files", "data"},
+    "segments": {"config", "files", "data", "metrics"},
     "cost": BASE | {"data", "models", "losses", "embedding", "bank"},
     "training": BASE | COMPUTED_WITH | COMPUTES - {"alignment", "cost"},
     "evaluation": BASE | COMPUTED_WITH | COMPUTES - {"cost"},

@@ -110,11 +110,17 @@ class VideoRecord:
         return int(getattr(self.source, "num_source_frames", self.num_frames))
 
     @property
-    def file_times(self) -> np.ndarray | None:
-        """(num_source_frames,) seconds at which the file shows its frames; None if it has no time stamps, as images."""
+    def file_source(self) -> object:
+        """The source of the file's frames, which `source` may thin out or resample."""
         source: object = self.source
         while hasattr(source, "source"):
             source = source.source
+        return source
+
+    @property
+    def file_times(self) -> np.ndarray | None:
+        """(num_source_frames,) seconds at which the file shows its frames; None if it has no time stamps, as images."""
+        source = self.file_source
         times = getattr(source, "times", None)
         if times is None or not np.isfinite(times).all():
             return None
@@ -308,7 +314,7 @@ def changed_clips(before: Manifest, now: Manifest) -> list[str]:
         "replaced by other footage": replaced,
         "moved to the other split": [name for name in both if old[name]["split"] != new[name]["split"]],
     }
-    return [f"{_count(len(names))} {what} ({_some(names)})" for what, names in found.items() if names]
+    return [f"{_count(len(names))} {what} ({some_of(names)})" for what, names in found.items() if names]
 
 
 def changed_labels(before: Manifest, now: Manifest, kinds: Sequence[str] = tuple(LABELS)) -> list[str]:
@@ -321,7 +327,9 @@ def changed_labels(before: Manifest, now: Manifest, kinds: Sequence[str] = tuple
     old, new = _flat(before), _flat(now)
     both = [name for name in new if name in old]
     found = {key: [name for name in both if _differ(old[name], new[name], key)] for key in kinds}
-    return [f"{LABELS[key]} of {_count(len(names))} changed ({_some(names)})" for key, names in found.items() if names]
+    return [
+        f"{LABELS[key]} of {_count(len(names))} changed ({some_of(names)})" for key, names in found.items() if names
+    ]
 
 
 def sides(clips: Manifest) -> dict[str, str]:
@@ -341,5 +349,5 @@ def _count(number: int) -> str:
     return f"{number} clip{'s' * (number != 1)}"
 
 
-def _some(names: Sequence[str]) -> str:
+def some_of(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")

@@ -90,11 +90,11 @@ def segment_scores(
     scores = {"edit": edit_score(predicted, true)}
     scores = {"accuracy": float(np.concatenate(right).mean())} | scores
     scores |= {f"f1@{round(100 * overlap)}": segment_f1(predicted, true, overlap) for overlap in OVERLAPS}
-    for name, clocks in (("boundary error", None), ("boundary error, s", times)):
-        if clocks is not None or name == "boundary error":
-            found, missed = boundary_errors(predicted, true, clocks)
-            if len(found):
-                scores[name] = float(found.mean())
-            if len(found) + missed:
-                scores["missed boundaries"] = missed / (len(found) + missed)
+    found, missed = boundary_errors(predicted, true)
+    if len(found):
+        scores["boundary error"] = float(found.mean())
+    if len(found) + missed:
+        scores["missed boundaries"] = missed / (len(found) + missed)
+    if len(found) and times is not None:
+        scores["boundary error, s"] = float(boundary_errors(predicted, true, times)[0].mean())
     return scores

@@ -32,7 +32,7 @@ def edit_score(predicted: Sequence[np.ndarray], phases: Sequence[np.ndarray]) ->
     """
     scores = []
     for guess, truth in _labelled(predicted, phases):
-        a, b = ([phase for phase, _, _ in segments_of(values)] for values in (guess, truth))
+        a, b = ([phase for phase, _, _ in phase_runs(values)] for values in (guess, truth))
         scores.append(1 - _levenshtein(a, b) / max(len(a), len(b)))
     return float(np.mean(scores))
 
@@ -66,7 +66,7 @@ def segment_f1(predicted: Sequence[np.ndarray], phases: Sequence[np.ndarray], ov
         raise ValueError(f"overlap must be above 0 and at most 1, got {overlap}")
     right = total = 0
     for guess, truth in _labelled(predicted, phases):
-        guesses, wanted = segments_of(guess), segments_of(truth)
+        guesses, wanted = phase_runs(guess), phase_runs(truth)
         found: set[int] = set()
         for phase, first, end in guesses:
             shares = [_overlap((first, end), one[1:]) if one[0] == phase else 0.0 for one in wanted]
@@ -104,19 +104,19 @@ def boundary_errors(
     clocks = [np.arange(len(truth)) for truth in phases] if times is None else list(times)
     found, missed = [], 0
     for (guess, truth), clock in zip(_labelled(predicted, phases), _of_labelled(clocks, phases)):
-        begun = [(phase, clock[first]) for phase, first, _ in segments_of(guess)[1:]]
-        for phase, first, _ in segments_of(truth)[1:]:
+        begun = [(phase, clock[first]) for phase, first, _ in phase_runs(guess)[1:]]
+        for phase, first, _ in phase_runs(truth)[1:]:
             away = [abs(float(time - clock[first])) for other, time in begun if other == phase]
             found += [min(away)] if away else []
             missed += not away
     return np.array(found, float), missed
 
 
-def segments_of(phases: np.ndarray) -> Segments:
+def phase_runs(phases: np.ndarray) -> Segments:
     """The runs of equal phases: (phase, first frame, end).
 
     Example:
-        >>> segments_of(np.array([2, 2, 0]))
+        >>> phase_runs(np.array([2, 2, 0]))
         [(2, 0, 2), (0, 2, 3)]
     """
     starts = np.flatnonzero(np.diff(phases, prepend=phases[:1] - 1))

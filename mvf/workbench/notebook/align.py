@@ -47,19 +47,18 @@ def alignment_figure(splits: Splits, action: str = "", method: str = "dtw", name
     )  # fmt: skip
 
 
-def transfer(
-    splits: Splits, labelled: str = "", action: str = "", method: str = "dtw"
-) -> tuple[EmbeddedVideo, list[EmbeddedVideo], list[np.ndarray]] | str:
-    """Transfers the phases of a labelled clip to the other videos of its action.
+def transferred_from(
+    splits: Splits, labelled: str = "", action: str = ""
+) -> tuple[EmbeddedVideo, list[EmbeddedVideo]] | str:
+    """Chooses the clip whose phases are transferred, and the other videos of its action.
 
     Args:
         splits: The videos.
         labelled: Name of the labelled clip; empty for the first training video of `action` that has labels.
         action: Name of the action, if no clip is named; empty for the one with the most phases.
-        method: `dtw` or `nearest`.
 
     Returns:
-        The clip, the other videos and their phases; or a sentence that says why there are none.
+        The clip and the other videos; or a sentence that says why there are none.
 
     Raises:
         ValueError: if the named clip does not exist or has no labels.
@@ -73,7 +72,19 @@ def transfer(
     if clip is None:
         return "no video has labelled phases: label a clip below"
     others = [video for video in both if video.action == clip.action and video is not clip]
-    return clip, others, transfer_phases(clip, others, method)
+    return clip, others
+
+
+def transfer(
+    splits: Splits, labelled: str = "", action: str = "", method: str = "dtw"
+) -> tuple[EmbeddedVideo, list[EmbeddedVideo], list[np.ndarray]] | str:
+    """Transfers the phases of a clip to the other videos of its action, by `dtw` or `nearest`; see `transferred_from`.
+
+    Returns:
+        The clip, the other videos and their phases; or a sentence that says why there are none.
+    """
+    found = transferred_from(splits, labelled, action)
+    return found if isinstance(found, str) else (*found, transfer_phases(*found, method))
 
 
 def transfer_figure(splits: Splits, labelled: str = "", action: str = "", method: str = "dtw") -> Figure:
@@ -98,10 +109,10 @@ def transfer_table(
 
     The scores are those of `mvf.evaluation.segments.segment_scores`; boundary errors are in frames.
     """
-    found = transfer(splits, labelled, action, method)
+    found = transferred_from(splits, labelled, action)
     if isinstance(found, str):
         return plotting.Table((), ("embedding",), found)
-    clip, others, _ = found
+    clip, others = found
     records = {record.name: record for record in splits.everything[0]}
     clock = clocks_of(session.config, session.model)["position_only"]
     proposals = propose([clip], others, method)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mvf.data import find_config_videos
 from mvf.data.datasets.folder import TABLE
-from mvf.data.records import VideoRecord
+from mvf.data.records import VideoRecord, some_of
 from mvf.data.video import open_source
 from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation.controls import apply_clock
@@ -25,7 +25,6 @@ from mvf.workbench.widgets import PhaseLabeler
 from mvf.workbench.widgets.phase_table import PhaseTable
 
 UNSURE = 0.6  # mean confidence of a video below which the summary names it
-MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,7 @@ class Applied:
         if note := passes_note([proposal.video for proposal in self.proposals]):
             lines.append(note)
         if unsure := sorted((name for name in sure if sure[name] < UNSURE), key=lambda name: sure[name]):
-            listed = ", ".join(unsure[:MOST_NAMED]) + (", ..." if len(unsure) > MOST_NAMED else "")
-            lines.append(f"look at these first, below {UNSURE}: {listed}")
+            lines.append(f"look at these first, below {UNSURE}: {some_of(unsure)}")
         for name, scores in self.scores.items():
             lines.append(f"  {name:22s} " + "  ".join(f"{score} {value:.3f}" for score, value in scores.items()))
         return "\n".join(lines)
@@ -150,8 +148,7 @@ def passes_note(videos: Sequence[EmbeddedVideo]) -> str:
     several = [video.name for video in videos if find_repetitions(video.embeddings).count > 1]
     if not several:
         return ""
-    listed = ", ".join(several[:MOST_NAMED]) + (", ..." if len(several) > MOST_NAMED else "")
-    many = f"{len(several)} of {len(videos)} videos seem to hold several repetitions ({listed})"
+    many = f"{len(several)} of {len(videos)} videos seem to hold several repetitions ({some_of(several)})"
     return f"{many}, and each is aligned as one pass through the action; python -m mvf repetitions cuts them"
 
 
