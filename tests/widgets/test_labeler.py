@@ -229,6 +229,34 @@ def test_three_named_phases_set_by_keys_and_mouse_are_in_the_table_to_the_frame(
     assert PhaseLabeler(records, table).palette["names"] == names and page.errors() == []
 
 
+def test_segments_are_written_from_the_page_which_says_where_or_why_not(show, table):
+    videos, embeddings = arrays()
+
+    def write(labeler):
+        if "b" not in labeler.labelled:
+            raise OSError("the disc is full")
+        return f"4 segments of {len(labeler.labelled)} labelled videos and 1 others: segments.csv"
+
+    page = show(PhaseLabeler(videos, table, embeddings=embeddings, write_segments=write))
+    page.control("Write segments").click()
+    page.wait("root.querySelector('[role=status]').textContent.includes('not written')")
+    assert status(page) == "segments not written: the disc is full"
+    page.put("Video", "b")
+    keys(page, "1", RIGHT, "2")
+    page.control("Write segments").click()
+    assert status(page) == "b is edited, not saved: accept it first, or undo"
+    keys(page, ENTER)
+    page.wait("root.dataset.video === 'c'")
+    page.control("Write segments").click()
+    page.wait("root.querySelector('[role=status]').textContent.includes('segments.csv')")
+    assert status(page) == "4 segments of 2 labelled videos and 1 others: segments.csv" and page.errors() == []
+
+
+def test_a_labeler_that_cannot_write_segments_offers_none(show, table):
+    page = show(PhaseLabeler(arrays()[0], table))
+    assert not page.control("Write segments").is_displayed()
+
+
 @pytest.mark.parametrize(("fps", "numbers"), [(0, range(60)), (10, range(0, 60, 3)), (60, range(60))])
 def test_the_picture_is_that_of_the_number_in_the_file_whatever_the_rate(show, tmp_path, fps, numbers):
     records = records_of(tmp_path / "clips", "a", fps=fps)

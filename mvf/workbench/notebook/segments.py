@@ -126,7 +126,7 @@ def write_split_segments(
     ]
     known = labelled(videos)
     if not known:
-        return "no segments yet: label a clip, and run this cell again"
+        return "no segments yet: label a clip, and write them again"
     rest = [video for video in videos if all(video is not clip for clip in known)]
     words = tuple(labeler.palette["names"]) if own else phase_words(splits, known[0].action) or ()
     segments = [segment for v in known for segment in video_segments(named[v.name], _labels(v), words)]

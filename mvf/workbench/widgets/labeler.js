@@ -163,6 +163,9 @@ class LabelerView extends FrameView {
     this.accept = this.action("Accept and next (Enter)", () => this.save());
     this.all = this.action("Accept all proposals", () => this.saveAll());
     this.all.hidden = !this.model.get("proposes");
+    this.write = this.action("Write segments", () => this.writeSegments());
+    this.write.title = "Of all clips as a table: saved labels as they are, other clips as proposed from them";
+    this.write.hidden = !this.model.get("segments");
     this.phaseRow = row();
     this.editor = row();
     this.editor.hidden = true;
@@ -182,7 +185,7 @@ class LabelerView extends FrameView {
     this.rescue = row(path.element, this.action("Save all labels there", () => this.saveAs(path.control.value)));
     this.player.timeline.replaceChildren(this.player.slider, this.line); // the line takes the mouse, the slider the keys
     this.player.timeline.after(this.curve);
-    this.root.append(row(this.video.element, this.undo, this.redo, this.remove, this.accept, this.all));
+    this.root.append(row(this.video.element, this.undo, this.redo, this.remove, this.accept, this.all, this.write));
     this.root.append(this.phaseRow, this.editor, this.panel.element, this.player.element);
     this.root.append(this.label, this.trust, this.status, this.rescue);
     const keys =
@@ -438,6 +441,14 @@ class LabelerView extends FrameView {
     this.player.stop();
     this.say("saving all proposals …");
     this.send("accept all", { but: this.clips.names.filter((name) => this.drafts.get(name)?.kind === "edited") });
+  }
+
+  // Of saved labels: what is edited and not accepted is named, because it is not among them.
+  writeSegments() {
+    const edited = this.clips.names.find((name) => this.drafts.get(name)?.kind === "edited");
+    if (edited) return this.say(`${edited} is edited, not saved: accept it first, or undo`);
+    this.say("writing segments …");
+    this.model.send({ kind: "segments" });
   }
 
   saveAs(path) {
