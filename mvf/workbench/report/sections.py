@@ -31,6 +31,7 @@ from mvf.workbench.plotting import Table
 from mvf.workbench.plotting.scores import (
     SCORES,
     below_mean,
+    by_reason,
     control_name,
     present,
     score_cell,
@@ -253,10 +254,8 @@ def _coverage(report: Mapping) -> dict[str, Table]:
         for split, c in coverage.items()
     )
     lost = tuple((s, name, why) for s, c in coverage.items() for name, why in (c.get("unreadable") or {}).items())
-    reasons: dict[str, list[str]] = {}
-    for name, reason in (report.get("skipped") or {}).items():
-        reasons.setdefault(reason, []).append(score_words(re.sub(r"^(\w+)\.", r"\1: ", name)))
-    skipped = tuple((", ".join(names), reason) for reason, names in reasons.items())
+    named = {re.sub(r"^(\w+)\.", r"\1: ", name): why for name, why in (report.get("skipped") or {}).items()}
+    skipped = tuple((score_words(names), reason) for reason, names in by_reason(named))
     return {
         "videos": Table(found, ("split", "found", "expected", "left out"), "Videos"),
         "left_out": Table(lost, ("split", "video", "reason"), "Videos left out"),
