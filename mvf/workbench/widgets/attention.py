@@ -74,6 +74,7 @@ class AttentionBrowser(Browser):
     """
 
     _esm = javascript("frames.js", "overlay.js", "attention.js")
+    _around = 300
     maps = traitlets.List(traitlets.Bytes()).tag(sync=True)
     colours = traitlets.Bytes().tag(sync=True)
     entity_names = traitlets.List(traitlets.Unicode()).tag(sync=True)
@@ -148,6 +149,10 @@ class AttentionBrowser(Browser):
         for kind, maps in (("entities", video.entities), ("heads", video.heads)):
             found[kind] = None if maps is None else _store(name, maps, buffers)
         return found
+
+    @property
+    def _pictures(self) -> int:
+        return 1 + bool(self.entity_names) + bool(self.head_names)
 
     @property
     def number(self) -> int:

@@ -162,6 +162,7 @@ class Browser(FrameWidget):
     """
 
     _page: Path | None = None
+    _around = 0  # pixels of its page above and below the pictures; 0 where it is not laid out around pictures
 
     def open(self) -> None:
         """Does nothing: a browser is sent as a widget only when another widget, which contains it, is shown."""
@@ -208,11 +209,26 @@ class Browser(FrameWidget):
                 f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{self.title}</title>\n'
                 f'<meta http-equiv="Content-Security-Policy" content="{rules}">\n'
                 f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{self._css}</style>\n'
-                f'<body class="mvf-page">\n<main>{self._stored()}</main>\n'
+                f'<body class="mvf-page" data-fit="{self._fit}">\n<main>{self._stored()}</main>\n'
                 f'<script type="module">{script}</script>\n</html>\n',
                 encoding="utf-8",
             )
         return self._page
+
+    @property
+    def _pictures(self) -> int:
+        """Number of pictures that the page shows at once."""
+        return len(self._videos)
+
+    @property
+    def _fit(self) -> str:
+        """Height in CSS at which the page has room for its pictures and no more, in a frame that is 100cqw wide."""
+        if not self._around:
+            return ""
+        rows = 1 if self._pictures <= 3 else 2
+        ratio = self.strips[0]["height"] / self.strips[0]["width"]
+        share = rows * ratio / -(-self._pictures // rows)
+        return f"calc({share:.3f} * (100cqw - 48px) + {self._around}px)"
 
     def _stored(self) -> str:
         """The state of the page as an element, which is not shown."""
