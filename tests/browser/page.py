@@ -117,15 +117,6 @@ class Page:
         unrun = [c["id"] for c in self.cells() if c["type"] == "code" and c["source"].strip() and c["count"] is None]
         assert not failed and not unrun, f"cells that failed: {failed}; that did not run: {unrun}"
 
-    def run_cell(self, name: str) -> None:
-        """Runs the cell whose id is `name` again, and waits for it."""
-        place = [cell["id"] for cell in self.cells()].index(name)
-        self.script(SHOW, place)
-        self.script('window.jupyterapp.commands.execute("notebook:run-cell");')
-        wait_for(lambda: not self.idle() or True, "the cell to start")
-        wait_for(self.idle, "the cell to run")
-        assert not self.cell_errors(), self.cell_errors()
-
     def save(self) -> Path:
         """Saves the notebook, as the user's Ctrl-S does; returns the file."""
         self.driver.execute_async_script(SAVE)

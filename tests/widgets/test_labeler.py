@@ -187,6 +187,9 @@ def test_the_timeline_is_zoomed_around_the_frame_and_boundaries_are_dragged_ther
     keys(page, "+", "+")  # 15 of 60 frames: 23 to 38
     chosen = "[...root.querySelectorAll('select')].find((one) => one.labels[0].textContent.includes('Zoom')).value"
     assert page.run(f"return {chosen}") == "4"
+    at = page.run("return [...root.querySelectorAll('canvas')].findIndex((one) => one.classList.contains('mvf-seek'))")
+    dark = np.flatnonzero(page.pixels(at)[-2, :, :3].max(axis=1) < 20) / page.pixels(at).shape[1]  # the part shown
+    assert [dark.min(), dark.max()] == pytest.approx([23 / 60, 38 / 60], abs=0.01)
     drag(page, 30 - 23, 36 - 23, 15)
     assert page.frame == 36 and "phase 1 from 36" in page.run("return root.textContent")
     keys(page, "-", "-", "-")
