@@ -166,7 +166,7 @@ class LabelerView extends FrameView {
     this.all = this.action("Accept all proposals", () => this.saveAll());
     this.all.hidden = !this.model.get("proposes");
     this.write = this.action("Write segments", () => this.writeSegments());
-    this.write.title = "Of all clips as a table: saved labels as they are, other clips as proposed from them";
+    this.write.title = "Write segments of all clips as a table: saved labels as they are, other clips as proposed from them";
     this.write.hidden = !this.model.get("segments");
     this.phaseRow = row();
     this.editor = row();
