@@ -53,7 +53,7 @@ test-lowest: $(LOWEST)/installed
 bench: $(VENV)/installed
 	$(BIN)/python bench/page.py
 
-# JupyterLab then keeps the browsers' state in the notebooks that it saves.
+# JupyterLab then keeps the labeler's state in the notebooks that it saves.
 lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/notebooks/jupyter:$(JUPYTER_CONFIG_PATH)
 lab: $(VENV)/installed
 	mkdir -p runs

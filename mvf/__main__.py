@@ -230,10 +230,9 @@ def _train(options: argparse.Namespace) -> None:
 
 def _embed(options: argparse.Namespace) -> None:
     from mvf.chunks import Chunking
-    from mvf.data import VideoRecord, find_config_videos
-    from mvf.data.video import open_source
+    from mvf.data import find_config_videos
     from mvf.embedding import check_export, embed_to_file
-    from mvf.workbench.notebook.session import open_model
+    from mvf.workbench.notebook.session import check_actions, file_record, open_model
 
     check_export(Path(options.out))
     given = Path(options.videos)
@@ -242,13 +241,12 @@ def _embed(options: argparse.Namespace) -> None:
     if "action" not in data:  # every video is embedded, whatever the run was trained on
         config = replace(config, action="")
     if given.is_file():
-        if model.actions and config.action not in model.actions:
-            raise ValueError(f"{options.model} has a model per action: add -p action {'|'.join(model.actions)}")
-        records = [VideoRecord(given.stem, config.action, open_source(given, config.fps))]
+        records = [file_record(given, config)]
     else:
         records = [r for split in ("train", "val") for r in find_config_videos(config, split, allow_empty=True)]
     if not records:
         raise ValueError(f"none of the videos in {options.videos} can be used: python -m mvf check folder says why")
+    check_actions(options.model, model, records)
     chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade, options.one_clock)
     embed_to_file(model, records, Path(options.out), chunking, config.precision, options.bank)
     sys.stdout.write(f"{len(records)} video{'s' * (len(records) != 1)} -> {options.out}\n")

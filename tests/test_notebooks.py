@@ -57,7 +57,7 @@ def test_probe_and_attention_draw_their_figures(run):
     }
     assert wanted <= {p.stem for p in (run / "figures").glob("*.png")}
     (shown,) = next(cell.outputs for cell in notebook.cells if cell.id == "browser")
-    assert {"application/vnd.jupyter.widget-view+json", "image/jpeg"} < set(shown.data)
+    assert {"text/html", "image/jpeg", "text/plain"} == set(shown.data) and "<script" in shown.data["text/html"]
     page = run / "figures" / "attention_browser.html"
     assert shown.data["text/plain"] == f"Attention browser of 2 videos; {page} shows it without a kernel"
     assert {"embedding_explorer.html", "retrieval_browser.html", page.name} <= {p.name for p in page.parent.iterdir()}

@@ -30,6 +30,7 @@ from mvf.workbench.report.sections import (
     read_run,
     score_verdicts,
 )
+from mvf.workbench.widgets import AlignmentPlayer
 from tests.browser.lab import wait_for
 from tests.widgets.page import start_browser
 
@@ -488,6 +489,22 @@ def test_a_page_with_frames_has_a_clean_console(browsers, driver):
     wait_for(lambda: "frames" in driver.find_element("css selector", "#said").text, "the frame's script", 10)
     driver.switch_to.default_content()
     assert driver.get_log("browser") == []
+
+
+def test_a_frame_is_as_high_as_its_pictures_need(make, driver):
+    run, videos = make(), {name: np.full((4, 90, 120, 3), 90, np.uint8) for name in "abc"}
+    maps = {name: np.arange(4) for name in "bc"}
+    phases = {name: [0, 0, 1, 1] for name in videos}
+    AlignmentPlayer(videos, maps, "a", phases=phases).save_html(run / "figures" / "alignment_player.html")
+    driver.set_window_size(1000, 900)
+    driver.get(write_page(run).as_uri())
+    frame = driver.find_element("css selector", "iframe")
+    driver.execute_script("arguments[0].scrollIntoView()", frame)
+    driver.switch_to.frame(frame)
+    wait_for(lambda: driver.find_elements("css selector", "[data-ready=true]"), "the player", 10)
+    free = "return innerHeight - document.querySelector('[data-mvf]').lastElementChild.getBoundingClientRect().bottom"
+    assert 0 <= driver.execute_script(free) < 80 and driver.execute_script("return innerHeight") > 300
+    driver.switch_to.default_content()
 
 
 def test_an_unlabelled_run_shows_its_clips(tmp_path, uncharted):

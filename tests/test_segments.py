@@ -6,9 +6,11 @@ import json
 import numpy as np
 import pytest
 
+from mvf.data import labels
 from mvf.data.datasets.folder import find_videos
-from mvf.data.labels import read_elan
+from mvf.data.labels import SEGMENT_COLUMNS, read_elan
 from mvf.segments import NO_TIMES, Segment, read_segments, video_segments, write_segments
+from mvf.workbench.widgets.phase_table import PhaseTable
 from tests.data.footage import write_images, write_video
 
 NAMES = ("hang", 'up & "over" <top>', "вниз")
@@ -55,6 +57,26 @@ def test_the_table_comes_back(segments, record, tmp_path):
         abs(a.start - b.start) < 1e-3 and abs(a.confidence - b.confidence) < 1e-3 for a, b in zip(found, segments)
     )
     assert labelled(tmp_path, "segments.csv") == PHASES.tolist()
+
+
+def test_every_file_of_labels_is_read_once(tmp_path, monkeypatch):
+    read = []
+    original = labels.split_csv
+    monkeypatch.setattr(labels, "split_csv", lambda path: read.append(path.name) or original(path))
+    rows = [SEGMENT_COLUMNS[:6], *([name, 0, 6, "", "", i % 2] for i, name in enumerate("abcd"))]
+    (tmp_path / "all.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
+    (tmp_path / "e.csv").write_text("0\n" * 9)
+    for name in "abcde":
+        write_video(tmp_path / f"{name}.mp4", 9)
+    lines = ["path,split,phases", *(f"{name}.mp4,train,all.csv" for name in "abcd"), "e.mp4,train,e.csv"]
+    (tmp_path / "videos.csv").write_text("\n".join(lines))
+    found = find_videos("train", tmp_path)
+    assert [int(record.phases[0]) for record in found] == [0, 1, 0, 1, 0]
+    assert sorted(read) == ["all.csv", "e.csv", "videos.csv"]
+    read.clear()
+    table = PhaseTable(tmp_path / "videos.csv", {record.name: record.source for record in found})
+    assert table.read_all("abcde")["b"].segments == ((0, 1), (6, -1))
+    assert read.count("all.csv") == 1 and read.count("e.csv") == 1
 
 
 def test_elan_comes_back_to_the_frame(segments, record, tmp_path):

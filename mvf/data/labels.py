@@ -43,12 +43,16 @@ JPEG_NOISE = 32  # of 255: compression leaves less than that where nothing is ma
 LARGEST = 2**31  # phase and class numbers are smaller
 
 
-def read_phases(name: str, text: str, folder: Path, source: Source, phase_names: Sequence[str] = ()) -> np.ndarray:
+def read_phases(
+    name: str, text: str, folder: Path, source: Source, phase_names: Sequence[str] = (), tables: Tables | None = None
+) -> np.ndarray:
     """Reads the (count,) phase of every frame, -1 where unlabelled; see `source_phases`."""
-    return source_phases(name, text, folder, source, phase_names)[source.source_index]
+    return source_phases(name, text, folder, source, phase_names, tables)[source.source_index]
 
 
-def source_phases(name: str, text: str, folder: Path, source: Source, phase_names: Sequence[str] = ()) -> np.ndarray:
+def source_phases(
+    name: str, text: str, folder: Path, source: Source, phase_names: Sequence[str] = (), tables: Tables | None = None
+) -> np.ndarray:
     """Reads the (num_source_frames,) phase of every frame of the file, -1 where unlabelled.
 
     Args:
@@ -58,6 +62,7 @@ def source_phases(name: str, text: str, folder: Path, source: Source, phase_name
         folder: Folder that the path is relative to.
         source: Source of the frames of the video.
         phase_names: Names of the phases 0, 1, ..., by which ELAN files and segments without numbers are read.
+        tables: The tables of segments that were read for other videos, to which new ones are added.
 
     Raises:
         ValueError: if the phases are invalid; the message names the video.
@@ -67,11 +72,11 @@ def source_phases(name: str, text: str, folder: Path, source: Source, phase_name
     path = folder / existing(folder, file)
     if ELAN.search(text):
         return _phases_of_elan(name, path, tier, source, phase_names)
-    if text.lower().endswith(".csv") and is_segment_table(path):
-        return phases_of_rows(name, path, read_segment_rows(path, phase_names), length)
     if not text.lower().endswith(TABLES):
         return phases_from_starts(name, parse_starts(name, text), length)
-    phases = read_frame_phases(name, path)
+    phases = read_phase_file(name, path, phase_names, tables)
+    if isinstance(phases, SegmentTable):
+        return phases.phases_of(name, length)
     if len(phases) != length:
         raise ValueError(f"{name}: phases have shape {phases.shape}, but the video has {length} frames")
     return phases
@@ -254,17 +259,25 @@ def _palette_indices(path: Path) -> np.ndarray | None:
         return np.asarray(image) if palette and not any(palette[:3]) else None
 
 
-def read_table(name: str, path: Path) -> np.ndarray:
-    """Reads (rows,) or (rows, columns) numbers from a .npy, or a .csv whose first line may be a header."""
+def read_table(name: str, path: Path, split: SplitText | None = None) -> np.ndarray:
+    """Reads (rows,) or (rows, columns) numbers from a .npy, or a .csv whose first line may be a header.
+
+    Args:
+        name: The video, for messages.
+        path: The file.
+        split: What `split_csv` returned of a .csv that was read already.
+    """
     try:
-        return (read_npy(path) if path.suffix.lower() == ".npy" else _read_numbers(path)).astype(np.float64)
+        if path.suffix.lower() == ".npy":
+            return read_npy(path).astype(np.float64)
+        return _numbers(split or split_csv(path))
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{name}: cannot read numbers from {path}: {error}") from None
 
 
-def _read_numbers(path: Path) -> np.ndarray:
+def _numbers(split: SplitText) -> np.ndarray:
     """Reads (rows, columns) numbers, with decimal commas where columns are separated by semicolons or tabs."""
-    lines, separator, _ = split_csv(path)
+    lines, separator, _ = split
     lines = [(line, cells) for line, cells in lines if any(map(str.strip, cells))]
     rows: list[list[float | None]] = []
     for line, cells in lines:
@@ -288,13 +301,32 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def read_frame_phases(name: str, path: Path) -> np.ndarray:
-    """Reads the (n,) phase of every frame, -1 where unlabelled, from a .csv or .npy with one number per frame.
+def read_phase_file(
+    name: str, path: Path, phase_names: Sequence[str] = (), tables: Tables | None = None
+) -> np.ndarray | SegmentTable:
+    """Reads a .csv or .npy with one number per frame, or a .csv that is a table of segments.
+
+    Args:
+        name: The video, for messages.
+        path: The file.
+        phase_names: Names of the phases, for rows of segments without a number.
+        tables: The tables of segments that were read for other videos, to which a new one is added.
+
+    Returns:
+        The (n,) phase of every frame, -1 where unlabelled; or the table.
 
     Raises:
-        ValueError: if the file holds anything else; the message names the video.
+        ValueError: if the file holds anything else; the message names the video, or the line of a table.
     """
-    values = read_table(name, path)
+    tables, key = {} if tables is None else tables, (path, tuple(phase_names))
+    if key in tables:
+        return tables[key]
+    split = split_csv(path) if path.suffix.lower() == ".csv" and path.is_file() else None
+    first = next((cells for _, cells in split[0] if any(map(str.strip, cells))), []) if split else []
+    if split and set(SEGMENT_COLUMNS[:3]) <= {cell.strip().lower() for cell in first}:
+        tables[key] = SegmentTable(path, _segment_rows(_titled(path, split), phase_names))
+        return tables[key]
+    values = read_table(name, path, split)
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if values.ndim != 1 or not len(values):
         raise ValueError(f"{name}: phases in {path} have shape {values.shape}, expected one number per frame")
@@ -318,6 +350,7 @@ SEPARATORS = ",;\t"
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 Lines = list[tuple[int, list[str]]]  # number of each line and its cells
+SplitText = tuple[Lines, str, str]  # the lines of a text table, its separator and its encoding
 
 
 @dataclass(frozen=True)
@@ -374,9 +407,13 @@ def read_csv(path: Path) -> TextTable:
         ValueError: if it is in another encoding, a quotation mark is open, or a column occurs twice; the message names
             the file.
     """
-    lines, separator, encoding = split_csv(path)
-    while lines and not any(map(str.strip, lines[0][1])):
-        del lines[0]
+    return _titled(path, split_csv(path))
+
+
+def _titled(path: Path, split: SplitText) -> TextTable:
+    """Takes the first line that is not blank as the titles."""
+    lines, separator, encoding = split
+    lines = lines[next((i for i, (_, cells) in enumerate(lines) if any(map(str.strip, cells))), len(lines)) :]
     table = TextTable(path, lines[0][1] if lines else [], lines[1:], separator, encoding)
     columns = table.columns
     for title, column in zip(table.titles, columns):
@@ -385,7 +422,7 @@ def read_csv(path: Path) -> TextTable:
     return table
 
 
-def split_csv(path: Path) -> tuple[Lines, str, str]:
+def split_csv(path: Path) -> SplitText:
     """Splits a text table into lines and cells; the first line that is not blank tells the separator.
 
     Returns:
@@ -450,24 +487,46 @@ class SegmentRow:
     cells: dict[str, str]
 
 
-def is_segment_table(path: Path) -> bool:
-    """Whether a .csv has the columns of segments; other files of labels have numbers only."""
-    return path.is_file() and {"video", "start_frame", "end_frame"} <= set(read_csv(path).columns)
+class SegmentTable:
+    """A table of segments by video, whose names are compared with every accented letter as one character.
 
+    Args:
+        path: The file.
+        rows: Its rows.
+    """
 
-def phases_of_rows(name: str, path: Path, rows: Sequence[SegmentRow], length: int) -> np.ndarray:
-    """Returns the (length,) phases of one video by its rows in a table of segments, -1 between them."""
-    phases = np.full(length, -1)
-    for row in (row for row in rows if composed(row.video) == composed(name)):
-        if row.end_frame > length:
+    def __init__(self, path: Path, rows: Sequence[SegmentRow]) -> None:
+        self.path = path
+        self.by_video: dict[str, list[SegmentRow]] = {}
+        for row in rows:
+            self.by_video.setdefault(composed(row.video), []).append(row)
+
+    def rows_of(self, name: str) -> list[SegmentRow]:
+        """The rows of one video; empty if there are none."""
+        return self.by_video.get(composed(name), [])
+
+    def phases_of(self, name: str, length: int) -> np.ndarray:
+        """Returns the (length,) phases of one video, -1 between its segments.
+
+        Raises:
+            ValueError: if it has no segment, or one that ends after its last frame.
+        """
+        phases = np.full(length, -1)
+        for row in self.rows_of(name):
+            if row.end_frame > length:
+                raise ValueError(
+                    f"{self.path}, line {row.line}: a segment ends at frame {row.end_frame}, {name} has only {length}"
+                )
+            phases[row.start_frame : row.end_frame] = row.phase
+        if not (phases >= 0).any():
+            listed = sorted(self.by_video)
             raise ValueError(
-                f"{path}, line {row.line}: a segment ends at frame {row.end_frame}, {name} has only {length}"
+                f"{self.path} has no segment of {name}; {nearest(name, listed) if listed else 'it has no row'}"
             )
-        phases[row.start_frame : row.end_frame] = row.phase
-    if not (phases >= 0).any():
-        listed = sorted({row.video for row in rows})
-        raise ValueError(f"{path} has no segment of {name}; {nearest(name, listed) if listed else 'it has no row'}")
-    return phases
+        return phases
+
+
+Tables = dict[tuple[Path, tuple[str, ...]], SegmentTable]  # read so far, by file and names of phases
 
 
 def read_segment_rows(path: Path, phase_names: Sequence[str] = ()) -> list[SegmentRow]:
@@ -480,7 +539,11 @@ def read_segment_rows(path: Path, phase_names: Sequence[str] = ()) -> list[Segme
     Raises:
         ValueError: if the table or a row is invalid; the message names the line.
     """
-    table = read_csv(path)
+    return _segment_rows(read_csv(path), phase_names)
+
+
+def _segment_rows(table: TextTable, phase_names: Sequence[str]) -> list[SegmentRow]:
+    path = table.path
     table.check_columns(SEGMENT_COLUMNS)
     if missing := [column for column in SEGMENT_COLUMNS[:3] if column not in table.columns]:
         raise ValueError(f"{path} has no column {missing[0]}; its columns are {', '.join(table.columns) or 'missing'}")

@@ -13,13 +13,13 @@ from mvf.config import Config, load_config, nearest
 from mvf.data.labels import (
     ELAN,
     LARGEST,
+    SegmentTable,
+    Tables,
     composed,
     existing,
-    is_segment_table,
     parse_starts,
     read_csv,
-    read_frame_phases,
-    read_segment_rows,
+    read_phase_file,
 )  # fmt: skip
 from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.protocol import NEEDS_MODEL, clocks_of, grouped
@@ -185,9 +185,10 @@ def read_labels(path: str | Path) -> list[VideoLabels]:
         )
     table.check_columns(COLUMNS)
     videos: dict[str, VideoLabels] = {}
+    tables: Tables = {}
     for number, row in table.rows():
         try:
-            _read_row({name: row.get(name, "") for name in columns}, row.get(key, ""), videos, path.parent)
+            _read_row({name: row.get(name, "") for name in columns}, row.get(key, ""), videos, path.parent, tables)
         except (ValueError, TypeError, OSError) as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
     return list(videos.values())
@@ -247,7 +248,7 @@ def _check_embeddings(path: Path, name: str, array: np.ndarray) -> None:
         raise ValueError(f'{path}, "{name}": {int((~np.isfinite(array)).sum())} values are not finite')
 
 
-def _read_row(row: Mapping[str, str], name: str, videos: dict[str, VideoLabels], folder: Path) -> None:
+def _read_row(row: Mapping[str, str], name: str, videos: dict[str, VideoLabels], folder: Path, tables: Tables) -> None:
     split, action = row.get("split", ""), row.get("action") or "action"
     if split and split not in SPLITS:
         raise ValueError(f'unknown split "{split}"; {nearest(split, SPLITS)}')
@@ -256,7 +257,7 @@ def _read_row(row: Mapping[str, str], name: str, videos: dict[str, VideoLabels],
         if video is not None:
             raise ValueError(f'video "{name}" is listed twice')
         videos[name] = video = VideoLabels(name, split, action)
-        _read_phases(video, row["phases"], folder)
+        _read_phases(video, row["phases"], folder, tables)
         return
     phases = {} if video is None or video.phases is None else video.phases
     if video is None:
@@ -269,20 +270,21 @@ def _read_row(row: Mapping[str, str], name: str, videos: dict[str, VideoLabels],
     phases[frame] = phase
 
 
-def _read_phases(video: VideoLabels, text: str, folder: Path) -> None:
+def _read_phases(video: VideoLabels, text: str, folder: Path, tables: Tables) -> None:
     if not text:
         return
     path = folder / existing(folder, text)
     if ELAN.search(text):
         raise ValueError(f"{video.name}: {text} gives seconds, and embeddings have none; write its segments as a table")
-    if text.lower().endswith(".csv") and is_segment_table(path):
-        rows = [row for row in read_segment_rows(path) if composed(row.video) == composed(video.name)]
+    if not text.lower().endswith((".csv", ".npy")):
+        video.starts = parse_starts(video.name, text)
+        return
+    found = read_phase_file(video.name, path, tables=tables)
+    if isinstance(found, SegmentTable):
+        rows = found.rows_of(video.name)
         video.phases = {frame: row.phase for row in rows for frame in range(row.start_frame, row.end_frame)}
-        return
-    if text.lower().endswith((".csv", ".npy")):
-        video.phases = dict(enumerate(read_frame_phases(video.name, path).tolist()))
-        return
-    video.starts = parse_starts(video.name, text)
+    else:
+        video.phases = dict(enumerate(found.tolist()))
 
 
 def _whole(row: Mapping[str, str], column: str) -> int:

@@ -151,8 +151,10 @@ def hovering_shows_the_frame(page, root, videos: Videos, wanted: int = 6) -> Non
 
 
 def saved_notebook_has_the_still(path: Path, cell: str) -> None:
-    """A browser is one output with its picture, for pages without widgets, and the file stays small."""
-    (output,) = next(c.outputs for c in nbformat.read(path, as_version=4).cells if c.id == cell)
+    """A browser is one output with its picture, for pages without scripts; the file holds it once and is small."""
+    notebook = nbformat.read(path, as_version=4)
+    (output,) = next(c.outputs for c in notebook.cells if c.id == cell)
+    assert "AttentionView" not in str(notebook.metadata)
     assert "image/jpeg" in output.data and "object at 0x" not in output.data["text/plain"]
     assert path.stat().st_size < 8e6, f"{path} has {path.stat().st_size / 1e6:.1f} MB"
 

@@ -6,6 +6,7 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
 import papermill
 import pytest
 
@@ -67,7 +68,16 @@ def open_notebook(lab):
 
 @pytest.fixture
 def reopen(lab):
-    """`with reopen(name) as page`: a notebook that `open_notebook` opened and that was saved, with a new kernel."""
+    """`with reopen(name, view="lab", kernel=True) as page`: a saved notebook, with a new kernel or with none."""
     from tests.browser.page import open_page
 
-    return lambda name: open_page(lab, f"{name}.ipynb", SCREENSHOTS)
+    def opened(name, view="lab", kernel=True):
+        if not kernel:  # one that nobody has: the page then asks, and "No Kernel" is chosen
+            notebook = nbformat.read(lab.root / f"{name}.ipynb", as_version=4)
+            notebook.metadata["kernelspec"] = {"name": "gone", "display_name": "gone", "language": "none"}
+            name = f"{name}-alone"
+            nbformat.write(notebook, lab.root / f"{name}.ipynb")
+            lab.trust(f"{name}.ipynb")
+        return open_page(lab, f"{name}.ipynb", SCREENSHOTS, view=view, kernel=kernel)
+
+    return opened

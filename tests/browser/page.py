@@ -31,7 +31,6 @@ HARMLESS = {
     r"/static/notebook/notebook_core.*reading 'schema'": "Notebook 7.6 itself, with an empty notebook too",
     r"/static/notebook/notebook_core.*'filebrowser:open-path' not reg": "the same, after JupyterLab on one server",
 }
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 NOTEBOOK = "const panel = window.jupyterapp?.shell?.currentWidget;"
 STATE = """
 const kernel = panel?.sessionContext?.session?.kernel;
@@ -48,8 +47,10 @@ return panel.content.widgets.map((cell) => ({
   id: cell.model.id, source: cell.model.sharedModel.source, type: cell.model.type,
   count: cell.model.executionCount ?? null,
   outputs: (cell.model.outputs?.toJSON() ?? []).map((o) => ({
-    text: [].concat(o.text ?? o.data?.["text/html"] ?? o.data?.["text/plain"] ?? "").join(""),
-    mimes: Object.keys(o.data ?? {}), error: (o.traceback ?? []).join("\\n"),
+    text: [].concat(o.text ?? o.data?.["text/html"] ?? o.data?.["text/plain"] ?? "").join("").slice(0, 100000),
+    shown: "application/vnd.jupyter.widget-view+json" in (o.data ?? {})
+      || /^<div [^>]*mvf-shown/.test(o.data?.["text/html"]),
+    error: (o.traceback ?? []).join("\\n"),
     stderr: o.name === "stderr" ? [].concat(o.text).join("").slice(-2000) : "" }))}));
 """
 SHOW = """
@@ -92,6 +93,13 @@ class Page:
         """Whether the notebook is loaded and its kernel idle."""
         return self.script(STATE, self.notebook) == "kernel idle"
 
+    def without_kernel(self) -> bool:
+        """Whether the notebook is loaded with "No Kernel"; chooses it in the dialog once that is there."""
+        buttons = self.driver.find_elements(CSS, ".jp-Dialog button")
+        for button in (b for b in buttons if b.text == "No Kernel"):
+            button.click()
+        return not buttons and self.script(STATE, self.notebook) == "no kernel"
+
     def screenshot(self, name: str) -> Path:
         """Saves what the window shows; returns the file."""
         path = self.shots.with_name(f"{self.shots.name}-{name}.png")
@@ -109,22 +117,13 @@ class Page:
         unrun = [c["id"] for c in self.cells() if c["type"] == "code" and c["source"].strip() and c["count"] is None]
         assert not failed and not unrun, f"cells that failed: {failed}; that did not run: {unrun}"
 
-    def run_cell(self, name: str) -> None:
-        """Runs the cell whose id is `name` again, and waits for it."""
-        place = [cell["id"] for cell in self.cells()].index(name)
-        self.script(SHOW, place)
-        self.script('window.jupyterapp.commands.execute("notebook:run-cell");')
-        wait_for(lambda: not self.idle() or True, "the cell to start")
-        wait_for(self.idle, "the cell to run")
-        assert not self.cell_errors(), self.cell_errors()
-
     def save(self) -> Path:
         """Saves the notebook, as the user's Ctrl-S does; returns the file."""
         self.driver.execute_async_script(SAVE)
         return self.lab.root / self.notebook
 
     def cells(self) -> list[dict]:
-        """Id, type, source, execution count and outputs (MIME types, traceback) of every cell."""
+        """Id, type, source, execution count and outputs (text, traceback, whether it is a widget) of every cell."""
         return self.script(CELLS)
 
     def text(self) -> str:
@@ -148,8 +147,8 @@ class Page:
 
     def widget(self, hook: str, seconds: float = 30) -> WebElement:
         """The element with `data-mvf=hook`, drawn and scrolled to: notebooks draw only the cells in sight."""
-        views = [i for i, c in enumerate(self.cells()) if any(WIDGET_VIEW in o["mimes"] for o in c["outputs"])]
-        assert views, "no cell has a widget among its outputs"
+        views = [i for i, c in enumerate(self.cells()) if any(o["shown"] for o in c["outputs"])]
+        assert views, "no cell has a widget or a browser among its outputs"
         selector = f'[data-mvf="{hook}"][data-ready="true"]'
 
         def found() -> list[WebElement]:
@@ -239,7 +238,9 @@ class Page:
 
 
 @contextmanager
-def open_page(lab: Lab, notebook: str, shots: Path, *, view: str = "lab", visible: bool = False) -> Iterator[Page]:
+def open_page(
+    lab: Lab, notebook: str, shots: Path, *, view: str = "lab", visible: bool = False, kernel: bool = True
+) -> Iterator[Page]:
     """A page that shows a notebook with its kernel idle; what fails inside is explained with the page's state.
 
     Args:
@@ -248,6 +249,7 @@ def open_page(lab: Lab, notebook: str, shots: Path, *, view: str = "lab", visibl
         shots: Folder for screenshots.
         view: "lab" for JupyterLab, "notebooks" for Notebook 7.
         visible: Show the browser's window.
+        kernel: Wait for the kernel; if false, choose "No Kernel" when the page asks.
     """
     options = webdriver.ChromeOptions()
     options.binary_location, driver_path = find_browser()
@@ -260,7 +262,10 @@ def open_page(lab: Lab, notebook: str, shots: Path, *, view: str = "lab", visibl
     place = f"lab/workspaces/{Path(notebook).stem}/tree" if view == "lab" else view
     try:
         driver.get(f"{lab.url}{place}/{notebook}?token={lab.token}")
-        wait_for(page.idle, "the notebook to open with an idle kernel", 90)
+        if kernel:
+            wait_for(page.idle, "the notebook to open with an idle kernel", 90)
+        else:
+            wait_for(page.without_kernel, "the notebook to open with no kernel", 90)
         yield page
     except (AssertionError, WebDriverException) as error:
         raise AssertionError(page.explain(error)) from error

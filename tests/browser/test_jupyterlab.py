@@ -11,9 +11,10 @@ def test_attention_browser_shows_the_right_frames_and_maps_and_lasts(run, open_n
     with open_notebook("attention", run_dir="run", videos=2, rows=2, image_size=checks.IMAGE_SIZE) as page:
         page.run_all()
         checks.attention_browser_follows_its_controls(page, run)
-    with reopen("attention") as page:
-        checks.reopened_browser_scrubs(page, "attention-browser")
-        page.screenshot("reopened")
+    for kernel in (True, False):
+        with reopen("attention", kernel=kernel) as page:
+            checks.reopened_browser_scrubs(page, "attention-browser")
+            page.screenshot("reopened")
 
 
 @pytest.mark.slow
@@ -22,10 +23,11 @@ def test_hovering_over_an_embedding_shows_its_frame(run, open_notebook, reopen):
         page.run_all()
         checks.explorer_follows_the_mouse(page, run)
         page.save()
-    with reopen("probe") as page:
-        checks.reopened_browser_scrubs(page, "embedding-explorer", "figure canvas")
-        checks.reopened_browser_scrubs(page, "retrieval-browser")
-        page.screenshot("reopened")
+    for kernel in (True, False):
+        with reopen("probe", kernel=kernel) as page:
+            checks.reopened_browser_scrubs(page, "embedding-explorer", "figure canvas")
+            checks.reopened_browser_scrubs(page, "retrieval-browser")
+            page.screenshot("reopened")
 
 
 @pytest.mark.slow
@@ -34,9 +36,10 @@ def test_a_label_set_by_keyboard_is_written_when_it_is_accepted(run, open_notebo
         page.run_all()
         checks.labeler_writes_what_is_accepted(page, run.folder / "figures" / "labels" / "videos.csv")
         page.save()
-    with reopen("align") as page:
-        checks.reopened_browser_scrubs(page, "alignment-player")
-        page.screenshot("reopened")
+    for kernel in (True, False):
+        with reopen("align", kernel=kernel) as page:
+            checks.reopened_browser_scrubs(page, "alignment-player")
+            page.screenshot("reopened")
 
 
 @pytest.mark.slow
@@ -48,5 +51,6 @@ def test_an_executed_notebook_shows_pictures_and_once_trusted_its_browsers(run, 
     with reopen("executed") as page:
         checks.shows_the_picture_alone(page, "player")
     lab.trust(executed.name)
-    with reopen("executed") as page:
-        checks.reopened_browser_scrubs(page, "alignment-player")
+    for kernel in (True, False):
+        with reopen("executed", kernel=kernel) as page:
+            checks.reopened_browser_scrubs(page, "alignment-player")

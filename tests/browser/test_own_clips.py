@@ -58,7 +58,9 @@ def test_from_seven_clips_to_labels_of_all(clips, open_notebook):
         assert rows["anna 1.mp4"]["phases"] == "0;12;30"
         assert rows["ben_2.mp4"]["phases"] == f"0;{dragged[0]};{dragged[1]}"
         assert {row["phase_names"] for row in rows.values()} == {";".join(NAMES)}
-        page.run_cell("segments")
+        page.control(labeler, "write segments", "button").click()
+        said = wait_for(lambda: "segments of" in status(labeler) and status(labeler), "the segments to be written", 60)
+        assert said.startswith("18 segments of 6 labelled videos and 0 others: ") and said.endswith("segments.csv")
         segments = list(csv.DictReader((page.lab.root / "own" / "figures" / "segments.csv").open(encoding="utf-8")))
         assert [s["name"] for s in segments if s["video"] == "anna 1"] == NAMES and len(segments) == 18
         assert [int(s["start_frame"]) for s in segments if s["video"] == "ben_2"] == [0, *dragged]

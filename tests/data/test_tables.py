@@ -8,7 +8,7 @@ import pytest
 
 from mvf.__main__ import main
 from mvf.data import find_videos
-from mvf.data.labels import existing, read_boxes, read_csv, read_frame_phases
+from mvf.data.labels import existing, read_boxes, read_csv, read_phase_file
 from mvf.data.video import ImageFolder
 from mvf.embedding import EmbeddedVideo, write_embeddings
 from mvf.evaluation.external import match, read_embeddings, read_labels, score_embeddings
@@ -127,7 +127,7 @@ def test_numbers_of_frames_are_read_or_refused(tmp_path, text, wanted):
 )
 def test_phases_of_frames_are_read(tmp_path, text):
     (tmp_path / "p.csv").write_text(text, encoding="utf-8", newline="")
-    assert read_frame_phases("clip", tmp_path / "p.csv").tolist() == [0, 0, 1]
+    assert read_phase_file("clip", tmp_path / "p.csv").tolist() == [0, 0, 1]
 
 
 def test_a_path_that_names_no_file_stays_as_it_is(tmp_path):

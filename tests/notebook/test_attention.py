@@ -194,6 +194,16 @@ def test_training_videos_that_do_not_tell_are_no_choice(attention_videos):
 
 def test_training_videos_are_called_so(attention_videos):
     (video,) = attention_videos([], [record_of(5, masked=True)])
-    assert video.training and video.caption.endswith("these are training videos")
-    (other,) = attention_videos([record_of(5)], [record_of(5, masked=True)])
-    assert not other.training and "these are" not in other.caption
+    assert video.training and video.caption.endswith("a training video")
+
+
+def test_where_validation_has_one_video_training_videos_are_shown_too(attention_videos):
+    val, train = replace(record_of(5), name="a"), [replace(record_of(5), name=name) for name in "abc"]
+    found = attention_videos([val], train, videos=3)
+    assert [(video.name, video.training) for video in found] == [("a", False), ("b", True), ("c", True)]
+    assert "a training video" in found[1].caption and "training" not in found[0].caption
+    grid = attention.attention_grid(found, {"rows": 2, "normalise": "frame"}, {})
+    said = " ".join(" ".join(text.get_text() for text in grid.texts).split())
+    assert "training videos among them, because validation has fewer than two" in said
+    two = [val, replace(record_of(5), name="z")]
+    assert not any(video.training for video in attention_videos(two, train, videos=3))

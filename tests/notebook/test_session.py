@@ -156,5 +156,10 @@ def test_all_videos_of_an_action_are_labelled_and_two_of_one_name_stay_two(tmp_p
     assert all(len(numbers) == 9 for numbers in labeler._numbers.values())
     labeler.accept("a", [[0, 0], [4, 1]])
     labeler.accept("val/a", [[0, 0], [5, 1]])
+    said = labeler._write_segments(labeler)
+    assert said == f"30 segments of 2 labelled videos and 13 others: {tmp_path / 'segments.csv'}"
+    written = list(csv.DictReader((tmp_path / "segments.csv").open()))
+    human = [(row["video"], row["start_frame"]) for row in written if row["by"] == "human"]
+    assert human == [("a", "0"), ("a", "4"), ("val/a", "0"), ("val/a", "5")] and len(written) == 30
     rows = list(csv.DictReader((tmp_path / "labels" / "videos.csv").open()))
     assert {row["path"]: row["phases"] for row in rows if row["phases"]} == {"a": "0;4", "val/a": "0;5"}

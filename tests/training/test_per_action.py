@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import mvf
+from mvf.__main__ import main
 from mvf.models.mvformer import ModelPerAction
 from mvf.training.run import load_run, read_history
 from mvf.workbench.notebook.session import embed_splits, open_model, report_on
+from tests.data.footage import write_video
 
 ACTIONS = ("jumping_jacks", "squat")
 
@@ -75,6 +77,25 @@ def test_videos_of_an_action_that_was_not_trained_on_are_named_in_the_coverage(r
     assert {video.action for video in splits.val} == set(ACTIONS)
     left_out = splits.val_records.coverage.unreadable
     assert left_out and set(left_out.values()) == {"no model was trained on pushup"}
+
+
+COMMANDS = {
+    "embed": ["embed", "RUN", "clip.mp4", "--out", "out.npz"],
+    "embed a folder": ["embed", "RUN", ".", "--out", "out.npz"],
+    "apply": ["apply", "RUN", "other.mp4", "--labels", "videos.csv", "--out", "out.csv"],
+    "repetitions": ["repetitions", "RUN", "clip.mp4"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_clip_of_no_known_action_is_named_with_what_to_do(run, tmp_path, command, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip", "other"):
+        write_video(tmp_path / f"{name}.mp4", 9)
+    (tmp_path / "videos.csv").write_text("path,phases\nclip.mp4,0;4\nother.mp4,\n")
+    assert main([str(run.folder) if word == "RUN" else word for word in command]) == 1
+    assert "has one model per action, and " in (said := capsys.readouterr().err) and said.count("\n") == 1
+    assert "add -p action jumping_jacks|squat for one file; for a folder fill the column action" in said
 
 
 def test_every_action_starts_from_its_own_model_of_another_run(run, tmp_path):

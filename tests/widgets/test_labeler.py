@@ -187,6 +187,9 @@ def test_the_timeline_is_zoomed_around_the_frame_and_boundaries_are_dragged_ther
     keys(page, "+", "+")  # 15 of 60 frames: 23 to 38
     chosen = "[...root.querySelectorAll('select')].find((one) => one.labels[0].textContent.includes('Zoom')).value"
     assert page.run(f"return {chosen}") == "4"
+    at = page.run("return [...root.querySelectorAll('canvas')].findIndex((one) => one.classList.contains('mvf-seek'))")
+    dark = np.flatnonzero(page.pixels(at)[-2, :, :3].max(axis=1) < 20) / page.pixels(at).shape[1]  # the part shown
+    assert [dark.min(), dark.max()] == pytest.approx([23 / 60, 38 / 60], abs=0.01)
     drag(page, 30 - 23, 36 - 23, 15)
     assert page.frame == 36 and "phase 1 from 36" in page.run("return root.textContent")
     keys(page, "-", "-", "-")
@@ -227,6 +230,34 @@ def test_three_named_phases_set_by_keys_and_mouse_are_in_the_table_to_the_frame(
     assert found.phase_names == tuple(names)
     assert found.phases.tolist() == [0] * 13 + [1] * 30 + [2] * 17
     assert PhaseLabeler(records, table).palette["names"] == names and page.errors() == []
+
+
+def test_segments_are_written_from_the_page_which_says_where_or_why_not(show, table):
+    videos, embeddings = arrays()
+
+    def write(labeler):
+        if "b" not in labeler.labelled:
+            raise OSError("the disc is full")
+        return f"4 segments of {len(labeler.labelled)} labelled videos and 1 others: segments.csv"
+
+    page = show(PhaseLabeler(videos, table, embeddings=embeddings, write_segments=write))
+    page.control("Write segments").click()
+    page.wait("root.querySelector('[role=status]').textContent.includes('not written')")
+    assert status(page) == "segments not written: the disc is full"
+    page.put("Video", "b")
+    keys(page, "1", RIGHT, "2")
+    page.control("Write segments").click()
+    assert status(page) == "b is edited, not saved: accept it first, or undo"
+    keys(page, ENTER)
+    page.wait("root.dataset.video === 'c'")
+    page.control("Write segments").click()
+    page.wait("root.querySelector('[role=status]').textContent.includes('segments.csv')")
+    assert status(page) == "4 segments of 2 labelled videos and 1 others: segments.csv" and page.errors() == []
+
+
+def test_a_labeler_that_cannot_write_segments_offers_none(show, table):
+    page = show(PhaseLabeler(arrays()[0], table))
+    assert not page.control("Write segments").is_displayed()
 
 
 @pytest.mark.parametrize(("fps", "numbers"), [(0, range(60)), (10, range(0, 60, 3)), (60, range(60))])

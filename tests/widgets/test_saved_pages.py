@@ -3,6 +3,7 @@
 import base64
 import re
 
+import ipywidgets
 import numpy as np
 import pytest
 
@@ -133,9 +134,35 @@ def test_a_picture_is_downloaded_from_a_page(open_page):
 
 
 @pytest.mark.parametrize(("make", "_"), BROWSERS.values(), ids=BROWSERS)
-def test_a_notebook_gets_one_output_with_widget_picture_and_words(make, _):
+def test_a_notebook_gets_one_output_with_page_picture_and_words(make, _):
     browser = make()
     data, metadata = browser._repr_mimebundle_()
-    assert set(data) == {"application/vnd.jupyter.widget-view+json", "image/jpeg", "text/plain"}
+    assert set(data) == {"text/html", "image/jpeg", "text/plain"}
     assert base64.b64decode(data["image/jpeg"]) == browser.still().data
+    assert f'<img src="data:image/jpeg;base64,{data["image/jpeg"]}"' in data["text/html"]
     assert data["text/plain"] == repr(browser) and metadata["image/jpeg"]["alt"] == browser.still().alt
+
+
+def test_outputs_of_a_notebook_scrub_in_place_of_their_pictures(driver, tmp_path):
+    outputs = [browser._repr_mimebundle_()[0]["text/html"] for browser in (retrieval(), retrieval(), explorer())]
+    assert EVIL not in "".join(outputs)
+    (tmp_path / "notebook.html").write_text(f'<meta charset="utf-8">{"".join(outputs)}', encoding="utf-8")
+    page = Page.__new__(Page)
+    page.driver, page.widget = driver, None
+    driver.get_log("browser")
+    driver.get((tmp_path / "notebook.html").as_uri())
+    page.wait("document.querySelectorAll('.mvf-shown > [data-ready=true]').length === 3")
+    assert page.run("return document.querySelectorAll('img, [type$=json]').length") == 0
+    for i in range(3):
+        page.run("document.querySelectorAll('[data-mvf]')[args[0]].focus()", i)
+        page.press(RIGHT)
+    frames = "return [...document.querySelectorAll('[data-mvf]')].map((one) => one.dataset.frame)"
+    assert page.run(frames) == ["1"] * 3 and page.errors() == []
+
+
+def test_a_browser_is_a_widget_only_inside_another():
+    browser = retrieval()
+    browser._repr_mimebundle_()
+    assert browser.comm is None
+    (child,) = ipywidgets.VBox([browser]).get_state()["children"]
+    assert browser.comm is not None and child == f"IPY_MODEL_{browser.model_id}"

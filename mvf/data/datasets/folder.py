@@ -16,7 +16,16 @@ import numpy as np
 
 from mvf.config import nearest
 from mvf.data.index import IndexEntry, collect, dev_part, readable, reason_lines
-from mvf.data.labels import existing, mask_files, parse_phase_names, read_boxes, read_csv, read_masks, read_phases
+from mvf.data.labels import (
+    Tables,
+    existing,
+    mask_files,
+    parse_phase_names,
+    read_boxes,
+    read_csv,
+    read_masks,
+    read_phases,
+)
 from mvf.data.records import VideoList, VideoRecord
 from mvf.data.video import VIDEO_SUFFIXES, ImageFolder, VideoFile, content_mark, image_files, open_source
 from mvf.files import data_folder
@@ -98,7 +107,8 @@ def find_videos(
         raise ValueError(f'unknown value "{damaged}" of damaged; {nearest(damaged, DAMAGED)}')
     folder = data_folder(root)
     listed, ignored = _rows(folder)
-    entry = partial(_entry, folder, partial(open_source, fps=fps, pattern=pattern, use_damaged=damaged == "use"))
+    opener = partial(open_source, fps=fps, pattern=pattern, use_damaged=damaged == "use")
+    entry = partial(_entry, folder, opener, {})
     rows = _with_splits(_with_phase_names(_with_names(listed)), entry, sides)
     wanted = [row for row in rows if row.split == ("train" if split == "dev" else split)]
     if split == "dev":
@@ -308,16 +318,18 @@ def _with_splits(
     return [row if row.split else replace(row, split=given.get(row.name, "train")) for row in rows]
 
 
-def _entry(folder: Path, opener: Callable[..., VideoFile | ImageFolder], row: TableRow) -> IndexEntry:
-    return IndexEntry(row.name, partial(opener, folder / row.path, span=row.span), partial(_record, folder, row))
+def _entry(folder: Path, opener: Callable[..., VideoFile | ImageFolder], tables: Tables, row: TableRow) -> IndexEntry:
+    return IndexEntry(
+        row.name, partial(opener, folder / row.path, span=row.span), partial(_record, folder, tables, row)
+    )
 
 
-def _record(folder: Path, row: TableRow, source: VideoFile | ImageFolder) -> VideoRecord:
+def _record(folder: Path, tables: Tables, row: TableRow, source: VideoFile | ImageFolder) -> VideoRecord:
     annotations: dict[str, Callable[[], np.ndarray]] = {}
     files: list[Path] = []
     names = parse_phase_names(row.name, row.phase_names)
     if row.phases:
-        phases = read_phases(row.name, row.phases, folder, source, names)
+        phases = read_phases(row.name, row.phases, folder, source, names, tables)
         if names and phases.max() >= len(names):
             raise ValueError(f"{row.name}: phase {phases.max()} has no name; phase_names has only {', '.join(names)}")
         annotations["phases"] = partial(np.copy, phases)

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mvf.attention import MappedFrames, map_frames, temporal_attention
-from mvf.data import VideoList, VideoRecord
+from mvf.data import VideoRecord
 from mvf.evaluation.localization import best_map, choose_head
 from mvf.evaluation.regions import is_annotated, read_regions
 from mvf.metrics import attention_overlap
@@ -106,7 +106,10 @@ def _caption_parts(videos: Sequence[AttentionVideo]) -> dict[str, Any]:
     layers = f"entities: layers {', '.join(map(str, first.entity_layers))}"
     heads = f"head: layer {first.layer}" if first.layers else first.head_name
     rules = dict.fromkeys(video.head_rule for video in videos)
-    return {"layer": f"{layers}; {heads}", "head_rule": "; ".join(filter(None, rules))}
+    few = (
+        "; training videos among them, because validation has fewer than two" if any(v.training for v in videos) else ""
+    )
+    return {"layer": f"{layers}; {heads}{few}", "head_rule": "; ".join(filter(None, rules))}
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -135,7 +138,7 @@ class AttentionVideo:
         entity_layers: Backbone blocks from which the entities are pooled.
         image_size: Side in pixels of the frames as the model's input.
         backbone: Name of the backbone.
-        training: Whether it is a training video, because there are no validation videos.
+        training: Whether it is a training video, because there are fewer than two validation videos.
         times: (T,) seconds of every frame, or None.
         phases: (T,) phase of every frame, -1 = unlabelled, or None.
         phase_names: Names of the phases.
@@ -186,7 +189,7 @@ class AttentionVideo:
         shown = f"{len(self.numbers)} of {self.num_frames} frames" if few else f"{self.num_frames} frames"
         parts = ["no entities" if self.entities is None else entities, self.head_name]
         parts += [f"{self.backbone} at {self.image_size} px", shown]
-        return "; ".join([*parts, "these are training videos"] if self.training else parts)
+        return "; ".join([*parts, "a training video"] if self.training else parts)
 
 
 @dataclass(frozen=True)
@@ -236,7 +239,7 @@ def check_attention(session: Session, settings: Mapping) -> None:
 
 
 def attention_videos(session: Session, report: Mapping, settings: Mapping) -> list[AttentionVideo]:
-    """Computes the attention maps of validation videos, or of training videos if there are none.
+    """Computes the attention maps of validation videos, and of training videos where validation has fewer than two.
 
     The videos show as many different actions as possible.
 
@@ -259,11 +262,13 @@ def attention_videos(session: Session, report: Mapping, settings: Mapping) -> li
     asked = settings.get("layers") or (backbone.layers if backbone.has_cls else ())
     layers = tuple(sorted({layer, *backbone.resolve_layers(asked)} if asked else {layer}))
     rule = _rule(session, report, str(settings.get("head") or ""), layer)
-    found = session.find_videos("val")
-    training = not found
-    shown = _one_an_action(found or session.find_videos("train"), settings["videos"])
+    found: list[VideoRecord] = [*session.find_videos("val")]
+    own = {record.name for record in found}
+    if len(found) < 2:
+        found += [record for record in session.find_videos("train") if record.name not in own]
     return [
-        replace(_attention_video(session, record, layers, layer, settings, rule), training=training) for record in shown
+        replace(_attention_video(session, record, layers, layer, settings, rule), training=record.name not in own)
+        for record in _one_an_action(found, settings["videos"])
     ]
 
 
@@ -338,7 +343,7 @@ def _choose(record: VideoRecord, seen: MappedFrames, heads: np.ndarray, rule: He
     return int(attention_overlap(compared)[0, 1:].argmax()), rule.words
 
 
-def _one_an_action(records: VideoList, count: int) -> list[VideoRecord]:
+def _one_an_action(records: Sequence[VideoRecord], count: int) -> list[VideoRecord]:
     """Selects `count` records, taking the actions in turn.
 
     Records of one action are spread over its list, because neighbours often show the same person.

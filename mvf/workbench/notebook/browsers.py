@@ -16,6 +16,7 @@ from mvf.embedding import EmbeddedVideo
 from mvf.workbench import plotting
 from mvf.workbench.notebook import probe
 from mvf.workbench.notebook.attention import AttentionVideo
+from mvf.workbench.notebook.segments import write_split_segments
 from mvf.workbench.notebook.session import Session, Splits
 from mvf.workbench.plotting.overlays import resized
 from mvf.workbench.widgets import AlignmentPlayer, AttentionBrowser, EmbeddingExplorer, PhaseLabeler, RetrievalBrowser
@@ -82,7 +83,7 @@ def attention_browser(videos: Sequence[AttentionVideo], figures: str | Path = ""
 
     Args:
         videos: The videos.
-        figures: Folder for `attention_browser.html` and for pictures that are saved in the browser; empty for none.
+        figures: Folder for `attention_browser.html`; empty for none.
     """
     if not videos:
         raise ValueError("there is no video to browse: give at least one of `attention_videos`")
@@ -97,7 +98,6 @@ def attention_browser(videos: Sequence[AttentionVideo], figures: str | Path = ""
         layer=first.layers.index(first.layer) if first.layers else 0,
         head={video.name: video.head for video in videos},
         height=240,
-        export=figures,
         max_frames=max(len(video.frames) for video in videos),
     )
     return _kept(browser, figures)
@@ -187,14 +187,19 @@ def _kept(browser: Shown, figures: str | Path) -> Shown:
     return browser
 
 
-def phase_labeler(session: Session, splits: Splits, action: str = "", path: str | Path = "") -> PhaseLabeler:
+def phase_labeler(
+    session: Session, splits: Splits, action: str = "", path: str | Path = "", method: str = "dtw"
+) -> PhaseLabeler:
     """Makes a labeler of all videos of one action, training videos first; labelled ones give proposals for the others.
+
+    Its button "Write segments" calls `write_split_segments`.
 
     Args:
         session: The session; if its data set is a folder, that folder contains `videos.csv`.
         splits: The videos.
         action: Name of the action; empty for the one with the most phases.
         path: The table to write; if empty, the folder's, or for other data sets `labels/videos.csv` beside the figures.
+        method: How segments are proposed; see `mvf.evaluation.segments.propose`.
     """
     known, embedded = splits.everything
     videos = probe.of_action(embedded, action)
@@ -206,6 +211,7 @@ def phase_labeler(session: Session, splits: Splits, action: str = "", path: str 
         Path(path) if path else folder / "videos.csv",
         embeddings={video.name: video.embeddings for video in videos},
         phase_names=probe.phase_words(splits, videos[0].action) if videos else None,
+        write_segments=lambda labeler: write_split_segments(session, splits, labeler, action, method),
     )
 
 

@@ -28,14 +28,14 @@ AMONG_THEM = ", training videos among them"
 def confusion_figure(probe: Probe | None) -> Figure:
     """Draws the phase confusion matrix of one action."""
     if probe is None:
-        return plotting.plot_message("no action has labels of two phases in both splits")
+        return plotting.plot_message("No confusion: no action has labels of two phases in both splits.")
     return plotting.plot_confusion(probe.confusion, probe.names, title=f"{probe.action}: frames of validation videos")
 
 
 def progression_figure(probe: Probe | None) -> Figure:
     """Draws the progression of the first validation video of one action."""
     if probe is None:
-        return plotting.plot_message("no action has labels of two phases in both splits")
+        return plotting.plot_message("No progression, for the same reason.")
     predicted, true = (part[0] for part in probe.progression)
     names = [f"end of {name}" for name in probe.names[:-1]]
     return plotting.plot_progression(predicted, true, names, title=probe.videos[0].name)

@@ -12,7 +12,6 @@ import numpy as np
 from mvf.data import find_config_videos
 from mvf.data.datasets.folder import TABLE
 from mvf.data.records import VideoRecord, some_of
-from mvf.data.video import open_source
 from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation.controls import apply_clock
 from mvf.evaluation.protocol import clocks_of
@@ -20,7 +19,7 @@ from mvf.evaluation.repetitions import Repetitions, find_repetitions
 from mvf.evaluation.segments import Proposal, propose, segment_scores
 from mvf.segments import NO_TIMES, Segment, end_of, video_segments, write_segments
 from mvf.workbench.notebook.probe import labelled, of_action, phase_words
-from mvf.workbench.notebook.session import Session, Splits, open_model
+from mvf.workbench.notebook.session import Session, Splits, check_actions, file_record, open_model
 from mvf.workbench.widgets import PhaseLabeler
 from mvf.workbench.widgets.phase_table import PhaseTable
 
@@ -85,6 +84,7 @@ def apply_labels(
     if not known:
         raise ValueError(f"{table} labels no video: label a clip in align.ipynb, or fill the column phases")
     others = [r for r in _others(config, given, known) if r.source.identity not in {k.source.identity for k in known}]
+    check_actions(source, model, [*known, *others])
     sources, rest = (embed(model, part, precision=config.precision) for part in (known, others))
     proposals = propose(sources, rest, method)
     names = {record.action: record.phase_names for record in known}
@@ -126,7 +126,7 @@ def write_split_segments(
     ]
     known = labelled(videos)
     if not known:
-        return "no segments yet: label a clip, and run this cell again"
+        return "no segments yet: label a clip, and write them again"
     rest = [video for video in videos if all(video is not clip for clip in known)]
     words = tuple(labeler.palette["names"]) if own else phase_words(splits, known[0].action) or ()
     segments = [segment for v in known for segment in video_segments(named[v.name], _labels(v), words)]
@@ -203,7 +203,8 @@ def cut_recording(source: str | Path, video: str | Path, **data: Any) -> tuple[V
     """
     path = Path(video)
     model, config = open_model(source, **{**data, "dataset": "folder", "data_root": path.parent})
-    record = VideoRecord(path.stem if path.is_file() else path.name, config.action, open_source(path, config.fps))
+    record = file_record(path, config)
+    check_actions(source, model, [record])
     (embedded,) = embed(model, [record], precision=config.precision)
     return record, find_repetitions(embedded.embeddings)
 
@@ -258,7 +259,7 @@ def _found(config: Any) -> list[VideoRecord]:
 def _others(config: Any, given: Path, known: Sequence[VideoRecord]) -> list[VideoRecord]:
     """The videos to label; without actions of their own they show the labelled ones' action."""
     if given.is_file():
-        found = [VideoRecord(given.stem, "", open_source(given, config.fps))]
+        found = [file_record(given, config)]
     else:
         found = _found(replace(config, data_root=str(given)))
     actions = {record.action for record in known}

@@ -20,7 +20,9 @@ from mvf.bank import FeatureBank
 from mvf.config import DATA_FIELDS, Config, cast, load_config, nearest
 from mvf.cost import milliseconds_per_frame, model_cost
 from mvf.data import VideoList, find_config_videos
+from mvf.data.datasets.folder import TABLE
 from mvf.data.records import Manifest, VideoRecord, changed_clips, changed_labels, digest, manifest
+from mvf.data.video import open_source
 from mvf.device import resolve_device
 from mvf.embedding import EmbeddedVideo, embed, fingerprint
 from mvf.evaluation import evaluate, read_report, write_report
@@ -85,6 +87,26 @@ def open_model(source: str | Path, **data: Any) -> tuple[FrameEmbedder, Config]:
         model, config = run.model, with_data(run.config, **data)
     use_engine(model, config)
     return model.to(resolve_device(config.device)), config
+
+
+def file_record(path: Path, config: Config) -> VideoRecord:
+    """The record of one file, or one folder of images, of the action that the configuration names, if it names one.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    return VideoRecord(path.stem if path.is_file() else path.name, config.action, open_source(path, config.fps))
+
+
+def check_actions(source: str | Path, model: FrameEmbedder, records: Sequence[VideoRecord]) -> None:
+    """Raises ValueError if a run has one model per action, and none for the action of a video; says what to do."""
+    for record in records if model.actions else ():
+        if record.action not in model.actions:
+            shows = f'shows "{record.action}"' if record.action else "has no action"
+            raise ValueError(
+                f"{source} has one model per action, and {record.name} {shows}: add -p action "
+                f"{'|'.join(model.actions)} for one file; for a folder fill the column action of its {TABLE}"
+            )
 
 
 def with_data(config: Config, **data: Any) -> Config:

@@ -18,7 +18,7 @@ from mvf.workbench.plotting.scores import (
     score_cell,
     skipped_lines,
 )
-from mvf.workbench.plotting.style import OKABE_ITO, PAGE, paper_figure, set_caption
+from mvf.workbench.plotting.style import GRID, OKABE_ITO, PAGE, paper_figure, set_caption
 from mvf.workbench.plotting.table import MISSING, Table, cell, minus
 
 NAMES: Mapping[str, str] = MappingProxyType(
@@ -149,7 +149,7 @@ def plot_knockouts(result: Mapping, scores: Sequence[str] = tuple(SCORES)[:4]) -
 
 def _draw(axes: Axes, changes: Sequence[Mapping | None]) -> None:
     axes.axvline(0, color="#7F7F7F", linestyle=(0, (3, 2)), linewidth=0.8, zorder=1)
-    axes.grid(axis="y", color="#EBEBEB", linewidth=0.6)
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
     axes.locator_params(axis="x", nbins=4)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mvf.workbench.plotting.scores import control_name, plot_message, present, score_words
-from mvf.workbench.plotting.style import PAGE, paper_figure, set_caption
+from mvf.workbench.plotting.style import GRID, PAGE, paper_figure, set_caption
 from mvf.workbench.plotting.table import MISSING, Table, cell
 
 # Entities, then the baselines that a model must beat, then those that use no image.
@@ -257,7 +257,7 @@ def _draw_rows(
             axes.plot(interval, [place] * 2, color=colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
         if mean is not None:
             axes.plot([mean], [place], "o", color=colour, markersize=3.5, zorder=3)
-    axes.grid(axis="y", color="#EEEEEE", linewidth=0.6)
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.06)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from mvf.workbench.plotting.style import COLUMN, MESSAGE, OKABE_ITO, PAGE, paper_figure, set_caption
+from mvf.workbench.plotting.style import COLUMN, GRID, MESSAGE, OKABE_ITO, PAGE, paper_figure, set_caption
 from mvf.workbench.plotting.table import BELOW_MEAN, Folded, Table, cell, minus
 
 SCORES: Mapping[str, str] = MappingProxyType(
@@ -141,10 +142,16 @@ def skipped_lines(report: Mapping) -> list[str]:
     """Says which scores were skipped and why, each reason once.
 
     Example:
-        >>> skipped_lines({"skipped": {"kendall_tau": "one video", "progression": "no label", "matches": "no label"}})
-        ["Kendall's tau skipped: one video", 'progression, matches skipped: no label']
+        >>> skipped_lines({"skipped": {"cropped.kendall_tau": "one video", "progression": "no label"}})
+        ["cropped: Kendall's tau skipped: one video", 'progression skipped: no label']
     """
-    return [f"{score_words(names)} skipped: {reason}" for reason, names in by_reason(report.get("skipped"))]
+    return [f"{names} skipped: {reason}" for reason, names in skipped_scores(report)]
+
+
+def skipped_scores(report: Mapping) -> list[tuple[str, str]]:
+    """Lists each reason for skipped scores once, with the names of these scores as people read them."""
+    named = {re.sub(r"^(\w+)\.", r"\1: ", name): why for name, why in (report.get("skipped") or {}).items()}
+    return [(reason, score_words(names)) for reason, names in by_reason(named)]
 
 
 def by_reason(reasons: Mapping[str, str] | None) -> list[tuple[str, str]]:
@@ -393,7 +400,7 @@ def _draw_scores(axes: Axes, values: Mapping[str, float | None], band: bool) -> 
             color=colour,
             fontweight="bold" if is_model else "normal",
         )
-    axes.grid(axis="y", color="#EBEBEB", linewidth=0.6)
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
 

@@ -32,6 +32,7 @@ LETTER, LINE = 0.0565, 0.125  # inches: a letter and a line of 7 point DejaVu Sa
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 ON_PHOTOGRAPHS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00", "#0072B2")  # the same, bright first
 UNLABELLED = "#D9D9D9"
+GRID = "#EBEBEB"  # thin lines behind marks
 RIGHT, WRONG = "#009E73", "#D55E00"
 
 STYLE: Mapping[str, object] = MappingProxyType(

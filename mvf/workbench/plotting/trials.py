@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mvf.workbench.plotting.style import LINE, PAGE, caption_lines, paper_figure, set_caption
+from mvf.workbench.plotting.style import GRID, LINE, PAGE, caption_lines, paper_figure, set_caption
 from mvf.workbench.plotting.table import NOT_RUN
 
 RUN, PAPER, CLOCK, QUIET = "#0072B2", "#D55E00", "#7F7F7F", "#8C8C8C"
@@ -77,7 +77,7 @@ def plot_trials(
 
 def _draw_panel(axes: Axes, panel: TrialPanel) -> None:
     axes.set(title=panel.title, xlabel=panel.unit)
-    axes.grid(axis="y", color="#EEEEEE", linewidth=0.6)
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -198,7 +198,7 @@ def _layout(groups: Mapping[str, Sequence[str]]) -> tuple[list[int], list[int], 
 
 def _draw_study_panel(axes: Axes, panel: StudyPanel, places: Sequence[int]) -> None:
     axes.set(title=panel.title, xlabel=panel.unit, xlim=_limits(panel))
-    axes.hlines(places, 0, 1, transform=axes.get_yaxis_transform(), color="#EEEEEE", linewidth=0.6, zorder=0)
+    axes.hlines(places, 0, 1, transform=axes.get_yaxis_transform(), color=GRID, linewidth=0.6, zorder=0)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     count = len(panel.values)

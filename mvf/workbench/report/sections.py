@@ -36,6 +36,7 @@ from mvf.workbench.plotting.scores import (
     score_cell,
     score_groups,
     score_words,
+    skipped_scores,
 )
 from mvf.workbench.plotting.style import MESSAGE, OKABE_ITO, PAGE, paper_figure
 from mvf.workbench.plotting.table import GLOSSARY
@@ -253,10 +254,7 @@ def _coverage(report: Mapping) -> dict[str, Table]:
         for split, c in coverage.items()
     )
     lost = tuple((s, name, why) for s, c in coverage.items() for name, why in (c.get("unreadable") or {}).items())
-    reasons: dict[str, list[str]] = {}
-    for name, reason in (report.get("skipped") or {}).items():
-        reasons.setdefault(reason, []).append(score_words(re.sub(r"^(\w+)\.", r"\1: ", name)))
-    skipped = tuple((", ".join(names), reason) for reason, names in reasons.items())
+    skipped = tuple((names, reason) for reason, names in skipped_scores(report))
     return {
         "videos": Table(found, ("split", "found", "expected", "left out"), "Videos"),
         "left_out": Table(lost, ("split", "video", "reason"), "Videos left out"),
@@ -558,6 +556,7 @@ class Medium:
         poster: A frame of an MP4 as a `data:` URI, shown before it plays.
         html: Contents of a browser, an HTML file with scripts.
         scripts: Source expressions of a content security policy that allow these scripts and no others.
+        fit: Height in CSS at which the browser fills its frame, which is 100cqw wide; empty if it says none.
     """
 
     name: str
@@ -567,6 +566,7 @@ class Medium:
     poster: str = ""
     html: str = ""
     scripts: tuple[str, ...] = ()
+    fit: str = ""
 
 
 @dataclass(frozen=True)
@@ -678,7 +678,9 @@ def _browser(path: Path) -> Medium:
     html = path.read_text(encoding="utf-8")
     scripts = re.findall(r"<script\b(?![^>]*\bjson\b)[^>]*>(.*?)</script>", html, re.DOTALL)
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    return Medium(_words(path), caption_of(path.stem), html=html, scripts=tuple(f"'sha256-{mark}'" for mark in hashes))
+    allowed = tuple(f"'sha256-{mark}'" for mark in hashes)
+    fit = re.search(r'<body [^>]*data-fit="([^";]+)"', html)
+    return Medium(_words(path), caption_of(path.stem), html=html, scripts=allowed, fit=fit[1] if fit else "")
 
 
 READERS: Mapping[str, Callable[[Path], Medium | str | None]] = MappingProxyType(

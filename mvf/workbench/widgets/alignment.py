@@ -44,6 +44,7 @@ class AlignmentPlayer(Browser):
     """
 
     _esm = javascript("frames.js", "alignment.js")
+    _around = 240
     warped = traitlets.Bool(True).tag(sync=True)
 
     def __init__(

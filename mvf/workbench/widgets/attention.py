@@ -33,9 +33,10 @@ EVEN = 1.5  # a map whose largest value is below this multiple of its mean is ca
 class AttentionBrowser(Browser):
     """Shows a frame of a video beside, or under, the maps of entities and of backbone heads.
 
-    Frames and maps are sent to the page once; scrubbing, playing and switching then need no kernel. Setting an
-    attribute changes the page, and a change in the page reaches the attributes a quarter of a second later. It opens
-    in the middle of the labelled phases, or of a video without labels.
+    Frames and maps are sent to the page once; scrubbing, playing and switching then need no kernel. It opens in the
+    middle of the labelled phases, or of a video without labels. Inside another widget, as in
+    `ipywidgets.VBox([browser])`, setting an attribute changes the page, and a change in the page reaches the attributes
+    a quarter of a second later.
 
     Args:
         videos: Video name -> (frames, entities, heads): uint8 (T, H, W, 3); (T, N, h, w); and (layers, T, K, h, w)
@@ -50,7 +51,8 @@ class AttentionBrowser(Browser):
         layer: Index of the layer shown first, from 0.
         head: Index of the head shown first, from 0; or one for each video, by name.
         height: Height of a stored frame, in pixels.
-        export: Folder to which pictures saved in the page are also written; by default they are only downloaded.
+        export: Folder to which pictures saved in the page are also written, inside another widget; by default they are
+            only downloaded.
         max_frames: A longer video keeps every second (third, ...) frame, with its number, so that a notebook that
             stores the widget stays small; the page says so.
 
@@ -72,6 +74,7 @@ class AttentionBrowser(Browser):
     """
 
     _esm = javascript("frames.js", "overlay.js", "attention.js")
+    _around = 300
     maps = traitlets.List(traitlets.Bytes()).tag(sync=True)
     colours = traitlets.Bytes().tag(sync=True)
     entity_names = traitlets.List(traitlets.Unicode()).tag(sync=True)
@@ -146,6 +149,10 @@ class AttentionBrowser(Browser):
         for kind, maps in (("entities", video.entities), ("heads", video.heads)):
             found[kind] = None if maps is None else _store(name, maps, buffers)
         return found
+
+    @property
+    def _pictures(self) -> int:
+        return 1 + bool(self.entity_names) + bool(self.head_names)
 
     @property
     def number(self) -> int:

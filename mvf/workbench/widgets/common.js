@@ -64,7 +64,7 @@ class Strip {
 
 class Player {
   constructor(root, { count, fps = 12, label = "Frame", speeds = [0.25, 0.5, 1, 2], onMove, onSize }) {
-    Object.assign(this, { root, count, fps, onMove, index: 0, timer: null });
+    Object.assign(this, { root, count, fps, onMove, onSize, index: 0, timer: null });
     this.track = element("canvas", { ariaHidden: "true" });
     this.slider = element("input", { type: "range", className: "mvf-scrub", ariaLabel: label, min: 0, step: 1 });
     this.slider.oninput = () => this.move(Number(this.slider.value));
@@ -82,7 +82,7 @@ class Player {
     this.toolbar = row(back, this.play, forward, this.text, others);
     this.element = element("div", { className: "mvf-player" }, this.timeline, this.toolbar);
     this.onKey = (event) => this.press(event);
-    this.onWindow = onePerFrame(onSize); // the window's height changes without the root's width
+    this.onWindow = weakly(this, "onSize"); // the window's height changes without the root's width
     root.addEventListener("keydown", this.onKey);
     window.addEventListener("resize", this.onWindow);
     this.setCount(count);
@@ -299,6 +299,13 @@ function onePerFrame(draw) {
       draw();
     });
   };
+}
+
+// Calls a method of an object while something else keeps the object: a notebook drops an output without a word, and the
+// window's listeners would keep its frames.
+function weakly(target, method) {
+  const kept = new WeakRef(target);
+  return onePerFrame(() => kept.deref()?.[method]());
 }
 
 function fitCanvas(canvas, width, height) {

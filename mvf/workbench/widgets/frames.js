@@ -6,7 +6,7 @@
 //                        they are known, seconds. At most `most` videos stay decoded.
 //   FrameView(model)     the base class of their views: view.turnTo(name, index), view.showPlace(), view.dispose()
 //   Panel(clips)         a picture with caption and, where the video has phases, a ribbon with a cursor
-//   drawRibbon(canvas, width, height, runs, length, cursor, palette, dashed)
+//   drawRibbon(canvas, width, height, runs, length, cursor, palette, dashed, under)   under(ctx) draws below the cursor
 //   legend(palette, unlabelled)
 
 class Clips {
@@ -148,7 +148,7 @@ class Panel {
   }
 }
 
-function drawRibbon(canvas, width, height, runs, length, cursor, palette, dashed = false) {
+function drawRibbon(canvas, width, height, runs, length, cursor, palette, dashed = false, under = null) {
   const ctx = fitCanvas(canvas, width, height);
   ctx.clearRect(0, 0, width, height);
   ctx.fillStyle = palette.unlabelled;
@@ -165,6 +165,7 @@ function drawRibbon(canvas, width, height, runs, length, cursor, palette, dashed
     ctx.strokeRect(left + 1, 1, right - left - 2, height - 2);
     ctx.setLineDash([]);
   });
+  under?.(ctx);
   const x = Math.max(2, Math.min(width - 2, (cursor * width) / length));
   ctx.fillStyle = "#fff"; // visible on every phase's colour
   ctx.fillRect(x - 2, 0, 4, height);

@@ -7,8 +7,10 @@ import hashlib
 import io
 import json
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +110,13 @@ class FrameWidget(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        still = self.still()
-        data["image/jpeg"] = base64.b64encode(still.data).decode()
-        metadata["image/jpeg"] = {"alt": still.alt}
+        data["image/jpeg"], metadata["image/jpeg"] = self._picture()
         return data, metadata
+
+    def _picture(self) -> tuple[str, dict[str, str]]:
+        """The still in base64, and what it shows in words."""
+        still = self.still()
+        return base64.b64encode(still.data).decode(), {"alt": still.alt}
 
     @property
     def nbytes(self) -> int:
@@ -149,13 +154,39 @@ class FrameWidget(anywidget.AnyWidget):
 
 
 class Browser(FrameWidget):
-    """Base class of widgets that need no kernel once they are shown, and can be kept as one HTML file."""
+    """Base class of widgets that need no kernel once they are shown, and can be kept as one HTML file.
+
+    A notebook gets the page itself, not a widget, whose view would wait for a kernel for ever where there is none. So a
+    saved notebook scrubs with any kernel, or none; one that is not trusted, and GitHub, show the picture. Inside
+    another widget, as in `ipywidgets.VBox([browser])`, page and attributes follow one another.
+    """
 
     _page: Path | None = None
+    _around = 0  # pixels of its page above and below the pictures; 0 where it is not laid out around pictures
+
+    def open(self) -> None:
+        """Does nothing: a browser is sent as a widget only when another widget, which contains it, is shown."""
+
+    @property
+    def model_id(self) -> str:
+        """The widget's name in the page, to which it is sent now."""
+        super().open()
+        return super().model_id
 
     def __repr__(self) -> str:
         kept = "" if self._page is None else f"; {self._page} shows it without a kernel"
         return super().__repr__() + kept
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
+        picture, metadata = self._picture()
+        place = f"mvf-{secrets.token_hex(8)}"
+        still = f'<img src="data:image/jpeg;base64,{picture}" alt="{escape(metadata["alt"])}" style="max-width: 100%">'
+        start = f'document.querySelectorAll("#{place}:not(:has(.mvf))").forEach(startPage);'
+        html = (
+            f'<div id="{place}" class="mvf-shown">{still}{self._stored()}</div>\n<style>{self._css}</style>\n'
+            f'<script type="module">{self._script(start)}</script>'
+        )
+        return {"text/plain": repr(self), "text/html": html, "image/jpeg": picture}, {"image/jpeg": metadata}
 
     @property
     def middle(self) -> int:
@@ -168,11 +199,8 @@ class Browser(FrameWidget):
         Returns:
             The path.
         """
-        state = {key: value for key, value in self.get_state().items() if key[0] != "_" and key != "layout"}
-        data = json.dumps(state, default=lambda value: {"$bytes": base64.b64encode(value).decode()})
-        script = self._esm.replace("export default ", "const shown = ") + (FOLDER / "page.js").read_text("utf-8")
-        start = 'startPage(new Model(revive(JSON.parse(document.getElementById("state").textContent))));'
-        script = f"{script}\n{start}\n"
+        start = 'startPage(document.querySelector("main")).querySelector("[data-mvf]").focus();'  # keys work at once
+        script = self._script(start)
         rules = f"default-src 'none'; style-src {_hash(self._css)}; script-src {_hash(script)}"
         self._page = Path(path)
         self._page.parent.mkdir(parents=True, exist_ok=True)
@@ -181,13 +209,39 @@ class Browser(FrameWidget):
                 f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{self.title}</title>\n'
                 f'<meta http-equiv="Content-Security-Policy" content="{rules}">\n'
                 f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{self._css}</style>\n'
-                f'<body class="mvf-page">\n<main id="widget"></main>\n'
-                # Names of videos come from outside: without "<" they cannot end the script.
-                f'<script type="application/json" id="state">{data.replace("<", chr(92) + "u003c")}</script>\n'
+                f'<body class="mvf-page" data-fit="{self._fit}">\n<main>{self._stored()}</main>\n'
                 f'<script type="module">{script}</script>\n</html>\n',
                 encoding="utf-8",
             )
         return self._page
+
+    @property
+    def _pictures(self) -> int:
+        """Number of pictures that the page shows at once."""
+        return len(self._videos)
+
+    @property
+    def _fit(self) -> str:
+        """Height in CSS at which the page has room for its pictures and no more, in a frame that is 100cqw wide."""
+        if not self._around:
+            return ""
+        rows = 1 if self._pictures <= 3 else 2
+        ratio = self.strips[0]["height"] / self.strips[0]["width"]
+        share = rows * ratio / -(-self._pictures // rows)
+        return f"calc({share:.3f} * (100cqw - 48px) + {self._around}px)"
+
+    def _stored(self) -> str:
+        """The state of the page as an element, which is not shown."""
+        names = [name for name in self.keys if name[0] != "_" and name != "layout"]
+        encode = lambda value: {"$bytes": base64.b64encode(value).decode()}  # noqa: E731
+        data = json.dumps(self.get_state(names), default=encode)
+        # Names of videos come from outside: without "<" they cannot end the script.
+        return f'<script type="application/json">{data.replace("<", chr(92) + "u003c")}</script>'
+
+    def _script(self, start: str) -> str:
+        """The page's module, which ends with `start`."""
+        shown = self._esm.replace("export default ", "const shown = ")
+        return f"{shown}{(FOLDER / 'page.js').read_text('utf-8')}\n{start}\n"
 
 
 def _hash(text: str) -> str:

@@ -4,6 +4,8 @@ const BLOCK = 20; // frames of one message
 const BLOCKS = 4; // kept in the page: the block of the current frame and those around it
 const BITMAPS = 12; // decoded pictures, which are large
 const SILENCE = 5000; // milliseconds without an answer after which the page says so
+const LINE = 26; // height of the timeline
+const ROOMY = 8; // pixels of a frame on the timeline that is wide enough for a mark
 const NEAR = 6; // pixels from a boundary at which the mouse takes it
 const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
 const ZOOMS = [1, 2, 4, 8, 16]; // of the timeline
@@ -163,6 +165,9 @@ class LabelerView extends FrameView {
     this.accept = this.action("Accept and next (Enter)", () => this.save());
     this.all = this.action("Accept all proposals", () => this.saveAll());
     this.all.hidden = !this.model.get("proposes");
+    this.write = this.action("Write segments", () => this.writeSegments());
+    this.write.title = "Write segments of all clips as a table: saved labels as they are, other clips as proposed from them";
+    this.write.hidden = !this.model.get("segments");
     this.phaseRow = row();
     this.editor = row();
     this.editor.hidden = true;
@@ -182,7 +187,7 @@ class LabelerView extends FrameView {
     this.rescue = row(path.element, this.action("Save all labels there", () => this.saveAs(path.control.value)));
     this.player.timeline.replaceChildren(this.player.slider, this.line); // the line takes the mouse, the slider the keys
     this.player.timeline.after(this.curve);
-    this.root.append(row(this.video.element, this.undo, this.redo, this.remove, this.accept, this.all));
+    this.root.append(row(this.video.element, this.undo, this.redo, this.remove, this.accept, this.all, this.write));
     this.root.append(this.phaseRow, this.editor, this.panel.element, this.player.element);
     this.root.append(this.label, this.trust, this.status, this.rescue);
     const keys =
@@ -440,6 +445,14 @@ class LabelerView extends FrameView {
     this.send("accept all", { but: this.clips.names.filter((name) => this.drafts.get(name)?.kind === "edited") });
   }
 
+  // Of saved labels: what is edited and not accepted is named, because it is not among them.
+  writeSegments() {
+    const edited = this.clips.names.find((name) => this.drafts.get(name)?.kind === "edited");
+    if (edited) return this.say(`${edited} is edited, not saved: accept it first, or undo`);
+    this.say("writing segments …");
+    this.model.send({ kind: "segments" });
+  }
+
   saveAs(path) {
     this.model.send({ kind: "save as", path: path.trim() });
   }
@@ -582,7 +595,8 @@ class LabelerView extends FrameView {
     this.panel.canvas.style.opacity = picture ? 1 : 0.15;
     const { start, span } = this.view;
     const runs = this.shown.map(([first, p]) => [first - start, p]);
-    drawRibbon(this.line, width, 26, runs, span, this.number + 0.5 - start, this.clips.palette, kind === "proposed");
+    const scale = (ctx) => this.drawScale(ctx, width, runs);
+    drawRibbon(this.line, width, LINE, runs, span, this.number + 0.5 - start, this.clips.palette, kind === "proposed", scale);
     this.drawTrust(width, index);
     const from = (first) => [first, this.clips.seconds(name, this.indexOf(first))].filter((part) => part !== "").join(" · ");
     const where = this.shown.map(([first, p]) => `${p < 0 ? "unlabelled" : this.names[p]} from ${from(first)}`).join(", ");
@@ -602,6 +616,27 @@ class LabelerView extends FrameView {
     if (!this.asks || !(picture || problem)) return;
     this.asks = false;
     this.model.send({ kind: "propose", video: name });
+  }
+
+  // On the timeline: names of phases, marks between frames where there is room, and which part of the clip is shown.
+  drawScale(ctx, width, runs) {
+    const { start, span } = this.view;
+    const { length } = this.clips.meta(this.name);
+    const x = (frame) => (frame * width) / span;
+    Object.assign(ctx, { font: "11px system-ui, sans-serif", textBaseline: "middle" });
+    runs.forEach(([first, phase], i) => {
+      const [left, right] = [Math.max(0, first), Math.min(span, runs[i + 1]?.[0] ?? span)].map(x);
+      const name = this.names[phase] ?? "";
+      ctx.fillStyle = this.draft.kind === "proposed" || phase < 0 ? "#000" : inkOn(this.clips.palette.colours[phase]);
+      if (ctx.measureText(name).width + 10 < right - left) ctx.fillText(name, left + 5, LINE / 2 - 1);
+    });
+    ctx.fillStyle = "#0008";
+    for (let frame = Math.ceil(start); x(1) >= ROOMY && frame < start + span; frame++) ctx.fillRect(x(frame - start), 0, 1, 5);
+    if (span === length) return;
+    ctx.fillStyle = "#fffc";
+    ctx.fillRect(0, LINE - 4, width, 4);
+    ctx.fillStyle = "#000";
+    ctx.fillRect((start * width) / length, LINE - 4, (span * width) / length, 4);
   }
 
   // How well the labelled clips agree with the proposal: a bar for every frame, its mean and what it is in words.

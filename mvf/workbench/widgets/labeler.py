@@ -28,7 +28,9 @@ Propose = Callable[[dict[str, NDArray[np.int64]], str], ArrayLike]
 
 MOST_FRAMES = 64  # of one message
 MOST_READERS = 3  # places in videos from which reading goes on without seeking
-FAILED = {"accept": "not saved", "accept all": "not saved", "save as": "not saved", "names": "not named"}
+FAILED = {"accept": "not saved", "accept all": "not saved", "save as": "not saved", "names": "not named",
+    "segments": "segments not written",
+}  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,8 @@ class PhaseLabeler(FrameWidget):
         lengths: Name -> number of frames of the source video, if `numbers` skips some. Needed only for labels other
             than phases 0, 1, 2, ... in order.
         height: Height of a shown frame, in pixels.
+        write_segments: Writes the segments of all clips, and returns a line that says where and how many; by default
+            the page offers no button for it.
 
     Attributes:
         labels: Name -> [[first source frame, phase], ...] of every labelled clip in the table.
@@ -110,6 +114,7 @@ class PhaseLabeler(FrameWidget):
     labels = traitlets.Dict().tag(sync=True)
     unsaved = traitlets.Dict().tag(sync=True)
     proposes = traitlets.Bool().tag(sync=True)
+    segments = traitlets.Bool().tag(sync=True)
 
     def __init__(
         self,
@@ -122,6 +127,7 @@ class PhaseLabeler(FrameWidget):
         numbers: Mapping[str, ArrayLike] | None = None,
         lengths: Mapping[str, int] | None = None,
         height: int = 320,
+        write_segments: Callable[[PhaseLabeler], str] | None = None,
     ) -> None:
         clips: Any = _clips(videos, numbers)
         self._sources = {name: video.source for name, video in videos.items() if isinstance(video, VideoRecord)}
@@ -147,6 +153,8 @@ class PhaseLabeler(FrameWidget):
         ends = {name: self._lengths.get(name, int(clip.numbers[-1]) + 1) for name, clip in clips.items()}
         self.strips = [strip | {"length": ends[strip["name"]]} for strip in self.strips]
         self.proposes = self._propose is not None
+        self._write_segments = write_segments
+        self.segments = write_segments is not None
         self.labels = {name: _lists(segments) for name, segments in labels.items()}
         self._colours: dict[int, str] = {}
         self._names_wait = False
@@ -341,7 +349,7 @@ class PhaseLabeler(FrameWidget):
         answers = {
             "frames": self._send_frames, "propose": self._send_proposal, "accept": self._accept_message,
             "accept all": self._accept_all_message, "names": self._names_message, "colour": self._colour_message,
-            "save as": self._save_as_message,
+            "save as": self._save_as_message, "segments": self._segments_message,
         }  # fmt: skip
         try:
             answers[kind](message)
@@ -407,6 +415,10 @@ class PhaseLabeler(FrameWidget):
             raise ValueError(f'a colour must be like #0072b2, got "{colour}"')
         self._colours[phase] = colour
         self._show(self._names)
+
+    def _segments_message(self, _: dict[str, Any]) -> None:
+        assert self._write_segments is not None  # else there is no button
+        self.send({"kind": "note", "text": self._write_segments(self)})
 
     def _save_as_message(self, message: dict[str, Any]) -> None:
         names = [*self.labels, *(name for name in self.unsaved if name not in self.labels)]

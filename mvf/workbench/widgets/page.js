@@ -38,7 +38,11 @@ class Model {
   send() {}
 }
 
-function startPage(model) {
-  shown.render({ model, el: document.getElementById("widget") });
-  document.querySelector("[data-mvf]").focus(); // keys work at once
+// Shows the widget in an element that holds its traits, in place of what it shows so far.
+function startPage(place) {
+  const stored = place.querySelector("script[type='application/json']");
+  const model = new Model(revive(JSON.parse(stored.textContent)));
+  place.replaceChildren();
+  shown.render({ model, el: place });
+  return place;
 }

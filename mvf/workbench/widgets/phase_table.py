@@ -23,15 +23,15 @@ from numpy.typing import ArrayLike, NDArray
 from mvf.data.datasets.folder import COLUMNS, PART_COLUMNS, discover, part_mark
 from mvf.data.labels import (
     ELAN,
+    Tables,
     TextTable,
     check_phase_names,
     composed,
     existing,
-    is_segment_table,
     parse_phase_names,
     parse_starts,
     read_csv,
-    read_frame_phases,
+    read_phase_file,
     source_phases,
 )
 from mvf.data.video import VIDEO_SUFFIXES
@@ -108,24 +108,24 @@ class PhaseTable:
         return self.read_all([name])[name]
 
     def read_all(self, names: Iterable[str]) -> dict[str, PhaseLabel | None]:
-        """Returns the labels of several videos like `read`, from one look at the table."""
-        return {name: self._label(name, text) for name, text in self._texts(names, "phases").items()}
+        """Returns the labels of several videos like `read`; each file of labels is read once."""
+        names, tables = list(names), Tables()
+        words = self._texts(names, "phase_names")
+        texts = self._texts(names, "phases")
+        return {name: self._label(name, text, words[name], tables) for name, text in texts.items()}
 
-    def _label(self, name: str, text: str) -> PhaseLabel | None:
+    def _label(self, name: str, text: str, words: str, tables: Tables) -> PhaseLabel | None:
         if not text:
             return None
-        if ELAN.search(text) or (
-            text.lower().endswith(".csv") and is_segment_table(self.path.parent / existing(self.path.parent, text))
-        ):
+        if not ELAN.search(text) and not text.lower().endswith(LABEL_FILES):
+            return PhaseLabel(tuple((start, phase) for phase, start in enumerate(parse_starts(name, text))))
+        folder, names = self.path.parent, parse_phase_names(name, words)
+        found = None if ELAN.search(text) else read_phase_file(name, folder / existing(folder, text), names, tables)
+        if not isinstance(found, np.ndarray):  # in seconds, or of several videos
             if name not in self.sources:
                 raise ValueError(f"{name}: {text} can be read only with the video; open the folder as a data set")
-            names = self.read_names([name])
-            phases = source_phases(name, text, self.path.parent, self.sources[name], names)
-            return PhaseLabel(segments_of(phases), len(phases))
-        if text.lower().endswith(LABEL_FILES):
-            phases = read_frame_phases(name, self.path.parent / existing(self.path.parent, text))
-            return PhaseLabel(segments_of(phases), len(phases))
-        return PhaseLabel(tuple((start, phase) for phase, start in enumerate(parse_starts(name, text))))
+            found = source_phases(name, text, folder, self.sources[name], names, tables)
+        return PhaseLabel(segments_of(found), len(found))
 
     def read_names(self, names: Iterable[str]) -> tuple[str, ...]:
         """Returns the names of the phases that these videos share; empty if the table has none.

@@ -42,6 +42,7 @@ class RetrievalBrowser(Browser):
     """
 
     _esm = javascript("frames.js", "retrieval.js")
+    _around = 310
     # (frames of all videos, k), in the order of the videos: uint16 video, uint32 frame, float32 distance.
     neighbour_videos = traitlets.Bytes().tag(sync=True)
     neighbour_frames = traitlets.Bytes().tag(sync=True)
@@ -79,6 +80,10 @@ class RetrievalBrowser(Browser):
         names = list(self._videos)
         videos, frames, distances = (part[frame] for part in self._found[names.index(video)])
         return [(names[v], int(f), float(d)) for v, f, d in zip(videos, frames, distances)]
+
+    @property
+    def _pictures(self) -> int:
+        return 1 + self.k
 
     def still(self) -> Image:
         """Returns the query and its neighbours as an image."""
