@@ -36,6 +36,7 @@ def test_a_label_set_by_keyboard_is_written_when_it_is_accepted(run, open_notebo
         page.save()
     with reopen("align") as page:
         checks.reopened_browser_scrubs(page, "alignment-player")
+        checks.reopened_browser_scrubs(page, "deviation-player")
         page.screenshot("reopened")
 
 
