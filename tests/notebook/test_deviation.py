@@ -111,7 +111,8 @@ def test_without_labels_and_sides_the_first_clips_are_references_and_one_is_left
         ("b, lunge 1", "", 'references="b, lunge 1" are of several actions, squat, lunge: name those of one'),
         ("b", "lunge 1", 'compare="lunge 1" shows lunge, the references squat'),
         ("b, b", "", "names b 2 times"),
-        ("short", "", 'references="short": short has one frame, a reference needs two'),
+        ("short", "", "short has one frame, and movement needs two: compare others"),
+        ("b", "short", "short has one frame"),
     ],
 )
 def test_names_that_cannot_be_compared_are_refused_before_anything_long(splits, references, compare, said):
@@ -160,7 +161,18 @@ def test_nothing_outside_the_band_is_a_sentence_and_a_csv_of_a_header(session, s
     assert compared.found.moments == ()
     assert str(notebook.deviation_table(compared, tmp_path)).endswith("plain is nowhere outside the band.")
     assert (tmp_path / "deviation.csv").read_text().splitlines() == [",".join(module.COLUMNS)]
-    assert len([axes for axes in notebook.deviation_figure(compared).axes if axes.images]) == 2 * module.PAIRS
+    shown = [axes.get_title() for axes in notebook.deviation_figure(compared).axes if axes.images]
+    assert len(shown) == 2 * module.PAIRS and shown[0].startswith("inside the band: ")
+
+
+def test_the_figure_shows_the_first_peaks_and_then_frames_inside_the_band(session, splits):
+    found = notebook.compare_clip(session, splits).found
+    words = [word for word, _ in module._shown_frames(found)]
+    count = min(len(found.moments), module.PAIRS)
+    assert words == [str(i + 1) for i in range(count)] + ["inside the band"] * (module.PAIRS - count)
+    outside = {frame for moment in found.moments for frame in range(moment.start, moment.end)}
+    assert all((frame in outside) == word.isdigit() for word, frame in module._shown_frames(found))
+    assert [frame for _, frame in module._shown_frames(found)][:count] == [m.peak for m in found.moments[:count]]
 
 
 def test_the_player_opens_at_the_largest_moment_and_keeps_it_when_frames_are_thinned(session, splits, tmp_path):

@@ -43,9 +43,10 @@ def check_alignment(
         records = Splits(train, val, [], [], None).everything[0]
         if named:
             probe.named_videos(named, records)
-        for record in check_references(references, compare, records)[0]:
+        good, clip = check_references(references, compare, records)
+        for record in (*good, *([clip] if clip else [])):
             if record.num_frames < 2:
-                raise ValueError(f'references="{references}": {record.name} has one frame, a reference needs two')
+                raise ValueError(f"{record.name} has one frame, and movement needs two: compare others")
 
 
 def alignment_figure(splits: Splits, action: str = "", method: str = "dtw", named: str = "") -> Figure:

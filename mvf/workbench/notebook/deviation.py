@@ -125,7 +125,7 @@ def compare_clip(
     named, clip = check_references(references, compare, videos)
     own = of_action(videos, clip.action if clip else named[0].action if named else action)
     chosen = named or _usual_references(own, {video.name for video in splits.train}, clip)
-    rest = [video for video in own if all(video is not one for one in chosen)]
+    rest = [video for video in own if len(video.embeddings) > 1 and all(video is not one for one in chosen)]
     if not chosen or not rest:
         return "deviation needs a clip and a reference of the same action"
     val = {video.name for video in videos[len(splits.train) :]}
@@ -208,17 +208,18 @@ def deviation_figure(compared: ComparedClip | str) -> Figure:
     if isinstance(compared, str):
         return plotting.plot_message(compared)
     clip, found = compared.record, compared.found
-    reference = compared.reference_records[compared.found.closest]
-    peaks = [moment.peak for moment in found.moments[:PAIRS]]
-    peaks = peaks or np.linspace(0, clip.num_frames - 1, PAIRS + 2).round().astype(int)[1:-1].tolist()
+    reference = compared.reference_records[found.closest]
     pairs = []
-    for rank, peak in enumerate(peaks, start=1):
-        partner = int(found.matched[compared.found.closest][peak])
-        number = f"{rank}: " if found.moments else ""
-        pairs.append(plotting.FramePair(
-            frame_at(clip, peak), frame_at(reference, partner), f"{number}{_place(clip, peak)}",
-            f"reference, {_place(reference, partner)}",
-        ))  # fmt: skip
+    for words, frame in _shown_frames(found):
+        partner = int(found.matched[found.closest][frame])
+        pairs.append(
+            plotting.FramePair(
+                frame_at(clip, frame),
+                frame_at(reference, partner),
+                f"{words}: {_place(clip, frame)}",
+                f"reference: {_place(reference, partner)}",
+            )
+        )
     names = some_of([record.name for record in compared.reference_records])
     band = BAND if not found.note else f"{found.note[:1].upper()}{found.note[1:]}."
     caption = (
@@ -230,6 +231,16 @@ def deviation_figure(compared: ComparedClip | str) -> Figure:
     return plotting.plot_deviation(
         found, pairs, controls, clip.frame_times, clip.frame_numbers, title=clip.name, caption=caption.strip()
     )
+
+
+def _shown_frames(found: Deviation) -> list[tuple[str, int]]:
+    """The peaks of the first moments with their rank, and frames inside the band where there are fewer than `PAIRS`."""
+    shown = [(str(rank), moment.peak) for rank, moment in enumerate(found.moments[:PAIRS], start=1)]
+    inside = np.arange(len(found.distance))
+    for moment in found.moments:
+        inside = inside[(inside < moment.start) | (inside >= moment.end)]
+    spread = np.linspace(0, len(inside) - 1, PAIRS - len(shown) + 2).round().astype(int)[1:-1]
+    return shown + [("inside the band", int(frame)) for frame in inside[spread]] if len(inside) else shown
 
 
 def _place(record: VideoRecord, frame: int) -> str:
