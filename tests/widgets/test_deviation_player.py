@@ -91,7 +91,7 @@ def test_moments_are_shaded_in_the_warning_colour_and_the_band_is_grey(show):
 def test_without_moments_and_times_the_page_says_so_and_counts_frames(show):
     page = show(player(found((), "one reference: the band is the clip's own"), times=None))
     text = page.run("return root.textContent")
-    assert "Nowhere outside the band." in text and "one reference: the band is the clip's own" in text
+    assert "Nowhere outside the band." in text and "One reference: the band is the clip's own." in text
     page.press("n")
     assert page.frame == 0 and page.errors() == []
     assert "0.00 s" not in text

@@ -221,7 +221,7 @@ def deviation_figure(compared: ComparedClip | str) -> Figure:
             )
         )
     names = some_of([record.name for record in compared.reference_records])
-    band = BAND if not found.note else f"{found.note[:1].upper()}{found.note[1:]}."
+    band = f"{found.note[0].upper()}{found.note[1:]}." if found.note else BAND
     caption = (
         f"Distance of {clip.name} from {names}, matched by alignment. "
         f"{band} Pairs: {clip.name} above {reference.name}. "

@@ -129,7 +129,8 @@ class Curve {
   }
 
   legend() {
-    const parts = { distance: "distance to the references", band: "band: usual among them", outside: "outside the band" };
+    const band = this.note ? "band" : "band: usual among them";
+    const parts = { distance: "distance to the references", band, outside: "outside the band" };
     const entries = Object.entries(parts).map(([kind, text]) =>
       element("span", {}, element("span", { className: `mvf-swatch mvf-${kind}` }), text),
     );

@@ -101,7 +101,8 @@ def _curve(deviation: Deviation) -> dict[str, object]:
     """What the page draws of a deviation."""
     curves = {"distance": deviation.distance.round(4).tolist(), "band": deviation.band.round(4).tolist()}
     moments = [[moment.start, moment.end, moment.peak] for moment in deviation.moments]
-    return curves | {"moments": moments, "note": deviation.note}
+    note = deviation.note and f"{deviation.note[0].upper()}{deviation.note[1:]}."
+    return curves | {"moments": moments, "note": note}
 
 
 def _check_maps(videos: Videos, maps: Mapping[str, ArrayLike], reference: str) -> dict[str, NDArray[np.int64]]:
