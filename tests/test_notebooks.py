@@ -67,8 +67,10 @@ def test_probe_and_attention_draw_their_figures(run):
 
 def test_align_carries_phases_and_opens_the_labeler(run):
     notebook = execute("align", run / "align.ipynb", run_dir="../run", videos="val/squat_000, squat_001, squat_000")
-    assert {"alignment", "transfer"} <= {p.stem for p in (run / "figures").glob("*.png")}
+    assert {"alignment", "transfer", "deviation"} <= {p.stem for p in (run / "figures").glob("*.png")}
     texts = {cell.id: json.dumps(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"}
+    assert "Deviation player of 2 videos" in texts["deviation"]
+    assert {"deviation_player.html", "deviation.csv"} <= {p.name for p in (run / "figures").iterdir()}
     assert "run_dir is empty" not in texts["setup"] and "0%|" not in json.dumps(texts)
     assert "labelled videos and 0 others" in texts["segments"] and (run / "figures" / "segments.csv").exists()
     assert "f1@50" in texts["transfer"]

@@ -406,18 +406,20 @@ def test_a_movie_shows_a_frame_from_its_middle_before_it_plays(make, uncharted):
 def test_figures_come_in_reading_order_and_those_read_alike_are_folded(make, uncharted):
     folder = make() / "figures"
     folder.mkdir()
-    names = ("my_figure", "confusion", "embeddings", "retrieval", "alignment", "attention_1", "attention_2", "transfer")
+    names = ("my_figure", "confusion", "embeddings", "retrieval", "deviation", "alignment", "attention_1",
+             "attention_2", "transfer")  # fmt: skip
     for name in names:
         Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
     plotting.save_animation(np.zeros((3, 8, 8, 3), np.uint8), folder / "attention.mp4")
     text = text_of(folder.parent)
     headings = re.findall("<h2[^>]*>([^<]*)</h2>", text)
     assert headings == [
-        "What the run is good for", "Where it looks", "Alignment", "Retrieval", "Embeddings", "Phases", "More figures",
-        "Scores and controls", "Localization", "Training", "Coverage", "Configuration",
+        "What the run is good for", "Where it looks", "Alignment", "Deviation", "Retrieval", "Embeddings", "Phases",
+        "More figures", "Scores and controls", "Localization", "Training", "Coverage", "Configuration",
     ]  # fmt: skip
-    order = ["attention", "attention 1", "attention 2", "alignment", "transfer", "retrieval", "embeddings", "confusion"]
-    assert re.findall("<figcaption><b>([^<]*)</b>", text)[:9] == [*order, "my figure"]
+    order = ["attention", "attention 1", "attention 2", "alignment", "transfer", "deviation", "retrieval", "embeddings",
+             "confusion"]  # fmt: skip
+    assert re.findall("<figcaption><b>([^<]*)</b>", text)[:10] == [*order, "my figure"]
     assert "<summary>1 more like this</summary><figure" in text.replace("\n", "")
 
 

@@ -39,6 +39,7 @@ def test_a_label_set_by_keyboard_is_written_when_it_is_accepted(run, open_notebo
     for kernel in (True, False):
         with reopen("align", kernel=kernel) as page:
             checks.reopened_browser_scrubs(page, "alignment-player")
+            checks.reopened_browser_scrubs(page, "deviation-player")
             page.screenshot("reopened")
 
 

@@ -13,10 +13,12 @@ from mvf.workbench.notebook.attention import (
 from mvf.workbench.notebook.browsers import (
     alignment_player,
     attention_browser,
+    deviation_player,
     embedding_explorer,
     phase_labeler,
     retrieval_browser,
 )
+from mvf.workbench.notebook.deviation import compare_clip, deviation_figure, deviation_table
 from mvf.workbench.notebook.probe import (
     choose_probe,
     confusion_figure,
@@ -64,10 +66,14 @@ __all__ = [
     "bank_table",
     "check_alignment",
     "check_attention",
+    "compare_clip",
     "choose_probe",
     "confusion_figure",
     "copy_figures",
     "coverage_table",
+    "deviation_figure",
+    "deviation_player",
+    "deviation_table",
     "draw_tables",
     "embed_splits",
     "embedding_explorer",

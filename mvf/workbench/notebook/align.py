@@ -14,6 +14,7 @@ from mvf.evaluation.protocol import clocks_of
 from mvf.evaluation.segments import propose
 from mvf.workbench import plotting
 from mvf.workbench.notebook import probe
+from mvf.workbench.notebook.deviation import check_references
 from mvf.workbench.notebook.probe import of_action, phase_words
 from mvf.workbench.notebook.segments import passes_note, proposal_scores
 from mvf.workbench.notebook.session import Session, Splits
@@ -21,7 +22,15 @@ from mvf.workbench.notebook.session import Session, Splits
 METHODS = MappingProxyType({"dtw": "Dynamic time warping, open ends", "nearest": "Nearest frame for each frame"})
 
 
-def check_alignment(session: Session, method: str, stored: int, table: str = "", named: str = "") -> None:
+def check_alignment(
+    session: Session,
+    method: str,
+    stored: int,
+    table: str = "",
+    named: str = "",
+    references: str = "",
+    compare: str = "",
+) -> None:
     """Checks the parameters of `align.ipynb` before any long computation."""
     if method not in METHODS:
         raise ValueError(f'unknown alignment method "{method}"; {nearest(method, METHODS)}')
@@ -29,9 +38,15 @@ def check_alignment(session: Session, method: str, stored: int, table: str = "",
         raise ValueError(f"stored_frames must be at least 1, got {stored}")
     if table and not table.endswith(".csv"):
         raise ValueError(f'table must be a .csv file, like videos.csv, got "{table}"')
-    if named:
+    if named or references or compare:
         train, val = (session.find_videos(split, allow_empty=True) for split in ("train", "val"))
-        probe.named_videos(named, Splits(train, val, [], [], None).everything[0])
+        records = Splits(train, val, [], [], None).everything[0]
+        if named:
+            probe.named_videos(named, records)
+        good, clip = check_references(references, compare, records)
+        for record in (*good, *([clip] if clip else [])):
+            if record.num_frames < 2:
+                raise ValueError(f"{record.name} has one frame, and movement needs two: compare others")
 
 
 def alignment_figure(splits: Splits, action: str = "", method: str = "dtw", named: str = "") -> Figure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from mvf.embedding import EmbeddedVideo
 from mvf.workbench import plotting
 from mvf.workbench.notebook import probe
 from mvf.workbench.notebook.attention import AttentionVideo
+from mvf.workbench.notebook.deviation import ComparedClip
 from mvf.workbench.notebook.segments import write_split_segments
 from mvf.workbench.notebook.session import Session, Splits
 from mvf.workbench.plotting.overlays import resized
@@ -172,6 +173,47 @@ def alignment_player(
     return _kept(browser, figures)
 
 
+def deviation_player(
+    splits: Splits, compared: ComparedClip | str, stored: int = 240, figures: str | Path = ""
+) -> AlignmentPlayer | Figure:
+    """Makes a player of a compared clip and its nearest reference on the clip's clock, with the curve below.
+
+    Args:
+        splits: The videos.
+        compared: What `compare_clip` returns.
+        stored: Maximum number of frames of both together.
+        figures: Folder for `deviation_player.html`; empty for none.
+    """
+    if isinstance(compared, str):
+        return plotting.plot_message(compared)
+    clip, found = compared.video, compared.found
+    reference = compared.references[found.closest]
+    records = [compared.record, compared.reference_records[found.closest]]
+    sampled = sample_videos(records, [clip, reference], stored, 240)
+    rows, last = sampled.rows[clip.name], len(sampled.rows[clip.name]) - 1
+    partners = np.abs(found.matched[found.closest][rows][:, None] - sampled.rows[reference.name]).argmin(axis=1)
+    moments = []
+    for moment in found.moments:
+        start, end, peak = np.searchsorted(rows, (moment.start, moment.end, moment.peak)).clip(0, last).tolist()
+        end = last + 1 if moment.end > rows[-1] else max(end, start + 1)
+        moments.append(replace(moment, start=start, end=end, peak=min(max(peak, start), end - 1)))
+    shown = replace(
+        found,
+        matched=found.matched[:, rows],
+        distance=found.distance[rows],
+        band=found.band[rows],
+        moments=tuple(moments),
+    )
+    player = AlignmentPlayer(
+        sampled.frames,
+        {reference.name: partners},
+        clip.name,
+        deviation=shown,
+        **_shown(sampled, splits, [clip], 240),
+    )
+    return _kept(player, figures, moments[0].peak if moments else None)
+
+
 def _shown(sampled: SampledVideos, splits: Splits, videos: Sequence[EmbeddedVideo], height: int) -> dict[str, Any]:
     """Returns what all browsers show of sampled videos beside their frames."""
     names = probe.phase_words(splits, videos[0].action)
@@ -179,9 +221,12 @@ def _shown(sampled: SampledVideos, splits: Splits, videos: Sequence[EmbeddedVide
     return {**shown, "phase_names": names, "height": height}
 
 
-def _kept(browser: Shown, figures: str | Path) -> Shown:
-    """Turns a browser to the middle of its video's action and writes it to the folder `figures`, if there is one."""
-    browser.frame = browser.middle
+def _kept(browser: Shown, figures: str | Path, frame: int | None = None) -> Shown:
+    """Turns a browser to a frame, by default the middle of its video's action, and writes it to the folder `figures`.
+
+    Nothing is written if the folder is empty text.
+    """
+    browser.frame = browser.middle if frame is None else frame
     if figures:
         browser.save_html(Path(figures) / f"{browser.title.lower().replace(' ', '_')}.html")
     return browser

@@ -18,6 +18,7 @@ from mvf.workbench.plotting.attention import (
     plot_teaser,
     plot_temporal_attention,
 )
+from mvf.workbench.plotting.deviation import FramePair, draw_deviation, plot_deviation
 from mvf.workbench.plotting.knockouts import knockouts_table, plot_knockouts
 from mvf.workbench.plotting.localization import (
     attention_table,
@@ -61,6 +62,7 @@ __all__ = [
     "PAGE",
     "AttentionBlock",
     "Folded",
+    "FramePair",
     "LivePlot",
     "PaperFigure",
     "RetrievalRow",
@@ -72,6 +74,7 @@ __all__ = [
     "attention_movie",
     "cell",
     "config_table",
+    "draw_deviation",
     "entity_contours",
     "folded_report",
     "kinds_table",
@@ -87,6 +90,7 @@ __all__ = [
     "plot_attention_grid",
     "plot_confusion",
     "plot_controls",
+    "plot_deviation",
     "plot_embeddings",
     "plot_entities",
     "plot_history",

@@ -42,6 +42,7 @@ CONTROLS: Mapping[str, str] = MappingProxyType(
         "shuffled_order": "shuffled order",
         "reversed": "model, reversed order",
         "untrained_shuffled": "untrained, shuffled",
+        "frame_difference": "frame difference (pixels)",
     }
 )
 GROUPS: Mapping[str, str] = MappingProxyType({"cropped": "cropped windows", "whole": "whole videos"})

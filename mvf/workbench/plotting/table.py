@@ -45,6 +45,9 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "untrained, shuffled": "the untrained model fed the frames in random order",
         "model, reversed order": "the model fed the frames from last to first: what it loses depends on the direction "
         "of time",
+        "frame difference": "difference in grey of frames that the model aligns: no features",
+        "distance over band": "distance to the references at the peak over the band there: above 1 is further than the "
+        "references mostly are from one another",
         "entity": "what one learned query pools from the patches of every frame; its map is where it looks",
         "entity best": "the entity with the highest AUROC on training videos",
         "untrained entity best": "the best entity of the model before training, chosen on training videos",

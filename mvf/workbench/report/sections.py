@@ -513,6 +513,15 @@ STORY = (
         covered="alignment",
     ),
     Chapter(
+        "Deviation",
+        {
+            "deviation_player": "A clip beside its nearest reference: where the line is above the grey band, the clip "
+            "is further from the references than they mostly are from one another.",
+            "deviation": "Distance of a clip from its references over the band, numbered where it is outside; what "
+            "the controls below show too needs no model.",
+        },
+    ),
+    Chapter(
         "Retrieval",
         {
             "retrieval_browser": "A frame and its nearest frames in other videos: click one to go on from there; good "

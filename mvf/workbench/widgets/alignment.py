@@ -1,4 +1,4 @@
-"""A player of aligned videos of one action."""
+"""A player of aligned videos of one action, with a curve of how far one is from the others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import traitlets
 from IPython.display import Image
+from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
+from mvf.evaluation.deviation import Deviation
+from mvf.workbench.plotting import draw_deviation
 from mvf.workbench.widgets.encoding import check_named, javascript
 from mvf.workbench.widgets.frames import Browser, Videos, check_videos, grid_picture
 
@@ -28,6 +31,8 @@ class AlignmentPlayer(Browser):
         phase_names: Names of the phases.
         numbers: Name -> (T,) positions of the frames in the source video, shown instead of 0 to T - 1.
         times: Name -> (T,) seconds of the frames, shown beside the numbers; None where they are unknown.
+        deviation: How far the reference's performance is from others, frame by frame; drawn as a curve above the
+            timeline, whose moments outside the band are reached by buttons and by the keys B and N.
         height: Height of a stored frame, in pixels.
 
     Attributes:
@@ -46,6 +51,7 @@ class AlignmentPlayer(Browser):
     _esm = javascript("frames.js", "alignment.js")
     _around = 240
     warped = traitlets.Bool(True).tag(sync=True)
+    curve = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
@@ -57,10 +63,18 @@ class AlignmentPlayer(Browser):
         phase_names: Sequence[str] | None = None,
         numbers: Mapping[str, ArrayLike] | None = None,
         times: Mapping[str, ArrayLike | None] | None = None,
+        deviation: Deviation | None = None,
         height: int = 240,
     ) -> None:
         self._maps = _check_maps(videos, maps, reference)
-        super().__init__(videos, numbers, phases, phase_names, height, times, video=reference)
+        self._deviation = deviation
+        if deviation is not None and len(deviation.distance) != len(videos[reference]):
+            found, wanted = len(deviation.distance), len(videos[reference])
+            raise ValueError(f"deviation must be of the {wanted} frames of {reference}, got {found}")
+        curve = {} if deviation is None else _curve(deviation)
+        if curve:
+            self._around = 430  # the curve, its buttons and legend, too
+        super().__init__(videos, numbers, phases, phase_names, height, times, video=reference, curve=curve)
         self.strips = [strip | {"map": self._maps[strip["name"]].tolist()} for strip in self.strips]
 
     def shown(self, frame: int) -> dict[str, int]:
@@ -71,10 +85,27 @@ class AlignmentPlayer(Browser):
         # Halves are rounded up, as the page does.
         return {name: int(frame * (len(v) - 1) / last + 0.5) for name, v in self._videos.items()}
 
+    @property
+    def title(self) -> str:
+        return "Deviation player" if self.curve else super().title
+
     def still(self) -> Image:
         """Returns what the player shows as an ordinary image."""
         shots = [self._shot(name, index) for name, index in self.shown(self.frame).items()]
-        return grid_picture(shots, self.palette["colours"])
+        return grid_picture(shots, self.palette["colours"], below=self._draw_curve if self.curve else None)
+
+    def _draw_curve(self, axes: Axes) -> None:
+        assert self._deviation is not None
+        times, numbers = self._seconds.get(self.video), self._numbers[self.video]
+        draw_deviation(axes, self._deviation, times, numbers, cursor=self.frame)
+
+
+def _curve(deviation: Deviation) -> dict[str, object]:
+    """What the page draws of a deviation."""
+    curves = {"distance": deviation.distance.round(4).tolist(), "band": deviation.band.round(4).tolist()}
+    moments = [[moment.start, moment.end, moment.peak] for moment in deviation.moments]
+    note = deviation.note and f"{deviation.note[0].upper()}{deviation.note[1:]}."
+    return curves | {"moments": moments, "note": note}
 
 
 def _check_maps(videos: Videos, maps: Mapping[str, ArrayLike], reference: str) -> dict[str, NDArray[np.int64]]:

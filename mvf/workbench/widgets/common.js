@@ -5,12 +5,12 @@
 //                              strip.draw(ctx, index, x, y, width, height)
 //            with encode_strips: buffers = model.get("sheets").slice(...meta.sheets)
 //   Player   timeline, toolbar and keys for a position 0..count-1, as below the picture of a video player:
-//                              const player = new Player(root, { count, fps, label, speeds, onMove, onSize })
+//                              const player = new Player(root, { count, fps, label, speeds, keys, onMove, onSize })
 //                              player.element (append it) = player.timeline + player.toolbar, player.index,
 //                              player.move(i), player.setCount(n), player.toggle(), player.describe(text of the place),
-//                              player.drawTrack(ribbons, palette, film), player.space(body), player.dispose()
+//                              player.drawTrack(ribbons, palette, film, height), player.space(body), player.dispose()
 //            keys anywhere in root, except in text fields: left and right step, with shift by ten, home and end jump,
-//            space plays, f fills the screen
+//            space plays, f fills the screen; `keys` are more of them, { key: what it does }
 //   tile     how many pictures in a row, and how large, so that they fill a space
 //   Synced   traits shared with Python; the page never waits for them:
 //                              const state = new Synced(model, ["frame", ...], (key, value) => called when Python changes one)
@@ -63,8 +63,8 @@ class Strip {
 }
 
 class Player {
-  constructor(root, { count, fps = 12, label = "Frame", speeds = [0.25, 0.5, 1, 2], onMove, onSize }) {
-    Object.assign(this, { root, count, fps, onMove, onSize, index: 0, timer: null });
+  constructor(root, { count, fps = 12, label = "Frame", speeds = [0.25, 0.5, 1, 2], keys = {}, onMove, onSize }) {
+    Object.assign(this, { root, count, fps, keys, onMove, onSize, index: 0, timer: null });
     this.track = element("canvas", { ariaHidden: "true" });
     this.slider = element("input", { type: "range", className: "mvf-scrub", ariaLabel: label, min: 0, step: 1 });
     this.slider.oninput = () => this.move(Number(this.slider.value));
@@ -111,16 +111,18 @@ class Player {
   }
 
   // Draws what lies under the cursor: ribbons of phases, the first with their names, or how far the video has come.
-  // `film` draws a strip of frames above them: film(ctx, width, height).
-  drawTrack(ribbons, palette, film = null) {
-    const [width, above] = [this.timeline.clientWidth, film ? FILM : 0];
+  // `film` draws a strip of frames or a curve above them: film(ctx, width, height, x of a position).
+  drawTrack(ribbons, palette, film = null, filmHeight = FILM) {
+    const [width, above] = [this.timeline.clientWidth, film ? filmHeight : 0];
     const height = above + TRACK + THIN * Math.max(0, ribbons.length - 1);
     this.timeline.style.height = `${height}px`;
     const ctx = fitCanvas(this.track, width, height);
     ctx.clearRect(0, 0, width, height);
-    film?.(ctx, width, above);
-    ctx.translate(0, above);
     const place = (index) => THUMB / 2 + (index / Math.max(1, this.count - 1)) * (width - THUMB);
+    ctx.save();
+    film?.(ctx, width, above, place);
+    ctx.restore();
+    ctx.translate(0, above);
     if (!ribbons.length) this.drawProgress(ctx, width, place(this.index));
     Object.assign(ctx, { font: "11px system-ui, sans-serif", textBaseline: "middle" });
     ribbons.forEach((phases, i) => {
@@ -201,6 +203,7 @@ class Player {
     if (event.key === " ") this.toggle();
     else if (event.key === "f") this.fill();
     else if (event.key in steps) this.step(steps[event.key] * (event.shiftKey ? 10 : 1));
+    else if (event.key in this.keys) this.keys[event.key]();
     else return;
     event.preventDefault();
     event.stopPropagation();

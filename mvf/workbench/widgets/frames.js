@@ -108,10 +108,11 @@ class FrameView {
   }
 
   // Says where the player is, and draws its timeline, whose ribbons are the phases of the video or those given.
-  showPlace({ film = null, ribbons = null } = {}) {
+  showPlace({ film = null, filmHeight, ribbons = null, more = "" } = {}) {
     const { phases, numbers } = this.clips.meta(this.name);
-    this.player.describe(this.clips.place(this.name, this.player.index, ` of ${numbers.at(-1)}`));
-    this.player.drawTrack(ribbons ?? (phases ? [phases] : []), this.clips.paletteOf(this.name), film);
+    const place = this.clips.place(this.name, this.player.index, ` of ${numbers.at(-1)}`);
+    this.player.describe([place, more].filter(Boolean).join(" · "));
+    this.player.drawTrack(ribbons ?? (phases ? [phases] : []), this.clips.paletteOf(this.name), film, filmHeight);
     this.root.dataset.frame = numbers[this.player.index];
   }
 

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -18,7 +18,8 @@ import anywidget
 import numpy as np
 import traitlets
 from IPython.display import Image
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
 from numpy.typing import ArrayLike, NDArray
 
 from mvf.files import atomic
@@ -34,6 +35,7 @@ from mvf.workbench.plotting.style import (
 from mvf.workbench.widgets.encoding import FOLDER, check_frames, check_named, encode_strips, stylesheet
 
 Videos = Mapping[str, NDArray[np.uint8]]
+BELOW = 1.7  # inches: what stands below the pictures of a still
 
 
 class FrameWidget(anywidget.AnyWidget):
@@ -79,7 +81,7 @@ class FrameWidget(anywidget.AnyWidget):
         self._numbers = check_numbers(videos, numbers)
         self._phases = check_phases(videos, phases)
         self._names = phase_names(names, *self._phases.values())
-        seconds = check_rows("times", videos, times or {}, 1)
+        self._seconds = seconds = check_rows("times", videos, times or {}, 1)
         for strip in strips:
             name = strip["name"]
             labels = self._phases.get(name)
@@ -334,13 +336,27 @@ class StillFrame:
     index: int
 
 
-def grid_picture(shots: Sequence[StillFrame], colours: Sequence[str], width: float = PAGE) -> Image:
-    """Draws frames with captions and ribbons, at most three per row, as an image output `width` inches wide."""
+def grid_picture(
+    shots: Sequence[StillFrame],
+    colours: Sequence[str],
+    width: float = PAGE,
+    below: Callable[[Axes], None] | None = None,
+) -> Image:
+    """Draws frames with captions and ribbons, at most three per row, as an image output `width` inches wide.
+
+    `below` draws what stands below them.
+    """
     rows = -(-len(shots) // 3)
     columns = -(-len(shots) // rows)
     ratio = max(shot.frame.shape[0] / shot.frame.shape[1] for shot in shots)
-    with paper_figure(width, rows * (width / columns * min(ratio, 2) + 0.7)) as figure:
-        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    high = rows * (width / columns * min(ratio, 2) + 0.7)
+    with paper_figure(width, high + (BELOW if below else 0)) as figure:
+        upper: FigureBase = figure
+        if below:
+            parts = figure.subfigures(2, 1, height_ratios=(high, BELOW), squeeze=False)
+            upper = parts[0, 0]
+            below(parts[1, 0].subplots())
+        grid = upper.subplots(rows, columns, squeeze=False).ravel()
         for axes in grid[len(shots) :]:
             axes.set_axis_off()
         for axes, shot in zip(grid, shots):
