@@ -25,7 +25,7 @@ from mvf.workbench.notebook.probe import N, frame_at, labelled, named_videos, of
 from mvf.workbench.notebook.session import Session, Splits
 from mvf.workbench.plotting.scores import control_name
 
-MOST_REFERENCES = 5  # that are chosen where none are named
+MOST_REFERENCES = 10  # that are chosen where none are named
 PAIRS = 3  # pairs of frames in the figure
 PIXELS = 64  # side of the frames whose difference is a control
 BAND = (
@@ -110,7 +110,7 @@ def compare_clip(
         session: The session.
         splits: The videos.
         action: Name of the action, if no clip is named; empty for the one with the most phases.
-        references: Names of the references; empty for the labelled training clips of the action, at most five, or
+        references: Names of the references; empty for the labelled training clips of the action, at most ten, or
             the first clips where none is labelled.
         compare: Name of the clip; empty for the validation clip with the largest moment outside the band, or the first
             clip that is no reference where none is for validation.
@@ -221,7 +221,8 @@ def deviation_figure(compared: ComparedClip | str) -> Figure:
             )
         )
     names = some_of([record.name for record in compared.reference_records])
-    band = f"{found.note[0].upper()}{found.note[1:]}." if found.note else BAND
+    note = found.note and f"{found.note[0].upper()}{found.note[1:]}."
+    band = f"{BAND} {note}".strip() if len(compared.references) > 1 else note
     caption = (
         f"Distance of {clip.name} from {names}, matched by alignment. "
         f"{band} Pairs: {clip.name} above {reference.name}. "
