@@ -15,8 +15,16 @@ copyright = "the mvf developers, Apache-2.0"
 release = mvf.__version__
 html_title = "mvf"
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "extension"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "extension",
+]
 exclude_patterns = ["_build", "notebooks/jupyter", "**/.ipynb_checkpoints"]
+autosummary_generate = False
 nitpicky = True
 nitpick_ignore_regex = [("py:class", r"(?!mvf\.).*")]  # types of other packages, whose pages are on the network
 autodoc_typehints_format = "short"

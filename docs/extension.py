@@ -32,7 +32,8 @@ TITLES = {
 def glossary() -> list[str]:
     """The words of tables and reports, from `plotting/table.py`."""
     words = runpy.run_path(str(ROOT / "mvf/workbench/plotting/table.py"))["GLOSSARY"]
-    return [line for word in sorted(words, key=str.lower) for line in (word, f": {words[word]}.", "")]
+    terms = [line for word in sorted(words, key=str.lower) for line in (word, f"  {words[word]}.", "")]
+    return ["```{glossary}", *terms, "```"]
 
 
 def settings() -> list[str]:

@@ -21,6 +21,14 @@ TUTORIALS = sorted((ROOT / "docs").glob("add_*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (mvf/\S+)\n")
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "figures").glob("*.md")])
+EXAMPLES = sorted(  # of the README and of the first page of the site, where they differ
+    {
+        code
+        for page in (ROOT / "README.md", ROOT / "docs" / "start.md")
+        for language, code in BLOCK.findall(page.read_text(encoding="utf-8"))
+        if language == "python"
+    }
+)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TOCTREE = re.compile(r"^```{toctree}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -64,9 +72,11 @@ def test_every_page_table_and_notebook_is_in_the_sites_contents():
     )
 
 
-def test_the_reference_has_every_package_with_a_face():
-    shown = set(re.findall(r"automodule:: (\S+)", "".join(p.read_text() for p in (ROOT / "docs/api").glob("*.md"))))
+def test_the_reference_has_every_public_name_and_every_package_with_a_face():
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    assert {f"mvf.{name}" for name in mvf.__all__} == set(re.findall(r"^   (mvf\.\w+)$", pages, re.MULTILINE))
     faces = [path for path in (ROOT / "mvf").rglob("__init__.py") if "__all__ = [" in path.read_text(encoding="utf-8")]
+    shown = set(re.findall(r"automodule:: (\S+)", pages))
     assert {".".join(path.parent.relative_to(ROOT).parts) for path in faces} <= shown
 
 
@@ -136,12 +146,12 @@ def test_a_tutorial_does_what_it_says(tutorial, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_readme_from_python_runs_as_printed(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("code", EXAMPLES, ids=lambda code: f"{code.count(chr(10))} lines")
+def test_python_examples_run_as_printed(code, tmp_path, monkeypatch, capsys):
     """At tiny size: only the settings of `load_config` are replaced."""
     load = mvf.load_config
     monkeypatch.setattr(mvf, "load_config", lambda preset, **given: load(preset, **{**TINY, **given}), raising=False)
     monkeypatch.chdir(tmp_path)
-    (code,) = [code for language, code in BLOCK.findall((ROOT / "README.md").read_text()) if language == "python"]
     variables: dict = {}
     exec(code, variables)
     printed = capsys.readouterr().out
