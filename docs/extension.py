@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import os
 import re
 import runpy
 from dataclasses import asdict
@@ -58,15 +59,17 @@ def presets() -> list[str]:
 
 
 def commands() -> list[str]:
-    """The help of every shell command."""
+    """What every shell command is for, and its help."""
     from mvf.__main__ import _add_commands
 
-    parser = argparse.ArgumentParser(prog="mvf")
-    subparsers = parser.add_subparsers()
+    os.environ["COLUMNS"] = "88"  # argparse wraps at the width of the terminal
+    subparsers = argparse.ArgumentParser(prog="mvf").add_subparsers()
     _add_commands(subparsers)
+    purposes = {action.dest: action.help for action in subparsers._choices_actions}
     lines = []
     for name, command in subparsers.choices.items():
-        lines += [f"## {name}", "", "```text", *command.format_help().splitlines(), "```", ""]
+        purpose = f"{purposes[name][0].upper()}{purposes[name][1:]}."
+        lines += [f"## {name}", "", purpose, "", "```text", *command.format_help().splitlines(), "```", ""]
     return lines
 
 
