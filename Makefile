@@ -55,14 +55,6 @@ test-lowest: $(LOWEST)/installed
 bench: $(VENV)/installed
 	$(BIN)/python bench/page.py
 
-$(VENV)/docs-installed: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet -e '.[docs]'
-	touch $@
-
-docs: $(VENV)/docs-installed
-	$(BIN)/python $(SITE)
-	@echo docs/_build/html/index.html
-
 # JupyterLab then keeps the browsers' state in the notebooks that it saves.
 lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/notebooks/jupyter:$(JUPYTER_CONFIG_PATH)
 lab: $(VENV)/installed
@@ -72,6 +64,14 @@ lab: $(VENV)/installed
 figures: $(VENV)/installed
 	cd notebooks && $(RUN) figures.ipynb ../runs/figures.ipynb -p out ../figures
 	$(BIN)/python bench/card.py
+
+$(VENV)/docs-installed: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/docs-installed
+	$(BIN)/python $(SITE)
+	@echo docs/_build/html/index.html
 
 clean:
 	rm -rf runs $(VENV) $(LOWEST) docs/_build
