@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 DEMO := runs/demo
+SITE := -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -b html docs docs/_build/html
 RUN := $(CURDIR)/$(BIN)/papermill
 export MPLBACKEND = Agg
 
-.PHONY: demo check test test-all test-lowest bench lab figures clean
+.PHONY: demo check test test-all test-lowest bench docs lab figures clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13), f"Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.12"'
@@ -28,8 +29,8 @@ demo: $(VENV)/installed
 	$(BIN)/python -m mvf report $(DEMO)
 
 check: $(VENV)/installed
-	$(BIN)/ruff format --check mvf tests bench
-	$(BIN)/ruff check mvf tests bench
+	$(BIN)/ruff format --check mvf tests bench docs/*.py
+	$(BIN)/ruff check mvf tests bench docs/*.py
 	$(BIN)/mypy mvf
 
 test: $(VENV)/installed
@@ -41,7 +42,7 @@ test-all: $(VENV)/installed
 $(LOWEST)/installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet uv
-	$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --extra test \
+	$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --extra test --extra docs \
 	  --output-file $(LOWEST)/versions.txt pyproject.toml
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python -r $(LOWEST)/versions.txt
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps -e .
@@ -49,6 +50,7 @@ $(LOWEST)/installed: pyproject.toml
 
 test-lowest: $(LOWEST)/installed
 	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m 'not slow'
+	$(LOWEST)/bin/python $(SITE)
 
 bench: $(VENV)/installed
 	$(BIN)/python bench/page.py
@@ -63,5 +65,13 @@ figures: $(VENV)/installed
 	cd notebooks && $(RUN) figures.ipynb ../runs/figures.ipynb -p out ../figures
 	$(BIN)/python bench/card.py
 
+$(VENV)/docs-installed: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/docs-installed
+	$(BIN)/python $(SITE)
+	@echo docs/_build/html/index.html
+
 clean:
-	rm -rf runs $(VENV) $(LOWEST)
+	rm -rf runs $(VENV) $(LOWEST) docs/_build

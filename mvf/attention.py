@@ -312,7 +312,7 @@ class SampledMaps:
 
     @property
     def named(self) -> dict[str, np.ndarray]:
-        """Entities, and the heads of the deepest layer: `entity_1`, ..., `head_1`, ..."""
+        """Entities and the heads of the deepest layer, as `entity_1`, ..., `head_1`, ..."""
         return {key.name: map_ for key, map_ in self.maps.items() if (key.kind, key.layer) in
                 (("entity", 0), ("head", self.last))}  # fmt: skip
 

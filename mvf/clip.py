@@ -63,7 +63,7 @@ class Clip:
 
     @cached_property
     def host(self) -> Clip:
-        """The index tensors on the CPU, where values are read: a read from a GPU waits until its work is done.
+        """The index tensors on the CPU, where values are read, since a read from a GPU waits until its work is done.
 
         `to` keeps them, otherwise they are fetched in one copy.
         """

@@ -1,7 +1,10 @@
-"""The tutorials and the README: their code is extracted and run, that of tutorials in a copy of the package."""
+"""Documentation: links and commands hold, and the code of README and tutorials runs, that of tutorials in a copy."""
 
+import ast
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,12 +13,103 @@ from pathlib import Path
 import pytest
 
 import mvf
+from mvf.__main__ import _parse
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIALS = sorted((ROOT / "docs").glob("add_*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (mvf/\S+)\n")
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "figures").glob("*.md")])
+EXAMPLES = sorted(  # of the README and of the first page of the site, where they differ
+    {
+        code
+        for page in (ROOT / "README.md", ROOT / "docs" / "start.md")
+        for language, code in BLOCK.findall(page.read_text(encoding="utf-8"))
+        if language == "python"
+    }
+)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+TOCTREE = re.compile(r"^```{toctree}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def headings(text: str) -> set[str]:
+    """The anchors of a page, as the site and repository hosts make them from headings."""
+    titles = re.findall(r"^#+ (.*)$", BLOCK.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of every command in the shell blocks of a page; a command may go on over lines, and over `&&`."""
+    shell = "\n".join(code for language, code in BLOCK.findall(page.read_text(encoding="utf-8")) if language == "sh")
+    lines = re.split(r"\n|&&|;", shell.replace("\\\n", " "))
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_a_file_and_a_heading_of_it(page):
+    text = page.read_text(encoding="utf-8")
+    for link in LINK.findall(text):
+        if not re.match(r"https?://", link):
+            file, _, anchor = link.partition("#")
+            target = page.parent / file if file else page
+            assert target.exists(), f"{link}: there is no {file}"
+            if anchor:
+                assert anchor in headings(target.read_text(encoding="utf-8")), f"{link}: there is no such heading"
+
+
+def test_every_page_table_and_notebook_is_in_the_sites_contents():
+    docs, named = ROOT / "docs", []
+    for page in [*docs.glob("*.md"), *docs.glob("api/*.md")]:
+        for block in TOCTREE.findall(page.read_text(encoding="utf-8")):
+            entries = [line for line in block.splitlines() if line and not line.startswith(":")]
+            named += [(page.parent / entry).relative_to(docs).as_posix() for entry in entries]
+    found = [*docs.glob("*.md"), *docs.glob("api/*.md"), *docs.glob("figures/*.md"), *docs.glob("notebooks/*.ipynb")]
+    assert sorted(named) == sorted(
+        path.relative_to(docs).with_suffix("").as_posix()
+        for path in found
+        if path.stem != "index" or path.parent != docs
+    )
+
+
+def test_the_reference_has_every_public_name_and_every_package_with_a_face():
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    assert {f"mvf.{name}" for name in mvf.__all__} == set(re.findall(r"^   (mvf\.\w+)$", pages, re.MULTILINE))
+    faces = [path for path in (ROOT / "mvf").rglob("__init__.py") if "__all__ = [" in path.read_text(encoding="utf-8")]
+    shown = set(re.findall(r"automodule:: (\S+)", pages))
+    assert {".".join(path.parent.relative_to(ROOT).parts) for path in faces} <= shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shell_commands_are_understood(page):
+    for words in commands(page):
+        if words[:3] == ["python", "-m", "mvf"] or words[0] == "mvf":
+            _parse(words[words.index("mvf") + 1 :])  # a mistake ends the process
+        elif words[0] == "papermill":
+            given = {words[i + 1] for i, word in enumerate(words) if word == "-p"}
+            assert given <= parameters(ROOT / "notebooks" / words[1]), " ".join(words)
+        elif words[0] == "python":
+            assert (ROOT / words[1]).exists(), words[1]
+
+
+def parameters(notebook: Path) -> set[str]:
+    (cell,) = (
+        cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        if "parameters" in cell["metadata"].get("tags", ())
+    )  # fmt: skip
+    return {node.target.id for node in ast.parse("".join(cell["source"])).body if isinstance(node, ast.AnnAssign)}
+
+
+@pytest.mark.slow  # half a minute; `make docs` does the same
+def test_the_site_is_built_without_a_warning(tmp_path):
+    for name in ("sphinx", "myst_nb", "furo"):
+        pytest.importorskip(name, reason=f'{name} is not installed: pip install -e ".[docs]"')
+    (options,) = re.findall(r"^SITE := (.*) docs docs/_build/html$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, *options.split(), "docs", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "index.html").exists() and "verdict" in (tmp_path / "reports.html").read_text(encoding="utf-8")
 
 
 def apply(folder: Path, diff: str) -> None:
@@ -44,23 +138,20 @@ def test_a_tutorial_does_what_it_says(tutorial, tmp_path):
     (tmp_path / "tutorial.py").write_text("\n".join(script))
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     new = [str(path) for path in tmp_path.rglob("mvf/**/*.py") if not (ROOT / path.relative_to(tmp_path)).exists()]
-    for arguments in (
-        ["tutorial.py"],
-        ["-m", "doctest", *new],
-        ["-m", "ruff", "check", "--config", str(ROOT / "pyproject.toml"), *new],
-    ):
+    checks = (["-m", "doctest", *new], ["-m", "ruff", "check", "--config", str(ROOT / "pyproject.toml"), *new])
+    for arguments in (["tutorial.py"], *(checks if new else ())):
         done = subprocess.run(
             [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_readme_from_python_runs_as_printed(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("code", EXAMPLES, ids=lambda code: f"{code.count(chr(10))} lines")
+def test_python_examples_run_as_printed(code, tmp_path, monkeypatch, capsys):
     """At tiny size: only the settings of `load_config` are replaced."""
     load = mvf.load_config
     monkeypatch.setattr(mvf, "load_config", lambda preset, **given: load(preset, **{**TINY, **given}), raising=False)
     monkeypatch.chdir(tmp_path)
-    (code,) = [code for language, code in BLOCK.findall((ROOT / "README.md").read_text()) if language == "python"]
     variables: dict = {}
     exec(code, variables)
     printed = capsys.readouterr().out

@@ -18,7 +18,7 @@ def alignment_error(
     *,
     sources: Sequence[int] | None = None,
 ) -> float:
-    """Mean |event time of a frame - event time of its nearest neighbour in another video|.
+    """Mean distance between the event time of a frame and that of its nearest neighbour in another video.
 
     Averaged over a query's frames, then over all ordered pairs of a query and a reference of *different* videos.
     Kendall's tau cannot detect frame counting, as a wrong clock is still monotone; this can: embed windows of the

@@ -183,7 +183,7 @@ class AttentionVideo:
 
     @property
     def caption(self) -> str:
-        """Text for a figure's caption: layers, the head and its rule, image size and frames."""
+        """Layers, the head and its rule, image size and frames, for a figure's caption."""
         entities = f"entities of layers {', '.join(map(str, self.entity_layers))}"
         few = len(self.numbers) < self.num_frames
         shown = f"{len(self.numbers)} of {self.num_frames} frames" if few else f"{self.num_frames} frames"

@@ -139,7 +139,7 @@ class Session:
 
     @property
     def report(self) -> Path:
-        """Path of `metrics.json`: in the run folder for the run's own data, else beside the figures."""
+        """Path of `metrics.json`, in the run folder for the run's own data, else beside the figures."""
         own = self.source.is_dir() and read_config(self.source) == self.config
         return (self.source if own else self.figures) / "metrics.json"
 

@@ -247,7 +247,7 @@ class PictureBlock:
 
     @property
     def beside(self) -> float:
-        """Width in inches of what is not pictures in a row: the label and the gaps."""
+        """Width in inches of the label and the gaps in a row, which are not pictures."""
         return SIDE * any(self.rows) + GAP * (self.shape[1] - 1)
 
     def transposed(self) -> PictureBlock:

@@ -122,7 +122,7 @@ class FrameWidget(anywidget.AnyWidget):
 
     @property
     def nbytes(self) -> int:
-        """Number of bytes sent to the page: frames, arrays, their descriptions and the script."""
+        """Number of bytes sent to the page, with frames, arrays, their descriptions and the script."""
         buffers: list[bytes] = []
         text = json.dumps(self.get_state(), default=buffers.append)
         return len(text.encode()) + sum(map(len, buffers))
