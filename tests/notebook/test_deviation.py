@@ -142,7 +142,7 @@ def test_the_table_and_the_csv_have_frames_and_seconds_of_the_file(session, spli
         header, row, *_ = csv.reader(file)
     assert header == ["video", "start_frame", "end_frame", "start", "end", "excess", "reference"]
     times = [f"{2 + frame / 10:.3f}" for frame in (first.start, first.end)]
-    wanted = ["odd", str(first.start), str(first.end), *times, f"{first.excess:.3f}", "b; c; d; e; f"]
+    wanted = ["odd", str(first.start), str(first.end), *times, f"{first.excess:.3f}", "b; c; d; e; f; g"]
     assert row == wanted and len(table.rows) == len(compared.segments)
 
 
