@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -328,6 +329,12 @@ class MVFormer(nn.Module):
         trained = {name: t for name, t in self.state_dict().items() if is_trained(name, self.backbone)}
         skip = {} if self.motion is None else self.motion.tensors()
         return trained | {MOTION + name: tensor for name, tensor in skip.items()}
+
+    def without_skip(self) -> MVFormer:
+        """The same model, its parameters shared, without the motion skip."""
+        model = copy(self)
+        model.motion = None
+        return model
 
     def load_trained_state(self, state: dict[str, Tensor]) -> None:
         """Loads what `trained_state` returned.

@@ -84,6 +84,13 @@ def test_embeddings_are_the_sum_of_unit_vectors(runs, records):
         assert e.embeddings.dtype == np.float32 and np.abs(e.embeddings - z.embeddings).max() > 0.1
 
 
+def test_without_it_a_model_embeds_as_it_was_trained(runs, records):
+    plain, skip = runs
+    (trained,) = embed(skip.model.without_skip(), records[:1], bank=False)
+    np.testing.assert_array_equal(trained.embeddings, embed(plain.model, records[:1], bank=False)[0].embeddings)
+    assert skip.model.motion is not None  # the model itself keeps it
+
+
 def test_it_is_fitted_to_the_clean_features_of_all_training_videos(runs):
     _, skip = runs
     bank = FeatureBank(skip.model.backbone, None, "fp32")
