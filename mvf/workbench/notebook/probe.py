@@ -145,26 +145,29 @@ def _of_several(videos: Sequence[EmbeddedVideo], action: str) -> list[EmbeddedVi
 N = TypeVar("N", EmbeddedVideo, VideoRecord)
 
 
-def named_videos(names: str, videos: Sequence[N]) -> list[N]:
+def named_videos(names: str, videos: Sequence[N], parameter: str = "videos", least: int = 2) -> list[N]:
     """Finds videos by name, in the order of their names.
 
     Args:
-        names: At least two names, separated by commas; a name with a comma stands in double quotes.
+        names: Names, separated by commas; a name with a comma stands in double quotes.
         videos: Videos or records with unique names.
+        parameter: What messages call `names`.
+        least: How many there must be.
 
     Raises:
-        ValueError: if a name is unknown or given twice, or there are fewer than two.
+        ValueError: if a name is unknown or given twice, or there are fewer than `least`.
     """
     known = {video.name: video for video in videos}
     (row,) = csv.reader([names.replace("\n", " ")], skipinitialspace=True)
     wanted = [name.strip() for name in row if name.strip()]
     for name, times in Counter(wanted).items():
         if name not in known:
-            raise ValueError(f'videos="{names}": there is no video "{name}"; {nearest(name, known)}')
+            raise ValueError(f'{parameter}="{names}": there is no video "{name}"; {nearest(name, known)}')
         if times > 1:
-            raise ValueError(f'videos="{names}" names {name} {times} times: name every video once')
-    if len(wanted) < 2:
-        raise ValueError(f'videos="{names}" must name at least two videos, separated by commas, or none')
+            raise ValueError(f'{parameter}="{names}" names {name} {times} times: name every video once')
+    if len(wanted) < least:
+        many = "two videos, separated by commas," if least > 1 else "one video"
+        raise ValueError(f'{parameter}="{names}" must name at least {many} or none')
     return [known[name] for name in wanted]
 
 

@@ -117,7 +117,8 @@ def find_clips(source: str | Path, videos: str | Path, table: str | Path | None,
     Args:
         source: Run folder, or checkpoint.
         videos: Folder of clips, or one file.
-        table: `videos.csv` of the labelled videos, in their folder, which may be the same; None if there is none.
+        table: `videos.csv` of the labelled videos, in their folder, which may be the same; None for the one beside the
+            clips, which then may be missing or label nothing.
         **data: Data keys that replace the run's own.
 
     Raises:
@@ -130,11 +131,10 @@ def find_clips(source: str | Path, videos: str | Path, table: str | Path | None,
     model, config = open_model(source, **{**data, "dataset": "folder", "data_root": root})
     if "action" not in data:
         config = replace(config, action="")
-    known: list[VideoRecord] = []
-    if table is not None:
-        known = [r for r in _found(config)[0] if r.phases is not None and (r.phases >= 0).any()]
-        if not known:
-            raise ValueError(f"{table} labels no video: label a clip in align.ipynb, or fill the column phases")
+    listed = _found(config)[0] if (root / TABLE).is_file() else []
+    known = [record for record in listed if record.phases is not None and (record.phases >= 0).any()]
+    if table is not None and not known:
+        raise ValueError(f"{table} labels no video: label a clip in align.ipynb, or fill the column phases")
     left_out: dict[str, str] = {}
     if given.is_file():
         found = [VideoRecord(given.stem, config.action, open_source(given, config.fps))]

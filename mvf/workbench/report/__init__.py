@@ -11,9 +11,18 @@ from markupsafe import Markup, escape
 
 from mvf.files import atomic
 from mvf.workbench.plotting.table import explained_text, minus
-from mvf.workbench.report.sections import ReportedRun, check_same_data, page_values, read_run
+from mvf.workbench.report.sections import (
+    Chart,
+    ReportedRun,
+    chart,
+    check_same_data,
+    data_uri,
+    page_values,
+    read_run,
+    webp,
+)
 
-__all__ = ["write_page"]
+__all__ = ["Chart", "chart", "data_uri", "webp", "write_page"]
 
 
 def write_page(run: str | Path, other: str | Path | None = None, out: str | Path | None = None) -> Path:
