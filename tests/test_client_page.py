@@ -127,6 +127,7 @@ def test_without_labels_the_page_says_what_to_do(run, clips):
     assert "label a good clip" in text and "because no clip is labelled" in text
     named = values(run, clips, "a")
     assert named["references"] == ["a"] and cards(named)["bb"]["curve"] and not cards(named)["a"]["curve"]
+    assert cards(named)["bb"]["look"] == "", "with a single reference the band is the clip's own"
     assert "this clip is the only reference" in page.rendered("clips.html", named)
 
 

@@ -141,6 +141,12 @@ class ClientClip:
         return sorted(found, key=lambda pair: -pair[0].excess)
 
     @property
+    def excess(self) -> float:
+        """The largest distance over a band that comes from references; 0 where it comes from the clip itself."""
+        own = any(one.note for one in self.deviations)
+        return 0.0 if own else max((moment.excess for moment, _ in self.moments), default=0.0)
+
+    @property
     def sureness(self) -> float:
         """Mean confidence of its proposed phases; 1 where there are none."""
         return 1.0 if self.confidence is None else float(self.confidence.mean())
@@ -204,7 +210,7 @@ def clips_values(found: FoundClips, references: str, clips: Path, run: Path) -> 
         for clip in tqdm(everyone, "comparing clips", delay=2)
         if clip.identity in given
     ]
-    shown.sort(key=lambda clip: (-max([moment.excess for moment, _ in clip.moments], default=0), clip.sureness))
+    shown.sort(key=lambda clip: (-clip.excess, clip.sureness))
     digits = 2 if max(float(clip.lengths_of_passes.max()) for clip in shown) < SHORT else 1
     phases = {clip.name_of(phase): phase for clip in shown for phase, _, _ in clip.segments}
     colours = phase_colours(1 + max(phases.values(), default=0))
@@ -214,6 +220,7 @@ def clips_values(found: FoundClips, references: str, clips: Path, run: Path) -> 
         "cards": [clip_card(c, others_of(c, good), digits, colours) for c in tqdm(shown, "drawing clips", delay=2)],
         "phases": [{"name": name, "colour": colours[i]} for name, i in phases.items()],
         "references": [clip.record.name for clip in good],
+        "named": bool(references),
         "labelled": [clip.record.name for clip in labelled],
         "left_out": {name: why.replace(f"{clips}/", "") for name, why in found.left_out.items()},
         "scores": scores_by_hand(everyone, labelled, clocks_of(found.config, found.model)["position_only"]),
@@ -361,7 +368,9 @@ def clip_card(
         "rows": _phase_rows(clip, references, say, colours),
         "repetitions": _repetitions(clip, say, colours) if len(clip.passes) > 1 else None,
         "curve": _curve(clip, colours) if clip.deviations else None,
-        "notes": list(dict.fromkeys(one.note for one in clip.deviations if one.note)),
+        "notes": [
+            f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(one.note for one in clip.deviations) if note
+        ],
         "moments": _moments(clip, references, say),
         "more": [_when(clip, moment, say) for moment, _ in clip.moments[MOMENTS:]],
     }
@@ -401,7 +410,8 @@ class Quantities:
 def _worth_looking(clip: ClientClip, say: Quantities) -> str:
     """What in a clip asks for a look; empty if nothing does."""
     found = []
-    if moments := clip.moments:
+    if clip.excess:
+        moments = clip.moments
         more = f", and {len(moments) - 1} more" if moments[1:] else ""
         found.append(f"outside the band {_when(clip, moments[0][0], say)}{more}")
     if clip.sureness < UNSURE:
@@ -517,10 +527,10 @@ def _curve(clip: ClientClip, colours: Sequence[str]) -> Chart:
         for one, found in zip(clip.passes, clip.deviations):
             times = clip.edges[one.first :][: len(found.distance)]
             axes.fill_between(times, bottom, found.band, color=ORDINARY, linewidth=0)
-            outside = np.zeros(len(times), bool)
-            for moment in found.moments:
-                outside[moment.start : moment.end + 1] = True
-            axes.fill_between(times, found.band, found.distance, where=outside, color=OUTSIDE, linewidth=0)
+            beyond = found.distance >= found.band
+            axes.fill_between(
+                times, found.band, found.distance, where=beyond.tolist(), interpolate=True, color=OUTSIDE, linewidth=0
+            )
             axes.plot(times, found.distance, color=LINE, linewidth=1)
             if one.first:
                 axes.axvline(times[0], color="#7F7F7F", linewidth=0.6, linestyle=(0, (3, 2)))
@@ -544,7 +554,7 @@ def _moments(clip: ClientClip, references: Sequence[ClientClip], say: Quantities
         frame = part.first + int(clip.deviations[i].matched[clip.deviations[i].closest, moment.peak - here.first])
         theirs = replace(say, unit=reference.unit).at(reference.edges[frame])
         found.append({
-            "text": f"{_when(clip, moment, say)}, by {100 * (moment.excess - 1):.0f} %",
+            "text": f"{_when(clip, moment, say)}, by up to {100 * (moment.excess - 1):.0f} %",
             "pictures": [
                 (own[moment.peak], f"here, {say.at(clip.edges[moment.peak])}"),
                 (_pictures(reference.record, [frame])[frame], f"{reference.record.name}, {theirs}"),
