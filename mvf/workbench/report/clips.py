@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -38,6 +38,9 @@ WIDTH = 3.6  # inches: half a page
 PICTURE = 400, 200  # pixels: largest width and height
 SHORT = 5  # seconds: hundredths are printed where every repetition is shorter
 OUTSIDE, ORDINARY, LINE = OKABE_ITO[5], "#EBEBEB", "#000000"  # `report.css` has their shades for a dark page
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -310,9 +313,22 @@ def others_of(clip: ClientClip, clips: Sequence[ClientClip]) -> list[ClientClip]
 def _references(labelled: Sequence[ClientClip], everyone: Sequence[ClientClip], names: str) -> list[ClientClip]:
     """The clips with these names, of two with one name the labelled one; without names labelled clips."""
     if not names:
-        return [clip for i, clip in enumerate(labelled) if len(others_of(clip, labelled[:i])) < REFERENCES]
+        groups = [
+            [c for c in labelled if c.record.action == action] for action in sorted({c.record.action for c in labelled})
+        ]
+        return [c for group in groups for c in evenly(group, REFERENCES)]
     known = {clip.record.name: clip for clip in [*everyone, *labelled]}
     return [known[r.name] for r in named_videos(names, [c.record for c in known.values()], "--references", 1)]
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of the items, evenly spaced.
+
+    Example:
+        >>> evenly("abcdefg", 3)
+        ['a', 'd', 'g']
+    """
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)]
 
 
 def compared(clip: ClientClip, references: Sequence[ClientClip]) -> ClientClip:
@@ -436,8 +452,7 @@ def _key_frames(clip: ClientClip, say: Quantities) -> list[tuple[str, str]]:
         found = [(clip.name_of(phase), (start + stop) // 2) for phase, start, stop in clip.segments]
     else:
         found = [("", int(frame)) for frame in np.linspace(0, last - 1, 6)[1:-1]]
-    if len(found) > KEY_FRAMES:
-        found = [found[i] for i in np.linspace(0, len(found) - 1, KEY_FRAMES).round().astype(int)]
+    found = evenly(found, KEY_FRAMES)
     pictures = _pictures(clip.record, [frame for _, frame in found])
     return [(pictures[frame], f"{name} {say.at(clip.edges[frame])}".strip()) for name, frame in found]
 
