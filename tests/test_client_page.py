@@ -65,11 +65,11 @@ def cards(found):
 def test_the_clip_that_leaves_the_references_is_first_with_its_seconds_and_pictures(run, clips):
     found = values(run, clips)
     first = found["cards"][0]
-    assert first["name"] == "astray" and "outside the band from 0." in first["look"]
+    assert first["name"] == "astray" and "outside the band: 0." in first["look"]
     moment, place = first["clip"].moments[0]
     assert STRAY.start <= moment.peak < STRAY.stop and place == 0
     assert abs(moment.start - STRAY.start) <= 6 and abs(moment.end - STRAY.stop) <= 6  # the distance is smoothed
-    assert len(first["moments"][0]["pictures"]) == 2 and first["moments"][0]["text"].startswith("from 0.")
+    assert len(first["moments"][0]["pictures"]) == 2 and first["moments"][0]["text"].startswith("0.")
     assert cards(found)[f"like {HOSTILE}"]["clip"].moments == []
 
 
@@ -115,7 +115,7 @@ def test_the_page_is_one_file_that_says_what_it_rests_on(run, clips, tmp_path, c
     assert "<script" not in text and "<b>&amp;" not in text and "like &lt;b&gt;&amp;&#34;&#39;" in text
     assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
     assert "Not readable: cut (" in text and "A clock, which knows only" in text and "Confidence, from 0 to 1" in text
-    assert "Outside from" in text and "Never outside the band" in text and text.count("<article") == 6
+    assert "Outside 0." in text and "Never outside the band" in text and text.count("<article") == 6
 
 
 def test_without_labels_the_page_says_what_to_do(run, clips):

@@ -428,8 +428,8 @@ def _worth_looking(clip: ClientClip, say: Quantities) -> str:
     found = []
     if clip.excess:
         moments = clip.moments
-        more = f", and {len(moments) - 1} more" if moments[1:] else ""
-        found.append(f"outside the band {_when(clip, moments[0][0], say)}{more}")
+        more = f" and {len(moments) - 1} more" if moments[1:] else ""
+        found.append(f"outside the band: {_when(clip, moments[0][0], say)}{more}")
     if clip.sureness < UNSURE:
         found.append("phases are unsure")
     return "; ".join(found)
@@ -438,8 +438,7 @@ def _worth_looking(clip: ClientClip, say: Quantities) -> str:
 def _when(clip: ClientClip, moment: Moment, say: Quantities) -> str:
     if moment.end - moment.start == clip.record.num_frames:
         return "throughout"
-    span = say.span(*clip.edges[[moment.start, moment.end]])
-    return f"from {span}" if clip.unit == "s" else f"in {span}"
+    return say.span(*clip.edges[[moment.start, moment.end]])
 
 
 def _key_frames(clip: ClientClip, say: Quantities) -> list[tuple[str, str]]:
@@ -569,7 +568,7 @@ def _moments(clip: ClientClip, references: Sequence[ClientClip], say: Quantities
         frame = part.first + int(clip.deviations[i].matched[clip.deviations[i].closest, moment.peak - here.first])
         theirs = replace(say, unit=reference.unit).at(reference.edges[frame])
         found.append({
-            "text": f"{_when(clip, moment, say)}, by up to {100 * (moment.excess - 1):.0f} %",
+            "text": f"{_when(clip, moment, say)} ({moment.excess:.2f} × the band)",
             "pictures": [
                 (own[moment.peak], f"here, {say.at(clip.edges[moment.peak])}"),
                 (_pictures(reference.record, [frame])[frame], f"{reference.record.name}, {theirs}"),
