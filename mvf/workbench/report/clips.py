@@ -424,15 +424,13 @@ class Quantities:
 
 
 def _worth_looking(clip: ClientClip, say: Quantities) -> str:
-    """What in a clip asks for a look; empty if nothing does."""
-    found = []
-    if clip.excess:
-        moments = clip.moments
-        more = f" and {len(moments) - 1} more" if moments[1:] else ""
-        found.append(f"outside the band: {_when(clip, moments[0][0], say)}{more}")
-    if clip.sureness < UNSURE:
-        found.append("phases are unsure")
-    return "; ".join(found)
+    """Where a clip differs most from the references, and whether its phases are unsure; empty if neither."""
+    found = [_outside(clip, clip.moments[0][0], say)] if clip.excess else []
+    return "; ".join([*found, *(["phases are unsure"] if clip.sureness < UNSURE else [])])
+
+
+def _outside(clip: ClientClip, moment: Moment, say: Quantities) -> str:
+    return f"{_when(clip, moment, say)} ({moment.excess:.2f} × band)"
 
 
 def _when(clip: ClientClip, moment: Moment, say: Quantities) -> str:
@@ -568,7 +566,7 @@ def _moments(clip: ClientClip, references: Sequence[ClientClip], say: Quantities
         frame = part.first + int(clip.deviations[i].matched[clip.deviations[i].closest, moment.peak - here.first])
         theirs = replace(say, unit=reference.unit).at(reference.edges[frame])
         found.append({
-            "text": f"{_when(clip, moment, say)} ({moment.excess:.2f} × the band)",
+            "text": _outside(clip, moment, say),
             "pictures": [
                 (own[moment.peak], f"here, {say.at(clip.edges[moment.peak])}"),
                 (_pictures(reference.record, [frame])[frame], f"{reference.record.name}, {theirs}"),
