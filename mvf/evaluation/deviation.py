@@ -20,6 +20,10 @@ ONE_REFERENCE = (
     f"one reference: the band holds {INSIDE:.0%} of this video's own frames, so some are always outside; more "
     "references give a band of their own"
 )
+FURTHER = (
+    "the whole video is {level:.1f} times as far from the references as they are from one another, and the band is "
+    "raised by that: moments are where it is further still"
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ def deviation(
     change from the frame before to the frame after: what is there, and where it goes. The distance is that to the mean
     of the references' matched frames. The same distance of each reference to the others, averaged over references at
     the matched moment (and to 0.3 over all moments), is the usual one; the band is the multiple of it that holds 85 %
-    of the references' own frames. So a person whose references differ much at a moment may differ much there, too.
+    of the references' own frames. So where references differ much a video may differ much, too. The band is raised for
+    a video that is further from them all along, as another place or person can make it, so that moments stand out.
 
     Embeddings without the motion skip (`MVFormer.without_skip`) find a moment more exactly: the skip looks 21 frames
     ahead and back, and so moments are three times as long.
@@ -106,8 +111,11 @@ def deviation(
     else:
         pairs = [[align(a, b) for b in references] for a in references]
         left_out = [_left_out(i, frames, pairs[i]) for i in range(len(frames))]
-        ratios = [left_out[i] / _usual(left_out, pairs[i]) for i in range(len(frames))]
-        band, note = _usual(left_out, matched) * np.quantile(np.concatenate(ratios), INSIDE), ""
+        ratios = np.concatenate([left_out[i] / _usual(left_out, pairs[i]) for i in range(len(frames))])
+        usual = _usual(left_out, matched)
+        level = float(np.median(distance / usual) / max(np.median(ratios), 1e-12))
+        band = usual * np.quantile(ratios, INSIDE) * max(1.0, level)
+        note = FURTHER.format(level=level) if level > 1.2 else ""
     return Deviation(matched, distance, band, _moments(distance / np.maximum(band, 1e-12)), closest, note)
 
 

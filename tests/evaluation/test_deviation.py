@@ -48,6 +48,17 @@ def test_a_moment_where_references_differ_has_a_wider_band():
     assert found.band[-10:].min() > 1.5 * found.band[:10].max()
 
 
+def test_a_video_that_is_further_all_along_has_a_raised_band_and_says_so():
+    far = performance(44, 9)
+    far[:, 4] += 2
+    far[20:25, 5] += 3
+    found = deviation(REFERENCES, far)
+    assert "times as far" in found.note
+    assert len(found.moments) < 4 and found.moments[0].start <= 22 < found.moments[0].end
+    assert np.mean(found.distance <= found.band) > 0.5
+    assert deviation(REFERENCES, performance(44, 9)).note == ""
+
+
 def test_the_nearest_reference_is_named_and_matched():
     found = deviation([performance(50, 1) + 1, REFERENCES[0]], REFERENCES[0])
     assert found.closest == 1
