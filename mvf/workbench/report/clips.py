@@ -146,7 +146,7 @@ class ClientClip:
     @property
     def excess(self) -> float:
         """The largest distance over a band that comes from references; 0 where it comes from the clip itself."""
-        own = any(one.note for one in self.deviations)
+        own = any(len(one.matched) == 1 for one in self.deviations)
         return 0.0 if own else max((moment.excess for moment, _ in self.moments), default=0.0)
 
     @property
@@ -384,9 +384,7 @@ def clip_card(
         "rows": _phase_rows(clip, references, say, colours),
         "repetitions": _repetitions(clip, say, colours) if len(clip.passes) > 1 else None,
         "curve": _curve(clip, colours) if clip.deviations else None,
-        "notes": [
-            f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(one.note for one in clip.deviations) if note
-        ],
+        "note": _note(clip),
         "moments": _moments(clip, references, say),
         "more": [_when(clip, moment, say) for moment, _ in clip.moments[MOMENTS:]],
     }
@@ -427,6 +425,16 @@ def _worth_looking(clip: ClientClip, say: Quantities) -> str:
     """Where a clip differs most from the references, and whether its phases are unsure; empty if neither."""
     found = [_outside(clip, clip.moments[0][0], say)] if clip.excess else []
     return "; ".join([*found, *(["phases are unsure"] if clip.sureness < UNSURE else [])])
+
+
+def _note(clip: ClientClip) -> str:
+    """What to know about the band, where the clip is furthest outside it; empty if nothing."""
+    if not clip.deviations:
+        return ""
+    place = clip.moments[0][1] if clip.moments else 0
+    note = clip.deviations[place].note
+    which = f"Repetition {place + 1}: {note[:1]}" if len(clip.passes) > 1 else note[:1].upper()
+    return f"{which}{note[1:]}." if note else ""
 
 
 def _outside(clip: ClientClip, moment: Moment, say: Quantities) -> str:
