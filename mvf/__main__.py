@@ -186,13 +186,26 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_report(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("report", help="print the report of a run and write it as one HTML page")
+    command = commands.add_parser(
+        "report", help="print the report of a run and write it as one HTML page; with --clips a page about clips"
+    )
     command.add_argument("run")
-    command.add_argument("other", nargs="?", help="another run, evaluated on the same data, to compare with")
+    command.add_argument("other", nargs="?", help="another run, evaluated on the same data; with --clips the clips")
+    command.add_argument(
+        "--clips",
+        action="store_true",
+        help="a page for a client about a folder of clips or one file: phases, deviation, repetitions",
+    )
+    command.add_argument("--labels", default="", help="with --clips: videos.csv of labelled clips; default: the clips'")
+    command.add_argument(
+        "--references",
+        default="",
+        help='with --clips: whom to compare with, like "anna 1, ben_2"; default: all labelled',
+    )
     command.add_argument(
         "--out",
         default="",
-        help="file to write; default: report.html in the run folder, or report-against-OTHER.html for two runs",
+        help="file to write; default in the run folder: report.html, report-against-OTHER.html or clips-CLIPS.html",
     )
     command.set_defaults(command=_report)
 
@@ -358,6 +371,11 @@ def _say(line: str) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    if options.clips:
+        _report_clips(options)
+        return
+    if options.labels or options.references:
+        raise ValueError("--labels and --references are for a page about clips: add --clips")
     from mvf.evaluation import read_report
     from mvf.workbench.notebook.session import summary
     from mvf.workbench.report import write_page
@@ -366,6 +384,15 @@ def _report(options: argparse.Namespace) -> None:
     page = write_page(folder, options.other, options.out or None)
     text = summary(read_report(folder / "metrics.json"), sorted(folder.glob("figures/*.png")))
     sys.stdout.write(f"{text}\n  page {page}\n")
+
+
+def _report_clips(options: argparse.Namespace) -> None:
+    from mvf.workbench.report.clips import write_clips_page
+
+    if not options.other:
+        raise ValueError(f"--clips needs the clips: python -m mvf report --clips {options.run} CLIPS")
+    page = write_clips_page(options.run, options.other, options.labels, options.references, options.out)
+    sys.stdout.write(f"page {page}\n")
 
 
 def _sizes(options: argparse.Namespace) -> None:

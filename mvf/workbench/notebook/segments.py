@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mvf.config import Config
 from mvf.data import find_config_videos
 from mvf.data.datasets.folder import TABLE
 from mvf.data.records import VideoRecord, some_of
@@ -17,6 +18,7 @@ from mvf.evaluation.controls import apply_clock
 from mvf.evaluation.protocol import clocks_of
 from mvf.evaluation.repetitions import Repetitions, find_repetitions
 from mvf.evaluation.segments import Proposal, propose, segment_scores
+from mvf.models.mvformer import FrameEmbedder
 from mvf.segments import NO_TIMES, Segment, end_of, video_segments, write_segments
 from mvf.workbench.notebook.probe import labelled, of_action, phase_words
 from mvf.workbench.notebook.session import Session, Splits, check_actions, file_record, open_model
@@ -75,16 +77,9 @@ def apply_labels(
         ValueError: if there are no labelled videos or none to label, or the table is not a `videos.csv`.
     """
     table, given = Path(table), Path(videos)
-    if table.name != TABLE or not table.is_file():
-        raise ValueError(f"--labels must be the {TABLE} in the folder of the labelled videos, got {table}")
-    model, config = open_model(source, **{**data, "dataset": "folder", "data_root": table.parent})
-    if "action" not in data:
-        config = replace(config, action="")
-    known = [record for record in _found(config) if record.phases is not None and (record.phases >= 0).any()]
-    if not known:
-        raise ValueError(f"{table} labels no video: label a clip in align.ipynb, or fill the column phases")
-    others = [r for r in _others(config, given, known) if r.source.identity not in {k.source.identity for k in known}]
-    check_actions(source, model, [*known, *others])
+    clips = find_clips(source, given, table, **data)
+    model, config, known = clips.model, clips.config, clips.labelled
+    others = [r for r in clips.given if r.source.identity not in {k.source.identity for k in known}]
     sources, rest = (embed(model, part, precision=config.precision) for part in (known, others))
     proposals = propose(sources, rest, method)
     names = {record.action: record.phase_names for record in known}
@@ -94,6 +89,68 @@ def apply_labels(
     clock = clocks_of(config, model)["position_only"]
     scores = proposal_scores(proposals, others, sources, clock, method)
     return Applied(segments, [*here, *others], proposals, scores)
+
+
+@dataclass(frozen=True)
+class FoundClips:
+    """Clips, the labelled ones that speak for them, and the model that embeds both.
+
+    Attributes:
+        model: The model.
+        config: Its configuration, with the labelled videos as data.
+        labelled: Videos with labels, of the table.
+        given: The clips, which may be labelled too.
+        left_out: Why other clips cannot be used, by name.
+    """
+
+    model: FrameEmbedder
+    config: Config
+    labelled: list[VideoRecord]
+    given: list[VideoRecord]
+    left_out: dict[str, str]
+
+
+def find_clips(source: str | Path, videos: str | Path, table: str | Path | None, **data: Any) -> FoundClips:
+    """Opens a model and finds clips, and the labelled videos of a table; clips without an action show theirs.
+
+    Args:
+        source: Run folder, or checkpoint.
+        videos: Folder of clips, or one file.
+        table: `videos.csv` of the labelled videos, in their folder, which may be the same; None for the one beside the
+            clips, which then may be missing or label nothing.
+        **data: Data keys that replace the run's own.
+
+    Raises:
+        ValueError: if the table is not a `videos.csv` or labels no video, or the one file cannot be read.
+    """
+    given = Path(videos)
+    if table is not None and (Path(table).name != TABLE or not Path(table).is_file()):
+        raise ValueError(f"--labels must be the {TABLE} in the folder of the labelled videos, got {table}")
+    root = Path(table).parent if table is not None else given.parent if given.is_file() else given
+    model, config = open_model(source, **{**data, "dataset": "folder", "data_root": root})
+    if "action" not in data:
+        config = replace(config, action="")
+    listed = _found(config)[0] if (root / TABLE).is_file() else []
+    known = [record for record in listed if record.phases is not None and (record.phases >= 0).any()]
+    if table is not None and not known:
+        raise ValueError(f"{table} labels no video: label a clip in align.ipynb, or fill the column phases")
+    left_out: dict[str, str] = {}
+    if given.is_file():
+        found = [file_record(given, config)]
+    else:
+        found, left_out = _found(replace(config, data_root=str(given)))
+    actions = {record.action for record in known}
+    if len(actions) == 1:
+        found = [replace(record, action=next(iter(actions))) for record in found]
+    check_actions(source, model, [*known, *found])
+    return FoundClips(model, config, known, found, left_out)
+
+
+def _found(config: Config) -> tuple[list[VideoRecord], dict[str, str]]:
+    """All videos of a folder, and why others cannot be used."""
+    splits = [find_config_videos(config, split, allow_empty=True) for split in ("train", "val")]
+    left_out = {name: why for split in splits for name, why in split.coverage.unreadable.items()}
+    return [record for split in splits for record in split], left_out
 
 
 def write_split_segments(
@@ -233,10 +290,16 @@ def repetition_lines(record: VideoRecord, found: Repetitions) -> list[str]:
 
 def repetition_ends(record: VideoRecord, found: Repetitions) -> tuple[np.ndarray, str]:
     """The (K + 1,) seconds at which repetitions begin and the last one ends; frames where there are no times."""
+    edges, unit = frame_edges(record)
+    return edges[found.cuts], unit
+
+
+def frame_edges(record: VideoRecord) -> tuple[np.ndarray, str]:
+    """The (T + 1,) seconds at which frames begin and the last one ends, "s"; numbers in the file without times."""
     times = record.frame_times
     if times is None:
-        return found.cuts, "frames"
-    return np.append(times, end_of(times))[found.cuts], "s"
+        return np.append(record.frame_numbers, record.num_source_frames), "frames"
+    return np.append(times, end_of(times)), "s"
 
 
 def write_repetitions(record: VideoRecord, found: Repetitions, table: str | Path) -> None:
@@ -250,21 +313,6 @@ def write_repetitions(record: VideoRecord, found: Repetitions, table: str | Path
         raise ValueError(f"{record.name}: {NO_TIMES}, and parts are listed in seconds")
     ends[-1] += 1e-3  # the last frame belongs to the last part
     PhaseTable(table).write_parts(record.name, [(round(a, 3), round(b, 3)) for a, b in zip(ends, ends[1:])])
-
-
-def _found(config: Any) -> list[VideoRecord]:
-    return [record for split in ("train", "val") for record in find_config_videos(config, split, allow_empty=True)]
-
-
-def _others(config: Any, given: Path, known: Sequence[VideoRecord]) -> list[VideoRecord]:
-    """The videos to label; without actions of their own they show the labelled ones' action."""
-    if given.is_file():
-        found = [file_record(given, config)]
-    else:
-        found = _found(replace(config, data_root=str(given)))
-    actions = {record.action for record in known}
-    one = next(iter(actions)) if len(actions) == 1 else ""
-    return [replace(record, action=one) if one else record for record in found]
 
 
 def _labels(video: VideoRecord | EmbeddedVideo) -> np.ndarray:

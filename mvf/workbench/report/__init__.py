@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,9 +11,18 @@ from markupsafe import Markup, escape
 
 from mvf.files import atomic
 from mvf.workbench.plotting.table import explained_text, minus
-from mvf.workbench.report.sections import ReportedRun, check_same_data, page_values, read_run
+from mvf.workbench.report.sections import (
+    Chart,
+    ReportedRun,
+    chart,
+    check_same_data,
+    data_uri,
+    page_values,
+    read_run,
+    webp,
+)
 
-__all__ = ["write_page"]
+__all__ = ["Chart", "chart", "data_uri", "webp", "write_page"]
 
 
 def write_page(run: str | Path, other: str | Path | None = None, out: str | Path | None = None) -> Path:
@@ -46,7 +56,12 @@ def write_page(run: str | Path, other: str | Path | None = None, out: str | Path
 
 
 def page(first: ReportedRun, second: ReportedRun | None = None) -> str:
-    """Renders `page.html`. Every text is escaped, so nothing in a run's files becomes markup."""
+    """Renders the page of one run or two."""
+    return rendered("page.html", page_values(first, second))
+
+
+def rendered(template: str, values: Mapping[str, object]) -> str:
+    """Renders a template of this folder. Every text is escaped, so nothing in a run's files becomes markup."""
     loader = PackageLoader("mvf.workbench", "report")
     environment = Environment(
         loader=loader,
@@ -59,7 +74,7 @@ def page(first: ReportedRun, second: ReportedRun | None = None) -> str:
     environment.filters["anchor"] = anchor
     environment.filters["explained"] = lambda text: Markup(explained_text(text))
     environment.filters["raw"] = escape  # markup already, so without minus signs
-    return environment.get_template("page.html").render(page_values(first, second))
+    return environment.get_template(template).render(values)
 
 
 def anchor(title: str) -> str:
