@@ -256,6 +256,7 @@ def plot_repetitions(
             if phases is not None:
                 ribbon = axes.inset_axes((-0.06, 0, 0.045, 1))
                 draw_ribbon(ribbon, phases, phase_colours(phases.max() + 1), True)
+                ribbon.set_ylim(len(phases) - 0.5, -0.5)  # frame 0 on top, as in the picture
                 ribbon.set_yticks([])
         panels[-1].plot(
             cuts, [len(vectors) - 1] * len(cuts), "^", color="white", markersize=6, scalex=False, scaley=False
