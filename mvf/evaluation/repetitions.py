@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FEWEST_FRAMES = 6  # of a repetition
+FEWEST_FRAMES = 15  # of a repetition; the motion skip, which sees 12 frames to both sides, blurs shorter ones
 GRID = 240  # most places at which a recording may be cut, evenly spaced; a longer recording is cut less finely
 SAMPLES = 12  # moments at which two repetitions are compared
-LEAST_GAIN = 0.15  # chosen on training recordings of pull-ups
 LONGEST_RATIO = 2.0  # of neighbouring repetitions
+# chosen on drawn recordings of data_seed 21 and on training recordings of pull-ups (docs/design.md)
+LEAST_LIKENESS = 0.12  # of neighbouring repetitions, from which on another one is better than none
+SHARE_OF_MEDIAN = 0.65  # of the recording's median likeness, which neighbours must reach too
+LEFT_OUT = 0.1  # cost of time left out at an end, as long as a repetition or longer
+LEFT_OUT_LIKE = 2.0  # times the likeness of that time to the nearest repetition
 
 
 @dataclass(frozen=True)
@@ -18,9 +22,9 @@ class Repetitions:
     """The repetitions of one recording, one after the other; without a second one the whole recording is one.
 
     Attributes:
-        cuts: (K + 1,) first frame of each of K repetitions, and the number of frames.
-        likeness: (K - 1,) similarity of each repetition to the next, minus that of their own moments to one another:
-            about 0 for a stretch that stays as it is, and at most 2.
+        cuts: (K + 1,) first frame of each of K repetitions, and the frame after the last; idle time lies outside.
+        likeness: (K - 1,) mean cosine similarity of each repetition to the next at the same share of both, minus that
+            half a repetition apart: about 0 for a stretch that stays as it is or drifts evenly, and at most 2.
     """
 
     cuts: np.ndarray
@@ -39,17 +43,19 @@ class Repetitions:
 def find_repetitions(embeddings: np.ndarray) -> Repetitions:
     """Cuts a recording into repetitions of one movement.
 
-    The recording is taken to begin and to end between two repetitions. Of all ways to cut it, the one is taken whose
-    neighbouring repetitions are most alike: each adds the mean cosine similarity of its frames to those at the same
-    share of the next, minus the mean similarity of frames half a repetition apart, minus 0.15. So a stretch that
-    stays as it is does not count as repetition, a repetition is not cut in half, and more of them are better than
-    fewer long ones. Dynamic programming over pairs of cuts finds it; neighbours differ at most twofold in length.
+    The recording is taken to begin and to end between two repetitions, or in idle time. Neighbouring repetitions are
+    alike when frames at the same share of both are more similar than frames half a repetition apart. As these lie, on
+    average, as far apart in time, a clock adds nothing, and a stretch that stays as it is is no repetition. Of all ways
+    to cut the recording the one is taken in which the likeness of neighbours, 0.12 subtracted from each, adds up to
+    most. Time left out at the ends costs a little, and more if it is like the repetition next to it. A second pass asks
+    of all neighbours 65 % of the recording's median likeness, so that idle time is not counted. Dynamic programming
+    over pairs of cuts finds both; neighbours differ at most twofold in length.
 
     Args:
         embeddings: (T, E) of unit norm.
 
     Returns:
-        The repetitions; one if nothing repeats.
+        The repetitions, of at least 15 frames each; one if nothing repeats.
 
     Raises:
         ValueError: if the embeddings are not (T, E), are empty or hold NaN.
@@ -62,36 +68,83 @@ def find_repetitions(embeddings: np.ndarray) -> Repetitions:
     embeddings = np.asarray(embeddings, np.float32)
     if embeddings.ndim != 2 or not embeddings.size or not np.isfinite(embeddings).all():
         raise ValueError(f"embeddings must be (T, E) without NaN, got {embeddings.shape}; embed the recording again")
-    length = len(embeddings)
-    places = np.linspace(0, length, min(length, GRID) + 1).round().astype(int)
-    last, shortest = len(places) - 1, int(np.ceil(FEWEST_FRAMES * min(1.0, GRID / length)))
-    similar = embeddings @ embeddings.T
-    shares = (np.arange(SAMPLES) + 0.5) / SAMPLES
-    moments = (places[:, None, None] + shares * (places - places[:, None])[..., None]).astype(int).clip(0, length - 1)
-    still = similar[moments, np.roll(moments, SAMPLES // 2, axis=-1)].mean(axis=-1)
-    # best[b, c]: the most that cuts up to `c` add whose last repetition is b to c; before[b, c]: the cut before b
-    best, before = np.full((last + 1, last + 1), -np.inf), np.zeros((last + 1, last + 1), int)
-    best[0, shortest:] = 0
-    for b in range(shortest, last - shortest + 1):
-        starts = np.arange(b - shortest + 1)
-        starts = starts[np.isfinite(best[starts, b])]
-        ends = np.arange(b + shortest, last + 1)
-        if not len(starts):
-            continue
-        alike = similar[moments[starts, b][:, None], moments[b, ends][None]].mean(axis=-1)
-        gain = alike - (still[starts, b][:, None] + still[b, ends]) / 2 - LEAST_GAIN
-        ratio = (ends - b) / (b - starts)[:, None]
-        gain[(ratio > LONGEST_RATIO) | (ratio < 1 / LONGEST_RATIO)] = -np.inf
-        total = best[starts, b][:, None] + gain
-        chosen = total.argmax(axis=0)
-        best[b, ends], before[b, ends] = total.max(axis=0), starts[chosen]
-    b, c = int(best[:, last].argmax()), last
-    if best[b, last] <= 0:
-        return Repetitions(np.array([0, length]), np.array([]))
-    cuts, gains = [c], []
-    while b > 0:
-        a = before[b, c]
-        gains.append(best[b, c] - best[a, b] + LEAST_GAIN)
-        cuts.append(b)
-        b, c = a, b
-    return Repetitions(places[[0, *cuts[::-1]]], np.array(gains[::-1]))
+    likenesses = _Likenesses.of(embeddings @ embeddings.T)
+    cuts, likeness = likenesses.best_cuts(LEAST_LIKENESS)
+    if len(likeness):
+        cuts, likeness = likenesses.best_cuts(max(LEAST_LIKENESS, SHARE_OF_MEDIAN * float(np.median(likeness))))
+    return Repetitions(cuts, likeness)
+
+
+@dataclass(frozen=True)
+class _Likenesses:
+    """How alike all pairs of neighbouring stretches are. Places are cuts on the grid.
+
+    Attributes:
+        places: (G + 1,) frames.
+        shortest: Of a repetition, in steps of the grid.
+        pairs: By the place between two stretches, (starts, ends) likeness; minus infinity where they may not be.
+        before: (G + 1, G + 1) cost of leaving out the time before a first repetition, by its start and end.
+        after: The same for the time after a last one.
+    """
+
+    places: np.ndarray
+    shortest: int
+    pairs: dict[int, np.ndarray]
+    before: np.ndarray
+    after: np.ndarray
+
+    @classmethod
+    def of(cls, similar: np.ndarray) -> _Likenesses:
+        """Of the (T, T) similarity of frames."""
+        length = len(similar)
+        places = np.linspace(0, length, min(length, GRID) + 1).round().astype(int)
+        number, shortest = np.arange(len(places)), int(np.ceil(FEWEST_FRAMES * min(1.0, GRID / length)))
+        shares, lengths = (np.arange(SAMPLES) + 0.5) / SAMPLES, (places - places[:, None])[..., None]
+        moments = (places[:, None, None] + shares * lengths).astype(int).clip(0, length - 1)
+        halfway = np.roll(moments, SAMPLES // 2, axis=-1)
+        pairs = {}
+        for b in range(shortest, len(places) - shortest):
+            starts, ends = number[: b - shortest + 1], number[b + shortest :]
+            first = moments[starts, b][:, None]
+            likeness = similar[first, moments[b, ends]].mean(-1) - similar[first, halfway[b, ends]].mean(-1)
+            ratio = (ends - b) / (b - starts)[:, None]
+            pairs[b] = np.where((ratio > LONGEST_RATIO) | (ratio < 1 / LONGEST_RATIO), -np.inf, likeness)
+        steps = np.maximum(number - number[:, None], 1)
+        left_out = (
+            (number[:, None], places[:, None, None] + (shares - 1) * lengths),
+            (
+                number[-1] - number,
+                places[:, None] + shares * lengths,
+            ),
+        )
+        costs = []
+        for left, times in left_out:
+            there = (times >= 0) & (times < length)
+            frames = np.floor(times).astype(int).clip(0, length - 1)
+            likeness = ((similar[frames, moments] - similar[frames, halfway]) * there).mean(-1)
+            cost = LEFT_OUT * np.minimum(1, left / steps) + LEFT_OUT_LIKE * np.maximum(likeness, 0)
+            costs.append(np.where(left > 0, cost, 0))
+        return cls(places, shortest, pairs, *costs)
+
+    def best_cuts(self, least: float) -> tuple[np.ndarray, np.ndarray]:
+        """The cuts (K + 1,) and the likeness of neighbours (K - 1,), minus `least` each adding up to most."""
+        last = len(self.places) - 1
+        number = np.arange(last + 1)
+        # best[b, c]: the most that cuts up to `c` add whose last repetition is b to c; before[b, c]: the cut before b
+        best = np.where(number - number[:, None] >= self.shortest, -self.before, -np.inf)
+        before = np.full((last + 1, last + 1), -1)
+        for b, likeness in self.pairs.items():
+            total = best[: len(likeness), b][:, None] + likeness - least
+            ends, better = slice(b + self.shortest, None), total.max(axis=0) > best[b, b + self.shortest :]
+            best[b, ends] = np.where(better, total.max(axis=0), best[b, ends])
+            before[b, ends] = np.where(better, total.argmax(axis=0), -1)
+        final = np.where(before >= 0, best - self.after, -np.inf)
+        b, c = (int(place) for place in np.unravel_index(final.argmax(), final.shape))
+        if final[b, c] <= 0:
+            return self.places[[0, last]], np.array([])
+        cuts, found = [c], []
+        while before[b, c] >= 0:
+            cuts.append(b)
+            found.append(self.pairs[b][before[b, c], c - b - self.shortest])
+            b, c = int(before[b, c]), b
+        return self.places[[b, *cuts[::-1]]], np.array(found[::-1])

@@ -6,6 +6,7 @@ import pytest
 from mvf.data import find_videos
 from mvf.embedding import EmbeddedVideo
 from mvf.workbench import notebook
+from mvf.workbench.notebook import align
 from mvf.workbench.notebook.probe import compared, named_videos
 from mvf.workbench.notebook.session import Splits
 from mvf.workbench.plotting.style import MESSAGE
@@ -50,6 +51,11 @@ def test_five_clips_without_labels_are_all_aligned_retrieved_and_explored(five):
     browser = notebook.retrieval_browser(five)
     assert isinstance(player, AlignmentPlayer) and len(player.shown(0)) == 4
     assert isinstance(explorer, EmbeddingExplorer) and isinstance(browser, RetrievalBrowser)
+
+
+def test_the_figure_of_an_alignment_warns_of_several_repetitions(five, monkeypatch):
+    monkeypatch.setattr(align, "passes_note", lambda videos: f"{len(videos)} hold several")
+    assert any("2 hold several" in text.replace("\n", " ") for text in texts(notebook.alignment_figure(five)))
 
 
 def test_named_videos_are_aligned_and_played_in_their_order(five):

@@ -58,7 +58,7 @@ def alignment_figure(splits: Splits, action: str = "", method: str = "dtw", name
     a, b = shown.videos[:2]
     return plotting.plot_alignment(
         records[a.name].load(), records[b.name].load(), align(a, b, method), a.embeddings @ b.embeddings.T,
-        names=[a.name, b.name], caption=f"{METHODS[method]}. {shown.note}".strip(),
+        names=[a.name, b.name], caption=" ".join([f"{METHODS[method]}.", shown.note, passes_note([a, b])]).strip(),
     )  # fmt: skip
 
 
