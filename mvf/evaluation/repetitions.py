@@ -11,7 +11,8 @@ GRID = 240  # most places at which a recording may be cut, evenly spaced; a long
 SAMPLES = 12  # moments at which two repetitions are compared
 LONGEST_RATIO = 2.0  # of neighbouring repetitions
 # chosen on drawn recordings of data_seed 21 and on training recordings of pull-ups (docs/design.md)
-LEAST_LIKENESS = 0.12  # of neighbouring repetitions, from which on another one is better than none
+LEAST_LIKENESS = 0.15  # of neighbouring repetitions, from which on another one is better than none
+LEAST_ROOM = 0.2  # of the likeness that repetitions could have
 SHARE_OF_MEDIAN = 0.65  # of the recording's median likeness, which neighbours must reach too
 LEFT_OUT = 0.1  # cost of time left out at an end, as long as a repetition or longer
 LEFT_OUT_LIKE = 2.0  # times the likeness of that time to the nearest repetition
@@ -24,7 +25,8 @@ class Repetitions:
     Attributes:
         cuts: (K + 1,) first frame of each of K repetitions, and the frame after the last; idle time lies outside.
         likeness: (K - 1,) mean cosine similarity of each repetition to the next at the same share of both, minus that
-            half a repetition apart: about 0 for a stretch that stays as it is or drifts evenly, and at most 2.
+            half a repetition apart, as a share of what it could be, 1 minus the latter: about 0 for a stretch that
+            stays as it is or drifts evenly, and 1 for equal repetitions.
     """
 
     cuts: np.ndarray
@@ -46,7 +48,7 @@ def find_repetitions(embeddings: np.ndarray) -> Repetitions:
     The recording is taken to begin and to end between two repetitions, or in idle time. Neighbouring repetitions are
     alike when frames at the same share of both are more similar than frames half a repetition apart. As these lie, on
     average, as far apart in time, a clock adds nothing, and a stretch that stays as it is is no repetition. Of all ways
-    to cut the recording the one is taken in which the likeness of neighbours, 0.12 subtracted from each, adds up to
+    to cut the recording the one is taken in which the likeness of neighbours, 0.15 subtracted from each, adds up to
     most. Time left out at the ends costs a little, and more if it is like the repetition next to it. A second pass asks
     of all neighbours 65 % of the recording's median likeness, so that idle time is not counted. Dynamic programming
     over pairs of cuts finds both; neighbours differ at most twofold in length.
@@ -106,7 +108,8 @@ class _Likenesses:
         for b in range(shortest, len(places) - shortest):
             starts, ends = number[: b - shortest + 1], number[b + shortest :]
             first = moments[starts, b][:, None]
-            likeness = similar[first, moments[b, ends]].mean(-1) - similar[first, halfway[b, ends]].mean(-1)
+            same, apart = (similar[first, at].mean(-1) for at in (moments[b, ends], halfway[b, ends]))
+            likeness = (same - apart) / np.maximum(1 - apart, LEAST_ROOM)
             ratio = (ends - b) / (b - starts)[:, None]
             pairs[b] = np.where((ratio > LONGEST_RATIO) | (ratio < 1 / LONGEST_RATIO), -np.inf, likeness)
         steps = np.maximum(number - number[:, None], 1)
