@@ -77,6 +77,17 @@ def find_repetitions(embeddings: np.ndarray) -> Repetitions:
     return Repetitions(cuts, likeness)
 
 
+def count_passes(embeddings: np.ndarray, phases: np.ndarray | None = None) -> int:
+    """How often a video goes through its action: by its (T,) phases if it has labels, else by `find_repetitions`.
+
+    Example:
+        >>> count_passes(np.zeros((6, 2)), np.array([-1, 0, 1, 0, 1, -1]))
+        2
+    """
+    known = np.array([]) if phases is None else phases[phases >= 0]
+    return 1 + int((np.diff(known) < 0).sum()) if len(known) else find_repetitions(embeddings).count
+
+
 @dataclass(frozen=True)
 class _Likenesses:
     """How alike all pairs of neighbouring stretches are. Places are cuts on the grid.

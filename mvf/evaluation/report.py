@@ -12,6 +12,7 @@ from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.bootstrap import paired_interval, verdict
 from mvf.evaluation.controls import Clock, apply_clock
+from mvf.evaluation.repetitions import count_passes
 from mvf.evaluation.scoring import (
     SCORES,
     Protocol,
@@ -25,6 +26,8 @@ from mvf.evaluation.scoring import (
 from mvf.files import atomic
 from mvf.losses import build_config_loss
 from mvf.models.mvformer import FrameEmbedder
+
+ONE_PASS = ("progression", "kendall_tau")  # scores that suppose one pass through the action
 
 # parts in files of their own: metrics.videos.json (sums of every video) and metrics.clips.json (the clips that were
 # scored) are long, metrics.cost.json (timings) varies
@@ -75,6 +78,12 @@ def score_report(
         "alignment_error_controls": {name: {} for name in clocks},
         "skipped": model.skipped() | skipped,
     }
+    several = sum(count_passes(video.embeddings, video.phases) > 1 for video in val) if protocol.ordered else 0
+    for score in ONE_PASS:
+        if several and score in report["verdicts"]:
+            report["verdicts"][score] += (
+                f"; {several} of {len(val)} videos hold several repetitions, taken for one pass"
+            )
     add_kinds(report, {"model": model, **controls}, kinds or {})
     try:
         report["alignment_error"]["whole"] = alignment([(video, 0) for video in val], val, protocol)

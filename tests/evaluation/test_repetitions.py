@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from mvf.evaluation.repetitions import find_repetitions
+from mvf.embedding import EmbeddedVideo
+from mvf.evaluation.controls import frame_clock
+from mvf.evaluation.repetitions import count_passes, find_repetitions
+from mvf.evaluation.report import score_report
+from mvf.evaluation.scoring import Protocol
 
 
 def recording(lengths, noise=0.2, seed=0):
@@ -65,3 +69,18 @@ def test_a_recording_shorter_than_two_repetitions_is_one():
 def test_bad_embeddings_are_named(wrong):
     with pytest.raises(ValueError, match="embeddings must be"):
         find_repetitions(wrong)
+
+
+def test_scores_that_suppose_one_pass_say_how_many_videos_hold_several():
+    rng = np.random.default_rng(0)
+    once = np.repeat([0, 1], 10)
+
+    def video(name, phases):
+        return EmbeddedVideo(name, "squat", rng.normal(size=(len(phases), 4)).astype(np.float32), phases)
+
+    train = [video(name, once) for name in "ab"]
+    val = [video("c", once), video("d", np.concatenate([once, [-1] * 3, once]))]
+    found = score_report(train, val, Protocol({"squat": 2}), {"position_only": frame_clock(4)})["verdicts"]
+    said = "; 1 of 2 videos hold several repetitions, taken for one pass"
+    assert {name for name, words in found.items() if words.endswith(said)} == {"progression", "kendall_tau"}
+    assert count_passes(val[0].embeddings, once) == 1 and count_passes(recording([30, 30])) == 2

@@ -17,7 +17,7 @@ from mvf.workbench import plotting
 from mvf.workbench.notebook import probe
 from mvf.workbench.notebook.attention import AttentionVideo
 from mvf.workbench.notebook.deviation import ComparedClip
-from mvf.workbench.notebook.segments import write_split_segments
+from mvf.workbench.notebook.segments import passes_note, write_split_segments
 from mvf.workbench.notebook.session import Session, Splits
 from mvf.workbench.plotting.overlays import resized
 from mvf.workbench.widgets import AlignmentPlayer, AttentionBrowser, EmbeddingExplorer, PhaseLabeler, RetrievalBrowser
@@ -169,7 +169,8 @@ def alignment_player(
     for video in videos[1:]:
         found = align(reference, video, method)[sampled.rows[reference.name]]
         maps[video.name] = np.abs(found[:, None] - sampled.rows[video.name]).argmin(axis=1)
-    browser = AlignmentPlayer(sampled.frames, maps, reference.name, **_shown(sampled, splits, videos, 240))
+    note = passes_note(videos)
+    browser = AlignmentPlayer(sampled.frames, maps, reference.name, note=note, **_shown(sampled, splits, videos, 240))
     return _kept(browser, figures)
 
 

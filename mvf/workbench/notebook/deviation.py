@@ -22,6 +22,7 @@ from mvf.models.motion import MotionMap
 from mvf.segments import NO_TIMES, Segment, video_segments
 from mvf.workbench import plotting
 from mvf.workbench.notebook.probe import N, frame_at, labelled, named_videos, of_action, phase_words
+from mvf.workbench.notebook.segments import passes_note
 from mvf.workbench.notebook.session import Session, Splits
 from mvf.workbench.plotting.scores import control_name
 
@@ -47,7 +48,7 @@ class ComparedClip:
         found: The deviation of the clip's embeddings.
         controls: The deviation of other features of the same clips, by the controls' names.
         phase_names: Names of the action's phases, if they have any.
-        choice: How the clip was chosen, if it was not named.
+        choice: How the clip was chosen, if it was not named, and whether it seems to hold several repetitions.
     """
 
     record: VideoRecord
@@ -147,7 +148,7 @@ def compare_clip(
         found,
         _controls(session, splits, shown, [*chosen, clip]),
         phase_words(splits, clip.action) or (),
-        choice if found.moments else "",
+        " ".join(filter(None, [choice if found.moments else "", passes_note([clip])])),
     )
 
 

@@ -16,7 +16,7 @@ from mvf.data.records import VideoRecord, some_of
 from mvf.embedding import EmbeddedVideo, embed
 from mvf.evaluation.controls import apply_clock
 from mvf.evaluation.protocol import clocks_of
-from mvf.evaluation.repetitions import Repetitions, find_repetitions
+from mvf.evaluation.repetitions import Repetitions, count_passes, find_repetitions
 from mvf.evaluation.segments import Proposal, propose, segment_scores
 from mvf.models.mvformer import FrameEmbedder
 from mvf.segments import NO_TIMES, Segment, end_of, video_segments, write_segments
@@ -192,7 +192,8 @@ def write_split_segments(
         proposals, [named[v.name] for v in rest], {known[0].action: words}, str(session.source)
     )
     (file,) = write_segments(segments, path or session.figures / "segments.csv", records)
-    return f"{len(segments)} segments of {len(known)} labelled videos and {len(rest)} others: {file}"
+    line = f"{len(segments)} segments of {len(known)} labelled videos and {len(rest)} others: {file}"
+    return "\n".join(filter(None, [line, passes_note(videos)]))
 
 
 def _shown_rows(record: VideoRecord) -> np.ndarray:
@@ -202,7 +203,7 @@ def _shown_rows(record: VideoRecord) -> np.ndarray:
 
 def passes_note(videos: Sequence[EmbeddedVideo]) -> str:
     """Says which videos seem to hold several repetitions, which an alignment takes for one pass; empty if none."""
-    several = [video.name for video in videos if find_repetitions(video.embeddings).count > 1]
+    several = [video.name for video in videos if count_passes(video.embeddings, video.phases) > 1]
     if not several:
         return ""
     many = f"{len(several)} of {len(videos)} videos seem to hold several repetitions ({some_of(several)})"

@@ -29,6 +29,8 @@ class AlignmentView extends FrameView {
     if (!this.curve.isEmpty) this.root.append(this.momentRow());
     this.root.append(row(this.recorded.element));
     if (!this.curve.isEmpty) this.root.append(this.curve.legend());
+    const note = model.get("note");
+    if (note) this.root.append(element("p", { className: "mvf-note", textContent: note }));
     if (this.clips.palette.names.length) this.root.append(legend(this.clips.palette, hasUnlabelled(this.clips)));
     this.stopResize = onResize(this.root, () => this.draw());
     this.start();

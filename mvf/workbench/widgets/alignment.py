@@ -33,6 +33,7 @@ class AlignmentPlayer(Browser):
         times: Name -> (T,) seconds of the frames, shown beside the numbers; None where they are unknown.
         deviation: How far the reference's performance is from others, frame by frame; drawn as a curve above the
             timeline, whose moments outside the band are reached by buttons and by the keys B and N.
+        note: A sentence shown below.
         height: Height of a stored frame, in pixels.
 
     Attributes:
@@ -52,6 +53,7 @@ class AlignmentPlayer(Browser):
     _around = 240
     warped = traitlets.Bool(True).tag(sync=True)
     curve = traitlets.Dict().tag(sync=True)
+    note = traitlets.Unicode().tag(sync=True)
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class AlignmentPlayer(Browser):
         numbers: Mapping[str, ArrayLike] | None = None,
         times: Mapping[str, ArrayLike | None] | None = None,
         deviation: Deviation | None = None,
+        note: str = "",
         height: int = 240,
     ) -> None:
         self._maps = _check_maps(videos, maps, reference)
@@ -74,7 +77,7 @@ class AlignmentPlayer(Browser):
         curve = {} if deviation is None else _curve(deviation)
         if curve:
             self._around = 430  # the curve, its buttons and legend, too
-        super().__init__(videos, numbers, phases, phase_names, height, times, video=reference, curve=curve)
+        super().__init__(videos, numbers, phases, phase_names, height, times, video=reference, curve=curve, note=note)
         self.strips = [strip | {"map": self._maps[strip["name"]].tolist()} for strip in self.strips]
 
     def shown(self, frame: int) -> dict[str, int]:
