@@ -88,7 +88,7 @@ def test_report_table_has_cropped_first_beside_controls_and_verdicts():
     assert errors == [("0.070", "0.250"), ("0.050", "0.150")]
     notes = "\n".join(table.notes)
     assert (
-        "RANDOM" in notes and "x.avi left out: zero bytes" in notes and "progression.squat skipped: one phase" in notes
+        "RANDOM" in notes and "x.avi left out: zero bytes" in notes and "progression: squat skipped: one phase" in notes
     )
 
 
