@@ -1,6 +1,7 @@
 """Documentation: links and commands hold, and the code of README and tutorials runs, that of tutorials in a copy."""
 
 import ast
+import csv
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 import mvf
 from mvf.__main__ import _parse
 from tests.conftest import TINY
+from tests.data.footage import write_video
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIALS = sorted((ROOT / "docs").glob("add_*.md"))
@@ -29,6 +31,7 @@ EXAMPLES = sorted(  # of the README and of the first page of the site, where the
         if language == "python"
     }
 )
+INLINE = re.compile(r"`(python -m mvf [^`\s]+ [^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TOCTREE = re.compile(r"^```{toctree}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -40,10 +43,12 @@ def headings(text: str) -> set[str]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The words of every command in the shell blocks of a page; a command may go on over lines, and over `&&`."""
-    shell = "\n".join(code for language, code in BLOCK.findall(page.read_text(encoding="utf-8")) if language == "sh")
-    lines = re.split(r"\n|&&|;", shell.replace("\\\n", " "))
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+    """The words of every command in the shell blocks and the text of a page; it may go on over lines, and over `&&`."""
+    text = page.read_text(encoding="utf-8")
+    blocks = [code for language, code in BLOCK.findall(text) if language == "sh"]
+    shell = "\n".join([*blocks, *INLINE.findall(BLOCK.sub("", text))])
+    lines = re.split(r"\n|&&|;", re.sub(r"(^|\s)#.*", "", shell.replace("\\\n", " ")))
+    return [words for line in lines if (words := shlex.split(line))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -87,9 +92,55 @@ def test_shell_commands_are_understood(page):
             _parse(words[words.index("mvf") + 1 :])  # a mistake ends the process
         elif words[0] == "papermill":
             given = {words[i + 1] for i, word in enumerate(words) if word == "-p"}
-            assert given <= parameters(ROOT / "notebooks" / words[1]), " ".join(words)
+            assert given <= parameters(ROOT / "notebooks" / Path(words[1]).name), " ".join(words)
+        elif words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words[1]
         elif words[0] == "python":
             assert (ROOT / words[1]).exists(), words[1]
+
+
+def test_commands_of_the_readme_name_only_what_a_clone_has():
+    """But for the user's own clips, and for what the commands above them have made."""
+    for words in commands(ROOT / "README.md"):
+        for word in words[1:]:
+            if "/" in word and not word.startswith(("~/clips", "runs/", ".venv/")):
+                assert (ROOT / word).exists(), f"{' '.join(words)}: a clone has no {word}"
+
+
+@pytest.mark.slow  # a minute and a half: two notebooks, training and five other commands, each in a process of its own
+def test_commands_of_the_readme_run_as_printed(tmp_path):
+    """At tiny size: only settings of what trains are added. Making and installing are left out."""
+    names = ("a", "b", "c", "d", "e", "set1")
+    for name in names:
+        write_video(tmp_path / "clips" / f"{name}.mp4", count=30)
+    rows = [f"{name}.mp4,{'0;10' if name < 'c' else ''},up;down\n" for name in names]
+    (tmp_path / "clips" / "videos.csv").write_text("path,phases,phase_names\n" + "".join(rows))
+    (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
+    tiny = [word for name, value in TINY.items() if name != "data_options" for word in ("-p", name, str(value))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    done = []
+    for words in commands(ROOT / "README.md"):
+        if words[0] not in ("python", "papermill"):
+            continue
+        module = ["-m", words[0]] if words[0] != "python" else []
+        given = [word.replace("~", str(tmp_path)) for word in words[1:]]
+        if words[2:4] in (["mvf", "train"], ["mvf", "batch"]):
+            given += tiny
+        ran = subprocess.run(
+            [sys.executable, *module, *given], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert ran.returncode == 0, f"{' '.join(words)}\n{ran.stdout}{ran.stderr}"
+        done.append(" ".join(words[: 4 if words[0] == "python" else 2]))
+    assert {
+        "python -m mvf train", "python -m mvf report", "python -m mvf apply", "python -m mvf repetitions",
+        "python -m mvf batch", "papermill notebooks/attention.ipynb", "papermill notebooks/align.ipynb",
+    } == set(done)  # fmt: skip
+    run = tmp_path / "runs" / "mine"
+    assert {"attention.ipynb", "align.ipynb", "report.html", "clips-clips.html"} <= {
+        path.name for path in run.iterdir()
+    }
+    segments = list(csv.DictReader((tmp_path / "segments.csv").open(encoding="utf-8")))
+    assert {row["video"] for row in segments} == set(names) and {row["name"] for row in segments} == {"up", "down"}
 
 
 def parameters(notebook: Path) -> set[str]:
