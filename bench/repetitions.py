@@ -14,6 +14,7 @@ one repetition each; LEFT_OUT, trained without the recording NAME, on that one; 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -283,7 +284,8 @@ def main() -> None:
         parser.error("give RUN, or --measure with three runs and --clips")
     if options.measure:
         table = measure(options.measure, *options.clips, options.every)
-        write_measures(table, f"python bench/repetitions.py {' '.join(sys.argv[1:])}")
+        given = (Path(argument).name for argument in sys.argv[1:])  # without the folders of this machine
+        write_measures(table, f"python bench/repetitions.py {shlex.join(given)}")
         return
     model, config = open_model(options.run)
     if options.clips:
