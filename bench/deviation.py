@@ -30,7 +30,7 @@ from mvf.files import atomic
 from mvf.models.motion import MotionMap, unit
 from mvf.training.run import REPOSITORY, Run
 from mvf.workbench.notebook.session import clean_bank, with_data
-from mvf.workbench.plotting import Table
+from mvf.workbench.plotting import MISSING, Table
 
 SHARE, FARTHEST_FADE, APART = 0.1, 3, 0.25
 WIDTH = 128  # of the training-free map
@@ -153,13 +153,13 @@ def main() -> None:
     for kind in KINDS:
         found = [np.mean(run[kind]["found"]) for run in runs]
         spread = f" ± {2 * np.std(found, ddof=1):.2f}" if len(runs) > 1 else ""
-        means = [np.mean([x for run in runs for x in run[kind][name]]) for name in ("chance", "length", "false")]
-        rows.append((kind, f"{np.mean(found):.2f}{spread}", *(f"{mean:.2f}" for mean in means)))
+        values = [[x for run in runs for x in run[kind][name]] for name in ("chance", "length", "false")]
+        rows.append((kind, f"{np.mean(found):.2f}{spread}", *(f"{np.mean(v):.2f}" if v else MISSING for v in values)))
     videos, stretches = (len(runs[0][KINDS[0]][name]) for name in ("false", "found"))
     caption = (
         f"Replaced stretches found by the first moment listed: {stretches} stretches of {videos} validation videos, "
         f"{options.references} references, {len(runs)} seeds (mean ± 2 sd). Length: of the first moment, as a share of "
-        "the video. False: moments a video that was left as it is"
+        "the video. False: moments in a video that was left as it is"
     )
     table = Table(tuple(rows), ("vectors", "found", "chance", "length", "false"), caption)
     command = f"`python bench/deviation.py {' '.join(f.name for f in options.runs)} --references {options.references}`"

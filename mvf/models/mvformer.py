@@ -104,6 +104,9 @@ class FrameEmbedder(Protocol):
     def of(self, action: str) -> MVFormer:
         """The model that reads videos of `action`."""
 
+    def without_skip(self) -> FrameEmbedder:
+        """The same without motion skips, parameters shared; itself if it has none."""
+
     def position_table(self, length: int) -> Tensor:
         """(length, width) position table as the model adds it to a clip of `length` frames."""
 
@@ -331,7 +334,9 @@ class MVFormer(nn.Module):
         return trained | {MOTION + name: tensor for name, tensor in skip.items()}
 
     def without_skip(self) -> MVFormer:
-        """The same model, its parameters shared, without the motion skip."""
+        """The same model, its parameters shared, without the motion skip; itself if it has none."""
+        if self.motion is None:
+            return self
         model = copy(self)
         model.motion = None
         return model
@@ -438,6 +443,13 @@ class ModelPerAction(nn.Module):
         if action not in self.actions:
             raise ValueError(f'there is no model for action "{action}"; there are models for {", ".join(self.actions)}')
         return self._by_action[action]
+
+    def without_skip(self) -> ModelPerAction:
+        """The same models, their parameters shared, without their motion skips; itself if none has one."""
+        plain = {action: model.without_skip() for action, model in self._by_action.items()}
+        return (
+            self if all(plain[action] is model for action, model in self._by_action.items()) else ModelPerAction(plain)
+        )
 
     @property
     def _first(self) -> MVFormer:

@@ -62,6 +62,7 @@ def splits_of(train, val, timed=True):
 def session(monkeypatch):
     monkeypatch.setattr(module, "_controls", lambda *_: {})
     plain = SimpleNamespace(motion=None)
+    plain.without_skip = lambda: plain
     return SimpleNamespace(model=SimpleNamespace(of=lambda action: plain), config=None)
 
 

@@ -197,6 +197,10 @@ def test_one_model_per_action_has_one_skip_of_all_actions(tmp_path, runs, tiny):
     assert equal(first, runs[1].model.motion.tensors())
     again = mvf.train(run.config, tmp_path / "run")
     assert fingerprint(again.model) == fingerprint(run.model)
+    trained = run.model.without_skip()
+    assert all(trained.of(action).motion is None for action in trained.actions)
+    assert all(run.model.of(action).motion is not None for action in run.model.actions)
+    assert trained.without_skip() is trained
 
 
 def test_controls_of_the_trained_model_have_it_and_the_untrained_has_not(runs, records):

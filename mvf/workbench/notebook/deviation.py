@@ -168,11 +168,11 @@ def _without_skip(
 ) -> list[EmbeddedVideo]:
     """The videos embedded without the motion skip, which smears moments; see `deviation`."""
     own = session.model.of(videos[0].action)
-    if own.motion is None:
+    trained, config = own.without_skip(), session.config
+    if trained is own:
         return videos
-    config = session.config
     wanted = [records[video.name] for video in videos]
-    embedded = embed(own.without_skip(), wanted, chunk=config.chunk, cache=splits.cache, precision=config.precision)
+    embedded = embed(trained, wanted, chunk=config.chunk, cache=splits.cache, precision=config.precision)
     return [replace(video, embeddings=new.embeddings) for video, new in zip(videos, embedded)]
 
 

@@ -226,7 +226,7 @@ class Probe:
     progression: tuple[list[np.ndarray], list[np.ndarray]]
 
 
-def labelled(videos: Sequence[EmbeddedVideo], action: str = "") -> list[EmbeddedVideo]:
+def labelled(videos: Sequence[N], action: str = "") -> list[N]:
     """Returns the videos (of one action) that have a labelled frame."""
     chosen = [v for v in videos if v.phases is not None and (v.phases >= 0).any()]
     return [v for v in chosen if v.action == action] if action else chosen

@@ -131,7 +131,7 @@ def find_clips(source: str | Path, videos: str | Path, table: str | Path | None,
     if "action" not in data:
         config = replace(config, action="")
     listed = _found(config)[0] if (root / TABLE).is_file() else []
-    known = [record for record in listed if record.phases is not None and (record.phases >= 0).any()]
+    known = labelled(listed)
     if table is not None and not known:
         raise ValueError(f"{table} labels no video: label a clip in align.ipynb, or fill the column phases")
     left_out: dict[str, str] = {}

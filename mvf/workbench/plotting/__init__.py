@@ -18,7 +18,7 @@ from mvf.workbench.plotting.attention import (
     plot_teaser,
     plot_temporal_attention,
 )
-from mvf.workbench.plotting.deviation import FramePair, draw_deviation, plot_deviation
+from mvf.workbench.plotting.deviation import FramePair, axis_bottom, draw_deviation, plot_deviation
 from mvf.workbench.plotting.knockouts import knockouts_table, plot_knockouts
 from mvf.workbench.plotting.localization import (
     attention_table,
@@ -72,6 +72,7 @@ __all__ = [
     "actions_table",
     "attention_table",
     "attention_movie",
+    "axis_bottom",
     "cell",
     "config_table",
     "draw_deviation",

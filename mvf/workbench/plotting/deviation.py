@@ -122,9 +122,14 @@ def draw_deviation(
     if cursor is not None:
         axes.axvline(places[cursor], color="black", linewidth=1)
     curves = np.concatenate([deviation.distance, deviation.band])
-    low, high = float(curves.min()), float(curves.max())
-    bottom = 0.0 if low < FROM_ZERO * high else low - (high - low) / 4
+    bottom, high = axis_bottom(curves), float(curves.max())
     axes.set(xlim=(edges[0], edges[-1]), ylim=(bottom, high + (high - bottom) / 20 + 1e-9), ylabel="distance")
     axes.set_xlabel("frame" if times is None else "time (s)")
     if times is None:
         number_frames(axes.xaxis)
+
+
+def axis_bottom(values: NDArray) -> float:
+    """Where the axis of a curve begins: at zero, or a little below its values where these are far from it."""
+    low, high = float(values.min()), float(values.max())
+    return 0.0 if low < FROM_ZERO * high else low - (high - low) / 4

@@ -26,14 +26,13 @@ from mvf.progress import tqdm
 from mvf.segments import NO_TIMES
 from mvf.workbench.notebook.probe import named_videos
 from mvf.workbench.notebook.segments import UNSURE, FoundClips, find_clips, frame_edges
-from mvf.workbench.plotting import paper_figure, phase_colours
+from mvf.workbench.plotting import axis_bottom, paper_figure, phase_colours
 from mvf.workbench.plotting.style import OKABE_ITO
 from mvf.workbench.report import Chart, chart, data_uri, rendered, webp
 
 KEY_FRAMES = 6  # at most, of a clip
 MOMENTS = 3  # at most, of a clip
 REFERENCES = 8  # at most of an action, unless they are named: the time grows with their square
-FROM_ZERO = 0.4  # share of the largest distance below which the axis of a curve begins at zero
 WIDTH = 3.6  # inches: half a page
 PICTURE = 400, 200  # pixels: largest width and height
 SHORT = 5  # seconds: hundredths are printed where every repetition is shorter
@@ -269,16 +268,10 @@ def passes_of(model: FrameEmbedder, records: Sequence[VideoRecord], precision: s
         [(one, int(first), next(again)) for one, first in zip(several, cut)] or [(record, 0, video)]
         for record, video, cut, several in zip(records, whole, cuts, parts)
     ]
-    with tqdm(total=sum(map(len, found)), desc="embedding without motion skip", delay=2) as bar:
-        return [[Pass(*one, _without_skip(model, *one[::2], precision, bar)) for one in several] for several in found]
-
-
-def _without_skip(
-    model: FrameEmbedder, record: VideoRecord, video: EmbeddedVideo, precision: str, bar: tqdm
-) -> EmbeddedVideo:
-    own = model.of(record.action)
-    bar.update()
-    return video if own.motion is None else embed(own.without_skip(), [record], precision=precision)[0]
+    every, trained = [one for several in found for one in several], model.without_skip()
+    videos = [video for _, _, video in every]
+    unsmeared = iter(videos if trained is model else embed(trained, [one for one, _, _ in every], precision=precision))
+    return [[Pass(*one, next(unsmeared)) for one in several] for several in found]
 
 
 def _part(record: VideoRecord, first: int, stop: int) -> VideoRecord:
@@ -288,8 +281,8 @@ def _part(record: VideoRecord, first: int, stop: int) -> VideoRecord:
     return VideoRecord(record.name, record.action, source, annotations, record.phase_names)
 
 
-def _is_labelled(record: VideoRecord) -> bool:
-    return record.phases is not None and bool((record.phases >= 0).any())
+def _is_labelled(clip: VideoRecord | EmbeddedVideo) -> bool:
+    return clip.phases is not None and bool((clip.phases >= 0).any())
 
 
 def _proposed(clip: ClientClip, labelled: Sequence[ClientClip]) -> ClientClip:
@@ -353,7 +346,7 @@ def scores_by_hand(
     for clip in clips:
         sources = _videos(others_of(clip, labelled)) if clip.by_hand else []
         for one in clip.passes if sources else ():
-            if one.video.phases is None or not (one.video.phases >= 0).any():
+            if one.video.phases is None or not _is_labelled(one.video):
                 continue
             true.append(one.video.phases)
             times += [clip.edges[one.first :][: len(one.video.phases)]] if clip.unit == "s" else []
@@ -541,8 +534,7 @@ def _curve(clip: ClientClip, colours: Sequence[str]) -> Chart:
     with paper_figure(WIDTH, 1.1) as figure:
         axes = figure.subplots()
         curves = np.concatenate([part for one in clip.deviations for part in (one.distance, one.band)])
-        low, high = float(curves.min()), float(curves.max())
-        bottom = 0.0 if low < FROM_ZERO * high else low - (high - low) / 4
+        bottom, high = axis_bottom(curves), float(curves.max())
         step = (high - bottom) / 10 + 1e-9
         for one, found in zip(clip.passes, clip.deviations):
             times = clip.edges[one.first :][: len(found.distance)]
