@@ -217,7 +217,7 @@ def _pooled(
     skipped = first % FRAMES_AT_ONCE
     for patches, cls in _feature_chunks(model, record, cache, precision, first - skipped):
         if means is not None:
-            means.append(_mean_patch(patches))
+            means.append(mean_patch(patches))
         with torch.inference_mode():
             tokens = pool_features(model, patches, cls)[skipped:]
         yield tokens  # not inside: a generator kept alive by a traceback would leave its caller without gradients
@@ -282,7 +282,7 @@ def embed_features(
     model: MVFormer, patches: Tensor, cls: Tensor | None = None, chunk: int = 1000, overlap: int = 0
 ) -> np.ndarray:
     """(T, P, C) backbone features of a video -> (T, E) unit-norm embeddings."""
-    mean = _mean_patch(patches)
+    mean = mean_patch(patches)
     with torch.inference_mode(), evaluating(model):
         tokens = add_velocity(model, pool_features(model, patches, cls), mean)
     return add_motion(model, fuse_video(model, tokens, chunk, overlap), mean)
@@ -292,10 +292,10 @@ def mean_patches(
     model: MVFormer, record: VideoRecord, cache: FeatureBank | None = None, precision: str = "auto"
 ) -> np.ndarray:
     """(T, C) float32 mean patch of every frame of the clean view; memory does not grow with the patches."""
-    return np.concatenate([_mean_patch(patches) for patches, _ in _feature_chunks(model, record, cache, precision)])
+    return np.concatenate([mean_patch(patches) for patches, _ in _feature_chunks(model, record, cache, precision)])
 
 
-def _mean_patch(patches: Tensor) -> np.ndarray:
+def mean_patch(patches: Tensor) -> np.ndarray:
     """(T, P, C) patches -> (T, C) float32."""
     return patches.float().cpu().mean(dim=1).numpy()
 

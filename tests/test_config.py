@@ -360,7 +360,7 @@ def network(name, image_size):
 real_load_backbone = backbone.load_backbone
 
 
-def copied(name, weights, image_size):
+def copied(name, weights, image_size, check):
     return copy.deepcopy(network(name, image_size))
 
 

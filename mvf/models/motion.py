@@ -18,6 +18,7 @@ WIDTH = 128
 CONTEXT_STEP = 2  # frames between the places of the context
 MOST_FRAMES = 10_000  # that directions are fitted on: every n-th frame of more
 AT_ONCE = 1000  # frames that are computed at once
+SPREAD_SHARE = 0.1  # of the squared spread, added to what augmentation changes
 SMALLEST = 1e-6  # share of the largest spread up to which a direction is left out
 
 
@@ -30,6 +31,9 @@ class MotionMap:
     its spread, to unit norm. The vectors of the frames at −`context`, ..., −2, 0, 2, ..., `context` are then joined and
     projected in the same way on E directions. Frames beyond an end of the clip are its end. A clip in which nothing
     moves has one vector for all frames, and training videos in which nothing varies give zero vectors.
+
+    With augmented views the first step divides by what augmentation changes instead, by N^(1/4): N holds the second
+    moments of augmented minus clean frames along the directions, plus a tenth of the squared spreads.
 
     Reference: docs/design.md, section 7, the control `motion_pca`.
 
@@ -61,7 +65,12 @@ class MotionMap:
 
     @classmethod
     def fit(
-        cls, videos: Sequence[np.ndarray], width: int = WIDTH, offsets: Sequence[int] = OFFSETS, context: int = CONTEXT
+        cls,
+        videos: Sequence[np.ndarray],
+        width: int = WIDTH,
+        offsets: Sequence[int] = OFFSETS,
+        context: int = CONTEXT,
+        views: Sequence[Sequence[np.ndarray]] = (),
     ) -> MotionMap:
         """Fits means, spreads and directions on whole videos, of which labels and places of frames are not seen.
 
@@ -70,17 +79,21 @@ class MotionMap:
             width: E; directions that the frames do not span are zero.
             offsets: Distances of the differences, in frames.
             context: Largest distance of the context, in frames, an even number.
+            views: (T, C) mean patches of augmented views of each video; none: directions are divided by their spreads.
 
         Raises:
             ValueError: if there is no video, or mean patches that are not finite.
         """
         if not len(videos):
             raise ValueError("a motion map is fitted on training videos, got none")
-        first = _clips(videos, offsets)
         step = -(-sum(map(len, videos)) // MOST_FRAMES)
-        center, directions = _half_whiten(
-            np.concatenate([clip.differences(np.arange(0, len(clip.mean), step)) for clip in first]), 2 * width, True
+        first = [clip.differences(np.arange(0, len(clip.mean), step)) for clip in _clips(videos, offsets)]
+        changes = (
+            view.differences(np.arange(0, len(view.mean), step)) - clean
+            for clean, augmented in zip(first, views)
+            for view in _clips(augmented, offsets)
         )
+        center, directions = _half_whiten(np.concatenate(first), 2 * width, True, changes)
         zeros = np.zeros(len(_places(context)) * len(directions), np.float32)
         unfinished = cls(center, directions, zeros, np.zeros((width, len(zeros)), np.float32), tuple(offsets), context)
         joined = [
@@ -222,16 +235,25 @@ def _blocks(length: int) -> Iterator[np.ndarray]:
     return (np.arange(start, min(start + AT_ONCE, length)) for start in range(0, length, AT_ONCE))
 
 
-def _half_whiten(rows: np.ndarray, most: int, scale: bool) -> tuple[np.ndarray, np.ndarray]:
+def _half_whiten(
+    rows: np.ndarray, most: int, scale: bool, changes: Iterable[np.ndarray] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Center (F,) of rows (n, F), and at most `most` directions (D, F), each divided by the root of its spread.
 
-    With `scale` the channels are z-scored first, which the directions then contain.
+    With `scale` the channels are z-scored first, which the directions then contain. With `changes` (n, F), what
+    augmentation adds to rows, the spread is mostly theirs.
     """
     scaler = StandardScaler(with_std=scale)
     scaled = scaler.fit_transform(rows.astype(np.float64))
     with np.errstate(invalid="ignore"):  # shares of a variance of zero, which are not read
         pca = PCA(min(most, *scaled.shape), random_state=0).fit(scaled)
     spread = pca.singular_values_ / len(rows) ** 0.5
-    spread[spread <= SMALLEST * max(spread[0], SMALLEST)] = np.inf  # what is smaller is rounding
-    directions = pca.components_ / np.sqrt(spread[:, None]) / (scaler.scale_ if scale else 1)
-    return scaler.mean_.astype(np.float32), directions.astype(np.float32)
+    spread[spread <= SMALLEST * max(spread[0], SMALLEST)] = 0  # what is smaller is rounding
+    components = np.where(spread[:, None] > 0, pca.components_, 0) / (scaler.scale_ if scale else 1)
+    moments, along = np.diag(spread**2), [part @ components.T for part in changes]
+    if along:
+        moments = sum(part.T @ part for part in along) / sum(map(len, along)) + SPREAD_SHARE * moments
+    values, vectors = np.linalg.eigh(moments)
+    fits = values > SMALLEST**2 * max(values[-1], SMALLEST**2)
+    roots = np.where(fits, np.where(fits, values, 1) ** -0.25, 0)
+    return scaler.mean_.astype(np.float32), ((vectors * roots) @ vectors.T @ components).astype(np.float32)

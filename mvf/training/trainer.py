@@ -24,7 +24,7 @@ from mvf.data.dataset import RawClip, VideoDataset, build_dataset
 from mvf.data.loading import Plan, check_supervision, epoch_batches, load_batches
 from mvf.data.records import VideoRecord
 from mvf.device import check_finite, gather_batch, synchronise_batch_norm, world_size
-from mvf.embedding import backbone_of, mean_patches
+from mvf.embedding import backbone_of, mean_patch, mean_patches
 from mvf.files import note_progress
 from mvf.losses import build_config_loss
 from mvf.losses.objective import CombinedObjective, Objective, places
@@ -160,8 +160,13 @@ class Trainer:
             write_epoch(self.folder, self.model, self.history, self.state())
 
     def _fit_motion(self, records: Sequence[VideoRecord]) -> MotionMap:
-        config, means = self.config, self._mean_patches(records)
-        fitted = MotionMap.fit(means, config.embedding_size, config.motion_offsets, config.motion_context)
+        config, means, views = self.config, self._mean_patches(records), []
+        if config.motion_views:
+            bank = build_bank(config, backbone_of(self.model), self.records)
+            bank.ensure(records, config.motion_views)
+            shown = tqdm(records, unit="video", desc="augmented views", disable=not self.accelerator.is_main_process)
+            views = [[mean_patch(bank.read(record, n)[0]) for n in range(config.motion_views)] for record in shown]
+        fitted = MotionMap.fit(means, config.embedding_size, config.motion_offsets, config.motion_context, views)
         return replace(fitted, strength=config.motion_skip)
 
     def _mean_patches(self, records: Sequence[VideoRecord]) -> list[np.ndarray]:

@@ -64,6 +64,35 @@ def test_it_equals_a_loop_over_frames(offsets, context):
     agree(fitted(train[1]), naive(train, train[1], 5, offsets, context))
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_with_views_directions_are_divided_by_what_augmentation_changes(count):
+    train, rng = clips(), np.random.default_rng(5)
+    views = [[clip + rng.normal(size=(1, CHANNELS)) * clip for _ in range(count)] for clip in train]
+    fitted = MotionMap.fit(train, 5, views=views)
+
+    def rows(clip):
+        clip, frames = clip.astype(np.float64), np.arange(len(clip))
+        return np.concatenate([clip - clip.mean(axis=0), *motion.differences(clip, frames, (2, 5, 9))], axis=1)
+
+    first = np.concatenate([rows(clip) for clip in train])
+    center, scale = first.mean(axis=0), first.std(axis=0)
+    _, s, w = np.linalg.svd((first - center) / scale, full_matrices=False)
+    s, w = s[:10] / len(first) ** 0.5, w[:10]
+    changes = np.concatenate([rows(v) - rows(clip) for clip, seen in zip(train, views) for v in seen]) / scale @ w.T
+    values, vectors = np.linalg.eigh(changes.T @ changes / len(changes) + 0.1 * np.diag(s**2))
+    near = (first - center) / scale @ w.T @ vectors * values**-0.25
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    found = np.concatenate([fitted._project(motion._Clip.of(clip, (2, 5, 9))) for clip in train])
+    np.testing.assert_allclose(found @ found.T, near @ near.T, atol=1e-4)  # vectors may be turned
+    plain = MotionMap.fit(train, 5)(train[0])
+    assert not np.allclose(plain @ plain.T, fitted(train[0]) @ fitted(train[0]).T, atol=1e-2)
+
+
+def test_views_that_change_nothing_leave_the_spread():
+    train = clips()
+    agree(MotionMap.fit(train, 5, views=[[clip] for clip in train])(train[1]), MotionMap.fit(train, 5)(train[1]))
+
+
 def test_every_argument_changes_the_result():
     train = clips()
     plain = MotionMap.fit(train, 4)(train[0])
