@@ -39,6 +39,7 @@ CHOICES = {
     "readout": ("cls", "mean"),
     "positions": ("sine", "none"),
     "sampling": ("published", "content"),
+    "motion_weighting": ("spread", "augmentation"),
     "block_rule": ("length", "sampled", "window"),
     "features": ("online", "banked"),
     "engine": ("auto", "torch", "openvino"),
@@ -106,7 +107,7 @@ class Config:
     motion_skip: float = 0.0  # its weight, where the trained embedding has 1; 0: off
     motion_offsets: tuple[int, ...] = (2, 5, 9)  # differences over plus and minus so many frames
     motion_context: int = 12  # frames to each side whose movement a frame sees
-    motion_views: int = 0  # views of the bank that tell what augmentation changes in it; 0: directions count by spread
+    motion_weighting: str = "spread"  # "augmentation": its directions are divided by what augmentation changes in them
     velocity: bool = False  # every token is followed by the z-scored differences of its frame, over `motion_offsets`
 
     # sampling and augmentation
@@ -225,10 +226,8 @@ class Config:
             raise ValueError(f"motion_context must be an even number of frames, or 0; got {self.motion_context}")
         if self.motion_skip and self.trainable_blocks:
             raise ValueError("motion_skip is fitted to frozen features: with trainable_blocks use motion_skip=0")
-        if not 0 <= self.motion_views <= self.bank_views:
-            raise ValueError(f"motion_views must be 0 to bank_views={self.bank_views}, got {self.motion_views}")
-        if self.motion_views and self.features != "banked":
-            raise ValueError('motion_views are views of a bank: use features="banked", or motion_views=0')
+        if self.motion_weighting == "augmentation" and self.features != "banked":
+            raise ValueError('motion_weighting="augmentation" reads a bank of augmented views: use features="banked"')
         if self.velocity and self.features != "banked":
             raise ValueError('velocity reads stored frozen features: use features="banked" and trainable_blocks=0')
 
@@ -272,7 +271,7 @@ _POSITIVE = (
 ).split()
 DATA_FIELDS = tuple("dataset data_root data_seed data_options fps stride chunk probe judge action".split())
 BASE_FIELDS = (*DATA_FIELDS, "num_frames", "batch_size")
-RECIPE = {"sampling", "motion_skip", "motion_views", "velocity"}  # what the default sets otherwise than the paper
+RECIPE = {"sampling", "motion_skip", "motion_weighting", "velocity"}  # what the default sets otherwise than the paper
 _DEFAULTS = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(Config)}
 
 

@@ -161,11 +161,11 @@ class Trainer:
 
     def _fit_motion(self, records: Sequence[VideoRecord]) -> MotionMap:
         config, means, views = self.config, self._mean_patches(records), []
-        if config.motion_views:
+        if config.motion_weighting == "augmentation":
             bank = build_bank(config, backbone_of(self.model), self.records)
-            bank.ensure(records, config.motion_views)
+            bank.ensure(records, config.bank_views)
             shown = tqdm(records, unit="video", desc="augmented views", disable=not self.accelerator.is_main_process)
-            views = [[mean_patch(bank.read(record, n)[0]) for n in range(config.motion_views)] for record in shown]
+            views = [[mean_patch(bank.read(record, n)[0]) for n in range(config.bank_views)] for record in shown]
         fitted = MotionMap.fit(means, config.embedding_size, config.motion_offsets, config.motion_context, views)
         return replace(fitted, strength=config.motion_skip)
 

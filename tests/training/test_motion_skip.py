@@ -101,15 +101,16 @@ def test_it_is_fitted_to_the_clean_features_of_all_training_videos(runs):
     assert skip.model.motion.offsets == (1, 3) and skip.model.motion.context == 4
 
 
-def test_motion_views_are_read_from_the_bank_that_training_used(runs, tmp_path):
+def test_weighting_by_augmentation_reads_the_bank_that_training_used(runs, tmp_path):
     _, skip = runs
-    config = dataclasses.replace(skip.config, motion_views=1)
+    config = dataclasses.replace(skip.config, motion_weighting="augmentation")
     run = mvf.train(config, tmp_path / "run")
     train = find_config_videos(config, "train")
     bank = build_bank(config, run.model.backbone, train)
     clean = FeatureBank(run.model.backbone, None, "fp32")
-    means, views = ([b.read(record)[0].float().mean(dim=1).numpy() for record in train] for b in (clean, bank))
-    wanted = dataclasses.replace(MotionMap.fit(means, 8, (1, 3), 4, [[view] for view in views]), strength=2.5)
+    means = [clean.read(record)[0].float().mean(dim=1).numpy() for record in train]
+    views = [[bank.read(r, n)[0].float().mean(dim=1).numpy() for n in range(config.bank_views)] for r in train]
+    wanted = dataclasses.replace(MotionMap.fit(means, 8, (1, 3), 4, views), strength=2.5)
     assert equal(run.model.motion.tensors(), wanted.tensors())
     assert not equal(run.model.motion.tensors(), skip.model.motion.tensors())
 
@@ -275,8 +276,8 @@ def test_a_skip_of_another_backbone_is_refused(runs, tmp_path):
         ({"motion_offsets": ""}, "motion_offsets must be frames"),
         ({"motion_offsets": "2,0"}, "motion_offsets must be frames"),
         ({"motion_context": 3}, "even number"),
-        ({"motion_views": 9, "features": "banked", "bank_views": 4}, "motion_views must be 0 to bank_views=4"),
-        ({"motion_views": 1, "features": "online"}, "motion_views are views of a bank"),
+        ({"motion_weighting": "noise"}, 'motion_weighting "noise"'),
+        ({"motion_weighting": "augmentation", "features": "online"}, "reads a bank of augmented views"),
         ({"motion_skip": 1, "trainable_blocks": 1, "features": "online"}, "frozen features"),
         ({"velocity": True, "features": "online"}, 'use features="banked" and trainable_blocks=0'),
         ({"velocity": True, "features": "banked", "trainable_blocks": 1}, "stores frozen features"),
