@@ -170,7 +170,8 @@ def header(config: Config, model: FrameEmbedder | None, records: Sequence[VideoR
         supervision = "video, assumed"
     names = (
         "dataset", "preset", "seed", "data_seed", "epochs", "backbone", "objective", "sampling", "features",
-        "entity_competition", "overlap_penalty", "token_merge", "motion_skip", "velocity",
+        "entity_competition", "overlap_penalty", "token_merge", "motion_skip", "motion_weighting",
+        "velocity",
     )  # fmt: skip
     found = {name: getattr(config, name) for name in names}
     found |= {"backbone_weights": weights, "supervision": supervision}

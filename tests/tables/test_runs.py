@@ -115,9 +115,10 @@ def test_runs_with_competition_a_penalty_or_merged_tokens_or_motion_are_rows_of_
         {"token_merge": 0.5},
         {"token_merge": 0.25},
         {"motion_skip": 2.5},
+        {"motion_skip": 2.5, "motion_weighting": "augmentation"},
         {"velocity": True},
     )
-    assert len({row_name(plain | more) for more in ({}, *others)}) == 7
+    assert len({row_name(plain | more) for more in ({}, *others)}) == 8
 
 
 def test_every_table_says_which_labels_training_consumed():

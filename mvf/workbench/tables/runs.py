@@ -135,7 +135,8 @@ def row_name(report: Mapping) -> str:
     parts += ["entity competition"] if report.get("entity_competition") else []
     parts += [f"overlap penalty {report['overlap_penalty']:g}"] if report.get("overlap_penalty") else []
     parts += [f"token merge {report['token_merge']:g}"] if report.get("token_merge") else []
-    parts += [f"motion skip {report['motion_skip']:g}"] if report.get("motion_skip") else []
+    weighted = ", weighted by augmentation" * (report.get("motion_weighting") == "augmentation")
+    parts += [f"motion skip {report['motion_skip']:g}{weighted}"] if report.get("motion_skip") else []
     parts += ["velocity as input"] if report.get("velocity") else []
     named = {"hub": "", "index": "", "random": "RANDOM backbone", "file": "backbone from a file"}
     return ", ".join(filter(None, [*parts, named.get(weights, f"{weights} backbone")]))
