@@ -226,8 +226,11 @@ class Config:
             raise ValueError(f"motion_context must be an even number of frames, or 0; got {self.motion_context}")
         if self.motion_skip and self.trainable_blocks:
             raise ValueError("motion_skip is fitted to frozen features: with trainable_blocks use motion_skip=0")
-        if self.motion_weighting == "augmentation" and self.features != "banked":
-            raise ValueError('motion_weighting="augmentation" reads a bank of augmented views: use features="banked"')
+        if self.motion_skip and self.motion_weighting == "augmentation" and self.features != "banked":
+            raise ValueError(
+                f'motion_weighting="augmentation" reads the views of a bank, and features="{self.features}" has none: '
+                'use features="banked" or motion_weighting="spread"'
+            )
         if self.velocity and self.features != "banked":
             raise ValueError('velocity reads stored frozen features: use features="banked" and trainable_blocks=0')
 

@@ -277,7 +277,7 @@ def test_a_skip_of_another_backbone_is_refused(runs, tmp_path):
         ({"motion_offsets": "2,0"}, "motion_offsets must be frames"),
         ({"motion_context": 3}, "even number"),
         ({"motion_weighting": "noise"}, 'motion_weighting "noise"'),
-        ({"motion_weighting": "augmentation", "features": "online"}, "reads a bank of augmented views"),
+        ({"motion_skip": 1, "motion_weighting": "augmentation", "features": "online"}, "reads the views of a bank"),
         ({"motion_skip": 1, "trainable_blocks": 1, "features": "online"}, "frozen features"),
         ({"velocity": True, "features": "online"}, 'use features="banked" and trainable_blocks=0'),
         ({"velocity": True, "features": "banked", "trainable_blocks": 1}, "stores frozen features"),
