@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +44,7 @@ from mvf.evaluation.scoring import (
     standardiser,
 )
 from mvf.files import atomic
-from mvf.models.motion import MotionMap, unit
+from mvf.models.motion import MotionMap
 from mvf.models.mvformer import FrameEmbedder, MVFormer
 from mvf.training.run import REPOSITORY
 from mvf.workbench.notebook.session import clean_bank, open_model
@@ -52,11 +52,15 @@ from mvf.workbench.plotting import MISSING, PAGE, Table, paper_figure, save_figu
 from mvf.workbench.plotting.style import OKABE_ITO, set_caption
 
 MAJORITY, CLOCK, BACKBONE, EMBEDDING = "majority class", "clock", "backbone", "embedding"
-MOTION, SKIP = "motion_pca", "embedding + motion skip"
-ENTITY, MOTION_1, SKIP_1 = "pooled entity 1", "movement of entity 1", "embedding + movement of entity 1"
-CLOSED = (MOTION, SKIP, MOTION_1, SKIP_1)
+MOTION, BEFORE = "motion_pca", "embedding + skip weighted by spread"
+OWN_MOTION, SKIP = "motion skip alone", "embedding + motion skip"
+CLOSED = (MOTION, BEFORE, OWN_MOTION, SKIP)
 UNIT = (CLOCK, EMBEDDING, *CLOSED)  # of unit norm and scored as they are; the others are z-scored
-TITLES = {BACKBONE: "backbone, mean patch", MOTION: "motion_pca (no training)"}
+TITLES = {
+    BACKBONE: "backbone, mean patch",
+    MOTION: "motion_pca (no training)",
+    OWN_MOTION: "motion skip alone (no training)",
+}
 MOVED = "with differences: "
 COLUMNS = {
     "classification": "cls",
@@ -108,7 +112,7 @@ def measure(folder: Path) -> Measured:
     motion = MotionMap.fit([video.embeddings for video in train.whole[BACKBONE][0]])
     for controls in (train, val):
         add_motion_pca(controls, motion)
-    add_movement_of_entity(model, train, val)
+    add_parts_of_skip(model, config, train, val)
     protocol = grouped(train.whole[CLOCK][0], val.whole[CLOCK][0], config)[2]
     rows, gaps = {MAJORITY: {"classification": majority(train.cropped[CLOCK], val.cropped[CLOCK])}}, {}
     for name in tqdm(
@@ -126,22 +130,20 @@ def measure(folder: Path) -> Measured:
     return Measured(config, about, rows, [*warning, *(f"{score}: {reason}" for score, reason in gaps.items())])
 
 
-def add_movement_of_entity(model: FrameEmbedder, train: Controls, val: Controls) -> None:
-    """Adds the skip as it would be if it were read from entity 1 instead of the mean patch."""
-    if model.actions or model.motion is None or ENTITY not in train.whole:
+def add_parts_of_skip(model: FrameEmbedder, config: Config, train: Controls, val: Controls) -> None:
+    """Adds a skip that augmentation weighs by itself, and the embedding with a skip weighted by spread in its place."""
+    motion = None if model.actions else model.motion
+    if motion is None or config.motion_weighting == "spread":
         return
-    fitted_on, width = [video.embeddings for video in train.whole[ENTITY][0]], len(model.motion.context_directions)
-    own = MotionMap.fit(fitted_on, width, model.motion.offsets, model.motion.context)
-    for controls in (train, val):
-        for rounds_of in (controls.whole, controls.cropped):
-            rounds_of[MOTION_1] = [[_replaced(v, own(v.embeddings)) for v in part] for part in rounds_of[ENTITY]]
-            rounds_of[SKIP_1] = [
-                [
-                    _replaced(v, unit(v.embeddings + np.float32(model.motion.strength) * m.embeddings))
-                    for v, m in zip(*parts)
-                ]
-                for parts in zip(rounds_of[EMBEDDING], rounds_of[MOTION_1])
-            ]
+    means = [video.embeddings for video in train.whole[BACKBONE][0]]
+    spread = MotionMap.fit(means, config.embedding_size, motion.offsets, motion.context)
+    spread = replace(spread, strength=motion.strength)
+    for rounds_of in (train.whole, train.cropped, val.whole, val.cropped):
+        rounds_of[OWN_MOTION] = [[_replaced(v, motion(v.embeddings)) for v in part] for part in rounds_of[BACKBONE]]
+        rounds_of[BEFORE] = [
+            [_replaced(v, spread.add_to(v.embeddings, m.embeddings)) for v, m in zip(*parts)]
+            for parts in zip(rounds_of[EMBEDDING], rounds_of[BACKBONE])
+        ]
 
 
 def _replaced(video: EmbeddedVideo, array: np.ndarray) -> EmbeddedVideo:

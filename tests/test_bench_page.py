@@ -63,9 +63,16 @@ def test_a_failure_and_company_on_the_machine_are_said(page, monkeypatch, tmp_pa
     ("settings", "own"),
     [
         (
-            {"motion_skip": 2.5, "features": "banked", "fusion_blocks": 2},
+            {"motion_skip": 2.5, "features": "banked", "fusion_blocks": 2, "motion_weighting": "augmentation"},
             ["pooled entities, joined", "pooled entity 1", "token MLP, entities joined"]
-            + ["block 1, entity 1", "block 2, entity 1", "embedding", "motion_pca", "embedding + motion skip"],
+            + [
+                "block 1, entity 1",
+                "block 2, entity 1",
+                "embedding",
+                "motion_pca",
+                "embedding + skip weighted by spread",
+            ]
+            + ["motion skip alone", "embedding + motion skip"],
         ),
         (
             {"per_action": True, "pooling": "mean", "readout": "mean", "token_merge": 0.5},
@@ -82,8 +89,7 @@ def test_stages_say_what_the_report_says(tiny, tmp_path, monkeypatch, settings, 
     lines = (tmp_path / "out" / "stages.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     table = {name: cells for name, *cells in rows}
-    beside = (stages.MOTION_1, stages.SKIP_1) if "skip" in own[-1] and stages.ENTITY in own else ()
-    names = ("majority class", "clock", "backbone", *own, *beside)
+    names = ("majority class", "clock", "backbone", *own)
     assert [*table][2:] == [stages.TITLES.get(name, name) for name in names]
 
     split = embed_splits(run.model, config)
