@@ -258,7 +258,7 @@ def main() -> int:
         if status:
             failed.append(name)
         if not options.quick:
-            page = PAGE.read_text() if PAGE.exists() else "# Benchmarks\n"
+            page = PAGE.read_text() if PAGE.exists() else "# Benchmark results\n"
             with atomic(PAGE) as path:
                 path.write_text(placed(page, section))
     if failed:

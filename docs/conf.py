@@ -10,8 +10,8 @@ sys.path.insert(0, str(DOCS))
 import mvf  # noqa: E402
 
 project = "mvf"
-author = "the mvf developers"
-copyright = "the mvf developers, Apache-2.0"
+author = "the mvf authors"
+copyright = "the mvf authors, Apache-2.0"
 release = mvf.__version__
 html_title = "mvf"
 
@@ -47,5 +47,6 @@ nb_execution_mode = "off"
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(DOCS / "_static" / "scorer.js")
 html_show_sphinx = False
 html_copy_source = False

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import TINY
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-NAMES = ("train", "probe", "attention", "align", "figures")
+NAMES = ("train", "probe", "attention", "align", "figures", "colab")
 
 
 def execute(name, output, /, **parameters):
@@ -116,6 +116,16 @@ def test_unlabelled_clips_can_be_probed_aligned_and_labelled(shared, tmp_path):
     texts = {cell.id: json.dumps(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"}
     assert "no segments yet: label a clip" in texts["segments"]
     assert "no video has labelled phases" in texts["transfer"] and "image/jpeg" in texts["labeler"]
+
+
+def test_the_notebook_for_colab_shows_any_run(run, tmp_path):
+    """Where mvf is installed it installs nothing; the last cells are a browser and the labeler."""
+    drawn = {"train_videos": 1, "val_videos": 1, "actions": ["squat"], "height": 48, "width": 56}
+    notebook = execute("colab", tmp_path / "colab.ipynb", run_dir=str(run), drawn=drawn)
+    shown = {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
+    assert shown["install"] == [] and "image/png" in shown["maps"][0].data
+    assert "<script" in shown["browser"][0].data["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in shown["labeler"][-1].data
 
 
 def test_a_misspelt_parameter_stops_the_batch_and_its_message_comes_first(tmp_path):

@@ -168,7 +168,8 @@ class Backbone(nn.Module):
     def grid_of(self, image_size: int) -> tuple[int, int]:
         """(h, w) patches of a square frame of `image_size` pixels; raises ValueError where they do not fit."""
         check_image_size(self.model, self.name, image_size)
-        side = -(-image_size // patch_size(self.model))
+        cuts = isinstance(self.model, (timm.models.ConvNeXt, timm.models.EdgeNeXt))  # others pad the last patch
+        side = image_size // patch_size(self.model) if cuts else -(-image_size // patch_size(self.model))
         return side, side
 
     def intermediates(self, frames: Tensor, layers: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:

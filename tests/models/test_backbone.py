@@ -120,6 +120,21 @@ def test_a_resnet_gives_its_last_stage_and_no_heads():
         backbone.intermediates(frames, (3, 4))
 
 
+@pytest.mark.parametrize(("name", "side"), [("test_resnet", 4), ("test_convnext", 3)])
+def test_a_convolutional_networks_grid_is_that_of_its_patches(name, side):
+    backbone = Backbone(name, "random", 112, (4,))
+    patches, _ = backbone(torch.rand(1, 3, 112, 112))
+    assert backbone.grid == (side, side) and patches.shape[1] == side**2
+
+
+def test_rotary_positions_and_registers_serve_frames_of_several_sizes():
+    """DINOv3 has five tokens before its patches and no positions to resize: every size is computed from its grid."""
+    small, large = (Backbone("vit_tiny_patch16_dinov3_qkvb", "random", size, (12,)) for size in (32, 48))
+    frames = torch.rand(1, 3, 48, 48)
+    assert small.model.num_prefix_tokens == 5 and small.model.pos_embed is None
+    torch.testing.assert_close(small(frames), large(frames))
+
+
 @pytest.mark.parametrize("layers", [(4, 8, 13), (0,), (-13,), ()])
 def test_layers_that_it_lacks_are_refused(layers):
     with pytest.raises(ValueError, match="layer"):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mvf.workbench.plotting import strongest_patches
-from mvf.workbench.widgets import AlignmentPlayer, EmbeddingExplorer, PhaseLabeler, RetrievalBrowser
+from mvf.workbench.widgets import AlignmentPlayer, EmbeddingExplorer, PhaseLabeler, RetrievalBrowser, encoding
 from mvf.workbench.widgets.encoding import FOLDER, encode_maps, encode_strip, encode_strips, javascript, stylesheet
 
 
@@ -128,3 +128,11 @@ def test_every_widget_refuses_what_is_no_height_and_no_mapping(widget, tmp_path)
         widget(videos | {"a": videos["a"].tolist()}, tmp_path)
     with pytest.raises(ValueError, match='numbers has "golf", which is not among the videos: a, b'):
         widget(videos, tmp_path, numbers=dict.fromkeys(("a", "b", "golf"), [0, 1]))
+
+
+def test_pictures_have_their_words_in_the_ipython_of_colab_too(monkeypatch):
+    """IPython 7 gives images no argument `alt`."""
+    shown = encoding.Image
+    monkeypatch.setattr(encoding, "Image", lambda data, format: shown(data, format=format))
+    video = grey([1, 2])
+    assert AlignmentPlayer({"a": video, "b": video}, {"b": [0, 1]}, "a").still().alt.startswith("a")

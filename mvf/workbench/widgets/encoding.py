@@ -301,7 +301,14 @@ def captioned_rows(pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str
         ImageDraw.Draw(cell).text((0, 2), caption, "black", font)
         page.paste(cell, (left, top))
         page.paste(Picture.fromarray(picture), (left, top + CAPTION))
-    return Image(encode_jpeg(np.asarray(page)), format="jpeg", alt=", ".join(captions))
+    return jpeg_output(encode_jpeg(np.asarray(page)), ", ".join(captions))
+
+
+def jpeg_output(data: bytes, alt: str) -> Image:
+    """A JPEG as an image output of a notebook, with its description in words."""
+    image = Image(data, format="jpeg")
+    image.alt = alt  # not as an argument, which IPython 7 does not have, the one of Colab
+    return image
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from mvf.workbench.plotting.style import (
     phase_names,
     show_image,
 )
-from mvf.workbench.widgets.encoding import FOLDER, check_frames, check_named, encode_strips, stylesheet
+from mvf.workbench.widgets.encoding import FOLDER, check_frames, check_named, encode_strips, jpeg_output, stylesheet
 
 Videos = Mapping[str, NDArray[np.uint8]]
 BELOW = 1.7  # inches: what stands below the pictures of a still
@@ -373,4 +373,4 @@ def as_jpeg(figure: Figure, alt: str) -> Image:
     """Renders a figure as an image output of a notebook."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="jpeg", dpi=130)
-    return Image(buffer.getvalue(), format="jpeg", alt=alt)
+    return jpeg_output(buffer.getvalue(), alt)
