@@ -47,7 +47,7 @@ CAPTION = (
 SHOWN = ("clock", "trained half", "embedding")  # in the figure
 PICTURE = 16  # side of the grey pictures of the control `frame difference`, in pixels
 LAG = 2  # frames to both sides between which it takes the difference
-LONG = (6, 9, 12, 15, 19)  # repetitions of the recording that was left out of training
+LONG = range(6, 20)  # repetitions of the recording that was left out of training
 NEAR = 0.2  # share of a repetition by which a cut may be off
 NOTES = """Runs of consecutive repetitions of one recording, in order. `count`: all are found; `±1`: at most one too
 many or too few; `cuts`: true bounds between two repetitions with a found one at most 20 % of a repetition
