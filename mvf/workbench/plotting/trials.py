@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mvf.workbench.plotting.style import GRID, LINE, PAGE, caption_lines, paper_figure, set_caption
-from mvf.workbench.plotting.table import NOT_RUN
+from mvf.workbench.plotting.table import NOT_RUN, minus
 
 RUN, PAPER, CLOCK, QUIET = "#0072B2", "#D55E00", "#7F7F7F", "#8C8C8C"
 
@@ -106,7 +106,7 @@ def _draw_clock(axes: Axes, clock: float) -> None:
         axes.axvline(clock, color=CLOCK, linestyle=(0, (1, 1.5)), linewidth=1.2, label="clock alone", zorder=1)
         return
     arrow = "\u2190 clock alone {}" if clock < low else "clock alone {} \u2192"
-    number = f"{clock:.0f}" if abs(clock) >= 100 else f"{clock:.3g}"
+    number = minus(f"{clock:.0f}" if abs(clock) >= 100 else f"{clock:.3g}")
     axes.set_xlabel(f"{axes.get_xlabel()}\n{arrow.format(number)}")
 
 
