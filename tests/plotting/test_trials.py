@@ -24,7 +24,7 @@ def dots(axes):
     return [line for line in axes.lines if line.get_marker() in ("o", "s")]
 
 
-@pytest.mark.parametrize("clock, text", [(-1398.7, "← clock alone -1399"), (999.7, "clock alone 1000 →")])
+@pytest.mark.parametrize("clock, text", [(-1398.7, "← clock alone −1399"), (999.7, "clock alone 1000 →")])
 def test_a_clock_far_outside_is_an_arrow_with_a_plain_number(clock, text):
     panel = plotting.TrialPanel("Progress", "R²", ((0.5, 0.6),), (None,), clock)
     figure = plotting.plot_trials([("whole videos", [panel])], ["ours"])
