@@ -3,8 +3,8 @@
     python bench/held_out.py BATCH [BATCH ...]
 
 A batch is a folder of `python -m mvf batch`. Its runs are sorted by data set and by setting: `recipe` has a motion
-skip, `content` the same training without it, `published` the paper's sampling. Controls are those of the recipe's
-reports.
+skip weighted by augmentation, `spread` one weighted by spread, `content` the same training without it, `published` the
+paper's sampling. Controls are those of the recipe's reports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mvf.training.run import REPOSITORY
 from mvf.workbench.plotting import MISSING, Table
 from mvf.workbench.tables.trials import Reports, compare, read_batches, scores_of
 
-RECIPE, CONTENT, PUBLISHED = "recipe", "content", "published"
+RECIPE, SPREAD, CONTENT, PUBLISHED = SETTINGS = ("recipe", "spread", "content", "published")
 CONTROLS = ("motion_pca", "backbone_motion", "untrained", "position_only")
 COLUMNS = (
     "classification",
@@ -42,14 +42,15 @@ def sort_reports(patterns: Sequence[str]) -> Sets:
             for report in reports:
                 seed = report["data_seed"]
                 name = f"drawn {seed}" if report["dataset"] == "synthetic" else str(batch.parameters.get("data_root"))
-                setting = RECIPE if report["motion_skip"] else report["sampling"]
+                skip = RECIPE if report.get("motion_weighting") == "augmentation" else SPREAD
+                setting = skip if report["motion_skip"] else report["sampling"]
                 found[name.rstrip("/").rpartition("/")[2]][setting].append(report)
     return found
 
 
 def values_of(report: Mapping, name: str) -> list[float | None]:
     """The scores of `COLUMNS` of the model (a setting) or of a control in a report."""
-    own = name in (RECIPE, CONTENT, PUBLISHED)
+    own = name in SETTINGS
     cropped, whole = (scores_of(report, place, "model" if own else name) for place in ("cropped", "whole"))
     alignment = report["alignment_error"] if own else report["alignment_error_controls"].get(name, {})
     frozen = report["controls"]["frozen_frame"]["classification"] if own else None
@@ -60,11 +61,11 @@ def values_of(report: Mapping, name: str) -> list[float | None]:
 def scores_table(sets: Sets) -> Table:
     """Mean of every score and two standard deviations over runs; below, over all drawn sets."""
     drawn = [settings for name, settings in sets.items() if name.startswith("drawn")]
-    pooled = {key: [r for settings in drawn for r in settings.get(key, ())] for key in (RECIPE, CONTENT, PUBLISHED)}
+    pooled = {key: [r for settings in drawn for r in settings.get(key, ())] for key in SETTINGS}
     groups = {**sets, **({f"all {len(drawn)} drawn sets": pooled} if len(drawn) > 1 else {})}
     rows = []
     for name, settings in groups.items():
-        for setting in (RECIPE, CONTENT, PUBLISHED, *CONTROLS):
+        for setting in (*SETTINGS, *CONTROLS):
             reports = settings.get(RECIPE if setting in CONTROLS else setting, ())
             if reports:
                 cells = zip(*(values_of(report, setting) for report in reports))
@@ -81,7 +82,7 @@ def _cell(values: Sequence[float | None]) -> str:
 def differences_table(sets: Sets) -> Table:
     """The recipe minus everything else on cropped windows, with intervals of a paired bootstrap over videos."""
     rows = []
-    trainings = [other for other in (CONTENT, PUBLISHED) if any(other in settings for settings in sets.values())]
+    trainings = [other for other in SETTINGS[1:] if any(other in settings for settings in sets.values())]
     for name, settings in sets.items():
         for score in ("classification", "retrieval@5"):
             cells = [_difference(settings, other, score) for other in (*trainings, *CONTROLS)]
