@@ -25,6 +25,7 @@ from mvf.evaluation.bootstrap import combine, mean_interval
 from mvf.evaluation.report import in_plain_words
 from mvf.evaluation.scoring import KEPT
 from mvf.files import data_folder
+from mvf.models.stored import is_released, model_folder
 from mvf.training.run import kept_sides, read_config, read_history
 from mvf.workbench import plotting
 from mvf.workbench.plotting import Table
@@ -769,7 +770,9 @@ def read_run(folder: str | Path) -> ReportedRun:
     Raises:
         ValueError: if there is no run or no report; the message has the command that makes one.
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
+    if is_released(folder):
+        raise ValueError(f"{folder.name} is a released head, not a run: mvf report --clips {folder.name} CLIPS")
     config = read_config(folder)
     if not (folder / "metrics.json").exists():
         trained = (folder / "history.csv").exists()
