@@ -1,4 +1,4 @@
-"""Shell commands: `mvf train|embed|apply|evaluate|check|batch|report|... ...`, also as `python -m mvf ...`.
+"""Shell commands: `mvf train|embed|film|apply|evaluate|check|batch|report|... ...`, also as `python -m mvf ...`.
 
 Building the parser imports no heavy library; each command imports what it runs, so help and mistakes appear at once.
 """
@@ -81,6 +81,15 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     _add_bank(command)
     _add_parameters(command)
     command.set_defaults(command=_embed)
+
+    command = commands.add_parser("film", help="write a film of one video beside what the model's entities attend to")
+    command.add_argument("model", help=MODEL)
+    command.add_argument("video", nargs="?", default="", help="video file; default: the model's first validation video")
+    command.add_argument("--image-size", type=int, default=0, help="side in pixels, for finer maps than in training")
+    command.add_argument(
+        "--out", default="", help="file to write, as GIF and MP4; default: film-NAME beside the run's figures"
+    )
+    command.set_defaults(command=_film)
 
     _add_segments(commands)
 
@@ -265,6 +274,13 @@ def _embed(options: argparse.Namespace) -> None:
     chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade, options.one_clock)
     embed_to_file(model, records, Path(options.out), chunking, config.precision, options.bank)
     sys.stdout.write(f"{len(records)} video{'s' * (len(records) != 1)} -> {options.out}\n")
+
+
+def _film(options: argparse.Namespace) -> None:
+    from mvf.workbench.notebook.attention import film_video
+
+    files = film_video(options.model, options.video, options.image_size, options.out)
+    sys.stdout.write("".join(f"film {file}\n" for file in files))
 
 
 def _apply(options: argparse.Namespace) -> None:

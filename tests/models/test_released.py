@@ -8,14 +8,17 @@ import pytest
 import torch
 
 import mvf
-from bench.released import write_head
+from bench.released import Card, header, masks_table, scores_table, write_head
+from mvf.__main__ import main
 from mvf.config import load_config
 from mvf.models import MVFormer, build_model, load_weights, stored
 from mvf.training import run as runs
 from mvf.training.run import initial_weights, results_folder
+from mvf.workbench.notebook.attention import film_video
 from mvf.workbench.notebook.session import open_session
 from mvf.workbench.report import write_page
 from tests.conftest import TINY
+from tests.data.footage import write_video
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +123,45 @@ def test_a_wheel_without_its_data_names_the_missing_file(released):
 def test_a_report_of_a_head_is_a_page_about_clips(released):
     with pytest.raises(ValueError, match="tiny is a released head, not a run: mvf report --clips tiny CLIPS"):
         write_page("tiny")
+
+
+def test_a_film_of_one_video_needs_no_evaluation(released, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "REPOSITORY", tmp_path / "site-packages")
+    assert main(["film", "tiny", "--out", str(tmp_path / "film")]) == 0
+    assert capsys.readouterr().out == f"film {tmp_path / 'film.gif'}\nfilm {tmp_path / 'film.mp4'}\n"
+    assert (tmp_path / "film.mp4").stat().st_size and not (tmp_path / "here" / "runs").exists()
+    write_video(tmp_path / "clips" / "jump.mp4", count=8)
+    (gif, _) = film_video("tiny", tmp_path / "clips" / "jump.mp4", image_size=64)
+    assert gif == tmp_path / "here" / "runs" / "tiny" / "film-jump.gif" and gif.exists()
+
+
+def judged(classification, lift):
+    one = {"classification": classification, "retrieval@5": 0.5}
+    cropped = dict.fromkeys(("model", "motion_pca", "untrained", "position_only"), one)
+    names = ("entity_1", "head_best", "head_best_any_layer", "mean_training_mask")
+    gap = {"mean": lift - 2, "interval": [lift - 3, lift - 1]}
+    return {
+        "sampling": "content",
+        "motion_skip": 2.5,
+        "cropped": cropped,
+        "scores": one,
+        "alignment_error": {"window": 0.2},
+        "alignment_error_controls": {},
+        "controls": {"frozen_frame": one},
+        "localization": {name: {"auroc": 0.9, "lift": lift} for name in names},
+        "localization_differences": {"entity_1 - head_best": {"auroc": gap, "lift": gap}},
+    }
+
+
+def test_a_card_has_the_spread_over_seeds_and_sets_and_the_widest_intervals(trained):
+    reports = [judged(0.7, 4.0), judged(0.8, 5.0)]
+    rows = scores_table({"tiny": reports, "not given": []}, reports).rows
+    assert rows[0] == ("tiny", "2", "0.750 ± 0.141", "0.500", "0.200")
+    assert [row[0].partition(":")[0] for row in rows[1:]] == ["`motion_pca`", "untrained", "clock"]
+    masks = masks_table(reports).rows
+    assert masks[0][4:] == ("", "") and masks[1][5] == "+2.500 [+1.000, +4.000]"
+    config = load_config("synthetic", **TINY)
+    card = Card(config)
+    card.add("some text", scores_table({"tiny": reports}, reports))
+    assert card.text().startswith(header(config)) and "python bench/released.py" in card.text()
+    assert "4 steps of 4 videos" in header(config)  # 2 epochs of 6 videos
