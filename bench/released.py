@@ -36,7 +36,7 @@ from mvf.files import atomic
 from mvf.metrics.neighbours import one_thread
 from mvf.models.stored import RELEASED, save_model
 from mvf.training.run import REPOSITORY, load_run
-from mvf.workbench.notebook.attention import attention_grid, attention_videos
+from mvf.workbench.notebook.attention import attention_videos, teaser
 from mvf.workbench.notebook.session import open_session, stored_or_new_report
 from mvf.workbench.plotting import Table, save_figure
 
@@ -231,11 +231,11 @@ def cameras_table(sources: Mapping[str, Sequence[Path]], folder: Path) -> Table:
 
 
 def clips_figure(run: Path, folder: str) -> Figure:
-    """Entities and the class-token head closest to entity 1 on real clips."""
+    """Entity 1 and the class-token head closest to it, on a frame of each of some real clips."""
     settings = {"videos": 4, "rows": 3, "layer": -1, "head": "entity", "image_size": 224, "normalise": "frame"}
     session = open_session(run, dataset="folder", data_root=folder)
     videos = attention_videos(session, {}, settings | {"stored_frames": 12})
-    return attention_grid(videos, settings, {})
+    return teaser(videos, settings)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
