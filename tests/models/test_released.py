@@ -14,7 +14,7 @@ from mvf.config import load_config
 from mvf.models import MVFormer, build_model, load_weights, stored
 from mvf.training import run as runs
 from mvf.training.run import initial_weights, results_folder
-from mvf.workbench.notebook.attention import film_video
+from mvf.workbench.notebook.attention import attention_videos, film_video
 from mvf.workbench.notebook.session import open_session
 from mvf.workbench.report import write_page
 from tests.conftest import TINY
@@ -165,3 +165,12 @@ def test_a_card_has_the_spread_over_seeds_and_sets_and_the_widest_intervals(trai
     card.add("some text", scores_table({"tiny": reports}, reports))
     assert card.text().startswith(header(config)) and "python bench/released.py" in card.text()
     assert "4 steps of 4 videos" in header(config)  # 2 epochs of 6 videos
+
+
+def test_no_clip_counts_as_a_training_video_of_a_head(released, trained, tmp_path):
+    write_video(tmp_path / "clips" / "jump.mp4", count=8)
+    settings = {"videos": 1, "layer": -1, "image_size": None, "stored_frames": 4}
+    for source, expected in (("tiny", False), (trained, True)):
+        session = open_session(source, dataset="folder", data_root=tmp_path / "clips")
+        (shown,) = attention_videos(session, {}, settings)
+        assert shown.training is expected

@@ -16,6 +16,7 @@ from mvf.evaluation.localization import best_map, choose_head
 from mvf.evaluation.regions import is_annotated, read_regions
 from mvf.files import short_name
 from mvf.metrics import attention_overlap
+from mvf.models.stored import is_released
 from mvf.workbench import plotting
 from mvf.workbench.notebook.session import (
     Session,
@@ -300,8 +301,9 @@ def attention_videos(session: Session, report: Mapping, settings: Mapping) -> li
     own = {record.name for record in found}
     if len(found) < 2:
         found += [record for record in session.find_videos("train") if record.name not in own]
+    seen = set() if is_released(session.source) else {record.name for record in found} - own  # it saw none of these
     return [
-        replace(_attention_video(session, record, layers, layer, settings, rule), training=record.name not in own)
+        replace(_attention_video(session, record, layers, layer, settings, rule), training=record.name in seen)
         for record in _one_an_action(found, settings["videos"])
     ]
 
