@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
-DEMO := runs/demo
 SITE := -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -b html docs docs/_build/html
 RUN := $(CURDIR)/$(BIN)/papermill
 export MPLBACKEND = Agg
@@ -20,13 +19,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/installed
-	mkdir -p $(DEMO)
-	cd notebooks && $(RUN) train.ipynb ../$(DEMO)/train.ipynb -p preset demo -p run_dir $(DEMO)
-	cd notebooks && $(RUN) probe.ipynb ../$(DEMO)/probe.ipynb -p run_dir $(DEMO)
-	cd notebooks && $(RUN) attention.ipynb ../$(DEMO)/attention.ipynb -p run_dir $(DEMO)
-	cd notebooks && $(RUN) align.ipynb ../$(DEMO)/align.ipynb -p run_dir $(DEMO)
-	$(BIN)/jupyter-trust $(DEMO)/*.ipynb
-	$(BIN)/python -m mvf report $(DEMO)
+	$(BIN)/python bench/demo.py
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check mvf tests bench docs/*.py

@@ -10,6 +10,7 @@ median is over all frames of all pairs of one set of warps. The table has its me
 warps and runs, and the same for the difference to the straight line on the same warps, because most of the spread is
 due to the difficulty of the warps. A warped video is embedded as if it were whole.
 
+`model` is the trained part alone, `with skip` the embedding that `mvf.embed` gives, where the run has a motion skip.
 `straight line` aligns frame t with the frame at the same share of the reference. `backbone_motion` is z-scored over
 each video's frames, which removes the camera's appearance; that was chosen on these takes, in favour of this control.
 """
@@ -33,7 +34,7 @@ import mvf
 from mvf.alignment import align
 from mvf.data.records import VideoRecord
 from mvf.data.video import VideoFile
-from mvf.embedding import fuse_video, pool_features, video_features
+from mvf.embedding import add_motion, fuse_video, pool_features, video_features
 from mvf.evaluation.controls import backbone_motion, position_clock, untrained_model
 from mvf.metrics.neighbours import one_thread
 from mvf.models.mvformer import MVFormer
@@ -100,6 +101,8 @@ def embed_warp(run: Run, networks: dict[str, MVFormer], camera: Camera, index: n
     """Computes the (T, E) embeddings of the camera's frames `index`, by kind of embedding."""
     chunk = run.config.chunk
     embedded = {name: fuse_video(network, camera.tokens[name][index], chunk) for name, network in networks.items()}
+    skip = {"with skip": add_motion(run.model.of(""), embedded["model"], camera.mean[index])}
+    embedded |= skip if run.config.motion_skip else {}
     motion = backbone_motion(camera.mean[index])
     width = run.config.fusion_width
     clock = position_clock(run.config.num_frames, width, chunk, run.model)(len(index))

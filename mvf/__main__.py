@@ -1,4 +1,4 @@
-"""Shell commands: `mvf train|embed|apply|evaluate|check|batch|report|... ...`, also as `python -m mvf ...`.
+"""Shell commands: `mvf train|embed|film|apply|evaluate|check|batch|report|... ...`, also as `python -m mvf ...`.
 
 Building the parser imports no heavy library; each command imports what it runs, so help and mistakes appear at once.
 """
@@ -25,6 +25,8 @@ from mvf.workbench.tables.sizes import SIZED, Assumptions, Estimate, duration, e
 
 if TYPE_CHECKING:  # imports nothing heavy before a command is known
     from mvf.workbench.tables.plan import Job
+
+MODEL = 'run folder, released head ("drawn") or checkpoint.pth'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +74,7 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(command=_train)
 
     command = commands.add_parser("embed", help="embed every frame of videos with a run or an official checkpoint")
-    command.add_argument("model", help="run folder or checkpoint.pth")
+    command.add_argument("model", help=MODEL)
     command.add_argument("videos", help="folder of videos, or one video file")
     command.add_argument("--out", required=True, help=".npz (one array per video) or .csv (one row per frame)")
     _add_chunking(command)
@@ -80,10 +82,19 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     _add_parameters(command)
     command.set_defaults(command=_embed)
 
+    command = commands.add_parser("film", help="write a film of one video beside what the model's entities attend to")
+    command.add_argument("model", help=MODEL)
+    command.add_argument("video", nargs="?", default="", help="video file; default: the model's first validation video")
+    command.add_argument("--image-size", type=int, default=0, help="side in pixels, for finer maps than in training")
+    command.add_argument(
+        "--out", default="", help="file to write, as GIF and MP4; default: film-NAME beside the run's figures"
+    )
+    command.set_defaults(command=_film)
+
     _add_segments(commands)
 
     command = commands.add_parser("evaluate", help="score a run, or anyone's EMBEDDINGS (.npz or .csv) with LABELS.csv")
-    command.add_argument("source", help="run folder, checkpoint.pth or embeddings.npz")
+    command.add_argument("source", help="run folder, released head, checkpoint.pth or embeddings.npz")
     command.add_argument("labels", nargs="?", help="labels.csv, for embeddings")
     command.add_argument(
         "--out", default="", help="report file; default: metrics.json of the run, or beside the embeddings"
@@ -121,7 +132,7 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _add_segments(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("apply", help="label new videos from labelled ones, and write segments with seconds")
-    command.add_argument("model", help="run folder or checkpoint.pth")
+    command.add_argument("model", help=MODEL)
     command.add_argument("videos", help="folder of videos, or one video file")
     command.add_argument("--labels", required=True, help="videos.csv of labelled videos, in their folder")
     command.add_argument("--out", required=True, help="file to write; for elan the folder, with a file for each video")
@@ -133,7 +144,7 @@ def _add_segments(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(command=_apply)
 
     command = commands.add_parser("repetitions", help="count the repetitions in a recording, and cut it into them")
-    command.add_argument("model", help="run folder or checkpoint.pth")
+    command.add_argument("model", help=MODEL)
     command.add_argument("video", help="video file, or folder of numbered images")
     command.add_argument("--out", default="", help="videos.csv beside the file, which then lists it as parts")
     _add_parameters(command)
@@ -189,7 +200,7 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "report", help="print the report of a run and write it as one HTML page; with --clips a page about clips"
     )
-    command.add_argument("run")
+    command.add_argument("run", help="run folder; with --clips also a released head or checkpoint.pth")
     command.add_argument("other", nargs="?", help="another run, evaluated on the same data; with --clips the clips")
     command.add_argument(
         "--clips",
@@ -263,6 +274,13 @@ def _embed(options: argparse.Namespace) -> None:
     chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade, options.one_clock)
     embed_to_file(model, records, Path(options.out), chunking, config.precision, options.bank)
     sys.stdout.write(f"{len(records)} video{'s' * (len(records) != 1)} -> {options.out}\n")
+
+
+def _film(options: argparse.Namespace) -> None:
+    from mvf.workbench.notebook.attention import film_video
+
+    files = film_video(options.model, options.video, options.image_size, options.out)
+    sys.stdout.write("".join(f"film {file}\n" for file in files))
 
 
 def _apply(options: argparse.Namespace) -> None:

@@ -206,6 +206,10 @@ def test_python_examples_run_as_printed(code, tmp_path, monkeypatch, capsys):
     variables: dict = {}
     exec(code, variables)
     printed = capsys.readouterr().out
+    assert variables["config"].preset == "demo" and str(variables["maps"].entities.shape) in printed
+    if "run" not in variables:  # with the released head nothing is trained
+        assert not Path("runs").exists() and str(variables["video"].embeddings.shape) in printed
+        return
     assert variables["report"]["verdicts"]["cropped.classification"] in printed
-    assert variables["run"].folder.samefile("runs/short") and variables["config"].preset == "demo"
+    assert variables["run"].folder.samefile("runs/short")
     assert len(variables["model"].trained_state()) == len(variables["run"].model.trained_state())

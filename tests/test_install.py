@@ -1,10 +1,13 @@
 """What is installed and imported: every library is declared and waits until it is needed, OpenCV is there once."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -86,3 +89,34 @@ def test_two_wheels_of_opencv_are_warned_of(tmp_path, monkeypatch, recwarn):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.warns(UserWarning, match="opencv-python 4.12.0 and opencv-python-headless .* uninstall"):
         mvf._warn_of_two_opencvs()
+
+
+def files_of_the_package():
+    """Every file of the package but the interpreter's own."""
+    return {p for p in (ROOT / "mvf").rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+
+
+def test_every_file_that_is_no_module_is_package_data():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["mvf"]
+    matched = {path for pattern in patterns for path in (ROOT / "mvf").glob(pattern)}
+    assert {path for path in files_of_the_package() if path.suffix != ".py"} == matched
+    assert sum(path.stat().st_size for path in (ROOT / "mvf" / "released").rglob("*") if path.is_file()) <= 8e6
+
+
+@pytest.mark.slow  # builds a wheel
+def test_a_wheel_has_every_file_and_opens_a_released_head(tmp_path):
+    tree = tmp_path / "tree"  # a copy, because building leaves folders behind
+    shutil.copytree(ROOT / "mvf", tree / "mvf", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, tree]
+    subprocess.run(build, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        found = {name for name in archive.namelist() if name.startswith("mvf/")}
+        archive.extractall(tmp_path / "site-packages")
+    assert found == {path.relative_to(ROOT).as_posix() for path in files_of_the_package()}
+    code = "import mvf; print(mvf.__file__, len(mvf.MVFormer.from_pretrained('drawn', backbone=False).trained_state()))"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site-packages")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and str(tmp_path) in done.stdout, done.stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 from mvf.config import Config
 from mvf.models.backbone import Backbone
@@ -42,7 +44,7 @@ def build_model(config: Config, backbone: Backbone | None = None, project: bool 
 
 
 def load_weights(model: MVFormer, source: str | Path) -> None:
-    """Initialises the trained parts of `model` from a model folder, a run folder or an official checkpoint.
+    """Initialises the trained parts of `model` from a model folder, a run folder, or an official checkpoint.
 
     Backbone blocks that `model` trains and `source` did not train keep their pretrained weights. A motion skip is not
     taken over, since it is fitted to the training videos after training.
@@ -68,13 +70,27 @@ def load_weights(model: MVFormer, source: str | Path) -> None:
     ours = asdict(model.architecture)
     if model.backbone is not None:
         ours |= _features_of(describe_backbone(model.backbone))
-    for name in (*READING, *FEATURES):
-        if name in theirs and name in ours and theirs[name] != ours[name]:
-            raise ValueError(f"{source} has {name} {theirs[name]!r}, this model {ours[name]!r}: they must be the same")
+    _check_same(source, theirs, ours)
     trained = [name for name in given if name.startswith(BACKBONE) and name not in own]
     if trained and model.backbone is not None:
         raise ValueError(f"{source} trained {trained[0]}, which is frozen here: set trainable_blocks as it did")
     model.load_trained_state(own | {name: tensor for name, tensor in given.items() if name not in trained})
+
+
+def check_start(config: Config, source: str | Path) -> None:
+    """Raises ValueError if `source` was trained on another backbone, before the weights of this one are fetched."""
+    stored = read_model(source).backbone if Path(source).is_dir() else None
+    if stored is not None:
+        _check_same(source, *({"backbone": resolve_name(name)} for name in (stored["name"], config.backbone)))
+
+
+def _check_same(source: str | Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    for name in (*READING, *FEATURES):
+        if name in theirs and name in ours and theirs[name] != ours[name]:
+            raise ValueError(
+                f"{source} has {name} {theirs[name]!r}, this model {ours[name]!r}: they must be the same, so set "
+                f"{name} as there, or leave out init_from"
+            )
 
 
 def _features_of(backbone: dict | None) -> dict:

@@ -365,10 +365,10 @@ class MVFormer(nn.Module):
     def from_pretrained(
         cls, folder: str | Path, backbone: bool = True, backbone_weights: str | Path | None = None
     ) -> MVFormer:
-        """Reads a folder of `save_pretrained`, or a run folder, into a model in eval mode.
+        """Reads a released head, a folder of `save_pretrained`, or a run folder, into a model in eval mode.
 
         Args:
-            folder: Holds `model.safetensors` and `model_config.json`.
+            folder: Holds `model.safetensors` and `model_config.json`; or the name of a released head, like "drawn".
             backbone: False leaves the backbone out: only `fuse` works then, and no backbone weights are needed.
             backbone_weights: Where the backbone's weights are, if they have moved since.
 

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from mvf.files import atomic
+from mvf.files import atomic, expand_user
 from mvf.models.backbone import Backbone
 from mvf.models.weight_files import in_short
 
@@ -26,7 +26,56 @@ TENSORS, SETTINGS = "model.safetensors", "model_config.json"
 # tensors, then that of the settings' text. Older files have none, or only the first.
 CHECKSUMS = "tensors_sha256"
 BACKBONE = "backbone."  # prefix of its tensors
+RELEASED = (
+    Path(__file__).resolve().parents[1] / "released"
+)  # trained heads that come with the package, a run folder each
+AGAIN = "install mvf again, from a complete wheel or clone"
 CHECKPOINT = "checkpoint"  # weights source of a backbone that came inside a checkpoint: its tensors are stored too
+
+
+def released_heads() -> list[str]:
+    """Names of the trained heads that come with the package.
+
+    Example:
+        >>> released_heads()
+        ['drawn']
+    """
+    return sorted(path.name for path in RELEASED.glob("*/"))
+
+
+def is_released(folder: Path) -> bool:
+    """Whether a folder is that of a released head."""
+    return folder.resolve().parent == RELEASED
+
+
+def model_folder(source: str | Path, root: str | Path = ".") -> Path:
+    """The folder or file that `source` names: a path here, else one below `root`, else a released head of that name.
+
+    What is at none of these comes back as it was given. A line says if a path hides a released head.
+
+    Raises:
+        FileNotFoundError: if files of the released head are missing.
+    """
+    path, released = expand_user(source), str(source) in released_heads()
+    for there in (path, Path(root, path)) if str(source) else ():
+        if there.exists():
+            if released:
+                there = there.absolute()
+                logger.warning("%s is there, so it is opened, not the released head %s", there, source)
+            return there
+    if not released:
+        return path
+    head = RELEASED / path
+    if missing := [name for name in ("config.json", TENSORS, SETTINGS) if not (head / name).is_file()]:
+        raise FileNotFoundError(f"the released head {source} is not complete, {head / missing[0]} is missing: {AGAIN}")
+    return head
+
+
+def listed_heads() -> str:
+    """The released heads, for messages about a model that is not there."""
+    if heads := released_heads():
+        return f"released heads: {', '.join(heads)}"
+    return f"there are no released heads, because {RELEASED} is missing: {AGAIN}"
 
 
 @dataclass(frozen=True)
@@ -105,20 +154,25 @@ def is_trained(name: str, backbone: nn.Module | None) -> bool:
 
 
 def read_model(folder: str | Path) -> StoredModel:
-    """Reads both files of a model.
+    """Reads both files of a model; tensors in float16 become float32.
+
+    Args:
+        folder: The folder, or the name of a released head.
 
     Raises:
         FileNotFoundError: if there is no such folder, or a file is missing in it.
         ValueError: if `folder` is a file, or its files cannot be read.
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
     if folder.is_file():
         raise ValueError(
             f"{folder} is a file, wanted a folder: mvf.load_official_checkpoint reads official checkpoints"
         )
     missing = [name for name in (TENSORS, SETTINGS) if not (folder / name).is_file()]
     if missing:
-        raise FileNotFoundError(f"{folder} holds no model: {' and '.join(missing)} not found; give a run folder")
+        raise FileNotFoundError(
+            f"{folder} holds no model: {' and '.join(missing)} not found; give a run folder; {listed_heads()}"
+        )
     tensors, noted = _read_tensors(folder / TENSORS)
     architecture, backbone = _read_settings(folder / SETTINGS, noted)
     came_inside = backbone is not None and backbone["source"] == CHECKPOINT  # then none of its blocks were trained here
@@ -138,7 +192,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
         raise ValueError(damaged(path, error)) from error
     if not whole:
         raise ValueError(damaged(path, "its tensors do not match their checksum"))
-    return tensors, of_settings or None
+    return {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}, of_settings or None
 
 
 def damaged(path: Path, reason: object) -> str:

@@ -22,6 +22,7 @@ from mvf.device import resolve_device
 from mvf.files import atomic
 from mvf.models.engine import config_compute
 from mvf.models.mvformer import FrameEmbedder, ModelPerAction, MVFormer
+from mvf.models.stored import is_released, listed_heads, model_folder
 from mvf.models.weight_files import in_short, load_plain
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ class Run:
         return html_table(f"run {self.folder}", rows)
 
     def _about(self) -> dict[str, object]:
-        trained = f"{len(self.history)} of {self.config.epochs} epochs"
+        epochs = len(self.history) or self.config.epochs  # a released head has no history
+        trained = f"{epochs} of {self.config.epochs} epochs"
         loss = f", loss {self.history[-1]['loss']:.4f}" if self.history else ""
         return {"data": self.config.dataset, "objective": self.config.objective, "trained": f"{trained}{loss}"}
 
@@ -74,22 +76,36 @@ def default_folder(config: Config) -> Path:
     return root / "runs" / f"{config.preset}-{config.seed}"
 
 
+def results_folder(source: Path) -> Path:
+    """Where figures and pages of a model are written: its run folder, the folder of its checkpoint.
+
+    Those of a released head go to `runs/<name>` at the repository root, or in the working directory for an installed
+    package.
+    """
+    if is_released(source):
+        return default_folder(Config()).with_name(source.name)
+    return source if source.is_dir() else source.parent
+
+
 def action_config(config: Config, action: str) -> Config:
     """The configuration of the run of one action, if there is one model per action."""
     return replace(config, per_action=False, action=action)
 
 
 def initial_weights(config: Config, folder: Path) -> Path:
-    """Path of `init_from`; the name of a preset stands for its run with the same seed, beside `folder`.
+    """Path of `init_from`: a run folder or checkpoint, or a released head by its name.
+
+    The name of a preset stands for its run with the same seed, beside `folder`.
 
     Raises:
         FileNotFoundError: if there is no such path.
     """
     named = config.init_from in presets()
-    path = folder.resolve().parent / f"{config.init_from}-{config.seed}" if named else Path(config.init_from)
+    path = folder.resolve().parent / f"{config.init_from}-{config.seed}" if named else model_folder(config.init_from)
     if not path.exists():
-        ways = f"; train it first: python -m mvf train {config.init_from} --run-dir {path} -p seed {config.seed}"
-        raise FileNotFoundError(f"init_from={config.init_from}: there is no {path}{ways if named else ''}")
+        train = f"train it first: python -m mvf train {config.init_from} --run-dir {path} -p seed {config.seed}"
+        ways = train if named else listed_heads()
+        raise FileNotFoundError(f"init_from={config.init_from}: there is no {path}; {ways}")
     return path
 
 
@@ -247,8 +263,12 @@ def read_config(folder: str | Path) -> Config:
     """
     path = Path(folder) / "config.json"
     if not path.exists():
-        raise ValueError(f"{folder} is not a run folder (it has no config.json): give the run_dir of a training run")
+        raise ValueError(
+            f"{folder} is not a run folder (it has no config.json): give the run_dir of a run; {listed_heads()}"
+        )
     config = stored_config(path)
+    if is_released(Path(folder)):  # computed as this machine does it best
+        return replace(config, **config_compute(config)._asdict())
     if config.engine == "auto":  # from before there were engines
         config = replace(config, engine="torch")
         if config.precision == "auto" and resolve_device(config.device).type == "cpu":
@@ -289,17 +309,21 @@ def read_history(folder: str | Path) -> list[dict[str, float]]:
 def load_run(folder: str | Path) -> Run:
     """Loads a run as it was after its last complete epoch.
 
+    Args:
+        folder: The run folder, or the name of a released head, which has no history.
+
     Raises:
         ValueError: when `folder` holds no run, or one without a complete epoch.
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
     config = read_config(folder)
     written = "history.csv" if config.per_action else "model.safetensors"
     if not (folder / written).exists():
         raise ValueError(f"{folder} holds a run without a complete epoch: train it first (the same command resumes it)")
     model: FrameEmbedder = load_actions(folder) if config.per_action else MVFormer.from_pretrained(folder)
     use_engine(model, config)
-    return Run(model, read_history(folder), folder, config)
+    history = read_history(folder) if (folder / "history.csv").exists() else []
+    return Run(model, history, folder, config)
 
 
 def use_engine(model: FrameEmbedder, config: Config) -> None:

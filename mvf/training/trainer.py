@@ -28,7 +28,7 @@ from mvf.embedding import backbone_of, mean_patch, mean_patches
 from mvf.files import note_progress
 from mvf.losses import build_config_loss
 from mvf.losses.objective import CombinedObjective, Objective, places
-from mvf.models import build_model, load_weights
+from mvf.models import build_model, check_start, load_weights
 from mvf.models.motion import MotionMap, velocity_scaling
 from mvf.models.mvformer import MVFormer, MVFormerOutput, pool_reduced
 from mvf.models.pooling import entity_overlap
@@ -102,10 +102,13 @@ class Trainer:
             raise ValueError(f"{config.dataset} has no training videos: `mvf check {config.dataset}` says what it has")
         torch.manual_seed(derive_seed(config.seed, "loss"))
         self.loss = build_config_loss(config)
+        if config.init_from:
+            start = start or initial_weights(config, folder)
+            check_start(config, start)
         torch.manual_seed(config.seed)
         self.model = build_model(config, project="projection" in self.loss.reads)
-        if config.init_from:
-            load_weights(self.model, start or initial_weights(config, folder))
+        if start is not None:
+            load_weights(self.model, start)
         check_supervision(self.loss, self.records, config)
         if config.compile:
             backbone_of(self.model).compile_network()

@@ -14,10 +14,20 @@ from mvf.attention import MappedFrames, map_frames, temporal_attention
 from mvf.data import VideoRecord
 from mvf.evaluation.localization import best_map, choose_head
 from mvf.evaluation.regions import is_annotated, read_regions
+from mvf.files import short_name
 from mvf.metrics import attention_overlap
+from mvf.models.stored import is_released
 from mvf.workbench import plotting
-from mvf.workbench.notebook.session import Session, backbone_of, clean_bank
+from mvf.workbench.notebook.session import (
+    Session,
+    backbone_of,
+    check_actions,
+    clean_bank,
+    file_record,
+    open_session,
+)
 
+FILMED = 120  # most frames of a film
 MOST_QUERIES = 400  # query frames in a figure of temporal attention
 
 
@@ -63,6 +73,31 @@ def write_movie(video: AttentionVideo, path: Path, frames_per_second: float = 12
         title=video.name,
     )  # fmt: skip
     return [plotting.save_animation(film, path.with_suffix(kind), frames_per_second) for kind in (".gif", ".mp4")]
+
+
+def film_video(source: str | Path, video: str | Path = "", image_size: int = 0, out: str | Path = "") -> list[Path]:
+    """Writes a film of one video beside the entities of a model, and the class-token head closest to entity 1.
+
+    Args:
+        source: Run folder, released head, or checkpoint.
+        video: The file, or a folder of numbered images; empty for the first validation video of the model's data.
+        image_size: Side in pixels of the frames that the model sees, for finer maps than in training; 0 as in training.
+        out: File to write, without its suffix; empty for `film-NAME` where the model's figures are.
+
+    Returns:
+        Paths of the GIF and the MP4.
+    """
+    path = Path(video)
+    data: dict[str, Any] = {"dataset": "folder", "data_root": path.parent} if str(video) else {}
+    session = open_session(source, **data)
+    record = file_record(path, session.config) if str(video) else session.find_videos("val")[0]
+    check_actions(source, session.model, [record])
+    settings = {"layer": -1, "image_size": image_size or None, "stored_frames": FILMED}
+    check_attention(session, settings)
+    (layer,) = backbone_of(session.model).resolve_layers((-1,))
+    rule = _rule(session, {}, "entity", layer)
+    shown = _attention_video(session, record, (layer,), layer, settings, rule)
+    return write_movie(shown, Path(out) if str(out) else session.figures.parent / f"film-{short_name(record.name)}")
 
 
 def temporal_figure(session: Session, video: AttentionVideo, block: int = -1) -> Figure:
@@ -266,8 +301,9 @@ def attention_videos(session: Session, report: Mapping, settings: Mapping) -> li
     own = {record.name for record in found}
     if len(found) < 2:
         found += [record for record in session.find_videos("train") if record.name not in own]
+    seen = set() if is_released(session.source) else {record.name for record in found} - own  # it saw none of these
     return [
-        replace(_attention_video(session, record, layers, layer, settings, rule), training=record.name not in own)
+        replace(_attention_video(session, record, layers, layer, settings, rule), training=record.name in seen)
         for record in _one_an_action(found, settings["videos"])
     ]
 

@@ -31,11 +31,22 @@ from mvf.files import atomic, expand_user
 from mvf.models import load_official_checkpoint
 from mvf.models.backbone import Backbone
 from mvf.models.mvformer import FrameEmbedder
-from mvf.training.run import ACTIONS, default_folder, kept_sides, load_run, read_config, read_history, use_engine
+from mvf.models.stored import is_released, listed_heads, model_folder
+from mvf.training.run import (
+    ACTIONS,
+    default_folder,
+    kept_sides,
+    load_run,
+    read_config,
+    read_history,
+    results_folder,
+    use_engine,
+)
 from mvf.workbench.plotting.scores import score_words, skipped_lines
 from mvf.workbench.plotting.table import Folded, config_table, minus
 
 PROTOCOL = "5"  # is raised when the report of the same model on the same data would change
+CARD = "README.md"  # of a released head
 CHECKPOINTS = (".pth", ".pt", ".pyth")
 MOST_LISTED = 8  # runs
 
@@ -62,10 +73,10 @@ class Splits:
 
 
 def open_model(source: str | Path, **data: Any) -> tuple[FrameEmbedder, Config]:
-    """Opens a model from a run folder or an official checkpoint, with the configuration of its data.
+    """Opens a model from a run folder, a released head or an official checkpoint, with the configuration of its data.
 
     Args:
-        source: Run folder, or `.pth` file.
+        source: Run folder, name of a released head, or `.pth` file.
         **data: Data keys that replace the run's own: dataset, data_root, data_seed, ...
 
     Raises:
@@ -141,23 +152,22 @@ class Session:
     def report(self) -> Path:
         """Path of `metrics.json`, in the run folder for the run's own data, else beside the figures."""
         own = self.source.is_dir() and read_config(self.source) == self.config
-        return (self.source if own else self.figures) / "metrics.json"
+        return (results_folder(self.source) if own else self.figures) / "metrics.json"
 
 
 def open_session(source: str | Path = "", out: str | Path = "", **data: Any) -> Session:
     """Opens a run or checkpoint for a notebook; see `open_model`.
 
     Args:
-        source: Run folder or checkpoint; see `find_run`.
+        source: Run folder, released head or checkpoint; see `find_run`.
         out: Folder for figures; if empty, `figures/` in the run or beside the checkpoint, or for other data than the
-            run's own `figures-<dataset>-<mark>/`.
+            run's own `figures-<dataset>-<mark>/`; see `results_folder`.
         **data: Data keys that replace the run's own.
     """
     source, choice = find_run(source)
     model, config = open_model(source, **data)
     own = not source.is_dir() or read_config(source) == config
-    home = source if source.is_dir() else source.parent
-    figures = home / ("figures" if own else f"figures-{config.dataset}-{_data_mark(config)}")
+    figures = results_folder(source) / ("figures" if own else f"figures-{config.dataset}-{_data_mark(config)}")
     return Session(source, model, config, Path(out) if out else figures, choice)
 
 
@@ -165,21 +175,21 @@ def find_run(source: str | Path = "") -> tuple[Path, str]:
     """The run folder or checkpoint that a notebook opens, and how it was chosen where `source` is empty.
 
     Then it is the newest finished run. A relative path is looked for in the working directory, then at the
-    repository root.
+    repository root; what is at neither may be the name of a released head.
 
     Raises:
         ValueError: if there is nothing at `source`, or no finished run; the message lists the runs that there are.
     """
     runs = default_folder(load_config()).parent
-    for path in (expand_user(source), runs.parent / source):
-        if source and path.exists():
-            return path, ""
+    path = model_folder(source, runs.parent)
+    if source and path.exists():
+        return path, f"a released head: its card is {path / CARD}" if is_released(path) else ""
     found = finished_runs(runs)
     names = [shown_path(run) for run in found]
     if source:
         raise ValueError(
             f"{source} is not a run folder or checkpoint: there is nothing here or at {runs.parent / source}; "
-            f"finished runs: {_listed(names) or f'none in {runs}'}"
+            f"finished runs: {_listed(names) or f'none in {runs}'}; {listed_heads()}"
         )
     if not names:
         raise ValueError(f"run_dir is empty, and {runs} holds no finished run: make demo, or run train.ipynb first")

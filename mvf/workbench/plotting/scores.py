@@ -292,11 +292,14 @@ def plot_history(history: Sequence[Mapping], epochs: int | None = None) -> Figur
     return figure
 
 
+REDRAWN = 5  # seconds: drawing takes a part of one, in which nothing is trained
+
+
 class LivePlot:
     """Draws the training curves in one notebook output that is replaced as epochs finish.
 
-    Give it to `mvf.train(..., on_epoch=LivePlot(config.epochs))`. It redraws at most once a second, and always after
-    the last epoch. The output is one small picture, also under papermill.
+    Give it to `mvf.train(..., on_epoch=LivePlot(config.epochs))`. It redraws every five seconds at most, and always
+    after the last epoch. The output is one small picture, also under papermill.
 
     Args:
         epochs: Length of the run.
@@ -314,7 +317,7 @@ class LivePlot:
 
         self.history.append(row)
         is_last = self.epochs is not None and int(row["epoch"]) >= self.epochs
-        if time.monotonic() - self._drawn < 1 and not is_last:
+        if time.monotonic() - self._drawn < REDRAWN and not is_last:
             return
         figure = plot_history(self.history, self.epochs)
         if self._handle is None:

@@ -22,8 +22,10 @@ from mvf.evaluation.segments import propose, segment_scores
 from mvf.files import atomic
 from mvf.metrics.segmentation import phase_runs
 from mvf.models.mvformer import FrameEmbedder
+from mvf.models.stored import model_folder
 from mvf.progress import tqdm
 from mvf.segments import NO_TIMES
+from mvf.training.run import results_folder
 from mvf.workbench.notebook.probe import named_videos
 from mvf.workbench.notebook.segments import UNSURE, FoundClips, find_clips, frame_edges
 from mvf.workbench.plotting import axis_bottom, paper_figure, phase_colours
@@ -172,7 +174,7 @@ def write_clips_page(
     """Writes the page about clips as one HTML file without scripts, which prints on A4.
 
     Args:
-        run: Run folder, or checkpoint.
+        run: Run folder, released head, or checkpoint.
         clips: Folder of clips, or one file.
         labels: `videos.csv` of labelled clips; empty for the one beside the clips, if it labels any.
         references: Names of the clips to compare with, separated by commas; empty for all labelled ones.
@@ -184,14 +186,14 @@ def write_clips_page(
     Raises:
         ValueError: if no clip can be read, the labels are no `videos.csv`, or a reference is unknown.
     """
-    run, clips = Path(run), Path(clips)
+    run, clips = model_folder(run), Path(clips)
     found = find_clips(run, clips, labels or None)
     if not found.given:
         raise ValueError(
             f"none of the clips in {clips} can be used: python -m mvf check folder --data-root {clips} says why"
         )
-    home = run if run.is_dir() else run.parent
-    path = Path(out) if out else home / f"clips-{clips.stem if clips.is_file() else clips.resolve().name}.html"
+    name = f"clips-{clips.stem if clips.is_file() else clips.resolve().name}.html"
+    path = Path(out) if out else results_folder(run) / name
     text = rendered("clips.html", clips_values(found, references, clips, run))
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -25,6 +25,7 @@ from mvf.evaluation.bootstrap import combine, mean_interval
 from mvf.evaluation.report import in_plain_words
 from mvf.evaluation.scoring import KEPT
 from mvf.files import data_folder
+from mvf.models.stored import is_released, model_folder
 from mvf.training.run import kept_sides, read_config, read_history
 from mvf.workbench import plotting
 from mvf.workbench.plotting import Table
@@ -83,7 +84,8 @@ def page_values(run: ReportedRun, other: ReportedRun | None = None) -> dict[str,
         "facts": facts(run),
         "comparison": _comparison(run, other) if other else None,
         "clips": _clips(run) if unscored else None,
-        "chapters": chapters,
+        "glance": [chapter for chapter in chapters if chapter.title == STORY[0].title],
+        "chapters": [chapter for chapter in chapters if chapter.title != STORY[0].title],
         "left_out": left_out,
         "allowed_scripts": [source for browser in browsers for source in browser.scripts],
         "scores": _scores(run),
@@ -478,11 +480,18 @@ class Chapter:
 
 
 STORY = (
-    Chapter(
-        "Where it looks",
+    Chapter(  # above everything else
+        "At a glance",
         {
             "attention": "A clip beside its maps, bright where an entity or a head of the frozen backbone looks: a "
             "good entity stays on the actor.",
+            "alignment_player": "Videos of one action on one clock: in a good alignment all show the same moment at "
+            "any time.",
+        },
+    ),
+    Chapter(
+        "Where it looks",
+        {
             "attention_browser": "Choose a video, an entity, a layer and a head, and drag the timeline: a good entity "
             "stays on the actor in every frame.",
             "attention_figure": "Entities beside a head of the frozen backbone, as in the paper's Figures 1 and 3: a "
@@ -501,8 +510,6 @@ STORY = (
     Chapter(
         "Alignment",
         {
-            "alignment_player": "Videos of one action on one clock: in a good alignment all show the same moment at "
-            "any time.",
             "alignment": "The line pairs the frames of two videos and should follow the bright band; the pairs below "
             "it should show one moment.",
             "similarity": "Every frame of one video against every frame of another: a good matrix is bright along the "
@@ -510,7 +517,6 @@ STORY = (
             "transfer": "Phases carried from one labelled video to the others: they should change where the true ones "
             "do.",
         },
-        covered="alignment",
     ),
     Chapter(
         "Deviation",
@@ -769,7 +775,9 @@ def read_run(folder: str | Path) -> ReportedRun:
     Raises:
         ValueError: if there is no run or no report; the message has the command that makes one.
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
+    if is_released(folder):
+        raise ValueError(f"{folder.name} is a released head, not a run: mvf report --clips {folder.name} CLIPS")
     config = read_config(folder)
     if not (folder / "metrics.json").exists():
         trained = (folder / "history.csv").exists()
