@@ -17,15 +17,6 @@ from mvf.training.run import REPOSITORY, read_history
 from mvf.workbench.plotting import Table
 
 RUN = "runs/demo"
-SETTINGS = {  # of the preset demo, so that it fits into four minutes; the page lists them
-    "epochs": 80,
-    "data_options": {
-        "train_videos": 12,
-        "val_videos": 9,
-        "actions": ["golf_swing", "jumping_jacks", "squat"],
-        "idle": [5, 20],
-    },
-}
 EXPECTED = "about four minutes on two quiet cores; the first film, of a model that is trained already, within one"
 CELLS = {
     "mvf.train(": "features and training",
@@ -39,7 +30,7 @@ def main() -> None:
     (REPOSITORY / RUN).mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     film = begin("-m", "mvf", "film", "drawn")
-    train = notebook("train", preset="demo", overrides=json.dumps(SETTINGS))
+    train = notebook("train", preset="demo")
     wait(film)
     seen = time.monotonic() - start
     wait(train)

@@ -1,13 +1,11 @@
-"""The table of `make demo`, and that what it trains is a setting of the preset."""
+"""The table of `make demo`."""
 
 import json
 
 import pytest
 
-from bench.demo import SETTINGS, minutes_table, parts_of_training
-from mvf.config import load_config
+from bench.demo import minutes_table, parts_of_training
 from mvf.training.run import HISTORY, write_history
-from mvf.workbench.notebook.session import run_config
 
 
 def test_the_minutes_of_training_are_split_by_cell_and_history(tmp_path):
@@ -27,12 +25,3 @@ def test_the_minutes_of_training_are_split_by_cell_and_history(tmp_path):
     rows = minutes_table(parts, {"first film": 21.4, "all": 200.0}).rows
     assert rows[0] == ("first film", "21") and rows[1] == ("features of the frozen backbone", "60")
     assert rows[-1] == ("all", "200")
-
-
-def test_the_demo_is_its_preset_with_other_settings():
-    config = run_config({"preset": "demo", "overrides": json.loads(json.dumps(SETTINGS))})
-    assert config.preset == "demo" and config.data_options == {
-        **load_config("demo").data_options,
-        **SETTINGS["data_options"],
-    }
-    assert len(config.data_options["actions"]) * 3 == config.data_options["val_videos"]
