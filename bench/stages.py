@@ -30,7 +30,7 @@ from mvf.bank import FeatureBank
 from mvf.config import Config
 from mvf.data import VideoRecord, find_config_videos
 from mvf.embedding import EmbeddedVideo, add_motion, evaluating, pool_features, video_features
-from mvf.evaluation.controls import Controls, add_motion_pca, fuse_batch, untrained_model, windows
+from mvf.evaluation.controls import Controls, add_motion_map, fuse_batch, untrained_model, windows
 from mvf.evaluation.protocol import FEATURES, TOGETHER, clocks_of, grouped
 from mvf.evaluation.report import header
 from mvf.evaluation.scoring import (
@@ -111,7 +111,7 @@ def measure(folder: Path) -> Measured:
     train, val = (embed_stages(model, videos, config, cache) for videos in records)
     motion = MotionMap.fit([video.embeddings for video in train.whole[BACKBONE][0]])
     for controls in (train, val):
-        add_motion_pca(controls, motion)
+        add_motion_map(controls, "motion_pca", motion)
     add_parts_of_skip(model, config, train, val)
     protocol = grouped(train.whole[CLOCK][0], val.whole[CLOCK][0], config)[2]
     rows, gaps = {MAJORITY: {"classification": majority(train.cropped[CLOCK], val.cropped[CLOCK])}}, {}

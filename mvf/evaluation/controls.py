@@ -124,10 +124,10 @@ def backbone_motion(mean: np.ndarray) -> np.ndarray:
     return np.concatenate([mean, *differences(mean, np.arange(len(mean)), OFFSETS)], axis=1)
 
 
-def add_motion_pca(controls: Controls, fitted: MotionMap) -> None:
-    """Adds the control `motion_pca`: a map fitted on training videos, of every whole video and of every window."""
+def add_motion_map(controls: Controls, name: str, fitted: MotionMap) -> None:
+    """Adds the control `name`: a map fitted on training videos, of every whole video and of every window."""
     for rounds_of in (controls.whole, controls.cropped):
-        rounds_of["motion_pca"] = [
+        rounds_of[name] = [
             [replace(video, embeddings=fitted(video.embeddings)) for video in videos]
             for videos in rounds_of["backbone"]
         ]

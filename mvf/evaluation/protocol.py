@@ -12,7 +12,7 @@ from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.controls import (
     Clock,
     Controls,
-    add_motion_pca,
+    add_motion_map,
     apply_clock,
     backbone_motion,
     embed_controls,
@@ -103,9 +103,13 @@ def evaluate(
     note_progress("evaluation")
     untrained = untrained_model(config, model)
     both = [embed_controls(model, untrained, r, config, cache, bank) for r in (train_records, val_records)]
-    motion = MotionMap.fit([video.embeddings for video in both[0].whole["backbone"][0]])
+    maps = {"motion_pca": MotionMap.fit([video.embeddings for video in both[0].whole["backbone"][0]])}
+    skip = model.of((*model.actions, "")[0]).motion
+    if skip is not None and config.motion_weighting != "spread":  # else it is `motion_pca`
+        maps["motion_skip"] = skip
     for controls in both:
-        add_motion_pca(controls, motion)
+        for name, fitted in maps.items():
+            add_motion_map(controls, name, fitted)
     train, val = (replace(c, whole=_regroup(c.whole, protocol), cropped=_regroup(c.cropped, protocol)) for c in both)
     _add_controls(report, train, val, protocol, kinds)
     _add_cropped(report, train, val, protocol, clocks["position_only"])
@@ -162,7 +166,7 @@ def _add_controls(report: dict, train: Controls, val: Controls, protocol: Protoc
 def _add_cropped(report: dict, train: Controls, val: Controls, protocol: Protocol, clock: Clock) -> None:
     """Adds the scores on validation windows of probes fitted on training windows."""
     scored = {}
-    for name in ("model", "position_only", "untrained", "backbone_motion", "motion_pca"):
+    for name in ("model", "position_only", "untrained", "backbone_motion", *_closed(train)):
         source = {"backbone_motion": "backbone", "position_only": "model"}.get(name, name)
         fitted, rounds = train.cropped[source], val.cropped[source]
         if name == "position_only":
@@ -196,13 +200,19 @@ def _add_alignment(
             "whole": alignment([(video, 0) for video in videos], videos, protocol),
             "window": alignment(_placed(windows, val), videos, protocol),
         }
-        (videos,), windows = val.whole["motion_pca"], val.cropped["motion_pca"]
-        controls["motion_pca"] = {
-            "whole": alignment([(video, 0) for video in videos], videos, protocol),
-            "window": alignment(_placed(windows, val), videos, protocol),
-        }
+        for name in _closed(val):
+            (videos,), windows = val.whole[name], val.cropped[name]
+            controls[name] = {
+                "whole": alignment([(video, 0) for video in videos], videos, protocol),
+                "window": alignment(_placed(windows, val), videos, protocol),
+            }
     except ValueError as error:
         report["skipped"]["alignment_error.window"] = str(error)
+
+
+def _closed(controls: Controls) -> list[str]:
+    """The controls that are movement in closed form."""
+    return [name for name in ("motion_pca", "motion_skip") if name in controls.whole]
 
 
 def _motion(

@@ -137,7 +137,7 @@ def in_plain_words(report: Mapping) -> str:
         {name: values.get("classification") for name, values in (report.get(part) or {}).items()}
         for part in ("cropped", "cropped_differences")
     )
-    rivals = ("position_only", "backbone_motion", "motion_pca")
+    rivals = ("position_only", "backbone_motion", "motion_skip" if "motion_skip" in scores else "motion_pca")
     if any(scores.get(name) is None or len(gaps.get(name) or ()) < 3 for name in rivals):
         return ""
     sides = {name: "above" if gaps[name][1] > 0 else "below" if gaps[name][2] < 0 else "level" for name in rivals}

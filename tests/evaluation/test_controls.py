@@ -10,7 +10,7 @@ from mvf.embedding import EmbeddedVideo, embed, embed_features, video_features
 from mvf.evaluation.controls import (
     PERMUTATIONS,
     WINDOWS,
-    add_motion_pca,
+    add_motion_map,
     apply_clock,
     backbone_motion,
     embed_controls,
@@ -130,7 +130,7 @@ def test_motion_sees_a_window_alone_and_no_label(setting):
         for video in (video for videos in rounds["backbone"] for video in videos):
             video.phases[:] = np.random.default_rng(0).permutation(video.phases)
     for seen in (controls, given):
-        add_motion_pca(seen, fitted)
+        add_motion_map(seen, "motion_pca", fitted)
     for i, crop in enumerate(windows(records[0].name, records[0].num_frames)):
         alone = fitted(controls.whole["backbone"][0][0].embeddings[crop])
         np.testing.assert_allclose(controls.cropped["motion_pca"][i][0].embeddings, alone, atol=1e-5)

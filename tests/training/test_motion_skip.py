@@ -27,7 +27,7 @@ from mvf.embedding import (
 )
 from mvf.evaluation.controls import embed_controls, permutations, untrained_model, windows
 from mvf.evaluation.knockouts import knock_outs
-from mvf.evaluation.report import header
+from mvf.evaluation.report import header, in_plain_words
 from mvf.models.motion import MotionMap
 from mvf.models.mvformer import MVFormer
 from mvf.training import trainer as trainer_module
@@ -37,7 +37,7 @@ from mvf.workbench.notebook import model_table
 from mvf.workbench.notebook.session import embed_splits, open_model, report_on
 from tests.data.footage import write_images
 
-SKIP = {"motion_skip": 2.5, "motion_offsets": "1,3", "motion_context": 4}
+SKIP = {"motion_skip": 2.5, "motion_offsets": "1,3", "motion_context": 4, "motion_weighting": "spread"}
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +99,18 @@ def test_it_is_fitted_to_the_clean_features_of_all_training_videos(runs):
     wanted = dataclasses.replace(MotionMap.fit(means, 8, (1, 3), 4), strength=2.5)
     assert equal(skip.model.motion.tensors(), wanted.tensors())
     assert skip.model.motion.offsets == (1, 3) and skip.model.motion.context == 4
+
+
+def test_a_report_has_the_skip_alone_where_it_is_not_motion_pca(runs, tmp_path):
+    _, skip = runs
+    run = mvf.train(dataclasses.replace(skip.config, motion_weighting="augmentation"), tmp_path / "run")
+    model, config = open_model(run.folder)
+    report = report_on(model, config, embed_splits(model, config))
+    assert {"motion_pca", "motion_skip"} <= report["cropped"].keys() & report["cropped_differences"].keys()
+    alone = report["cropped"]["motion_skip"]["classification"]
+    assert f"movement in closed form {100 * alone:.0f} %" in in_plain_words(report)
+    assert report["alignment_error_controls"]["motion_skip"].keys() == {"whole", "window"}
+    assert "motion_skip" not in report_on(skip.model, skip.config, embed_splits(skip.model, skip.config))["cropped"]
 
 
 def test_weighting_by_augmentation_reads_the_bank_that_training_used(runs, tmp_path):
@@ -180,7 +192,9 @@ def test_a_run_of_before_opens_and_starts_others_and_a_skip_is_not_taken_over(ru
         del settings[name]
     (tmp_path / "old" / "config.json").write_text(json.dumps(settings))
     assert fingerprint(load_run(tmp_path / "old").model) == fingerprint(plain.model)
-    assert mvf.train(plain.config, tmp_path / "old").model.motion is None
+    assert (
+        mvf.train(dataclasses.replace(plain.config, motion_weighting="spread"), tmp_path / "old").model.motion is None
+    )
     for start in (tmp_path / "old", skip.folder):
         begun = mvf.train(tiny(init_from=str(start), epochs=0), tmp_path / f"from-{start.name}")
         assert equal(begun.model.trained_state(), plain.model.trained_state())

@@ -39,6 +39,7 @@ CONTROLS: Mapping[str, str] = MappingProxyType(
         "backbone_mean": "backbone mean",
         "backbone_motion": "backbone motion",
         "motion_pca": "motion PCA (no training)",
+        "motion_skip": "motion skip alone (no training)",
         "shuffled_order": "shuffled order",
         "reversed": "model, reversed order",
         "untrained_shuffled": "untrained, shuffled",
@@ -47,7 +48,7 @@ CONTROLS: Mapping[str, str] = MappingProxyType(
 )
 GROUPS: Mapping[str, str] = MappingProxyType({"cropped": "cropped windows", "whole": "whole videos"})
 MOST_NAMED = 12  # names of one reason
-HEADLINE = ("model", "position_only", "untrained", "backbone_motion", "motion_pca")
+HEADLINE = ("model", "position_only", "untrained", "backbone_motion", "motion_pca", "motion_skip")
 
 
 def control_name(name: str) -> str:

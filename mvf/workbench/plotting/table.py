@@ -41,6 +41,7 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "backbone motion": "the mean patch feature and its differences over time: no training, no clock",
         "motion PCA": "128 numbers of the movement around a frame, in closed form from frozen features: no training, "
         "no labels",
+        "motion skip alone": "the half of the embedding that is movement in closed form: no training, no labels",
         "shuffled order": "the model fed the frames in random order: appearance without order or motion",
         "untrained, shuffled": "the untrained model fed the frames in random order",
         "model, reversed order": "the model fed the frames from last to first: what it loses depends on the direction "
