@@ -159,7 +159,8 @@ def test_a_card_has_the_spread_over_seeds_and_sets_and_the_widest_intervals(trai
     assert rows[0] == ("tiny", "2", "0.750 ± 0.141", "0.500", "0.200")
     assert [row[0].partition(":")[0] for row in rows[1:]] == ["`motion_pca`", "untrained", "clock"]
     masks = masks_table(reports).rows
-    assert masks[0][4:] == ("", "") and masks[1][5] == "+2.500 [+1.000, +4.000]"
+    assert masks[0][1] == "1" and masks[1][1] == "2"  # the first seed alone, then all
+    assert masks[1][4:] == ("", "") and masks[2][5] == "+2.500 [+1.000, +4.000]"
     config = load_config("synthetic", **TINY)
     card = Card(config)
     card.add("some text", scores_table({"tiny": reports}, reports))
