@@ -132,9 +132,7 @@ class Config:
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
     clip_norm: float = 10.0
-    init_from: str = (
-        ""  # run folder, checkpoint or released head to start from; a preset: its run of this seed, beside this
-    )
+    init_from: str = ""  # run folder, checkpoint or released head to start from; a preset: its run of this seed
     per_action: bool = False  # one model per action
     engine: str = "auto"  # what computes frozen features on a CPU: torch or openvino; auto: the faster here
     precision: str = "auto"  # of the backbone: fp32, bf16, fp16; auto: the fastest here

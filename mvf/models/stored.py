@@ -26,9 +26,7 @@ TENSORS, SETTINGS = "model.safetensors", "model_config.json"
 # tensors, then that of the settings' text. Older files have none, or only the first.
 CHECKSUMS = "tensors_sha256"
 BACKBONE = "backbone."  # prefix of its tensors
-RELEASED = (
-    Path(__file__).resolve().parents[1] / "released"
-)  # trained heads that come with the package, a run folder each
+RELEASED = Path(__file__).resolve().parents[1] / "released"  # trained heads that come with the package
 AGAIN = "install mvf again, from a complete wheel or clone"
 CHECKPOINT = "checkpoint"  # weights source of a backbone that came inside a checkpoint: its tensors are stored too
 
