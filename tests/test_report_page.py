@@ -415,7 +415,8 @@ def test_figures_come_in_reading_order_and_those_read_alike_are_folded(make, unc
     headings = re.findall("<h2[^>]*>([^<]*)</h2>", text)
     assert headings == [
         "At a glance", "What the run is good for", "Where it looks", "Alignment", "Deviation", "Retrieval",
-        "Embeddings", "Phases", "More figures", "Scores and controls", "Localization", "Training", "Coverage", "Configuration",
+        "Embeddings", "Phases", "More figures", "Scores and controls", "Localization", "Training", "Coverage",
+        "Configuration",
     ]  # fmt: skip
     order = ["attention", "attention 1", "attention 2", "alignment", "transfer", "deviation", "retrieval", "embeddings",
              "confusion"]  # fmt: skip
