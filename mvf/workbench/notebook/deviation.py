@@ -190,9 +190,10 @@ def _controls(
     ((*timed, clock),) = apply_clock([videos], clocks_of(session.config, session.model)["position_only"])
     *moved, last = (replace(video, embeddings=motion(mean(record))) for video, record in zip(videos, records))
     *grey, pixels = (_grey(record) for record in records)
+    weighted = own.motion is not None and session.config.motion_weighting != "spread"
     return {
         "position_only": deviation(timed, clock),
-        "motion_pca": deviation(moved, last),
+        "motion_skip" if weighted else "motion_pca": deviation(moved, last),
         "frame_difference": deviation(videos[:-1], videos[-1], (grey, pixels)),
     }
 
