@@ -1,10 +1,10 @@
 """Sets the recipe beside its training alone, the published sampling and the controls: figures/held_out.md.
 
-    python bench/held_out.py BATCH [BATCH ...]
+    python bench/held_out.py BATCH [BATCH ...] [--out FILE]
 
 A batch is a folder of `python -m mvf batch`. Its runs are sorted by data set and by setting: `recipe` has a motion
 skip weighted by augmentation, `spread` one weighted by spread, `content` the same training without it, `published` the
-paper's sampling. Controls are those of the recipe's reports.
+paper's sampling. Controls are those of the recipe's reports; `motion_skip` is the skip alone, without training.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from mvf.workbench.plotting import MISSING, Table
 from mvf.workbench.tables.trials import Reports, compare, read_batches, scores_of
 
 RECIPE, SPREAD, CONTENT, PUBLISHED = SETTINGS = ("recipe", "spread", "content", "published")
-CONTROLS = ("motion_pca", "backbone_motion", "untrained", "position_only")
+CONTROLS = ("motion_skip", "motion_pca", "backbone_motion", "untrained", "position_only")
 COLUMNS = (
     "classification",
     "retrieval@5",
@@ -66,11 +67,18 @@ def scores_table(sets: Sets) -> Table:
     rows = []
     for name, settings in groups.items():
         for setting in (*SETTINGS, *CONTROLS):
-            reports = settings.get(RECIPE if setting in CONTROLS else setting, ())
+            reports = _judged(settings, setting)
             if reports:
                 cells = zip(*(values_of(report, setting) for report in reports))
                 rows.append((name, setting, str(len(reports)), *map(_cell, cells)))
     return Table(tuple(rows), ("data", "embedding", "runs", *COLUMNS))
+
+
+def _judged(settings: Mapping[str, Reports], name: str) -> Reports:
+    """The reports that hold a setting, or a control beside the recipe."""
+    if name not in CONTROLS:
+        return settings.get(name, ())
+    return [report for report in settings.get(RECIPE, ()) if scores_of(report, "cropped", name)]
 
 
 def _cell(values: Sequence[float | None]) -> str:
@@ -82,22 +90,23 @@ def _cell(values: Sequence[float | None]) -> str:
 def differences_table(sets: Sets) -> Table:
     """The recipe minus everything else on cropped windows, with intervals of a paired bootstrap over videos."""
     rows = []
-    trainings = [other for other in SETTINGS[1:] if any(other in settings for settings in sets.values())]
+    others = [o for o in (*SETTINGS[1:], *CONTROLS) if any(_judged(settings, o) for settings in sets.values())]
     for name, settings in sets.items():
         for score in ("classification", "retrieval@5"):
-            cells = [_difference(settings, other, score) for other in (*trainings, *CONTROLS)]
-            rows.append((name, score, *cells))
-    return Table(tuple(rows), ("data", "recipe minus", *trainings, *CONTROLS))
+            rows.append((name, score, *(_difference(settings, other, score) for other in others)))
+    return Table(tuple(rows), ("data", "recipe minus", *others))
 
 
 def _difference(settings: Mapping[str, Reports], other: str, score: str) -> str:
-    recipe, control = settings.get(RECIPE, ()), other if other in CONTROLS else ""
-    found = compare(recipe, recipe if control else settings.get(other, ()), "cropped", score, control)
+    recipe, judged, control = settings.get(RECIPE, ()), _judged(settings, other), other if other in CONTROLS else ""
+    if not (recipe and judged):
+        return MISSING
+    found = compare(judged if control else recipe, judged, "cropped", score, control)
     if found is not None and found.interval is not None:
         return _interval(found.mean, *found.interval)
-    if not (control and recipe):
+    if not control:
         return MISSING
-    means, lows, highs = zip(*(report["cropped_differences"][other][score] for report in recipe))
+    means, lows, highs = zip(*(report["cropped_differences"][other][score] for report in judged))
     return _interval(float(np.mean(means)), min(lows), max(highs)) + " *"
 
 
@@ -116,6 +125,7 @@ def main() -> None:
     """Writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("batches", nargs="+", help="folders of mvf batch")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "figures" / "held_out.md", help="page that is written")
     options = parser.parse_args()
     sets = sort_reports(options.batches)
     command = f"`python bench/held_out.py {' '.join(options.batches)}`"
@@ -123,7 +133,7 @@ def main() -> None:
         ["# The recipe on data that chose nothing", command, NOTES.replace("\n", " ")]
         + [str(scores_table(sets)), "## Differences", str(differences_table(sets))]
     )
-    with atomic(REPOSITORY / "figures" / "held_out.md") as path:
+    with atomic(options.out) as path:
         path.write_text(text + "\n", encoding="utf-8")
     sys.stdout.write(text + "\n")
 

@@ -52,6 +52,7 @@ MAPS = {
     "mean_training_mask": "mean mask (sees no frame)",
 }
 CONTROLS = {
+    "motion_skip": "the motion skip alone, no training",
     "motion_pca": "`motion_pca`: movement in closed form",
     "untrained": "untrained",
     "position_only": "clock: position alone",

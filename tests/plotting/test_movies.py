@@ -71,12 +71,20 @@ def test_a_constant_map_of_the_video_does_not_flicker_and_per_frame_does():
     assert (corner["video"][0] == corner["video"][1]).all() and (corner["frame"][0] != corner["frame"][1]).any()
 
 
-@pytest.mark.parametrize("normalise, over", [("video", "whole film"), ("frame", "frame")])
-def test_the_lower_band_says_over_what_the_maximum_is(monkeypatch, normalise, over):
+def test_one_peak_in_a_film_does_not_darken_the_other_frames():
+    maps = np.full((5, 1, 4, 4), 0.5)
+    peak = maps.copy()
+    peak[2, 0, 0, 0] = 50.0
+    films = [plotting.attention_movie(np.zeros((5, 40, 40, 3)), one, height=40) for one in (maps, peak)]
+    np.testing.assert_array_equal(films[0][[0, 1, 3, 4]], films[1][[0, 1, 3, 4]])
+
+
+@pytest.mark.parametrize("normalise, whose", [("video", "median frame"), ("frame", "frame")])
+def test_the_lower_band_says_which_maximum_it_is(monkeypatch, normalise, whose):
     written = []
     monkeypatch.setattr(movies, "_text_band", lambda text, width: written.append(text) or np.zeros((18, width, 3)))
     plotting.attention_movie(np.zeros((2, 40, 40, 3)), np.ones((2, 1, 4, 4)), height=40, normalise=normalise)
-    assert f"attention / maximum over the {over}" in written
+    assert f"attention / the {whose}'s maximum" in written
 
 
 def test_mp4_plays_in_a_browser_before_it_is_loaded(tmp_path):

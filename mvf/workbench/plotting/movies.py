@@ -47,7 +47,8 @@ def attention_movie(
         shown: Numbers of the entities drawn, from 1; by default all.
         title: Name of the video, printed in the lower band.
         height: Height of a panel, in pixels; the aspect ratio is kept.
-        normalise: "frame" divides each map by its own maximum; "video" by that of the whole film, without flicker.
+        normalise: "frame" divides each map by its own maximum; "video" by the median of these over the film, without
+            flicker: stronger attention is drawn as the maximum.
         opacity: Opacity of the maps over the frames.
         colormap: Name of a matplotlib colormap.
         contour_mass: Outlines the strongest patches that hold this share of the attention.
@@ -67,11 +68,15 @@ def attention_movie(
     numbers = range(len(frames)) if numbers is None else numbers
     if len(numbers) != len(frames):
         raise ValueError(f"numbers must be {len(frames)}, one per frame, got {len(numbers)}")
+    if normalise not in ("frame", "video"):
+        raise ValueError(f"normalise must be 'frame' or 'video', got {normalise!r}")
     if height < 32:
         raise ValueError(f"height must be at least 32 pixels, got {height}")
-    limits = {name: map_limits(one, normalise) for name, one in maps.items()}
-    over = "frame" if normalise == "frame" else "whole film"
-    below = " · ".join(filter(None, (title, f"attention / maximum over the {over}")))
+    limits = {name: map_limits(one, "frame") for name, one in maps.items()}
+    if normalise == "video":
+        limits = {name: np.full_like(one, np.median(one)) for name, one in limits.items()}
+    of = "the frame's maximum" if normalise == "frame" else "the median frame's maximum"
+    below = " · ".join(filter(None, (title, f"attention / {of}")))
     pictures = []
     for t, frame in enumerate(frames):
         frame = resized(frame, height)
