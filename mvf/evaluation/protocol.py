@@ -154,7 +154,7 @@ def _lacking(model: FrameEmbedder | None, *records: Sequence[VideoRecord] | None
 
 def _add_controls(report: dict, train: Controls, val: Controls, protocol: Protocol, kinds: Mapping) -> None:
     scored = {}
-    for name in PIXEL_CONTROLS:
+    for name in dict.fromkeys((*PIXEL_CONTROLS, *_closed(train))):
         features = FEATURES.get(name)
         source = "backbone" if features else name
         scored[name] = score_rounds(train.whole[source], val.whole[source], protocol, features, refit=True)

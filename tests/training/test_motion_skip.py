@@ -110,6 +110,7 @@ def test_a_report_has_the_skip_alone_where_it_is_not_motion_pca(runs, tmp_path):
     alone = report["cropped"]["motion_skip"]["classification"]
     assert f"movement in closed form {100 * alone:.0f} %" in in_plain_words(report)
     assert report["alignment_error_controls"]["motion_skip"].keys() == {"whole", "window"}
+    assert report["controls"]["motion_skip"].keys() == report["controls"]["motion_pca"].keys()
     assert "motion_skip" not in report_on(skip.model, skip.config, embed_splits(skip.model, skip.config))["cropped"]
 
 

@@ -108,11 +108,11 @@ def plot_similarity(
     similarity = np.asarray(similarity)
     if similarity.ndim != 2:
         raise ValueError(f"similarity must be (Ta, Tb), got {similarity.shape}")
-    ratio = np.clip(similarity.shape[0] / similarity.shape[1], 0.4, 1.6)
+    ratio = np.clip(similarity.shape[0] / similarity.shape[1], 0.8, 1.6)  # the name at the side needs its length
     labels = phase_names(phase_labels, phases_a, phases_b)
     outline = [effects.Stroke(linewidth=2.4, foreground="black"), effects.Normal()]
     line: dict[str, Any] = {"color": "white", "linewidth": 1.2, "path_effects": outline}
-    with paper_figure(COLUMN, 2.1 * ratio + 0.9 + 0.15 * bool(labels)) as figure:
+    with paper_figure(COLUMN, 2.1 * ratio + 0.9 + 0.09 * len(labels)) as figure:
         axes = figure.subplots()
         image = axes.imshow(similarity, aspect="auto", origin="lower", cmap="viridis")
         if path is not None:
