@@ -154,7 +154,7 @@ def judge(run: str | Path, **data: object) -> dict:
 def scores_table(models: Mapping[str, Sequence[Report]], judged: Sequence[Report]) -> Table:
     """Scores on cropped windows of models and of the controls in `judged`, mean ± two standard deviations."""
     rows = [_score_row(name, reports, "recipe") for name, reports in models.items() if reports]
-    rows += [_score_row(words, judged, name) for name, words in CONTROLS.items()]
+    rows += [_score_row(words, judged, name) for name, words in CONTROLS.items() if name in judged[0]["cropped"]]
     return Table(tuple(rows), ("embedding", "reports", "classification", "retrieval@5", "alignment error ↓"))
 
 
