@@ -128,9 +128,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=REPOSITORY / "figures" / "held_out.md", help="page that is written")
     options = parser.parse_args()
     sets = sort_reports(options.batches)
-    command = f"`python bench/held_out.py {' '.join(options.batches)}`"
+    command = f"`python bench/held_out.py {' '.join(sys.argv[1:])}`"
     text = "\n\n".join(
-        ["# The recipe on data that chose nothing", command, NOTES.replace("\n", " ")]
+        [f"# The recipe on {', '.join(sets)}", command, NOTES.replace("\n", " ")]
         + [str(scores_table(sets)), "## Differences", str(differences_table(sets))]
     )
     with atomic(options.out) as path:
