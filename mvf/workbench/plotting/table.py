@@ -197,7 +197,8 @@ def _html_row(cells: list[str], numeric: list[bool], scope: str, headings: int, 
         tag, opened = ("th", f'th scope="{scope}"') if i < headings else ("td", "td")
         side = "text-align:right;font-variant-numeric:tabular-nums" if is_number else "text-align:left"
         whole = "" if re.search("[A-Za-z]", text) else "white-space:nowrap"  # an interval stays on one line
-        inner += f'<{opened} style="{";".join(filter(None, (side, whole, weight)))}">{text}</{tag}>'
+        width = "min-width:12em" if scope == "row" and tag == "th" and len(re.sub("<.*?>", "", text)) > 20 else ""
+        inner += f'<{opened} style="{";".join(filter(None, (side, whole, width, weight)))}">{text}</{tag}>'
     return f"<tr>{inner}</tr>"
 
 
