@@ -16,7 +16,7 @@ from mvf.evaluation.bootstrap import FEWEST, mean_interval
 from mvf.files import atomic, expand_user
 from mvf.training.run import default_folder
 from mvf.workbench import plotting
-from mvf.workbench.plotting.scores import below_mean, score_cell, score_words
+from mvf.workbench.plotting.scores import below_mean, control_name, score_cell, score_words
 from mvf.workbench.plotting.style import fit_words
 from mvf.workbench.plotting.table import BELOW_MEAN
 
@@ -195,22 +195,23 @@ def plot_results(reports: Reports) -> Figure:
     rows = grouped(reports)
     if not any(report.get("cropped", {}).get("model") for report in reports.values()):
         return plotting.plot_message("No run has scores on cropped windows: its validation videos have no labels.")
+    names = [name for name in CROPPED if any(name in report.get("cropped", {}) for report in reports.values())]
     headings = [fit_words(f"{row}, runs: {len(runs)}", HEADING) for row, runs in rows.items()]
-    tall = [len(CROPPED) + heading.count("\n") + 1 for heading in headings]
-    firsts = np.cumsum(tall) - len(CROPPED)  # a line of a heading is as tall as a row
+    tall = [len(names) + heading.count("\n") + 1 for heading in headings]
+    firsts = np.cumsum(tall) - len(names)  # a line of a heading is as tall as a row
     with plotting.paper_figure(plotting.PAGE, 0.7 + 0.16 * sum(tall)) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, score in zip(panels, ("classification", "retrieval@5")):
             for first, runs in zip(firsts, rows.values()):
-                for place, name in enumerate(CROPPED, start=first):
+                for place, name in enumerate(names, start=first):
                     values = [v for r in runs if (v := r.get("cropped", {}).get(name, {}).get(score)) is not None]
                     colour = "#0072B2" if name == "model" else "#7F7F7F"
                     axes.plot(values, [place] * len(values), "o", color=colour, markersize=3.5, alpha=0.8)
                     if values:
                         axes.plot([np.mean(values)] * 2, [place - 0.35, place + 0.35], color=colour)
             axes.set(title=f"{score} on cropped windows", xlabel="share")
-        names = [name.replace("_", " ") for name in CROPPED]
-        panels[0].set_yticks([first + i for first in firsts for i in range(len(names))], names * len(rows))
+        labels = [control_name(name) for name in names]
+        panels[0].set_yticks([first + i for first in firsts for i in range(len(names))], labels * len(rows))
         panels[0].set_ylim(sum(tall) - 0.4, -0.2)
         for first, heading in zip(firsts, headings):
             panels[0].text(
@@ -259,7 +260,7 @@ def _table(
             if any(found):
                 cells = (score_spread(score, [f[score] for f in found if score in f]) for score in scores)
                 consumed = supervision(runs, member)
-                lines.append((row, consumed, str(sum(map(bool, found))), member.replace("_", " "), *cells))
+                lines.append((row, consumed, str(sum(map(bool, found))), control_name(member), *cells))
     notes = ("Mean ± two standard deviations (ddof 1) over runs.",)
     return plotting.Table(tuple(lines), ("row", LABELS, "runs", "embedding", *_headings(scores)), caption, notes)
 
@@ -324,7 +325,7 @@ def differences_table(rows: Mapping[str, list[dict]], measures: Sequence[str]) -
             cells = [_difference(both, rival, measure) for measure in measures]
             if any(cells):
                 shown = (c or plotting.MISSING for c in cells)
-                lines.append((row, supervision(runs), str(len(both)), rival.replace("_", " "), *shown))
+                lines.append((row, supervision(runs), str(len(both)), control_name(rival), *shown))
     notes = ("Mean over runs for every video, then mean and 95 % bootstrap interval over videos.",)
     return plotting.Table(
         tuple(lines), ("row", LABELS, "runs", "entity 1 minus", *_headings(measures)), "What entity 1 adds", notes
