@@ -111,7 +111,7 @@ def measure(folder: Path) -> Measured:
     train, val = (embed_stages(model, videos, config, cache) for videos in records)
     motion = MotionMap.fit([video.embeddings for video in train.whole[BACKBONE][0]])
     for controls in (train, val):
-        add_motion_map(controls, "motion_pca", motion)
+        add_motion_map(controls, "motion_pca", lambda action: motion)
     add_parts_of_skip(model, config, train, val)
     protocol = grouped(train.whole[CLOCK][0], val.whole[CLOCK][0], config)[2]
     rows, gaps = {MAJORITY: {"classification": majority(train.cropped[CLOCK], val.cropped[CLOCK])}}, {}

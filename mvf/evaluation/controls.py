@@ -124,11 +124,11 @@ def backbone_motion(mean: np.ndarray) -> np.ndarray:
     return np.concatenate([mean, *differences(mean, np.arange(len(mean)), OFFSETS)], axis=1)
 
 
-def add_motion_map(controls: Controls, name: str, fitted: MotionMap) -> None:
-    """Adds the control `name`: a map fitted on training videos, of every whole video and of every window."""
+def add_motion_map(controls: Controls, name: str, fitted: Callable[[str], MotionMap]) -> None:
+    """Adds the control `name`: the map fitted for the action of a video, of every whole video and of every window."""
     for rounds_of in (controls.whole, controls.cropped):
         rounds_of[name] = [
-            [replace(video, embeddings=fitted(video.embeddings)) for video in videos]
+            [replace(video, embeddings=fitted(video.action)(video.embeddings)) for video in videos]
             for videos in rounds_of["backbone"]
         ]
 

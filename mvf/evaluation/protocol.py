@@ -103,13 +103,12 @@ def evaluate(
     note_progress("evaluation")
     untrained = untrained_model(config, model)
     both = [embed_controls(model, untrained, r, config, cache, bank) for r in (train_records, val_records)]
-    maps = {"motion_pca": MotionMap.fit([video.embeddings for video in both[0].whole["backbone"][0]])}
-    skip = model.of((*model.actions, "")[0]).motion
-    if skip is not None and config.motion_weighting != "spread":  # else it is `motion_pca`
-        maps["motion_skip"] = skip
+    motion = MotionMap.fit([video.embeddings for video in both[0].whole["backbone"][0]])
+    skips = {action: network.motion for action in model.actions or ("",) if (network := model.of(action)).motion}
     for controls in both:
-        for name, fitted in maps.items():
-            add_motion_map(controls, name, fitted)
+        add_motion_map(controls, "motion_pca", lambda action: motion)
+        if skips and config.motion_weighting != "spread":  # else it is `motion_pca`
+            add_motion_map(controls, "motion_skip", lambda action: skips[action if model.actions else ""])
     train, val = (replace(c, whole=_regroup(c.whole, protocol), cropped=_regroup(c.cropped, protocol)) for c in both)
     _add_controls(report, train, val, protocol, kinds)
     _add_cropped(report, train, val, protocol, clocks["position_only"])

@@ -10,6 +10,7 @@ from mvf.embedding import EmbeddedVideo, embed, embed_features, video_features
 from mvf.evaluation.controls import (
     PERMUTATIONS,
     WINDOWS,
+    Controls,
     add_motion_map,
     apply_clock,
     backbone_motion,
@@ -130,7 +131,7 @@ def test_motion_sees_a_window_alone_and_no_label(setting):
         for video in (video for videos in rounds["backbone"] for video in videos):
             video.phases[:] = np.random.default_rng(0).permutation(video.phases)
     for seen in (controls, given):
-        add_motion_map(seen, "motion_pca", fitted)
+        add_motion_map(seen, "motion_pca", lambda action: fitted)
     for i, crop in enumerate(windows(records[0].name, records[0].num_frames)):
         alone = fitted(controls.whole["backbone"][0][0].embeddings[crop])
         np.testing.assert_allclose(controls.cropped["motion_pca"][i][0].embeddings, alone, atol=1e-5)
@@ -195,3 +196,13 @@ def test_shuffling_takes_what_a_clock_knows():
     fallen = score_rounds(shuffled(splits["train"]), shuffled(splits["val"]), protocol, refit=True).means()
     assert whole["classification"] > 0.9 and fallen["classification"] < 0.5
     assert whole["kendall_tau"] > 0.99 and abs(fallen["kendall_tau"]) < 0.2
+
+
+def test_a_motion_map_is_that_of_the_action_of_a_video():
+    found = Controls()
+    videos = [EmbeddedVideo(name, name, np.random.default_rng(i).random((30, 8)), None) for i, name in enumerate("ab")]
+    maps = {video.action: MotionMap.fit([video.embeddings], 4, (1, 3), 4) for video in videos}
+    found.whole["backbone"] = [videos]
+    add_motion_map(found, "motion_skip", maps.__getitem__)
+    for video, moved in zip(videos, found.whole["motion_skip"][0]):
+        np.testing.assert_array_equal(moved.embeddings, maps[video.action](video.embeddings))

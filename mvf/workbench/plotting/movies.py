@@ -68,13 +68,11 @@ def attention_movie(
     numbers = range(len(frames)) if numbers is None else numbers
     if len(numbers) != len(frames):
         raise ValueError(f"numbers must be {len(frames)}, one per frame, got {len(numbers)}")
-    if normalise not in ("frame", "video"):
-        raise ValueError(f"normalise must be 'frame' or 'video', got {normalise!r}")
     if height < 32:
         raise ValueError(f"height must be at least 32 pixels, got {height}")
-    limits = {name: map_limits(one, "frame") for name, one in maps.items()}
-    if normalise == "video":
-        limits = {name: np.full_like(one, np.median(one)) for name, one in limits.items()}
+    limits = {name: map_limits(one, normalise) for name, one in maps.items()}
+    if normalise == "video":  # the largest of all would darken a film with one peak
+        limits = {name: np.full(len(one), np.median(map_limits(one, "frame"))) for name, one in maps.items()}
     of = "the frame's maximum" if normalise == "frame" else "the median frame's maximum"
     below = " · ".join(filter(None, (title, f"attention / {of}")))
     pictures = []

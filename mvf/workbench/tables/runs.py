@@ -22,7 +22,7 @@ from mvf.workbench.plotting.table import BELOW_MEAN
 
 SCORES = ("classification", "progression", "kendall_tau", "retrieval@5")
 WHOLE = ("model", "position_only", "frame_count", "untrained", "backbone_mean", "backbone_motion", "motion_pca",
-         "frozen_frame", "shuffled_order", "untrained_shuffled")  # fmt: skip
+         "motion_skip", "frozen_frame", "shuffled_order", "untrained_shuffled")  # fmt: skip
 CROPPED = ("model", "position_only", "untrained", "backbone_motion", "motion_pca", "motion_skip", "reversed")
 REPORT = "metrics.json"
 HEADING = 2.3  # inches: bold headings are broken into lines of this width, which the left panel holds
