@@ -202,7 +202,7 @@ def test_a_motion_map_is_that_of_the_action_of_a_video():
     found = Controls()
     videos = [EmbeddedVideo(name, name, np.random.default_rng(i).random((30, 8)), None) for i, name in enumerate("ab")]
     maps = {video.action: MotionMap.fit([video.embeddings], 4, (1, 3), 4) for video in videos}
-    found.whole["backbone"] = [videos]
+    found.whole["backbone"] = found.cropped["backbone"] = [videos]
     add_motion_map(found, "motion_skip", maps.__getitem__)
     for video, moved in zip(videos, found.whole["motion_skip"][0]):
         np.testing.assert_array_equal(moved.embeddings, maps[video.action](video.embeddings))
