@@ -25,6 +25,14 @@ def test_html_escapes_text_and_holds_every_cell():
         plotting.Table((("a",),), ("name", "value"))
 
 
+def test_html_names_a_group_of_rows_once():
+    rows = (("squat", "model", "0.5"), ("squat", "clock", "0.5"), ("bowl", "model", "0.5"))
+    table = plotting.Table(rows, ("action", "embedding", "score"))
+    assert (table._repr_html_().count("squat"), str(table).count("squat")) == (1, 2)
+    single = plotting.Table((("squat", "0.5"), ("squat", "0.6")), ("action", "score"))
+    assert single._repr_html_().count("squat") == 2, "rows with one heading keep it"
+
+
 def test_headings_and_names_of_scores_say_what_they_mean():
     rows = (("model", "below the mean", "entity"), ("position only (clock)", "0.5", "squat_000"))
     html = plotting.Table(rows, ("embedding", "progression", "video"))._repr_html_()

@@ -153,9 +153,12 @@ class Table:
         style = "caption-side:top;text-align:left;font-weight:bold"
         caption = f'<caption style="{style}">{escape(minus(self.caption))}</caption>' if self.caption else ""
         head = _html_row([explained(c) for c in self.columns], numeric, "col", len(self.columns), weight="")
-        rows = enumerate(self._marked("<b>{}</b>", "<u>{}</u>", lambda text, i: explained(text, i < named)))
+        rows = self._marked("<b>{}</b>", "<u>{}</u>", lambda text, i: explained(text, i < named))
+        for above, row, shown in zip(self.rows, self.rows[1:], rows[1:]):
+            if named > 1 and row[0] == above[0]:  # the name of a group of rows stands once
+                shown[0] = ""
         weights = {True: "font-weight:bold", False: "font-weight:normal"}
-        body = "".join(_html_row(row, numeric, "row", named, weights[i in self.strong]) for i, row in rows)
+        body = "".join(_html_row(row, numeric, "row", named, weights[i in self.strong]) for i, row in enumerate(rows))
         notes = "".join(f'<div style="font-size:85%">{escape(minus(note))}</div>' for note in self.notes)
         return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>{notes}"
 
