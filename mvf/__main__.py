@@ -421,7 +421,8 @@ def _sizes(options: argparse.Namespace) -> None:
 
 
 def _runs(options: argparse.Namespace) -> None:
-    folder = Path(options.folder) if options.folder else Path(mvf.__file__).parents[1] / "runs"
+    root = Path(mvf.__file__).parents[1]  # as in `default_folder`, without importing torch
+    folder = Path(options.folder or (root if (root / "pyproject.toml").exists() else Path()) / "runs")
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: name the folder that holds the runs")
     found = sorted(folder.rglob("config.json"), key=lambda path: path.stat().st_mtime, reverse=True)

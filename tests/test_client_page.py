@@ -96,6 +96,26 @@ def test_repetitions_are_compared_one_by_one(run, clips):
     assert {row["when"] for row in card["rows"]} == {"3 ×"} and len(card["clip"].deviations) == 3
 
 
+def test_idle_time_around_repetitions_is_left_out_and_moves_nothing(run, clips, monkeypatch):
+    def idle_first(model, records, precision="auto"):
+        found = embedded(model, records)
+        for video in found:
+            if video.name == "set":  # stands still, then moves from its own first moment on
+                angles = 2 * np.pi * np.maximum(0, video.numbers - LENGTH) / LENGTH
+                still = np.where(video.numbers < LENGTH, 1.0, 0.0)
+                rows = np.stack([np.cos(angles) * (1 - still), np.sin(angles), still], axis=1)
+                video.embeddings[:] = rows
+        return found
+
+    monkeypatch.setattr(page, "embed", idle_first)
+    clip = cards(values(run, clips))["set"]["clip"]
+    first, last = clip.passes[0].first, clip.passes[-1].stop
+    assert len(clip.passes) == 2 and abs(first - LENGTH) <= 2 and last == 3 * LENGTH
+    assert len(clip.phases) == len(clip.confidence) == 3 * LENGTH and (clip.phases[:first] == -1).all()
+    assert [start for phase, start, _ in clip.segments if phase == 0] == [one.first for one in clip.passes]
+    assert clip.lengths_of_passes.sum() == pytest.approx((last - first) / 20) and clip.sureness > 0.5
+
+
 def test_the_test_by_hand_leaves_each_clip_out(run, clips, monkeypatch):
     seen = []
     propose = page.propose

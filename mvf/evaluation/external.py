@@ -39,8 +39,9 @@ class VideoLabels:
         name: Name of the video.
         split: `train` or `val`; empty when the file has no such column.
         action: Class of the whole video.
-        starts: First frame of every phase; None when `phases` is given.
-        phases: Phase by frame number; None when `starts` is given, both None without labels.
+        starts: First frame of every phase.
+        phases: Phase by frame number.
+        segments: A table of segments, whose gaps have no phase. At most one of the three is given.
     """
 
     name: str
@@ -48,6 +49,7 @@ class VideoLabels:
     action: str = "action"
     starts: list[int] | None = None
     phases: dict[int, int] | None = field(default=None, repr=False)
+    segments: SegmentTable | None = field(default=None, repr=False)
 
     def expand(self, numbers: np.ndarray) -> np.ndarray | None:
         """(T,) phases of the frames with these ascending numbers.
@@ -63,10 +65,14 @@ class VideoLabels:
                     f"{len(numbers)} frames ({frames}): labels and embeddings must count the same frames"
                 )
             return np.searchsorted(self.starts, numbers, side="right") - 1
+        thinned = len(numbers) != numbers[-1] + 1  # embedded at another rate than the video's
+        if self.segments is not None:
+            ends = [row.end_frame for row in self.segments.rows_of(self.name)] if thinned else []
+            return self.segments.phases_of(self.name, max([numbers[-1] + 1, *ends]))[numbers]
         if self.phases is None:
             return None
-        thinned = len(numbers) != numbers[-1] + 1  # embedded at another rate than the video's
-        if not (self.phases.keys() >= set(numbers.tolist()) if thinned else len(self.phases) == len(numbers)):
+        each = self.phases.keys() >= set(numbers.tolist())
+        if not (each and (thinned or len(self.phases) == len(numbers))):
             found = f" ({min(self.phases)} to {max(self.phases)})" if self.phases else ""
             raise ValueError(
                 f'video "{self.name}" has {len(self.phases)} labelled frames{found}'
@@ -281,8 +287,7 @@ def _read_phases(video: VideoLabels, text: str, folder: Path, tables: Tables) ->
         return
     found = read_phase_file(video.name, path, tables=tables)
     if isinstance(found, SegmentTable):
-        rows = found.rows_of(video.name)
-        video.phases = {frame: row.phase for row in rows for frame in range(row.start_frame, row.end_frame)}
+        video.segments = found
     else:
         video.phases = dict(enumerate(found.tolist()))
 

@@ -72,6 +72,27 @@ def test_phases_may_lie_in_files_beside_the_table(tmp_path):
         np.testing.assert_array_equal(video.phases, wanted.phases)
 
 
+def test_segments_may_have_gaps_and_names_a_suffix(tmp_path):
+    segments = [(name, *span) for name in ("a", "b") for span in ((1, 3, 0), (4, 7, 1))]
+    rows = [dict(zip(("video", "start_frame", "end_frame", "phase"), row)) for row in segments]
+    write_csv(tmp_path / "segments.csv", rows)
+    clips = [
+        {"path": f"{name}.mp4", "split": split, "phases": "segments.csv"}
+        for name, split in {"a": "train", "b": "val"}.items()
+    ]
+    labels = read_labels(write_csv(tmp_path / "labels.csv", clips))
+    arrays = {name: np.ones((8, 2), np.float32) for name in ("a", "b")}
+    train, val = match(arrays, labels)
+    assert train[0].phases.tolist() == val[0].phases.tolist() == [-1, 0, 0, -1, 1, 1, 1, -1]
+    with pytest.raises(ValueError, match="line 3: a segment ends at frame 7, a has only 6"):
+        match({name: array[:6] for name, array in arrays.items()}, labels)
+    thinned = {name: np.arange(0, 16, 2)[:3] for name in arrays}
+    assert match({n: a[:3] for n, a in arrays.items()}, labels, thinned)[0][0].phases.tolist() == [-1, 0, 1]
+    write_csv(tmp_path / "segments.csv", rows[2:])
+    with pytest.raises(ValueError, match="segments.csv has no segment of a; known: b"):
+        match(arrays, read_labels(tmp_path / "labels.csv"))
+
+
 def test_names_of_phases_are_not_used(tmp_path):
     rows = [{"name": v.name, "phases": "0;3", "phase_names": "down, slowly;up"} for v in TRAIN + VAL]
     labels = read_labels(write(tmp_path, TRAIN + VAL, rows)[1])
@@ -101,6 +122,9 @@ def test_lengths_that_do_not_match_are_both_named(tmp_path):
     frames = len(TRAIN[0].phases)
     with pytest.raises(ValueError, match=f'"train-0" has {frames - 1} labelled frames .* and {frames} embeddings'):
         score_embeddings(*write(tmp_path, TRAIN + VAL, rows))
+    from_one = [row | {"frame": row["frame"] + 1} for row in long_rows(TRAIN + VAL)]
+    with pytest.raises(ValueError, match=rf"{frames} labelled frames \(1 to {frames}\) and .* \(0 to {frames - 1}\)"):
+        score_embeddings(*write(tmp_path, TRAIN + VAL, from_one))
     rows = [{"name": v.name, "split": split_of(v), "phases": "0;900"} for v in TRAIN + VAL]
     with pytest.raises(ValueError, match=f"starts at frame 900, but its embeddings have {frames}"):
         score_embeddings(*write(tmp_path, TRAIN + VAL, rows))

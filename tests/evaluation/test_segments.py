@@ -100,6 +100,15 @@ def test_apply_to_one_file_and_to_labelled_videos(run, clips, tmp_path, capsys):
     assert {row["video"] for row in csv.DictReader((tmp_path / "s.csv").open())} == {"d"}
 
 
+def test_labelled_videos_are_known_however_their_folder_is_written(run, clips, tmp_path):
+    (tmp_path / "link").symlink_to(clips)
+    labels = ["--labels", str(clips / "videos.csv"), "--out", str(tmp_path / "s.csv")]
+    for given in (tmp_path / "link", clips / ".." / "clips"):
+        assert main(["apply", str(run.folder), str(given), *labels]) == 0
+        rows = list(csv.DictReader((tmp_path / "s.csv").open()))
+        assert [row["by"] for row in rows if row["video"] == "a"] == ["human"] * 2
+
+
 def test_apply_names_what_is_wrong(run, clips, tmp_path, capsys):
     command = ["apply", str(run.folder), str(clips), "--out", str(tmp_path / "s.csv"), "--labels"]
     assert main([*command, str(clips / "labels.csv")]) == 1

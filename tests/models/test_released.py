@@ -131,8 +131,12 @@ def test_a_film_of_one_video_needs_no_evaluation(released, tmp_path, monkeypatch
     assert capsys.readouterr().out == f"film {tmp_path / 'film.gif'}\nfilm {tmp_path / 'film.mp4'}\n"
     assert (tmp_path / "film.mp4").stat().st_size and not (tmp_path / "here" / "runs").exists()
     write_video(tmp_path / "clips" / "jump.mp4", count=8)
-    (gif, _) = film_video("tiny", tmp_path / "clips" / "jump.mp4", image_size=64)
-    assert gif == tmp_path / "here" / "runs" / "tiny" / "film-jump.gif" and gif.exists()
+    write_video(tmp_path / "clips" / "jump.2.mp4", count=8)
+    for name in ("jump", "jump.2"):
+        (gif, _) = film_video("tiny", tmp_path / "clips" / f"{name}.mp4", image_size=64)
+        assert gif == tmp_path / "here" / "runs" / "tiny" / f"film-{name}.gif" and gif.exists()
+    (gif, mp4) = film_video("tiny", tmp_path / "clips" / "jump.mp4", out=tmp_path / "v0.2.gif")
+    assert (gif, mp4) == (tmp_path / "v0.2.gif", tmp_path / "v0.2.mp4")
 
 
 def judged(classification, lift):

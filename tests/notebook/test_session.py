@@ -67,10 +67,12 @@ def test_training_writes_where_the_other_notebooks_look(repository, monkeypatch)
     assert session.run_folder("../runs/mine", config).resolve() == repository / "runs" / "mine"
 
 
-@pytest.mark.parametrize("done, said", [(None, "new"), (1, "begun, goes on"), (2, "finished, is only judged")])
+@pytest.mark.parametrize("done, said", [(None, "new"), (0, "begun, goes on"), (1, "begun, goes on"), (2, "finished, is only judged")])
 def test_the_run_to_be_trained_says_what_is_there(repository, done, said):
     if done is not None:
-        make_run(repository / "runs" / "mine", 0, done=done)
+        history = make_run(repository / "runs" / "mine", 0, done=done) / "history.csv"
+        if not done:
+            history.unlink()
     table = session.run_table(load_config("demo", epochs=2), repository / "runs" / "mine")
     assert f"runs/mine ({said})" in str(table) and "epochs" in str(table) and "learning_rate" not in str(table)
     html = table._repr_html_()

@@ -158,6 +158,18 @@ def test_names_change_no_other_cell(tmp_path):
         PhaseTable(path).read_names("ab")
 
 
+def test_parts_are_listed_once(tmp_path):
+    path = tmp_path / "videos.csv"
+    path.write_text("path,split\nset.mp4,train\nb.mp4,val\n")
+    (tmp_path / "set.mp4").write_bytes(b"")
+    PhaseTable(path).write_parts("set", [(0.0, 0.5), (0.5, 1.0)])
+    before = path.read_text()
+    assert before.splitlines()[1:3] == ["set.mp4,train,0.000,0.500", "set.mp4,train,0.500,1.000"]
+    with pytest.raises(ValueError, match="lists parts of set already; remove their rows first"):
+        PhaseTable(path).write_parts("set", [(0.0, 1.0)])
+    assert path.read_text() == before
+
+
 def test_a_label_is_removed_and_nothing_else(tmp_path):
     path = tmp_path / "videos.csv"
     path.write_text("path,phases,split\na.mp4,0;3,val\nb.mp4,0;4,train\n")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from mvf.alignment import align, transfer_phases
 from mvf.config import nearest
+from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo
 from mvf.evaluation.protocol import clocks_of
 from mvf.evaluation.segments import propose
@@ -18,7 +19,9 @@ from mvf.workbench.notebook.deviation import check_references
 from mvf.workbench.notebook.probe import of_action, phase_words
 from mvf.workbench.notebook.segments import passes_note, proposal_scores
 from mvf.workbench.notebook.session import Session, Splits
+from mvf.workbench.plotting.overlays import resized
 
+PRINTED = 240  # pixels: width of a frame in a figure
 METHODS = MappingProxyType({"dtw": "Dynamic time warping, open ends", "nearest": "Nearest frame for each frame"})
 
 
@@ -57,9 +60,14 @@ def alignment_figure(splits: Splits, action: str = "", method: str = "dtw", name
     records = {record.name: record for record in shown.records}
     a, b = shown.videos[:2]
     return plotting.plot_alignment(
-        records[a.name].load(), records[b.name].load(), align(a, b, method), a.embeddings @ b.embeddings.T,
+        _pictures(records[a.name]), _pictures(records[b.name]), align(a, b, method), a.embeddings @ b.embeddings.T,
         names=[a.name, b.name], caption=" ".join([f"{METHODS[method]}.", shown.note, passes_note([a, b])]).strip(),
     )  # fmt: skip
+
+
+def _pictures(record: VideoRecord) -> np.ndarray:
+    """(T, H, W, 3) frames, no wider than they are printed: all frames of a phone's video do not fit in memory."""
+    return np.stack([resized(f, min(len(f), round(len(f) * PRINTED / f.shape[1]))) for f in record.frames()])
 
 
 def transferred_from(

@@ -27,6 +27,7 @@ from mvf.workbench.notebook.session import (
     open_session,
 )
 
+FILM_KINDS = (".gif", ".mp4")
 FILMED = 120  # most frames of a film
 MOST_QUERIES = 400  # query frames in a figure of temporal attention
 
@@ -72,7 +73,8 @@ def write_movie(video: AttentionVideo, path: Path, frames_per_second: float = 12
         video.frames, video.entities, video.head_maps, _head_name(video), numbers=video.numbers.tolist(),
         title=video.name,
     )  # fmt: skip
-    return [plotting.save_animation(film, path.with_suffix(kind), frames_per_second) for kind in (".gif", ".mp4")]
+    files = [path.with_name(path.name + kind) for kind in FILM_KINDS]  # not `with_suffix`: names may have dots
+    return [plotting.save_animation(film, file, frames_per_second) for file in files]
 
 
 def film_video(source: str | Path, video: str | Path = "", image_size: int = 0, out: str | Path = "") -> list[Path]:
@@ -80,9 +82,10 @@ def film_video(source: str | Path, video: str | Path = "", image_size: int = 0, 
 
     Args:
         source: Run folder, released head, or checkpoint.
-        video: The file, or a folder of numbered images; empty for the first validation video of the model's data.
+        video: The file, or a folder of numbered images; empty for the first validation video of the model's data, or
+            the first training video if there is none.
         image_size: Side in pixels of the frames that the model sees, for finer maps than in training; 0 as in training.
-        out: File to write, without its suffix; empty for `film-NAME` where the model's figures are.
+        out: File to write, with or without its suffix; empty for `film-NAME` where the model's figures are.
 
     Returns:
         Paths of the GIF and the MP4.
@@ -90,14 +93,18 @@ def film_video(source: str | Path, video: str | Path = "", image_size: int = 0, 
     path = Path(video)
     data: dict[str, Any] = {"dataset": "folder", "data_root": path.parent} if str(video) else {}
     session = open_session(source, **data)
-    record = file_record(path, session.config) if str(video) else session.find_videos("val")[0]
+    if str(video):
+        record = file_record(path, session.config)
+    else:
+        record = (session.find_videos("val", allow_empty=True) or session.find_videos("train"))[0]
     check_actions(source, session.model, [record])
     settings = {"layer": -1, "image_size": image_size or None, "stored_frames": FILMED}
     check_attention(session, settings)
     (layer,) = backbone_of(session.model).resolve_layers((-1,))
     rule = _rule(session, {}, "entity", layer)
     shown = _attention_video(session, record, (layer,), layer, settings, rule)
-    return write_movie(shown, Path(out) if str(out) else session.figures.parent / f"film-{short_name(record.name)}")
+    path = Path(out) if str(out) else session.figures.parent / f"film-{short_name(record.name)}"
+    return write_movie(shown, path.with_suffix("") if path.suffix in FILM_KINDS and str(out) else path)
 
 
 def temporal_figure(session: Session, video: AttentionVideo, block: int = -1) -> Figure:

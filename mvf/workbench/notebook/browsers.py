@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from mvf.alignment import align
 from mvf.data.records import VideoRecord
 from mvf.embedding import EmbeddedVideo
+from mvf.files import data_folder
 from mvf.workbench import plotting
 from mvf.workbench.notebook import probe
 from mvf.workbench.notebook.attention import AttentionVideo
@@ -251,7 +252,7 @@ def phase_labeler(
     videos = probe.of_action(embedded, action)
     records = {record.name: record for record in known}
     own = session.config.dataset == "folder"
-    folder = Path(session.config.data_root) if own else session.figures / "labels"
+    folder = data_folder(session.config.data_root) if own else session.figures / "labels"
     return PhaseLabeler(
         {video.name: records[video.name] for video in videos},
         Path(path) if path else folder / "videos.csv",

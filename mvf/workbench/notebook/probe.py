@@ -251,7 +251,7 @@ def _probe(train: list[EmbeddedVideo], val: list[EmbeddedVideo], names: tuple[st
     predicted = metrics.predict_phases(embeddings[0], phases[0], embeddings[1])
     confusion = metrics.phase_confusion(predicted, phases[1], count)
     progression = metrics.predict_progression(embeddings[0], phases[0], embeddings[1], phases[1], count)
-    words = tuple(names) or tuple(f"phase {i}" for i in range(count))
+    words = tuple(names[:count]) or tuple(f"phase {i}" for i in range(count))
     return Probe(val[0].action, val, count, words, predicted, confusion, progression)
 
 

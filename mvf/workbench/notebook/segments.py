@@ -126,7 +126,8 @@ def find_clips(source: str | Path, videos: str | Path, table: str | Path | None,
     given = Path(videos)
     if table is not None and (Path(table).name != TABLE or not Path(table).is_file()):
         raise ValueError(f"--labels must be the {TABLE} in the folder of the labelled videos, got {table}")
-    root = Path(table).parent if table is not None else given.parent if given.is_file() else given
+    given = given.parent.resolve() / given.name if given.is_file() else given.resolve()  # as the table's folder is, too
+    root = Path(table).parent.resolve() if table is not None else given.parent if given.is_file() else given
     model, config = open_model(source, **{**data, "dataset": "folder", "data_root": root})
     if "action" not in data:
         config = replace(config, action="")

@@ -256,7 +256,7 @@ def finished_runs(root: Path) -> list[Path]:
 def _is_finished(run: Path) -> bool:
     try:
         return {row["epoch"] for row in read_history(run)} >= {read_config(run).epochs} - {0}
-    except (ValueError, KeyError):  # damaged, or of a newer version
+    except (FileNotFoundError, ValueError, KeyError):  # no epoch yet, damaged, or of a newer version
         return False
 
 

@@ -60,6 +60,11 @@ class Pass:
     video: EmbeddedVideo
     unsmeared: EmbeddedVideo
 
+    @property
+    def stop(self) -> int:
+        """The frame of the clip after its last one."""
+        return self.first + len(self.video.embeddings)
+
 
 @dataclass(frozen=True)
 class FrameSpan:
@@ -92,7 +97,7 @@ class ClientClip:
     Attributes:
         record: The clip.
         passes: Its repetitions; of a clip with one, the clip.
-        phases: (T,) phases; None if nobody labelled it and no labelled clip shows its action.
+        phases: (T,) phases, -1 for idle time outside the repetitions; None if nobody labelled it and no labelled clip shows its action.
         confidence: (T,) confidence of each; None for labels by hand.
         names: Names of the phases.
         deviations: One for each pass; empty without references.
@@ -129,8 +134,7 @@ class ClientClip:
             return []
         found = []
         for one in self.passes:
-            stop = one.first + len(one.video.embeddings)
-            runs = phase_runs(self.phases[one.first : stop])
+            runs = phase_runs(self.phases[one.first : one.stop])
             found += [(phase, one.first + a, one.first + b) for phase, a, b in runs if phase >= 0]
         return found
 
@@ -153,12 +157,14 @@ class ClientClip:
     @property
     def sureness(self) -> float:
         """Mean confidence of its proposed phases; 1 where there are none."""
-        return 1.0 if self.confidence is None else float(self.confidence.mean())
+        if self.confidence is None:
+            return 1.0
+        return float(np.concatenate([self.confidence[one.first : one.stop] for one in self.passes]).mean())
 
     @property
     def lengths_of_passes(self) -> np.ndarray:
         """(K,) seconds or frames that each pass lasts."""
-        return np.diff(self.edges[[0, *(one.first for one in self.passes[1:]), -1]])
+        return np.array([self.edges[one.stop] - self.edges[one.first] for one in self.passes])
 
     def name_of(self, phase: int) -> str:
         return self.names[phase] if self.names else f"phase {phase}"
@@ -226,7 +232,7 @@ def clips_values(found: FoundClips, references: str, clips: Path, run: Path) -> 
         "references": [clip.record.name for clip in good],
         "named": bool(references),
         "labelled": [clip.record.name for clip in labelled],
-        "left_out": {name: why.replace(f"{clips}/", "") for name, why in found.left_out.items()},
+        "left_out": {name: why.replace(f"{clips.resolve()}/", "") for name, why in found.left_out.items()},
         "scores": scores_by_hand(everyone, labelled, clocks_of(found.config, found.model)["position_only"]),
         "run": run.resolve().name,
         "several_passes": any(len(clip.passes) > 1 for clip in shown),
@@ -291,8 +297,9 @@ def _proposed(clip: ClientClip, labelled: Sequence[ClientClip]) -> ClientClip:
     """The clip with phases from labelled ones; as it is if there are none."""
     if not labelled:
         return clip
-    found = propose(_videos(labelled), [one.video for one in clip.passes])
-    phases, confidence = (np.concatenate([getattr(p, name) for p in found]) for name in ("phases", "confidence"))
+    phases, confidence = np.full(clip.record.num_frames, -1), np.zeros(clip.record.num_frames)
+    for one, found in zip(clip.passes, propose(_videos(labelled), [one.video for one in clip.passes])):
+        phases[one.first : one.stop], confidence[one.first : one.stop] = found.phases, found.confidence
     return replace(clip, phases=phases, confidence=confidence, names=labelled[0].names)
 
 
@@ -446,8 +453,7 @@ def _key_frames(clip: ClientClip, say: Quantities) -> list[tuple[str, str]]:
     """(picture, caption): the middle of each repetition, else of each phase, else evenly spaced."""
     last = clip.record.num_frames
     if len(clip.passes) > 1:
-        stops = [*(one.first for one in clip.passes[1:]), last]
-        found = [(f"{i}:", (one.first + stop) // 2) for i, (one, stop) in enumerate(zip(clip.passes, stops), 1)]
+        found = [(f"{i}:", (one.first + one.stop) // 2) for i, one in enumerate(clip.passes, 1)]
     elif clip.segments:
         found = [(clip.name_of(phase), (start + stop) // 2) for phase, start, stop in clip.segments]
     else:

@@ -167,7 +167,8 @@ class PhaseTable:
         """Lists a whole file as parts, start and end in seconds, in place of its row; other rows stay as they are.
 
         Raises:
-            ValueError: if the file is not there, or its row holds labels, which count from the file's beginning.
+            ValueError: if the file is not there, is listed as parts already, or its row holds labels, which count from
+                the file's beginning.
         """
         table = self._load()
         rows = self._rows(table, {name})
@@ -175,7 +176,10 @@ class PhaseTable:
             _made_column(table.titles, table.columns, title)
         if not (self.path.parent / _path_of(self.path.parent, name)).exists():
             raise ValueError(f"{name} is not in {self.path.parent}, the folder of {self.path.name}")
-        row = self._row(table, rows, self._paths(table.columns, rows), name)
+        paths = self._paths(table.columns, rows)
+        if any(mark and composed(name) in (path, os.path.splitext(path)[0]) for path, mark in paths.values()):
+            raise ValueError(f"{self.path} lists parts of {name} already; remove their rows first")
+        row = self._row(table, rows, paths, name)
         cells = dict(zip(table.columns, row))
         if held := [title for title in ("phases", "boxes", "masks") if cells.get(title)]:
             raise ValueError(f"{self.path}: the row of {name} holds {held[0]} of the whole file; remove them first")
