@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mvf.embedding import EmbeddedVideo
-from mvf.workbench.notebook.probe import retrieval_figure
+from mvf.workbench.notebook.probe import probe_actions, retrieval_figure
 from mvf.workbench.notebook.session import Splits
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "probe.ipynb"
@@ -33,3 +33,12 @@ def test_the_notebook_promises_no_more_neighbours_than_there_may_be():
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     text = next("".join(cell["source"]) for cell in cells if cell["id"] == "retrieval-text")
     assert "five at most" in text
+
+
+def test_a_phase_that_no_frame_has_yet_needs_no_row():
+    vectors = np.random.default_rng(0).random((8, 4), np.float32)
+    phases = np.repeat([0, 1], 4)
+    videos = [[EmbeddedVideo(name, "squat", vectors, phases)] for name in ("a", "b")]
+    records = [SimpleNamespace(name=name, action="squat", phase_names=("down", "hold", "up")) for name in ("a", "b")]
+    (probe,) = probe_actions(*videos, records)
+    assert probe.num_phases == 2 and probe.names == ("down", "hold") and probe.confusion.shape == (2, 2)

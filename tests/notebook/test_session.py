@@ -67,7 +67,9 @@ def test_training_writes_where_the_other_notebooks_look(repository, monkeypatch)
     assert session.run_folder("../runs/mine", config).resolve() == repository / "runs" / "mine"
 
 
-@pytest.mark.parametrize("done, said", [(None, "new"), (0, "begun, goes on"), (1, "begun, goes on"), (2, "finished, is only judged")])
+@pytest.mark.parametrize(
+    "done, said", [(None, "new"), (0, "begun, goes on"), (1, "begun, goes on"), (2, "finished, is only judged")]
+)
 def test_the_run_to_be_trained_says_what_is_there(repository, done, said):
     if done is not None:
         history = make_run(repository / "runs" / "mine", 0, done=done) / "history.csv"
@@ -141,6 +143,17 @@ def test_a_label_is_of_the_frame_of_the_file_whatever_the_rate(trained, tmp_path
     again = next(r for r in opened.find_videos("train") if r.name == "c0")
     assert number_of(list(again.frames())[int(np.argmax(again.phases == 1))]) == at
     assert [v.numbers.tolist() for v in splits.train if v.name == "c0"] == [record.frame_numbers.tolist()]
+
+
+def test_labels_of_the_usual_data_folder_go_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("MVF_DATA", str(tmp_path))
+    opened = session.Session(tmp_path, None, load_config("folder"), tmp_path / "figures")
+    write_video(tmp_path / "a.mp4", 9)
+    (record,) = records = find_videos("folder", "train", tmp_path, sides={"a": "train"})
+    videos = [EmbeddedVideo("a", record.action, np.ones((9, 2), np.float32), None)]
+    splits = session.Splits(records, [], videos, [], None)
+    notebook.phase_labeler(opened, splits).accept("a", [[0, 0], [4, 1]])
+    assert "0;4" in (tmp_path / "videos.csv").read_text()
 
 
 def test_all_videos_of_an_action_are_labelled_and_two_of_one_name_stay_two(tmp_path):

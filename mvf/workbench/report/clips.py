@@ -97,7 +97,8 @@ class ClientClip:
     Attributes:
         record: The clip.
         passes: Its repetitions; of a clip with one, the clip.
-        phases: (T,) phases, -1 for idle time outside the repetitions; None if nobody labelled it and no labelled clip shows its action.
+        phases: (T,) phases, -1 where idle time lies outside the repetitions; None if nobody labelled it and no labelled
+            clip shows its action.
         confidence: (T,) confidence of each; None for labels by hand.
         names: Names of the phases.
         deviations: One for each pass; empty without references.
