@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 from mvf.bank import FeatureBank
 from mvf.config import Config
 from mvf.data import VideoRecord, find_config_videos
-from mvf.embedding import EmbeddedVideo, add_motion, evaluating, pool_features, video_features
+from mvf.embedding import EmbeddedVideo, add_motion, add_velocity, evaluating, pool_features, video_features
 from mvf.evaluation.controls import Controls, add_motion_map, fuse_batch, untrained_model, windows
 from mvf.evaluation.protocol import FEATURES, TOGETHER, clocks_of, grouped
 from mvf.evaluation.report import header
@@ -185,7 +185,7 @@ def _video(record: VideoRecord, part: slice, array: np.ndarray, config: Config) 
 
 def clip_stages(model: MVFormer, tokens: Tensor, mean: np.ndarray, chunk: int) -> dict[str, np.ndarray]:
     """Pooled tokens (T, N, D) and mean patches (T, C) of a clip -> every stage (T, width), by name."""
-    entered, blocks, embedding = fusion_stages(model, tokens, chunk)
+    entered, blocks, embedding = fusion_stages(model, add_velocity(model, tokens, mean), chunk)
     several, from_first = tokens.shape[1] > 1, model.architecture.readout == "cls"
     stages = {"pooled entities, joined": tokens.flatten(1)} if several else {}
     stages["pooled entity 1" if model.pooling.makes_entities else "pooled token"] = tokens[:, 0]

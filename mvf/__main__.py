@@ -73,7 +73,7 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     _add_parameters(command)
     command.set_defaults(command=_train)
 
-    command = commands.add_parser("embed", help="embed every frame of videos with a run or an official checkpoint")
+    command = commands.add_parser("embed", help="embed every frame of videos with a run, released head or checkpoint")
     command.add_argument("model", help=MODEL)
     command.add_argument("videos", help="folder of videos, or one video file")
     command.add_argument("--out", required=True, help=".npz (one array per video) or .csv (one row per frame)")
