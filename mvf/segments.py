@@ -174,7 +174,8 @@ def write_segments(
         return [path]
     files = []
     for video, members in groupby(segments, key=lambda segment: segment.video):
-        file = (path / video).with_name(f"{short_name(Path(video).name)}.eaf")
+        inside = [part for part in Path(video).parts if part not in ("..", Path(video).anchor)]  # not beside the video
+        file = path.joinpath(*inside).with_name(f"{short_name(inside[-1])}.eaf")
         with atomic(file) as temporary:
             _write_elan(list(members), temporary, known)
         files.append(file)

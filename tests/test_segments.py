@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,14 @@ def test_elan_comes_back_to_the_frame(segments, record, tmp_path):
     assert file.name == "clip.eaf" and labelled(tmp_path, "clip.eaf") == PHASES.tolist()
     assert [text for _, _, text in read_elan(file)] == [s.name for s in segments]
     assert labelled(tmp_path, "clip.eaf#phases") == PHASES.tolist()
+
+
+@pytest.mark.parametrize("name", ["{}/clip", "../clip", "a/../../clip"])
+def test_elan_files_stay_in_their_folder(segments, record, tmp_path, name):
+    name = name.format(tmp_path)
+    moved = [replace(segment, video=name) for segment in segments]
+    (file,) = write_segments(moved, tmp_path / "out", [replace(record, name=name)], "elan")
+    assert (tmp_path / "out") in file.resolve().parents and file.name == "clip.eaf"
 
 
 def test_a_resampled_video_counts_the_files_frames(tmp_path):

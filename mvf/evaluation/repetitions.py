@@ -8,6 +8,7 @@ import numpy as np
 
 FEWEST_FRAMES = 15  # of a repetition; the motion skip, which sees 12 frames to both sides, blurs shorter ones
 GRID = 240  # most places at which a recording may be cut, evenly spaced; a longer recording is cut less finely
+MOST_FRAMES = 9600  # that are compared, which takes 370 MB: every n-th frame of more
 SAMPLES = 12  # moments at which two repetitions are compared
 LONGEST_RATIO = 2.0  # of neighbouring repetitions
 # chosen on drawn recordings of data_seed 21 and on training recordings of pull-ups (docs/design.md)
@@ -70,11 +71,13 @@ def find_repetitions(embeddings: np.ndarray) -> Repetitions:
     embeddings = np.asarray(embeddings, np.float32)
     if embeddings.ndim != 2 or not embeddings.size or not np.isfinite(embeddings).all():
         raise ValueError(f"embeddings must be (T, E) without NaN, got {embeddings.shape}; embed the recording again")
-    likenesses = _Likenesses.of(embeddings @ embeddings.T)
+    step = -(-len(embeddings) // MOST_FRAMES)
+    compared = embeddings[::step]
+    likenesses = _Likenesses.of(compared @ compared.T)
     cuts, likeness = likenesses.best_cuts(LEAST_LIKENESS)
     if len(likeness):
         cuts, likeness = likenesses.best_cuts(max(LEAST_LIKENESS, SHARE_OF_MEDIAN * float(np.median(likeness))))
-    return Repetitions(cuts, likeness)
+    return Repetitions(np.minimum(cuts * step, len(embeddings)), likeness)
 
 
 def count_passes(embeddings: np.ndarray, phases: np.ndarray | None = None) -> int:
