@@ -62,7 +62,7 @@ def test_a_long_recording_is_cut_on_a_coarser_grid():
 
 
 def test_every_nth_frame_of_a_very_long_recording_is_compared_and_cuts_are_its_own_frames():
-    found = find_repetitions(recording([1500] * 6 + [1501]))
+    found = find_repetitions(recording([1500] * 6 + [1501], noise=0.02))
     assert found.count == 7 and found.cuts[-1] == 10_501
     assert np.abs(found.cuts - 1500 * np.arange(8)).max() <= 150
 
