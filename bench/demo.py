@@ -17,7 +17,7 @@ from mvf.training.run import REPOSITORY, read_history
 from mvf.workbench.plotting import Table
 
 RUN = "runs/demo"
-EXPECTED = "about four minutes on two quiet cores; the first film, of a model that is trained already, within one"
+EXPECTED = "four to seven minutes on two quiet cores; the first film, of a model that is trained already, within one"
 CELLS = {
     "mvf.train(": "features and training",
     "report_on(": "scores and controls",
