@@ -61,7 +61,7 @@ def alignment_figure(splits: Splits, action: str = "", method: str = "dtw", name
     a, b = shown.videos[:2]
     return plotting.plot_alignment(
         _pictures(records[a.name]), _pictures(records[b.name]), align(a, b, method), a.embeddings @ b.embeddings.T,
-        names=[a.name, b.name], caption=" ".join([f"{METHODS[method]}.", shown.note, passes_note([a, b])]).strip(),
+        names=[a.name, b.name], caption=" ".join(filter(None, [f"{METHODS[method]}.", shown.note, passes_note([a, b])])),
     )  # fmt: skip
 
 
