@@ -59,9 +59,10 @@ def alignment_figure(splits: Splits, action: str = "", method: str = "dtw", name
         return plotting.plot_message("no action has two videos")
     records = {record.name: record for record in shown.records}
     a, b = shown.videos[:2]
+    words = filter(None, (f"{METHODS[method]}.", shown.note, passes_note([a, b])))
     return plotting.plot_alignment(
         _pictures(records[a.name]), _pictures(records[b.name]), align(a, b, method), a.embeddings @ b.embeddings.T,
-        names=[a.name, b.name], caption=" ".join(filter(None, [f"{METHODS[method]}.", shown.note, passes_note([a, b])])),
+        names=[a.name, b.name], caption=" ".join(words),
     )  # fmt: skip
 
 
