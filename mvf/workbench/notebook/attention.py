@@ -103,8 +103,11 @@ def film_video(source: str | Path, video: str | Path = "", image_size: int = 0, 
     (layer,) = backbone_of(session.model).resolve_layers((-1,))
     rule = _rule(session, {}, "entity", layer)
     shown = _attention_video(session, record, (layer,), layer, settings, rule)
-    path = Path(out) if str(out) else session.figures.parent / f"film-{short_name(record.name)}"
-    return write_movie(shown, path.with_suffix("") if path.suffix in FILM_KINDS and str(out) else path)
+    if not str(out):
+        out = session.figures.parent / f"film-{short_name(record.name)}"
+    elif Path(out).suffix in FILM_KINDS:
+        out = Path(out).with_suffix("")
+    return write_movie(shown, Path(out))
 
 
 def temporal_figure(session: Session, video: AttentionVideo, block: int = -1) -> Figure:
