@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mvf
-from mvf.config import Config, field_meanings, load_config, nearest, stored_presets
-from mvf.files import atomic
+from mvf.config import Config, check_settings, field_meanings, load_config, nearest, stored_presets
+from mvf.files import atomic, check_output
 from mvf.workbench.tables.executors import EXECUTORS, parse_options
 from mvf.workbench.tables.sizes import SIZED, Assumptions, Estimate, duration, estimate, read_rates, sizes_page
 
@@ -63,13 +63,19 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     name = arguments[0] if arguments else "-"
     if not name.startswith("-") and name not in commands.choices:
         parser.error(f'unknown command "{name}"; {nearest(name, commands.choices)}')
-    return parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        word = rest[0].lstrip("-").partition("=")[0].replace("-", "_")
+        setting = hasattr(options, "p") and word in field_meanings()
+        hint = f"; {word} is a setting: -p {word} VALUE" if setting else ""
+        commands.choices[name].error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+    return options
 
 
 def _add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("train", help="train a preset, or resume its run, and write the report")
-    command.add_argument("preset")
-    command.add_argument("--run-dir", default="", help="default: runs/<preset>-<seed>")
+    command.add_argument("preset", help="folder (your own clips), demo, synthetic, penn, ...: mvf presets lists all")
+    command.add_argument("--run-dir", default="", help="default: runs/<preset>-<seed> of the repository")
     _add_parameters(command)
     command.set_defaults(command=_train)
 
@@ -104,8 +110,8 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(command=_evaluate)
 
     command = commands.add_parser("check", help="list which parts of a data set are found, and which are missing")
-    command.add_argument("dataset")
-    command.add_argument("--data-root", default="")
+    command.add_argument("dataset", help="folder (your own clips), penn, pouring, finegym99, ..., or a preset")
+    command.add_argument("--data-root", default="", help="folder of the videos; default: $MVF_DATA, else ~/mvf_data")
     _add_parameters(command)
     command.set_defaults(command=_check)
 
@@ -123,7 +129,9 @@ def _add_commands(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(command=_presets)
 
     command = commands.add_parser("fields", help="list the settings, their defaults and meanings")
-    command.add_argument("preset", nargs="?", default="", help="show this preset's values, and mark those it changes")
+    command.add_argument(
+        "preset", nargs="?", default="", help="show this preset's values, and mark those that are not the defaults"
+    )
     command.set_defaults(command=_fields)
 
     command = commands.add_parser("env", help="show versions, the machine, and what computes features on it")
@@ -175,7 +183,9 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("batch", help="run every row and seed of the paper's tables, or of presets")
     command.add_argument("tables", nargs="+", metavar="TABLE", help="table1 ... table6, study, ..., or presets")
     command.add_argument("--trials", type=int, default=3, help="seeds 1 to N (default 3, as the paper)")
-    command.add_argument("--out", default="", help="folder for the run folders; default: runs/<first table>")
+    command.add_argument(
+        "--out", default="", help="folder for the run folders; default: runs/<first table> of the repository"
+    )
     command.add_argument("--workers", type=int, default=1, metavar="N", help="number of runs at a time")
     command.add_argument(
         "--executor",
@@ -236,12 +246,22 @@ def _add_sizes(commands: argparse._SubParsersAction) -> None:
 
 def _add_parameters(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a field of the configuration"
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a setting (mvf fields lists them)"
     )
 
 
+def _settings(options: argparse.Namespace, videos_named: bool = False) -> dict[str, str]:
+    """The settings given with `-p`; where the command line names the videos, not those that name others."""
+    given = dict(options.p)
+    check_settings(given)
+    for name in ("dataset", "data_root") if videos_named else ():
+        if name in given:
+            raise ValueError(f"-p {name}: the videos are those that the command names; leave it out")
+    return given
+
+
 def _train(options: argparse.Namespace) -> None:
-    config = load_config(options.preset, **dict(options.p))  # before the imports: a mistake is reported at once
+    config = load_config(options.preset, **_settings(options))  # before the imports: a mistake is reported at once
     from mvf.device import is_main_process
     from mvf.training import train
     from mvf.workbench.notebook.session import embed_splits, report_on, summary
@@ -260,7 +280,7 @@ def _embed(options: argparse.Namespace) -> None:
 
     check_export(Path(options.out))
     given = Path(options.videos)
-    data = {**dict(options.p), "dataset": "folder", "data_root": given.parent if given.is_file() else given}
+    data = {**_settings(options, True), "dataset": "folder", "data_root": given.parent if given.is_file() else given}
     model, config = open_model(options.model, **data)
     if "action" not in data:  # every video is embedded, whatever the run was trained on
         config = replace(config, action="")
@@ -269,7 +289,10 @@ def _embed(options: argparse.Namespace) -> None:
     else:
         records = [r for split in ("train", "val") for r in find_config_videos(config, split, allow_empty=True)]
     if not records:
-        raise ValueError(f"none of the videos in {options.videos} can be used: python -m mvf check folder says why")
+        raise ValueError(
+            f"none of the videos in {options.videos} can be used: python -m mvf check folder "
+            f"-p data_root {data['data_root']} says why"
+        )
     check_actions(options.model, model, records)
     chunking = Chunking(options.chunk or config.chunk, options.overlap, options.fade, options.one_clock)
     embed_to_file(model, records, Path(options.out), chunking, config.precision, options.bank)
@@ -284,10 +307,11 @@ def _film(options: argparse.Namespace) -> None:
 
 
 def _apply(options: argparse.Namespace) -> None:
-    from mvf.segments import write_segments
+    from mvf.segments import check_segments_file, write_segments
     from mvf.workbench.notebook.segments import apply_labels
 
-    found = apply_labels(options.model, options.videos, options.labels, options.method, **dict(options.p))
+    check_segments_file(options.out, options.format)
+    found = apply_labels(options.model, options.videos, options.labels, options.method, **_settings(options, True))
     files = write_segments(found.segments, options.out, found.records, options.format)
     sys.stdout.write(f"{found.summary()}\n{files[0] if len(files) == 1 else f'{len(files)} files in {options.out}'}\n")
 
@@ -295,7 +319,9 @@ def _apply(options: argparse.Namespace) -> None:
 def _repetitions(options: argparse.Namespace) -> None:
     from mvf.workbench.notebook.segments import cut_recording, repetition_lines, write_repetitions
 
-    record, found = cut_recording(options.model, options.video, **dict(options.p))
+    if options.out:
+        check_output(options.out)
+    record, found = cut_recording(options.model, options.video, **_settings(options, True))
     sys.stdout.writelines(f"{line}\n" for line in repetition_lines(record, found))
     if options.out:
         write_repetitions(record, found, options.out)
@@ -310,20 +336,20 @@ def _evaluate(options: argparse.Namespace) -> None:
     if source.suffix.lower() in (".npz", ".csv"):
         if not options.labels:
             raise ValueError(f"{source} needs its labels: python -m mvf evaluate {source} LABELS.csv")
-        config = load_config("penn", **dict(options.p))
-        report = score_embeddings(source, options.labels, config)
+        config = load_config("penn", **_settings(options))
         out = options.out or source.with_suffix(".metrics.json")
+        report = score_embeddings(source, options.labels, config)
+        write_report(report, out)
     else:
-        session = open_session(source, **dict(options.p))
+        session = open_session(source, **_settings(options))
         splits = embed_splits(session.model, session.config, source=session.source, bank=options.bank)
-        report = report_on(session.model, session.config, splits, bank=options.bank)
         out = options.out or session.report
-    write_report(report, out)
+        report = report_on(session.model, session.config, splits, out, options.bank)
     sys.stdout.write(summary(report) + f"\n  report {out}\n")
 
 
 def _check(options: argparse.Namespace) -> None:
-    config = load_config(options.dataset, data_root=options.data_root, **dict(options.p))
+    config = load_config(options.dataset, **{"data_root": options.data_root, **_settings(options)})
     from mvf.data import check_lines
 
     sys.stdout.writelines(f"{line}\n" for line in check_lines(config))
@@ -333,7 +359,7 @@ def _batch(options: argparse.Namespace) -> None:
     from mvf.workbench.tables.batch import run_batch
     from mvf.workbench.tables.plan import plan, unique_jobs
 
-    out = options.out or f"runs/{options.tables[0]}"
+    out = options.out or str(_runs_folder() / options.tables[0])
     settings = (options.tables, options.trials, out, dict(options.p))
     if options.dry_run:
         _say_plan(unique_jobs(plan(*settings)))
@@ -362,6 +388,9 @@ def _say_plan(jobs: Sequence[Job]) -> None:
         if any(one.assumed for one in found.values())
         else ""
     )
+    if left and not found:
+        _say(f"{len(jobs)} runs, {len(left)} to do; no estimate without their data")
+        return
     _say(
         f"{len(jobs)} runs, {len(left)} to do{unknown}: about {duration(seconds)}{assumed}, {gigabytes:.1f} GB of banks"
     )
@@ -407,6 +436,8 @@ def _report(options: argparse.Namespace) -> None:
 def _report_clips(options: argparse.Namespace) -> None:
     from mvf.workbench.report.clips import write_clips_page
 
+    if options.out:
+        check_output(options.out)
     if not options.other:
         raise ValueError(f"--clips needs the clips: python -m mvf report --clips {options.run} CLIPS")
     page = write_clips_page(options.run, options.other, options.labels, options.references, options.out)
@@ -415,19 +446,25 @@ def _report_clips(options: argparse.Namespace) -> None:
 
 def _sizes(options: argparse.Namespace) -> None:
     assumed = Assumptions(**{name: getattr(options, name) for name in asdict(Assumptions())})
+    page = sizes_page(read_rates(options.rates), assumed)
     with atomic(options.out) as path:
-        path.write_text(sizes_page(read_rates(options.rates), assumed), encoding="utf-8")
+        path.write_text(page, encoding="utf-8")
     sys.stdout.write(f"page {options.out}\n")
 
 
 def _runs(options: argparse.Namespace) -> None:
-    root = Path(mvf.__file__).parents[1]  # as in `default_folder`, without importing torch
-    folder = Path(options.folder or (root if (root / "pyproject.toml").exists() else Path()) / "runs")
-    if not folder.is_dir():
+    folder = Path(options.folder or _runs_folder())
+    if options.folder and not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: name the folder that holds the runs")
     found = sorted(folder.rglob("config.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     lines = [_run_line(path.parent, folder) for path in found if path.parent.parent.name != "actions"]
     sys.stdout.write("".join(f"{line}\n" for line in lines) or f"no runs in {folder}: make demo, or mvf train\n")
+
+
+def _runs_folder() -> Path:
+    """As in `default_folder`, without importing torch."""
+    root = Path(mvf.__file__).parents[1]
+    return (root if (root / "pyproject.toml").exists() else Path()) / "runs"
 
 
 def _run_line(run: Path, root: Path) -> str:

@@ -272,7 +272,10 @@ _POSITIVE = (
     "entities entity_width image_size token_width fusion_width fusion_blocks fusion_heads fusion_feedforward "
     "embedding_size projection_width bank_views batch_size stride chunk"
 ).split()
+LISTED = 60  # names in a message
 DATA_FIELDS = tuple("dataset data_root data_seed data_options fps stride chunk probe judge action".split())
+# what may differ when a trained model is opened: the data, what is scored, and how the machine computes
+OPEN_FIELDS = (*DATA_FIELDS, "localization", "features", "engine", "precision", "device", "workers", "compile")
 BASE_FIELDS = (*DATA_FIELDS, "num_frames", "batch_size")
 RECIPE = {"sampling", "motion_skip", "motion_weighting", "velocity"}  # what the default sets otherwise than the paper
 _DEFAULTS = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(Config)}
@@ -337,6 +340,10 @@ def load_config(preset: str = "synthetic", base: str = "", /, **overrides: Any) 
         >>> load_config("penn", entities=1, layers="10,11,12").layers
         (10, 11, 12)
     """
+    if "preset" in overrides:
+        raise ValueError(
+            f'preset cannot be set beside another one: name "{overrides["preset"]}" in place of "{preset}"'
+        )
     values = {**_read_preset(preset, base), "preset": preset}
     dataset = overrides.get("dataset")
     if dataset and dataset != values.get("dataset", Config.dataset) and dataset in presets():
@@ -349,16 +356,22 @@ def make_config(values: Mapping[str, Any]) -> Config:
     """Makes a configuration from plain values; unknown names are refused."""
     if not isinstance(values, Mapping):
         raise ValueError(f"settings must be an object of values by name, got {type(values).__name__}")
-    for name in values:
-        _check_choice("setting", name, _DEFAULTS)
+    check_settings(values)
     return Config(**{name: cast(name, value, _DEFAULTS[name]) for name, value in values.items()})
+
+
+def check_settings(names: Iterable[str]) -> None:
+    """Raises ValueError for a name that is no setting; the nearest is named."""
+    for name in names:
+        _check_choice("setting", name, _DEFAULTS)
 
 
 def nearest(name: object, allowed: Iterable[object]) -> str:
     """`did you mean "..."?` when one of `allowed` is close, else the list of them."""
     names = list(map(str, allowed))
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(names)}"
+    more = f", and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(names[:LISTED])}{more}"
 
 
 def _check_choice(kind: str, value: Any, allowed: Iterable[str]) -> None:
@@ -368,6 +381,10 @@ def _check_choice(kind: str, value: Any, allowed: Iterable[str]) -> None:
 
 def _read_preset(preset: str, base: str = "") -> dict[str, Any]:
     for name in filter(None, (preset, base)):
+        if name not in presets() and Path(name).is_dir():
+            raise ValueError(
+                f'{name} is a folder, not a preset; for its clips: the preset "folder" with data_root {name}'
+            )
         _check_choice("preset", name, presets())
     return preset_values(preset, base, BASE_FIELDS)
 

@@ -30,7 +30,7 @@ from mvf.chunks import (
 from mvf.data.augment import evaluation_view
 from mvf.data.records import VideoRecord, frame_batches, joined, read_ahead
 from mvf.device import autocast
-from mvf.files import allow_open_files, atomic, hidden_beside
+from mvf.files import allow_open_files, atomic, check_output, hidden_beside
 from mvf.models.backbone import Backbone
 from mvf.models.motion import velocity_at
 from mvf.models.mvformer import FrameEmbedder, MVFormer
@@ -414,9 +414,7 @@ def check_export(path: Path) -> None:
     """Raises ValueError for a file that is neither `.npz` nor `.csv`, OSError if its folder cannot be written."""
     if path.suffix not in (".npz", ".csv"):
         raise ValueError(f"--out must end in .npz or .csv, got {path}")
-    with atomic(path.with_name(f"{path.stem}.check")) as temporary:
-        temporary.touch()
-    path.with_name(f"{path.stem}.check").unlink()
+    check_output(path)
 
 
 def _delete(folder: Path) -> None:

@@ -83,6 +83,16 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def check_output(path: str | Path) -> None:
+    """Raises OSError if a file cannot be written, so that it is not found out after long work."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")
+    with atomic(path.with_name(f"{path.stem}.check")) as temporary:
+        temporary.touch()
+    path.with_name(f"{path.stem}.check").unlink()
+
+
 def hidden_beside(path: Path) -> Path:
     """A hidden name beside `path` for this process to write to; makes the folder and clears leftovers there."""
     with explained(path):

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from mvf.config import nearest
+from mvf.data.datasets.folder import TABLE
 from mvf.data.labels import SEGMENT_COLUMNS, read_segment_rows
 from mvf.data.records import VideoRecord
-from mvf.files import atomic, short_name
+from mvf.files import atomic, check_output, short_name
 from mvf.metrics.segmentation import phase_runs
 
 NO_TIMES = "the video has no time stamps"  # stands in the table in place of seconds
@@ -142,6 +143,19 @@ def _seconds(path: str | Path, line: int, text: str) -> float | None:
         raise ValueError(f'{path}, line {line}: "{text}" is not a number') from None
 
 
+def check_segments_file(path: str | Path, format: str = "csv") -> None:
+    """Raises ValueError for an unknown format or a table of labels, which it would replace, OSError as `check_output`.
+
+    See `write_segments` for the arguments.
+    """
+    if format not in FORMATS:
+        raise ValueError(f'unknown format "{format}"; {nearest(format, FORMATS)}')
+    if Path(path).name == TABLE:
+        raise ValueError(f"{path} is the name of a table of labels, which is not replaced; write to segments.csv")
+    if format != "elan":
+        check_output(path)
+
+
 def write_segments(
     segments: Sequence[Segment], path: str | Path, records: Sequence[VideoRecord], format: str = "csv"
 ) -> list[Path]:
@@ -161,8 +175,7 @@ def write_segments(
     Raises:
         ValueError: for an unknown format, and for ELAN and BORIS if a video has no time stamps.
     """
-    if format not in FORMATS:
-        raise ValueError(f'unknown format "{format}"; {nearest(format, FORMATS)}')
+    check_segments_file(path, format)
     known, path = {record.name: record for record in records}, Path(path)
     if format in ("elan", "boris"):
         without = [segment.video for segment in segments if segment.start is None]

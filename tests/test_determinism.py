@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import mvf
-from mvf.training.run import read_history
+from mvf.training.run import read_history, write_history
 from mvf.workbench.notebook.session import embed_splits, report_on
 from tests.conftest import TINY
 
@@ -69,11 +70,19 @@ def test_training_bank_and_evaluation_made_twice_from_nothing_are_equal_byte_for
 
 
 def test_a_changed_bit_is_seen(tiny, tmp_path):
-    """The comparison itself: another seed, and one bit of one weight, are told apart."""
-    for name, seed in (("a", 1), ("b", 2)):
-        mvf.train(tiny(epochs=1, seed=seed), tmp_path / name)
-    with pytest.raises(AssertionError):
-        check_same(tmp_path / "a", tmp_path / "b")
+    """The comparison itself: one bit of one stored tensor, and one loss of the history, are told apart."""
+    mvf.train(tiny(epochs=1), tmp_path / "a")
+    for name in ("same", "bit", "loss"):
+        shutil.copytree(tmp_path / "a", tmp_path / name)
+    check_same(tmp_path / "a", tmp_path / "same")
+    stored = torch.load(tmp_path / "bit" / "state.pt", weights_only=True)
+    stored["model"]["embedding.bias"].view(torch.int32)[0] ^= 1
+    torch.save(stored, tmp_path / "bit" / "state.pt")
+    (row,) = read_history(tmp_path / "loss")
+    write_history(tmp_path / "loss", [row | {"loss": row["loss"] + 1e-9}])
+    for name in ("bit", "loss"):
+        with pytest.raises(AssertionError):
+            check_same(tmp_path / "a", tmp_path / name)
 
 
 def command(folder: Path, cache: Path, threads: int, **changed: object) -> None:

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import mvf
 from mvf import embedding
@@ -14,6 +15,7 @@ from mvf.__main__ import main
 from mvf.bank import FeatureBank
 from mvf.data.records import VideoRecord
 from mvf.data.video import VideoFile
+from mvf.evaluation import read_report
 from tests.conftest import TINY
 from tests.data.footage import write_video
 
@@ -28,7 +30,9 @@ def test_evaluate_a_run_writes_its_report(run, capsys):
     assert main(["evaluate", str(run.folder)]) == 0
     report = json.loads((run.folder / "metrics.json").read_text())
     assert report["dataset"] == "synthetic" and "cropped" in report
-    assert "verdict" not in capsys.readouterr().err
+    assert read_report(run.folder / "metrics.json")["cost"]["seconds_per_epoch"] > 0
+    out = capsys.readouterr().out
+    assert "cropped.classification" in out and f"report {run.folder / 'metrics.json'}" in out
     assert main(["report", str(run.folder)]) == 0
     assert "cropped.classification" in capsys.readouterr().out
 
@@ -175,10 +179,58 @@ def test_a_report_of_other_data_is_not_taken_for_the_runs_own(run, capsys):
     assert (run.folder / "metrics.json").read_bytes() == own
 
 
+def test_settings_of_a_trained_model_and_of_named_videos_are_refused(run, clips, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "e.npz")]
+    for words, message in (
+        (
+            ["embed", str(run.folder), str(clips), *out, "-p", "motion_skip", "0"],
+            "motion_skip belongs to a trained model",
+        ),
+        (["embed", str(run.folder), str(clips), *out, "-p", "data_root", "x"], "the videos are those that the command"),
+        (["evaluate", str(run.folder), "-p", "source", "x"], 'unknown setting "source"'),
+        (["train", "demo", "-p", "preset", "penn"], 'name "penn" in place of "demo"'),
+        (["train", str(clips)], 'for its clips: the preset "folder" with data_root'),
+        (["repetitions", str(run.folder), str(clips.parent)], "is a folder of 3 videos: name one of them"),
+    ):
+        assert main(words) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "e.npz").exists()
+    assert main(["check", "folder", "-p", "data_root", str(clips)]) == 0
+    assert "train: 2 of 2 videos" in capsys.readouterr().out
+
+
+def test_a_setting_given_as_an_option_is_recognised(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "demo", "--epochs", "3"])
+    assert "epochs is a setting: -p epochs VALUE" in capsys.readouterr().err
+
+
+def test_interrupted_commands_say_what_is_kept(capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mvf.training.train", interrupt)
+    assert main(["train", "demo"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    monkeypatch.setattr("mvf.__main__.stored_presets", interrupt)
+    assert main(["presets"]) == 130
+    assert "nothing is kept" in capsys.readouterr().err
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error():
+    child = subprocess.Popen(
+        [sys.executable, "-m", "mvf", "fields"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    child.stdout.close()
+    assert child.stderr.read() == "" and child.wait() == 0
+
+
 def test_env_says_what_computes_and_what_was_measured(capsys, monkeypatch):
     from mvf.models import engine
 
     monkeypatch.delenv("MVF_ENGINE", raising=False)
+    monkeypatch.delenv("MVF_PRECISION", raising=False)
+    monkeypatch.setattr("mvf.device.resolve_device", lambda: torch.device("cpu"))
     rates = {engine.Compute("torch", "fp32"): 0.05, engine.Compute("openvino", "fp32"): 0.02}
     monkeypatch.setattr(engine, "measured_rates", lambda: rates)
     assert main(["env"]) == 0
@@ -223,14 +275,21 @@ def test_without_a_bank_nothing_is_read_from_one_and_none_is_made(run, tmp_path,
     assert not np.array_equal(*(np.load(tmp_path / f"e{i}.npz")["one"] for i in (0, 1)))
 
 
-@pytest.mark.parametrize("out", ["e.txt", "file/e.npz"])
-def test_embed_looks_at_its_output_first(run, tmp_path, out, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("e.txt", "must end in .npz or .csv"),
+        ("file/e.npz", "is a file, not a folder"),
+        ("folder.npz", "it is a folder; name a file in it"),
+    ],
+)
+def test_embed_looks_at_its_output_first(run, tmp_path, out, message, capsys, monkeypatch):
     (tmp_path / "file").touch()
+    (tmp_path / "folder.npz").mkdir()
     write_video(tmp_path / "one.mp4", 9)
     monkeypatch.setattr(embedding, "embed", lambda *_, **__: pytest.fail("embedded first"))
     assert main(["embed", str(run.folder), str(tmp_path / "one.mp4"), "--out", str(tmp_path / out)]) == 1
-    said = capsys.readouterr().err
-    assert "must end in .npz or .csv" in said or "is a file, not a folder" in said
+    assert message in capsys.readouterr().err
 
 
 def test_runs_are_listed_with_data_and_scores(run, tmp_path, capsys):

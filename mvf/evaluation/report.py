@@ -184,7 +184,9 @@ def write_report(report: Mapping, path: str | Path) -> None:
     """Writes `metrics.json`: sorted, so that equal reports are equal files; `ASIDE` parts go to files beside it."""
     path = Path(path)
     for part in ASIDE:
-        if part in report:
+        if part not in report:  # that of an earlier report would be read as this one's
+            _aside(path, part).unlink(missing_ok=True)
+        else:
             with atomic(_aside(path, part)) as temporary:
                 temporary.write_text(json.dumps(report[part], sort_keys=True, allow_nan=False), encoding="utf-8")
     shown = {name: value for name, value in report.items() if name not in ASIDE}

@@ -185,7 +185,7 @@ def test_masks_are_read_in_natural_order(tmp_path):
         mask[: number + 1] = 1
         cv2.imwrite(str(root / "masks" / f"{number}.png"), mask)
     found = _find(root)[0].actor_mask()
-    assert found.shape == (12, 48, 64) and found.dtype == bool
+    assert found.shape == (12, 48, 64) and found.dtype == bool and not _find(root).coverage.ignored
     assert found.sum((1, 2)).tolist() == [64 * (number + 1) for number in range(12)]
 
 

@@ -111,11 +111,31 @@ def test_labelled_videos_are_known_however_their_folder_is_written(run, clips, t
 
 def test_apply_names_what_is_wrong(run, clips, tmp_path, capsys):
     command = ["apply", str(run.folder), str(clips), "--out", str(tmp_path / "s.csv"), "--labels"]
-    assert main([*command, str(clips / "labels.csv")]) == 1
-    assert "must be the videos.csv" in capsys.readouterr().err
+    for labels, message in (
+        (clips / "labels.csv", "must be the videos.csv"),
+        (clips, f"is a folder; name its table, {clips / 'videos.csv'}"),
+        (tmp_path / "videos.csv", "does not exist: label a clip in align.ipynb"),
+    ):
+        assert main([*command, str(labels)]) == 1
+        assert message in capsys.readouterr().err
     (clips / "videos.csv").write_text("path\na.mp4\nb.mp4\n")
     assert main([*command, str(clips / "videos.csv")]) == 1
     assert "labels no video" in capsys.readouterr().err and not (tmp_path / "s.csv").exists()
+
+
+def test_segments_do_not_replace_a_table_of_labels(run, clips, capsys):
+    table = clips / "videos.csv"
+    before = table.read_text()
+    assert main(["apply", str(run.folder), str(clips), "--labels", str(table), "--out", str(table)]) == 1
+    assert "is the name of a table of labels" in capsys.readouterr().err and table.read_text() == before
+
+
+def test_a_table_that_lists_one_clip_leaves_the_others_out_and_says_so(run, clips, tmp_path, capsys, caplog):
+    (clips / "videos.csv").write_text("path,phases\na.mp4,0;10\n")
+    labels = ["--labels", str(clips / "videos.csv"), "--out", str(tmp_path / "s.csv")]
+    assert main(["apply", str(run.folder), str(clips), *labels]) == 0
+    assert "2 segments of 1 videos, all labelled in the table" in capsys.readouterr().out
+    assert "not used: 2 videos: not listed in videos.csv, such as b.mp4; add a row" in caplog.text
 
 
 def test_repetitions_are_listed_and_written_as_parts(run, tmp_path, monkeypatch, capsys):

@@ -15,6 +15,11 @@ def test_unknown_injected_names_are_refused():
         read_parameters({**DECLARED, "In": ["dataset: str = ''", "# Parameters\nentitys = 3\n"]})
 
 
+def test_a_setting_that_is_not_declared_is_an_override():
+    given = {**DECLARED, "overrides": {"epochs": 3}, "motion_skip": 2.5, "In": ["# Parameters\nmotion_skip = 2.5\n"]}
+    assert read_parameters(given)["overrides"] == {"motion_skip": 2.5, "epochs": 3}
+
+
 def test_values_are_cast_and_bad_ones_named():
     assert read_parameters({**DECLARED, "overrides": '{"epochs": 3}', "entities": "2"})["overrides"] == {"epochs": 3}
     with pytest.raises(ValueError, match="parameter entities must be like 0, got 'many'"):

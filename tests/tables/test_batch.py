@@ -272,18 +272,20 @@ def test_a_dry_run_says_which_data_are_missing(tmp_path, capsys):
     there.mkdir()
     for name in "abc":
         write_video(there / f"{name}.mp4", 9)
+    here = ("--out", str(tmp_path / "runs"), "--dry-run")
     for root, said in ((there, False), (gone, True)):
-        assert main(["batch", "study", "--trials", "1", "--dry-run", "-p", "data_root", str(root)]) == 0
+        assert main(["batch", "study", "--trials", "1", *here, "-p", "data_root", str(root)]) == 0
         lines = capsys.readouterr().out.splitlines()
         lacking = [line for line in lines if f"its data are missing: there is no folder {root}" in line]
         assert len(lacking) == (22 if said else 0) and len(lines) == 45
         assert all("study_pullups" in line for line in lacking)  # drawn videos need no folder
         assert ("22 of them without their data and not counted" in lines[-1]) == said
-    assert main(["batch", "folder", "--dry-run", "-p", "data_root", str(tmp_path / "logs")]) == 0
+    assert main(["batch", "folder", *here, "-p", "data_root", str(tmp_path / "logs")]) == 0
     (tmp_path / "logs").mkdir()
-    assert main(["batch", "folder", "--dry-run", "-p", "data_root", str(tmp_path / "logs")]) == 0
+    assert main(["batch", "folder", *here, "-p", "data_root", str(tmp_path / "logs")]) == 0
     *_, line, last = capsys.readouterr().out.splitlines()
-    assert line.endswith(f"folder-3: to do, but no videos in {tmp_path / 'logs'}") and "3 of them without" in last
+    assert line.endswith(f"folder-3: to do, but no videos in {tmp_path / 'logs'}")
+    assert last == "3 runs, 3 to do; no estimate without their data"
 
 
 def words_of(parameters):

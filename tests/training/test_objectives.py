@@ -23,7 +23,7 @@ def test_every_objective_trains_and_its_supervision_is_reported(tiny, tmp_path, 
     torch.manual_seed(config.seed)
     before = mvf.build_model(config).state_dict()
     after = load_file(tmp_path / "run" / "model.safetensors")
-    assert any(not torch.equal(before[name], after[name]) for name in after)
+    assert not torch.equal(before["embedding.weight"], after["embedding.weight"])
     report = mvf.evaluate([], [], config)
     wanted = {"tcc": "video", "lav": "video", "gta": "video", "vava": "video", "lrprop": "video", "vsp_p": "phase",
               "vsp_f": "frame", "scl+0.1*lav": "video"}  # fmt: skip
@@ -134,7 +134,9 @@ def test_an_objective_without_a_gradient_is_refused(tiny, tmp_path):
 
 
 def test_unknown_objectives_and_sums_are_refused(tiny, tmp_path):
-    for objective, message in (("tccc", 'did you mean "tcc"'), ("scl+tcn", "cannot be combined")):
-        with pytest.raises(ValueError, match=message):
-            mvf.train(tiny(objective=objective), tmp_path / "run")
+    with pytest.raises(ValueError, match='did you mean "tcc"'):
+        tiny(objective="tccc")
+    config = tiny(objective="scl+tcn")
+    with pytest.raises(ValueError, match="cannot be combined"):
+        mvf.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -131,6 +131,7 @@ def _rows(folder: Path) -> tuple[list[TableRow], dict[str, str]]:
     ignored = _other_tables(folder)
     if (folder / TABLE).exists():
         rows = _read_table(folder / TABLE)
+        ignored |= _unlisted(folder, rows)
     else:
         paths, left_out = discover(folder)
         rows, ignored = [TableRow(path) for path in paths], ignored | left_out
@@ -138,6 +139,16 @@ def _rows(folder: Path) -> tuple[list[TableRow], dict[str, str]]:
         reasons = "".join(f"\n  not used: {line}" for line in reason_lines(ignored))
         raise ValueError(f"no videos in {folder}; {LAYOUT.format(root=folder)}{reasons}")
     return rows, ignored
+
+
+def _unlisted(folder: Path, rows: Sequence[TableRow]) -> dict[str, str]:
+    """Why the videos are not used that a table does not list; empty if it lists all."""
+    listed = {_file_number(folder / path) for row in rows for path in (row.path, row.masks) if path}
+    paths = [path for path in discover(folder)[0] if _file_number(folder / path) not in listed]
+    if not paths:
+        return {}
+    many = f"{len(paths)} video{'s' * (len(paths) > 1)}"
+    return {many: f"not listed in {TABLE}, such as {paths[0]}; add a row for each that is to be used"}
 
 
 def _read_table(path: Path) -> list[TableRow]:

@@ -116,7 +116,9 @@ def temporal_figure(session: Session, video: AttentionVideo, block: int = -1) ->
     record = next(record for record in records if record.name == video.name)
     bank = clean_bank(session.model, session.config)
     queries = np.unique(np.linspace(0, record.num_frames - 1, MOST_QUERIES).round().astype(int)).tolist()
-    found = temporal_attention(session.model, record, block, queries, chunk=session.config.chunk, cache=bank)
+    found = temporal_attention(
+        session.model, record, block, queries, session.config.chunk, bank, session.config.precision
+    )
     caption = f"Fusion block {found.block} of {found.blocks}, readout tokens, mean over heads."
     names = None if found.weights.shape[2] > 1 else ["the frame's token"]
     return plotting.plot_temporal_attention(
@@ -356,9 +358,11 @@ def _rule(session: Session, report: Mapping, asked: str, layer: int) -> HeadRule
         return HeadRule("number", "asked for", int(asked))
     if asked == "oracle":
         return HeadRule(asked, "oracle: best on this very video")
+    if asked == "entity":
+        return HeadRule(asked, "closest to entity 1")
     records = session.find_videos("train")
-    if asked == "entity" or not (asked or any(map(is_annotated, records))):
-        return HeadRule("entity", "closest to entity 1" + ("" if asked else ": no masks"))
+    if not (asked or any(map(is_annotated, records))):
+        return HeadRule("entity", "closest to entity 1: no masks")
     chosen = ((report.get("localization") or {}).get("head_best") or {}).get("index")
     if chosen is None or layer != backbone.num_blocks:  # the report chose a head of the last block
         try:

@@ -48,7 +48,9 @@ class Applied:
         """How many videos and segments there are, which are unsure, and the scores."""
         sure = {proposal.video.name: float(proposal.confidence.mean()) for proposal in self.proposals}
         lines = [f"{len(self.segments)} segments of {len({s.video for s in self.segments})} videos"]
-        if sure:
+        if not sure:
+            lines[0] += ", all labelled in the table: there is no other video to label"
+        else:
             lines[0] += (
                 f", {len(sure)} of them labelled by the model with a mean confidence of {np.mean([*sure.values()]):.2f}"
             )
@@ -124,8 +126,15 @@ def find_clips(source: str | Path, videos: str | Path, table: str | Path | None,
         ValueError: if the table is not a `videos.csv` or labels no video, or the one file cannot be read.
     """
     given = Path(videos)
-    if table is not None and (Path(table).name != TABLE or not Path(table).is_file()):
+    if table is not None and Path(table).is_dir():
+        raise ValueError(f"--labels {table} is a folder; name its table, {Path(table) / TABLE}")
+    if table is not None and Path(table).name != TABLE:
         raise ValueError(f"--labels must be the {TABLE} in the folder of the labelled videos, got {table}")
+    if table is not None and not Path(table).exists():
+        raise ValueError(
+            f"{table} does not exist: label a clip in align.ipynb, or write a table with the columns "
+            "path,phases,phase_names"
+        )
     given = given.parent.resolve() / given.name if given.is_file() else given.resolve()  # as the table's folder is, too
     root = Path(table).parent.resolve() if table is not None else given.parent if given.is_file() else given
     model, config = open_model(source, **{**data, "dataset": "folder", "data_root": root})

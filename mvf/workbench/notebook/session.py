@@ -17,12 +17,12 @@ from IPython import get_ipython
 from IPython.core.interactiveshell import InteractiveShell
 
 from mvf.bank import FeatureBank
-from mvf.config import DATA_FIELDS, Config, cast, load_config, nearest
+from mvf.config import DATA_FIELDS, OPEN_FIELDS, Config, cast, load_config, make_config, nearest
 from mvf.cost import milliseconds_per_frame, model_cost
 from mvf.data import VideoList, find_config_videos
-from mvf.data.datasets.folder import TABLE
+from mvf.data.datasets.folder import TABLE, discover
 from mvf.data.records import Manifest, VideoRecord, changed_clips, changed_labels, digest, manifest
-from mvf.data.video import open_source
+from mvf.data.video import image_files, open_source
 from mvf.device import resolve_device
 from mvf.embedding import EmbeddedVideo, embed, fingerprint
 from mvf.evaluation import evaluate, read_report, write_report
@@ -80,11 +80,14 @@ def open_model(source: str | Path, **data: Any) -> tuple[FrameEmbedder, Config]:
         **data: Data keys that replace the run's own: dataset, data_root, data_seed, ...
 
     Raises:
-        ValueError: if `source` is neither.
+        ValueError: if `source` is neither, or a setting belongs to the trained model.
     """
     source = Path(source)
     model: FrameEmbedder
     data = {name: value for name, value in data.items() if value not in ("", None)}
+    for name in data:
+        if name not in (*OPEN_FIELDS, "backbone_weights"):
+            raise ValueError(f"{name} belongs to a trained model: train another one with -p {name} {data[name]}")
     if source.suffix in CHECKPOINTS:
         weights = data.pop("backbone_weights", "")
         model = load_official_checkpoint(source, backbone_weights=weights)
@@ -106,6 +109,8 @@ def file_record(path: Path, config: Config) -> VideoRecord:
     Raises:
         ValueError: if it cannot be read.
     """
+    if path.is_dir() and not image_files(path) and (videos := discover(path)[0]):
+        raise ValueError(f"{path} is a folder of {len(videos)} videos: name one of them, like {path / videos[0]}")
     return VideoRecord(path.stem if path.is_file() else path.name, config.action, open_source(path, config.fps))
 
 
@@ -130,8 +135,7 @@ def with_data(config: Config, **data: Any) -> Config:
         keys = {name: getattr(other, name) for name in DATA_FIELDS}
     elif config.action and "action" not in data:
         logger.warning("the run's action=%s selects the videos here too", config.action)
-    merged = load_config(config.preset, **{**config.as_dict(), **keys, **data, "preset": config.preset})
-    return merged
+    return make_config({**config.as_dict(), **keys, **data})
 
 
 @dataclass(frozen=True)
@@ -421,7 +425,7 @@ def summary(report: dict, figures: Sequence[Path] = ()) -> str:
 
 
 def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads the notebook's parameters, cast to their declared types.
+    """Reads the notebook's parameters, cast to their declared types; of undeclared ones, settings go to `overrides`.
 
     After this call, the output of every error begins with its message.
 
@@ -429,7 +433,7 @@ def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
         namespace: `globals()` of a notebook whose parameters cell declares one `name: type = value` per line.
 
     Raises:
-        ValueError: if papermill passed a name that the notebook does not declare (the message suggests the nearest),
+        ValueError: if papermill passed a name that is neither declared nor, in a notebook with `overrides`, a setting,
             or a value does not fit its type.
 
     Example:
@@ -438,14 +442,19 @@ def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
     """
     _show_messages_first()
     declared = namespace["__annotations__"]
-    for name in _passed_names(namespace.get("In", [])):
-        if name not in declared:
-            raise ValueError(f'unknown parameter "{name}"; {nearest(name, declared)}')
+    further = {f.name for f in fields(Config)} if "overrides" in declared else set()
+    undeclared = [name for name in _passed_names(namespace.get("In", [])) if name not in declared]
+    for name in undeclared:
+        if name not in further:
+            raise ValueError(f'unknown parameter "{name}"; {nearest(name, [*declared, *further])}')
     given = {name: namespace[name] for name in declared}
-    return {
+    found = {
         name: None if given[name] is None else cast(f"parameter {name}", given[name], kind())
         for name, kind in declared.items()
     }
+    if undeclared:
+        found["overrides"] = {name: namespace[name] for name in undeclared} | found["overrides"]
+    return found
 
 
 def run_config(parameters: Mapping[str, Any], **more: Any) -> Config:

@@ -108,10 +108,12 @@ def read_rates(path: str | Path) -> dict[str, Rate]:
     """Reads the measured rates of a TOML file, by name.
 
     Raises:
-        ValueError: for a file that is not TOML, or a rate with missing or unknown fields.
+        ValueError: for a file that is not there or not TOML, or a rate with missing or unknown fields.
     """
     try:
         return {name: Rate(**values) for name, values in tomllib.loads(Path(path).read_text()).items()}
+    except FileNotFoundError:
+        raise ValueError(f"there is no {path}: give --rates, a file that bench/rates.py wrote") from None
     except (tomllib.TOMLDecodeError, TypeError) as error:
         raise ValueError(f"{path} does not hold measured rates ({error}): python bench/rates.py writes it") from None
 
