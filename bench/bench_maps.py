@@ -9,7 +9,6 @@ median of interleaved repeats; memory is the difference of the peak resident siz
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from bench_lstp import peak_bytes
 
 import mvf
 from mvf.bank import FRAMES_AT_ONCE
@@ -76,11 +76,6 @@ def measure_times() -> dict[str, float]:
     return {name: statistics.median(found) for name, found in seconds.items()}
 
 
-def peak_megabytes() -> float:
-    """Peak resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
 def measure_memory(name: str) -> float:
     """Measures the peak megabytes of a fresh process that runs one of them."""
     found = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True)
@@ -105,6 +100,6 @@ def main() -> int:
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         RUNS[sys.argv[1]](*make())
-        print(json.dumps(peak_megabytes()))
+        print(json.dumps(peak_bytes() / 1e6))
     else:
         sys.exit(main())

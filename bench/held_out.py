@@ -70,7 +70,7 @@ def scores_table(sets: Sets) -> Table:
             reports = _judged(settings, setting)
             if reports:
                 cells = zip(*(values_of(report, setting) for report in reports))
-                rows.append((name, setting, str(len(reports)), *map(_cell, cells)))
+                rows.append((name, setting, str(len(reports)), *map(spread, cells)))
     return Table(tuple(rows), ("data", "embedding", "runs", *COLUMNS))
 
 
@@ -81,10 +81,16 @@ def _judged(settings: Mapping[str, Reports], name: str) -> Reports:
     return [report for report in settings.get(RECIPE, ()) if scores_of(report, "cropped", name)]
 
 
-def _cell(values: Sequence[float | None]) -> str:
+def spread(values: Sequence[float | None]) -> str:
+    """Mean ± two standard deviations; no deviation where all values are one.
+
+    Example:
+        >>> spread([0.5, 0.7])
+        '0.600 ± 0.283'
+    """
     known = [value for value in values if value is not None]
-    spread = 2 * np.std(known, ddof=1) if len(known) > 1 else 0.0
-    return MISSING if not known else f"{np.mean(known):.3f}" + (f" ± {spread:.3f}" if spread > 5e-4 else "")
+    deviation = 2 * np.std(known, ddof=1) if len(known) > 1 else 0.0
+    return MISSING if not known else f"{np.mean(known):.3f}" + (f" ± {deviation:.3f}" if deviation > 5e-4 else "")
 
 
 def differences_table(sets: Sets) -> Table:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from align_views import find_takes, read_cameras, warp_errors
-from held_out import values_of
+from held_out import spread, values_of
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -185,20 +185,6 @@ def _gap(found: Sequence[Mapping | None], metric: str) -> str:
     return f"{np.mean([p['mean'] for p in parts]):+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def spread(values: Sequence[float | None]) -> str:
-    """Mean ± two standard deviations; no deviation where all values are one.
-
-    Example:
-        >>> spread([0.5, 0.7])
-        '0.600 ± 0.283'
-    """
-    known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    deviation = 2 * np.std(known, ddof=1) if len(known) > 1 else 0.0
-    return f"{np.mean(known):.3f}" + (f" ± {deviation:.3f}" if deviation > 5e-4 else "")
-
-
 def float16_text(run: Path) -> str:
     """What float16 changes: the largest change of a unit embedding, and of the scores on cropped windows."""
     data = {"data_seed": JUDGED_ON[0], **JUDGED}
@@ -245,7 +231,7 @@ def clips_figure(run: Path, folder: str) -> Figure:
 # ----------------------------------------------------------------------------------------------------------------------
 # The card.
 
-DRAWN_TEXT = f"""## Drawn videos that chose nothing
+DRAWN_TEXT = f"""## Drawn videos on which no setting was chosen
 
 Sets {" and ".join(map(str, JUDGED_ON))}: other people, clothes, photographs and tempo than in training. The head \
 is as it is; probes are fitted on 36 training videos of the set and judged on cropped windows of 24 others. Mean ± two \

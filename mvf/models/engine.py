@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("torch", "openvino")
 GRAPH_FORMAT = 1  # of an exported graph; goes up when an older one would be misread
 GRAPH, WEIGHTS, NOTE = "graph.xml", "graph.bin", "graph.json"
 HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's names of the precisions that it computes in on CPUs

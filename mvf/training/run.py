@@ -33,7 +33,7 @@ ANYWHERE = ("device", "engine", "workers", "on_change")  # settings that may cha
 CLIPS = "clips.json"  # the clips of the run's data when it began
 READ = {"none": (), "video": ("action",), "phase": ("phases",), "frame": ("action", "phases")}  # marks, by objective
 RESTARTED = ("state.pt", "history.csv", "model.safetensors", "metrics.json")  # what a restart deletes
-# keys that a state must have; only fp16 adds the scale of the loss
+# keys that a state must have
 STATE = ("epoch", "step", "history", "model", "loss", "optimizer", "generators")
 ACTIONS = "actions"  # folder of the runs of single actions, if there is one model per action
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, TypeError, ValueError)

@@ -61,17 +61,6 @@ def test_several_videos_stand_side_by_side_with_names_and_their_own_frame_number
     assert "Head: an oracle, best per video." in caption and figure.axes[-1].get_xlabel().startswith("attention / maxi")
 
 
-def test_stacked_videos_of_other_aspects_share_columns_and_one_row_of_headings():
-    videos = [block("wide", 2, 20, 40), block("tall", 1, 40, 20)]
-    figure = plotting.plot_attention_grid(videos, stacked=True)
-    wide, tall = figure.axes[0], figure.axes[10]
-    assert tall.get_position().x0 == pytest.approx(wide.get_position().x0)
-    assert tall.get_position().y1 < figure.axes[5].get_position().y0
-    boxes = [axes.get_window_extent() for axes in (wide, tall)]
-    assert [box.width / box.height for box in boxes] == pytest.approx([2, 0.5], rel=0.01)
-    assert texts(figure).count("entity 1") == 1
-
-
 def test_opacity_1_draws_the_maps_alone_and_the_caption_claims_no_overlay():
     black, white = (np.full((1, 20, 30, 3), shade, np.uint8) for shade in (0, 255))
     maps = np.random.default_rng(0).random((1, 1, 4, 4))
@@ -98,24 +87,11 @@ def test_teaser_has_maps_in_rows_and_videos_in_columns():
     assert "frame 0" not in texts(plotting.plot_teaser([block(count=1)]))
 
 
-def test_entities_share_one_picture_and_one_legend():
-    figure = plotting.plot_entities([block("squat"), block("bowling")], shown=[1, 3], layer="layer 12")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["entity 1", "entity 3"]
-    assert len(figure.axes) == 6 and len(figure.legends) == 1
-    caption = figure.get_supxlabel().replace("\n", " ")
-    assert "60 % of its attention" in caption and "Layer 12." in caption
-    swatches = [patch.get_facecolor()[:3] for patch in figure.legends[0].get_patches()]
-    picture = figure.axes[0].images[0].get_array()
-    for swatch in swatches:
-        assert (picture == np.round(np.array(swatch) * 255)).all(axis=2).any()
-
-
 @pytest.mark.parametrize(
     "count, size, layout",
     [
         (1, (20, 40), {}),
         (12, (40, 20), {}),
-        (2, (40, 20), {"stacked": True}),
         (1, (20, 30), {"transposed": True}),
         (3, (20, 40), {"transposed": True}),
     ],

@@ -11,14 +11,6 @@ def frames(count=6, height=20, width=30):
     return np.random.default_rng(0).integers(0, 255, (count, height, width, 3), dtype=np.uint8)
 
 
-def spots(*places, size=4):
-    """(N, size, size) maps, each with nearly all attention on one patch."""
-    maps = np.full((len(places), size, size), 0.01)
-    for one, place in zip(maps, places):
-        one[place] = 1
-    return maps
-
-
 def test_overlay_brightens_what_is_attended_and_keeps_the_frames_size():
     attention = np.zeros((4, 6))
     attention[1, 4] = 1
@@ -67,38 +59,6 @@ def test_strongest_patches_are_the_fewest_that_hold_the_mass(mass):
 def test_overlay_refuses_what_does_not_fit(frame, attention, message):
     with pytest.raises(ValueError, match=message):
         plotting.overlay(frame, attention)
-
-
-def colour_box(picture, colour):
-    rows, columns = np.nonzero((picture == np.array(colour)).all(axis=2))
-    return rows.min(), rows.max(), columns.min(), columns.max()
-
-
-def test_each_entity_is_outlined_where_it_looks_in_its_own_colour():
-    picture = plotting.entity_contours(np.zeros((80, 80, 3), np.uint8), spots((1, 1), (2, 3)), tint=0)
-    assert colour_box(picture, (0xE6, 0x9F, 0x00)) == (20, 39, 20, 39)
-    top, bottom, left, right = colour_box(picture, (0x56, 0xB4, 0xE9))
-    assert 40 <= top < bottom <= 59 and 60 <= left < right <= 79
-
-
-def test_entities_on_the_same_patch_keep_both_outlines():
-    picture = plotting.entity_contours(np.zeros((80, 80, 3), np.uint8), spots((1, 1), (1, 1)), tint=0)
-    outer, inner = colour_box(picture, (0xE6, 0x9F, 0x00)), colour_box(picture, (0x56, 0xB4, 0xE9))
-    assert outer == (20, 39, 20, 39) and inner == (22, 37, 22, 37)
-
-
-def test_tint_colours_the_inside_and_nothing_else():
-    frame = np.full((80, 80, 3), 100, np.uint8)
-    picture = plotting.entity_contours(frame, spots((1, 1)), tint=0.5, colours=["#FF0000"])
-    assert picture[30, 30].tolist() == [178, 50, 50] and picture[60, 60].tolist() == [100, 100, 100]
-    assert (frame == 100).all()
-
-
-def test_contours_refuse_maps_of_several_frames_and_missing_colours():
-    with pytest.raises(ValueError, match=r"entities must be \(N, h, w\).*got \(2, 3, 4, 4\)"):
-        plotting.entity_contours(frames()[0], np.ones((2, 3, 4, 4)))
-    with pytest.raises(ValueError, match="colours must be 2, one per entity, got 1"):
-        plotting.entity_contours(frames()[0], np.ones((2, 4, 4)), colours=["red"])
 
 
 def test_named_maps_take_the_entities_asked_for_and_refuse_others():

@@ -43,13 +43,6 @@ def test_similarity_puts_video_a_in_rows_and_the_path_over_it():
         plotting.plot_similarity(np.zeros(8))
 
 
-def test_ribbons_name_accuracy_over_labelled_frames_only():
-    figure = plotting.plot_phase_ribbons([0, 1, 1, 0], [-1, 1, 1, 1], ["up", "down"], "squat")
-    assert {"squat: accuracy 0.667", "up", "down", "unlabelled"} <= set(texts(figure))
-    with pytest.raises(ValueError, match="each of 2 phases, got 1"):
-        plotting.plot_phase_ribbons([0, 1], [0, 1], ["up"])
-
-
 def test_embeddings_draw_one_trajectory_a_video_coloured_by_phase():
     points = [np.random.default_rng(i).random((5, 2)) for i in range(3)]
     figure = plotting.plot_embeddings(points, [np.arange(5) % 2, None, np.full(5, -1)], ["up", "down"], caption="PCA.")
@@ -82,34 +75,6 @@ def test_retrieval_of_portraits_fits_a_page():
     tall = np.zeros((160, 90, 3), np.uint8)
     figure = plotting.plot_retrieval([plotting.RetrievalRow(tall, "a", [tall], ["b"], [None])] * 4)
     assert figure.get_size_inches()[1] <= 9
-
-
-def test_ribbons_of_several_videos_share_a_clock_and_name_each_accuracy():
-    predicted, true = [[0, 1, 1, 0], [0, 0, 1, 1, 1, 1]], [[0, 1, 1, 1], [-1, 0, 1, 1, 1, 0]]
-    figure = plotting.plot_phase_ribbons(predicted, true, ["up", "down"], "squat", ["first", "second"])
-    assert {"squat", "first: accuracy 0.750", "second: accuracy 0.800", "unlabelled"} <= set(texts(figure))
-    assert len(figure.axes) == 4 and len({axes.get_xlim() for axes in figure.axes}) == 1 and len(figure.legends) == 1
-    assert figure.axes[0].images[0].get_extent()[1] == 3.5 and figure.axes[2].images[0].get_extent()[1] == 5.5
-    assert inside(figure)
-
-
-@pytest.mark.parametrize("count", [1, 6, 15])
-def test_ribbons_of_many_videos_fit_a_page(count):
-    names = ["bar to the hips", "drop under the bar", "stand up", "dip", "thrust", "balance overhead", "lower the bar"]
-    phases = [np.arange(-1, 7)] * count
-    figure = plotting.plot_phase_ribbons(phases, phases, names, "clean and jerk")
-    assert figure.get_size_inches()[1] <= 9 and inside(figure)
-    legend, lowest = figure.legends[0].get_window_extent(), figure.axes[-1].get_tightbbox()
-    assert legend.y1 <= lowest.y0
-
-
-def test_ribbons_refuse_other_lengths_no_video_and_more_than_a_page():
-    with pytest.raises(ValueError, match=r"got \(3,\) and \(2,\)"):
-        plotting.plot_phase_ribbons([[0, 1], [0, 1, 1]], [[0, 1], [0, 1]])
-    with pytest.raises(ValueError, match="1 to 16 videos, as many as fit on a page, got 0"):
-        plotting.plot_phase_ribbons([], [])
-    with pytest.raises(ValueError, match="got 40"):
-        plotting.plot_phase_ribbons([[0]] * 40, [[0]] * 40)
 
 
 def test_trajectories_are_few_and_their_ends_explained():

@@ -22,7 +22,6 @@ def one_of_each():
     yield "confusion", plotting.plot_confusion([[8, 2], [0, 10]], ["up", "down"])
     yield "progression", plotting.plot_progression(np.zeros((6, 2)), np.ones((6, 2)), ["top", "impact"])
     yield "similarity", plotting.plot_similarity(similarity(6, 6), [(0, 0), (5, 5)], phases, phases)
-    yield "ribbons", plotting.plot_phase_ribbons(phases, phases)
     yield "embeddings", plotting.plot_embeddings([np.ones((6, 2))], [phases])
     yield "retrieval", plotting.plot_retrieval([row])
     yield "attention", plotting.plot_attention(frames(), maps, maps[:, 0], contour_mass=0.6, layer="Layer 12.")

@@ -212,7 +212,6 @@ class Probe:
         videos: The labelled validation videos.
         num_phases: Number of phases.
         names: Names of the phases.
-        predicted: (T,) predicted phases, one array per validation video.
         confusion: (num_phases, num_phases) counts of frames, one row per true phase.
         progression: (T, num_phases - 1) predicted and true time since each boundary, per validation video.
     """
@@ -221,7 +220,6 @@ class Probe:
     videos: list[EmbeddedVideo]
     num_phases: int
     names: tuple[str, ...]
-    predicted: list[np.ndarray]
     confusion: np.ndarray
     progression: tuple[list[np.ndarray], list[np.ndarray]]
 
@@ -252,7 +250,7 @@ def _probe(train: list[EmbeddedVideo], val: list[EmbeddedVideo], names: tuple[st
     confusion = metrics.phase_confusion(predicted, phases[1], count)
     progression = metrics.predict_progression(embeddings[0], phases[0], embeddings[1], phases[1], count)
     words = tuple(names[:count]) or tuple(f"phase {i}" for i in range(count))
-    return Probe(val[0].action, val, count, words, predicted, confusion, progression)
+    return Probe(val[0].action, val, count, words, confusion, progression)
 
 
 def choose_probe(probes: Sequence[Probe], action: str = "") -> Probe | None:

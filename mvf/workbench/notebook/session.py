@@ -24,12 +24,11 @@ from mvf.data.datasets.folder import TABLE, discover
 from mvf.data.records import Manifest, VideoRecord, changed_clips, changed_labels, digest, manifest
 from mvf.data.video import image_files, open_source
 from mvf.device import resolve_device
-from mvf.embedding import EmbeddedVideo, embed, fingerprint
+from mvf.embedding import EmbeddedVideo, backbone_of, embed, fingerprint
 from mvf.evaluation import evaluate, read_report, write_report
 from mvf.evaluation.knockouts import knock_outs
 from mvf.files import atomic, expand_user
 from mvf.models import load_official_checkpoint
-from mvf.models.backbone import Backbone
 from mvf.models.mvformer import FrameEmbedder
 from mvf.models.stored import is_released, listed_heads, model_folder
 from mvf.training.run import (
@@ -264,17 +263,6 @@ def _is_finished(run: Path) -> bool:
         return False
 
 
-def backbone_of(model: FrameEmbedder) -> Backbone:
-    """Returns the backbone of a model.
-
-    Raises:
-        ValueError: if it has none.
-    """
-    if model.backbone is None:
-        raise ValueError("this needs a model with a backbone, but the model starts from patch features")
-    return model.backbone
-
-
 def clean_bank(model: FrameEmbedder, config: Config) -> FeatureBank | None:
     """Returns the bank with the clean view's features if the run stores features, else None."""
     return FeatureBank(backbone_of(model), None, config.precision) if config.features == "banked" else None
@@ -453,7 +441,7 @@ def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
         for name, kind in declared.items()
     }
     if undeclared:
-        found["overrides"] = {name: namespace[name] for name in undeclared} | found["overrides"]
+        found["overrides"] = {name: namespace[name] for name in undeclared} | (found["overrides"] or {})
     return found
 
 

@@ -12,10 +12,10 @@ from mvf.bank_files import free_bytes
 from mvf.config import Config
 from mvf.data import VideoList, VideoRecord
 from mvf.data.index import SHOWN
+from mvf.embedding import backbone_of
 from mvf.models.mvformer import MVFormer
 from mvf.training.run import action_config
 from mvf.workbench import plotting
-from mvf.workbench.notebook.session import backbone_of
 
 
 def coverage_table(records: VideoList) -> plotting.Table:

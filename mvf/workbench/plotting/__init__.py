@@ -14,7 +14,6 @@ from mvf.workbench.plotting.attention import (
     AttentionBlock,
     plot_attention,
     plot_attention_grid,
-    plot_entities,
     plot_teaser,
     plot_temporal_attention,
 )
@@ -28,11 +27,10 @@ from mvf.workbench.plotting.localization import (
     plot_localization,
 )
 from mvf.workbench.plotting.movies import attention_movie, save_animation
-from mvf.workbench.plotting.overlays import entity_contours, overlay, strongest_patches
+from mvf.workbench.plotting.overlays import overlay, strongest_patches
 from mvf.workbench.plotting.probe import (
     RetrievalRow,
     plot_embeddings,
-    plot_phase_ribbons,
     plot_progression,
     plot_retrieval,
     plot_similarity,
@@ -76,7 +74,6 @@ __all__ = [
     "cell",
     "config_table",
     "draw_deviation",
-    "entity_contours",
     "folded_report",
     "kinds_table",
     "localization_differences_table",
@@ -93,13 +90,11 @@ __all__ = [
     "plot_controls",
     "plot_deviation",
     "plot_embeddings",
-    "plot_entities",
     "plot_history",
     "plot_knockouts",
     "plot_label_fractions",
     "plot_localization",
     "plot_message",
-    "plot_phase_ribbons",
     "plot_progression",
     "plot_retrieval",
     "plot_similarity",

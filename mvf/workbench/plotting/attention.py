@@ -1,4 +1,4 @@
-"""Figures of attention: the layouts of the paper's Figures 1 and 3, all entities on one picture, temporal attention."""
+"""Figures of attention: the layouts of the paper's Figures 1 and 3, and temporal attention."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.workbench.plotting.overlays import entity_contours, map_limits, named_maps, overlay, resized
+from mvf.workbench.plotting.overlays import map_limits, named_maps, overlay, resized
 from mvf.workbench.plotting.style import (
     COLUMN,
     LETTER,
@@ -24,7 +22,6 @@ from mvf.workbench.plotting.style import (
     PaperFigure,
     as_images,
     caption_lines,
-    entity_colours,
     fit_words,
     paper_figure,
     set_caption,
@@ -86,7 +83,6 @@ def plot_attention_grid(
     videos: Sequence[AttentionBlock],
     *,
     shown: Sequence[int] | None = None,
-    stacked: bool = False,
     transposed: bool = False,
     normalise: str = "frame",
     layer: str = "",
@@ -100,7 +96,6 @@ def plot_attention_grid(
 
     Args:
         videos: The videos, drawn side by side.
-        stacked: Draws the videos one below the other.
         shown: Numbers of the entities drawn, from 1; by default all.
         transposed: Draws frames in columns and maps in rows.
         normalise: "frame" divides each map by its own maximum, "video" by its maximum over the frames given.
@@ -127,7 +122,6 @@ def plot_attention_grid(
     return picture_grid(
         [block.transposed() for block in blocks] if transposed else blocks,
         width,
-        stacked,
         " ".join(filter(None, words)),
         bar=(colormap, f"attention / maximum over the {over}"),
     )
@@ -144,39 +138,6 @@ def plot_teaser(videos: Sequence[AttentionBlock], entity: int = 1, **options: An
     # A single frame without a number gets no label "frame 0".
     bare = [replace(v, numbers=()) if v.numbers is None and len(as_images(v.frames)) == 1 else v for v in videos]
     return plot_attention_grid(bare, shown=[entity], transposed=True, **options)
-
-
-def plot_entities(
-    videos: Sequence[AttentionBlock],
-    *,
-    shown: Sequence[int] | None = None,
-    contour_mass: float = 0.6,
-    tint: float = 0.3,
-    layer: str = "",
-    width: float | None = None,
-) -> Figure:
-    """Draws all entities of a frame on one picture, each outlined in its own colour; one row per video.
-
-    Args:
-        videos: The videos; their heads are not drawn.
-        shown: Numbers of the entities drawn, from 1; by default all.
-        contour_mass: Share of its attention that an entity's outlined patches hold.
-        tint: Opacity of the colour inside the outlines.
-        layer: Which layers the entities come from, for the caption.
-        width: `COLUMN` or `PAGE`; by default a column where the pictures are large enough in it.
-    """
-    blocks: list[PictureBlock] = []
-    names: dict[str, None] = {}
-    for video in videos:
-        frames = as_images(video.frames)
-        maps = named_maps(len(frames), video.entities, shown=shown)
-        names |= dict.fromkeys(maps)
-        stack = np.stack(list(maps.values()), axis=1)
-        pictures = [entity_contours(_for_print(f), m, contour_mass, tint) for f, m in zip(frames, stack)]
-        blocks.append(PictureBlock([pictures], [""], _numbers(video, len(frames)), video.name))
-    handles = [Patch(color=colour, label=name) for name, colour in zip(names, entity_colours(len(names)))]
-    caption = f"Outlined: each entity's strongest patches, holding {100 * contour_mass:.0f} % of its attention."
-    return picture_grid(blocks, width, True, f"{caption} {_sentence(layer)}".strip(), handles=handles)
 
 
 def _block(video: AttentionBlock, shown: Sequence[int] | None, normalise: str, style: Mapping) -> PictureBlock:
@@ -213,7 +174,7 @@ def _sentence(text: str) -> str:
 # ----------------------------------------------------------------------------------------------------------------------
 # Grids of pictures: matplotlib does not choose a figure's height, so it is computed from the pictures and the text.
 
-# Inches: gap between pictures, gap between blocks, row label, colour bar or legend.
+# Inches: gap between pictures, gap between blocks, row label, colour bar.
 GAP, BLOCK_GAP, SIDE, FOOT = 0.03, 0.1, 0.16, 0.24
 LARGEST, SMALLEST = 1.6, 0.8  # inches: widest picture; pictures narrower than this in a column get the whole page
 TINIEST = 0.2  # inches: smaller pictures are not legible
@@ -279,75 +240,52 @@ class _Placed:
 
 def picture_grid(
     blocks: Sequence[PictureBlock],
-    width: float | None = None,
-    down: bool = False,
-    caption: str = "",
-    bar: tuple[str, str] | None = None,
-    handles: Sequence[Artist] = (),
+    width: float | None,
+    caption: str,
+    bar: tuple[str, str],
 ) -> PaperFigure:
-    """Draws blocks of pictures side by side or stacked, as large as a paper's page allows.
-
-    Text that repeats the previous block is omitted: headings of stacked blocks, row labels of blocks side by side.
+    """Draws blocks of pictures side by side, as large as a paper's page allows; equal row labels stand once.
 
     Args:
-        blocks: The pictures; blocks side by side share a height, stacked blocks a width.
-        width: `COLUMN` or `PAGE`; by default a column where the pictures are large enough in it.
-        down: Whether the blocks are stacked.
+        blocks: The pictures; they share a height.
+        width: `COLUMN` or `PAGE`; None for a column where the pictures are large enough in it.
         caption: Printed below the figure.
         bar: Colormap and unit of a colour bar below the pictures.
-        handles: Handles of a legend below the pictures.
     """
     if not blocks:
         raise ValueError("there must be at least one video to draw, got none")
-    blocks = _without_repeats(blocks, down)
+    blocks = [
+        replace(block, rows=[""] * len(block.rows)) if before and before.rows == block.rows else block
+        for before, block in zip([None, *blocks], blocks)
+    ]
     if width is None:
-        width = COLUMN if min(w for w, _ in _cells(blocks, COLUMN, down)) >= SMALLEST else PAGE
-    cells = _cells(blocks, width, down)
+        width = COLUMN if min(w for w, _ in _cells(blocks, COLUMN)) >= SMALLEST else PAGE
+    cells = _cells(blocks, width)
     if min(map(min, cells)) < TINIEST:
         raise ValueError(f"the pictures do not fit a page of {width} x {TALLEST} in: draw fewer videos, frames or maps")
     placed = [_place(block, cell) for block, cell in zip(blocks, cells)]
-    # Pictures side by side start at the same height, however many lines of text are above each.
-    lines = [p.lines if down else tuple(np.max([q.lines for q in placed], axis=0)) for p in placed]
-    tall = [sum(above) * LINE + p.rows_tall for p, above in zip(placed, lines)]
-    content = sum(tall) + BLOCK_GAP * (len(tall) - 1) if down else max(tall)
-    foot = FOOT * bool(bar or handles)
+    # Pictures start at the same height, however many lines of text are above each.
+    above = tuple(np.max([p.lines for p in placed], axis=0))
+    content = sum(above) * LINE + max(p.rows_tall for p in placed)
     below = LINE * (caption_lines(caption, width) + 0.4) * bool(caption)
-    with paper_figure(width, content + foot + below + 2 * GAP, layout="none") as figure:
-        total = max(p.wide for p in placed) if down else sum(p.wide + BLOCK_GAP for p in placed) - BLOCK_GAP
-        x, y = (width - total) / 2, foot + below + GAP + content
-        for p, above, height in zip(placed, lines, tall):
-            _draw(figure, p, above, x, y)
-            x, y = (x, y - height - BLOCK_GAP) if down else (x + p.wide + BLOCK_GAP, y)
-        _draw_foot(figure, below + foot * 0.4, bar, handles)
+    with paper_figure(width, content + FOOT + below + 2 * GAP, layout="none") as figure:
+        x = (width - sum(p.wide + BLOCK_GAP for p in placed) + BLOCK_GAP) / 2
+        for p in placed:
+            _draw(figure, p, above, x, FOOT + below + GAP + content)
+            x += p.wide + BLOCK_GAP
+        _draw_bar(figure, below + FOOT * 0.4, *bar)
         set_caption(figure, caption)
     return figure
 
 
-def _without_repeats(blocks: Sequence[PictureBlock], down: bool) -> list[PictureBlock]:
-    kept = [blocks[0]]
-    for before, block in zip(blocks, blocks[1:]):
-        if down and before.columns == block.columns:
-            block = replace(block, columns=[""] * len(block.columns))
-        if not down and before.rows == block.rows:
-            block = replace(block, rows=[""] * len(block.rows))
-        kept.append(block)
-    return kept
-
-
-def _cells(blocks: Sequence[PictureBlock], width: float, down: bool) -> list[tuple[float, float]]:
+def _cells(blocks: Sequence[PictureBlock], width: float) -> list[tuple[float, float]]:
     """Width and height of every block's pictures, as large as the page and `LARGEST` allow."""
-    words = FOOT + LINE * (8 + 3 * (len(blocks) if down else 1))
-    units = [(1.0, 1 / b.aspect) if down else (b.aspect, 1.0) for b in blocks]
-    across = [(b.shape[1] * w, b.beside) for b, (w, _) in zip(blocks, units)]
-    along = [(b.shape[0] * h, b.shape[0] * GAP) for b, (_, h) in zip(blocks, units)]
-    if down:
-        room_across = min((width - fixed) / unit for unit, fixed in across)
-        room_along = (TALLEST - words - sum(fixed for _, fixed in along)) / sum(unit for unit, _ in along)
-    else:
-        room_across = (width - sum(fixed + BLOCK_GAP for _, fixed in across) + BLOCK_GAP) / sum(u for u, _ in across)
-        room_along = min((TALLEST - words - fixed) / unit for unit, fixed in along)
-    scale = min(room_across, room_along, LARGEST / max(map(max, units)))
-    return [(scale * w, scale * h) for w, h in units]
+    fixed = sum(b.beside + BLOCK_GAP for b in blocks) - BLOCK_GAP
+    across = (width - fixed) / sum(b.shape[1] * b.aspect for b in blocks)
+    words = FOOT + LINE * 11
+    along = min((TALLEST - words - b.shape[0] * GAP) / b.shape[0] for b in blocks)
+    scale = min(across, along, LARGEST / max(1.0, *(b.aspect for b in blocks)))
+    return [(scale * b.aspect, scale) for b in blocks]
 
 
 def _place(block: PictureBlock, cell: tuple[float, float]) -> _Placed:
@@ -385,23 +323,18 @@ def _draw(figure: PaperFigure, placed: _Placed, above: tuple[int, int], x: float
                 axes.set_ylabel(word, fontsize=7 * min(max(room, 0.86), 1), labelpad=2)
 
 
-def _draw_foot(figure: PaperFigure, y: float, bar: tuple[str, str] | None, handles: Sequence[Artist]) -> None:
-    """Draws a colour bar with its unit, or a legend, at a height of y inches."""
+def _draw_bar(figure: PaperFigure, y: float, colormap: str, unit: str) -> None:
+    """Draws a colour bar with its unit at a height of y inches."""
     width, height = figure.get_size_inches()
-    if handles:
-        place = (0.5, y / height)
-        figure.legend(handles=handles, ncols=len(handles), loc="center", bbox_to_anchor=place, borderpad=0)
-    if bar:
-        colormap, unit = bar
-        length = 0.7
-        start = (width - length - 0.2 - len(unit) * LETTER) / 2
-        axes = figure.add_axes((start / width, (y - 0.04) / height, length / width, 0.08 / height))
-        mappable = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colormap)
-        figure.colorbar(mappable, cax=axes, orientation="horizontal", ticks=()).outline.set_linewidth(0.4)
-        for x, text, side in ((-0.04, "0", "right"), (1.04, "1", "left")):
-            axes.text(x, 0.4, text, transform=axes.transAxes, ha=side, va="center", fontsize=7)
-        axes.set_xlabel(unit, fontsize=7, ha="left", va="center")
-        axes.xaxis.set_label_coords(1.04 + 0.12 / length, 0.4)
+    length = 0.7
+    start = (width - length - 0.2 - len(unit) * LETTER) / 2
+    axes = figure.add_axes((start / width, (y - 0.04) / height, length / width, 0.08 / height))
+    mappable = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colormap)
+    figure.colorbar(mappable, cax=axes, orientation="horizontal", ticks=()).outline.set_linewidth(0.4)
+    for x, text, side in ((-0.04, "0", "right"), (1.04, "1", "left")):
+        axes.text(x, 0.4, text, transform=axes.transAxes, ha=side, va="center", fontsize=7)
+    axes.set_xlabel(unit, fontsize=7, ha="left", va="center")
+    axes.xaxis.set_label_coords(1.04 + 0.12 / length, 0.4)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -10,8 +10,6 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mvf.workbench.plotting.style import entity_colours
-
 
 @lru_cache(maxsize=8)
 def _lookup(colormap: str) -> NDArray[np.uint8]:
@@ -73,82 +71,19 @@ def overlay(
     scale = 255 / max(attention.max() if maximum is None else maximum, 1e-12)
     level = cv2.resize(attention * np.float32(scale), (width, height), interpolation=cv2.INTER_LINEAR)
     colours = _lookup(colormap)[np.clip(np.rint(level), 0, 255).astype(np.uint8)]
-    blended = _blend(colours, frame, opacity)
+    blended = np.asarray(cv2.addWeighted(colours, opacity, frame, 1 - opacity, 0), np.uint8)
     return blended if contour_mass is None else _outline(blended, strongest_patches(attention, contour_mass))
 
 
-def entity_contours(
-    frame: ArrayLike,
-    entities: ArrayLike,
-    mass: float = 0.6,
-    tint: float = 0.3,
-    colours: Sequence[str] | None = None,
-) -> NDArray[np.uint8]:
-    """Outlines the strongest patches of several entities on one frame, each in its own colour.
-
-    Outlines on the same border are drawn side by side, the first entity's outermost.
-
-    Args:
-        frame: (H, W, 3) uint8.
-        entities: (N, h, w), non-negative.
-        mass: Share of its attention that an entity's outlined patches hold.
-        tint: Opacity of the colour inside the outlines; 0 draws only the outlines.
-        colours: N matplotlib colours; by default `entity_colours(N)`.
-
-    Returns:
-        (H, W, 3) uint8.
-
-    Example:
-        >>> entity_contours(np.zeros((40, 40, 3), np.uint8), np.eye(4).reshape(4, 2, 2)).shape
-        (40, 40, 3)
-    """
-    picture, entities = _as_frame(frame), np.asarray(entities)
-    if entities.ndim != 3 or not entities.size:
-        raise ValueError(f"entities must be (N, h, w), the maps of one frame, got {entities.shape}")
-    colours = entity_colours(len(entities)) if colours is None else colours
-    if len(colours) != len(entities):
-        raise ValueError(f"colours must be {len(entities)}, one per entity, got {len(colours)}")
-    chosen = [
-        (strongest_patches(attention, mass), (round(255 * red), round(255 * green), round(255 * blue)))
-        for attention, (red, green, blue) in zip(entities, map(mpl.colors.to_rgb, colours))
-    ]
-    for patches, colour in chosen:
-        inside = _enlarged(patches, picture)[..., None].astype(bool)
-        picture = np.where(inside, _blend(np.full_like(picture, colour), picture, tint), picture)
-    for i, (patches, colour) in enumerate(chosen):
-        picture = _outline(picture, patches, colour, inset=i)
-    return picture
-
-
-def _blend(colours: NDArray[np.uint8], frame: NDArray[np.uint8], opacity: float) -> NDArray[np.uint8]:
-    return np.asarray(cv2.addWeighted(colours, opacity, frame, 1 - opacity, 0), np.uint8)
-
-
-def _outline(
-    image: NDArray[np.uint8],
-    patches: NDArray[np.bool_],
-    colour: tuple[int, int, int] = (255, 255, 255),
-    inset: int = 0,
-) -> NDArray[np.uint8]:
-    """Draws the border of the chosen patches with a dark edge, so that it is visible on any background.
-
-    `inset` moves the line inwards by that many line widths.
-    """
-    mask = _enlarged(patches, image)
-    thin = max(1, round(min(image.shape[:2]) / 200))
-    if inset:
-        kernel = np.ones((2 * inset * (thin + 1) + 1,) * 2, np.uint8)
-        mask = np.asarray(cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0), np.uint8)
+def _outline(image: NDArray[np.uint8], patches: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Draws the border of the chosen patches in white with a dark edge, so that it is visible on any background."""
+    height, width = image.shape[:2]
+    mask = cv2.resize(patches.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    thin = max(1, round(min(height, width) / 200))
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    for shade, thickness in (((0, 0, 0), thin + 2), (colour, thin)):
+    for shade, thickness in (((0, 0, 0), thin + 2), ((255, 255, 255), thin)):
         cv2.drawContours(image, contours, -1, shade, thickness)
     return image
-
-
-def _enlarged(patches: NDArray[np.bool_], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Enlarges the mask of chosen patches to the picture's size."""
-    height, width = image.shape[:2]
-    return np.asarray(cv2.resize(patches.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def _as_frame(frame: ArrayLike) -> NDArray[np.uint8]:

@@ -196,68 +196,7 @@ def _draw_trajectory(axes: Axes, points: NDArray, index: NDArray, colours: Seque
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Phase ribbons over time, and the legend of all figures with phases.
-
-# Inches: a ribbon; a pair with its name and gap; frame numbers and a two-row legend at the bottom.
-RIBBON, PAIR, BELOW = 0.14, 0.5, 0.78
-MOST = int((TALLEST - BELOW - 1.5 * LINE) / PAIR)
-
-
-def plot_phase_ribbons(
-    predicted: Sequence[ArrayLike] | NDArray,
-    true: Sequence[ArrayLike] | NDArray,
-    names: Sequence[str] | None = None,
-    title: str = "",
-    videos: Sequence[str] | None = None,
-) -> Figure:
-    """Draws the predicted and the true phase of every frame as two ribbons; all videos share a time axis.
-
-    Args:
-        predicted: (T,) phases of a video, or one such array per video.
-        true: The labels in the same form, -1 = unlabelled.
-        names: Names of the phases.
-        title: Name of the video or the figure; each video's accuracy over its labelled frames is added.
-        videos: Names of the videos, if there are several.
-
-    Raises:
-        ValueError: if lengths differ, or there is no video or more than fit on a page.
-    """
-    if len(predicted) and np.ndim(predicted[0]) == 0:
-        pairs, videos, title = [(np.asarray(predicted), np.asarray(true))], [title], ""
-    else:
-        pairs = [(np.asarray(p), np.asarray(t)) for p, t in zip(predicted, true, strict=True)]
-    for p, t in pairs:
-        if p.ndim != 1 or p.shape != t.shape or not p.size:
-            raise ValueError(f"predicted and true must both be (T,), T at least 1, got {p.shape} and {t.shape}")
-    if not 1 <= len(pairs) <= MOST:
-        raise ValueError(f"predicted must have 1 to {MOST} videos, as many as fit on a page, got {len(pairs)}")
-    videos = [f"video {i + 1}" for i in range(len(pairs))] if videos is None else videos
-    names = phase_names(names, *(phases for pair in pairs for phases in pair))
-    height = BELOW + PAIR * len(pairs) + LINE * 1.5 * bool(title)
-    with paper_figure(PAGE, height, layout="none") as figure:
-        figure.suptitle(title, y=1 - 0.03 / height, va="top")
-        for i, (video, pair) in enumerate(zip(videos, pairs, strict=True)):
-            bottom = BELOW + PAIR * (len(pairs) - 1 - i)
-            axes = [
-                figure.add_axes((0.7 / PAGE, (bottom + up) / height, (PAGE - 0.78) / PAGE, RIBBON / height))
-                for up in (RIBBON + 0.02, 0)
-            ]
-            _draw_pair(axes, *pair, phase_colours(len(names)), video)
-            for ax in axes:
-                ax.set_xlim(-0.5, max(len(t) for _, t in pairs) - 0.5)
-        number_frames(axes[1].xaxis)
-        axes[1].set_xlabel("frame")
-        phase_legend(figure, names, has_unlabelled(*(phases for pair in pairs for phases in pair)))
-    return figure
-
-
-def _draw_pair(axes: Sequence[Axes], predicted: NDArray, true: NDArray, colours: Sequence[str], video: str) -> None:
-    labelled = true >= 0
-    accuracy = f"accuracy {np.mean(predicted[labelled] == true[labelled]):.3f}" if labelled.any() else "unlabelled"
-    for ax, phases, text in zip(axes, (true, predicted), ("true", "predicted")):
-        draw_ribbon(ax, phases, colours)
-        ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=7)
-    axes[0].set_title(f"{video}: {accuracy}" if video else accuracy, fontsize=7, loc="left", pad=2)
+# The legend of all figures with phases.
 
 
 def number_frames(axis: Axis) -> None:

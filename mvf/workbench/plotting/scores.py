@@ -314,7 +314,7 @@ class LivePlot:
         self._drawn = -np.inf
 
     def __call__(self, row: Mapping) -> None:
-        from IPython.display import display  # only installed with notebooks
+        from IPython.display import display  # which is slow to import
 
         self.history.append(row)
         is_last = self.epochs is not None and int(row["epoch"]) >= self.epochs

@@ -30,7 +30,6 @@ LETTER, LINE = 0.0565, 0.125  # inches: a letter and a line of 7 point DejaVu Sa
 
 # Okabe and Ito's palette, ordered so that neighbours differ for every kind of colour vision.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-ON_PHOTOGRAPHS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00", "#0072B2")  # the same, bright first
 UNLABELLED = "#D9D9D9"
 GRID = "#EBEBEB"  # thin lines behind marks
 RIGHT, WRONG = "#009E73", "#D55E00"
@@ -169,16 +168,6 @@ def short_label(name: str, letters: int = 40) -> str:
     return name if len(name) <= letters else f"{name[:half]}…{name[-half:]}"
 
 
-def entity_colours(count: int) -> list[str]:
-    """One colour per entity, visible on photographs: Okabe and Ito's for up to seven, else evenly spaced viridis.
-
-    Example:
-        >>> entity_colours(2)
-        ['#E69F00', '#56B4E9']
-    """
-    return _colours(ON_PHOTOGRAPHS, count)
-
-
 def phase_colours(count: int) -> list[str]:
     """One colour per phase: Okabe and Ito's for up to eight, else evenly spaced viridis.
 
@@ -186,12 +175,8 @@ def phase_colours(count: int) -> list[str]:
         >>> phase_colours(2)
         ['#0072B2', '#E69F00']
     """
-    return _colours(OKABE_ITO, count)
-
-
-def _colours(first: Sequence[str], count: int) -> list[str]:
-    if count <= len(first):
-        return list(first[:count])
+    if count <= len(OKABE_ITO):
+        return list(OKABE_ITO[:count])
     return [mpl.colors.to_hex(colour) for colour in mpl.colormaps["viridis"](np.linspace(0, 1, count))]
 
 

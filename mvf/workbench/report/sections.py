@@ -498,8 +498,6 @@ STORY = (
             "good entity lights the actor, another the background.",
             "attention_": "Rows are frames, columns the entities and a backbone head: a good entity lights the actor, "
             "limbs included, and leaves bystanders dark.",
-            "overlay": "Attention of each entity, over the frames: a good entity stays on the actor.",
-            "entities": "Attention of each entity, over the frames: a good entity stays on the actor.",
             "temporal_attention": "Bright cells are frames that a frame attends to: a band along the diagonal is "
             "motion nearby, a stripe one frame that many others attend to.",
             "knockouts": "Scores after an entity or a region is removed: the further from zero, the more the result "
@@ -553,7 +551,6 @@ STORY = (
             "confusion": "Rows are true phases, columns predicted ones: a good matrix is bright on the diagonal only.",
             "progression": "Time since each phase boundary, negative before it: solid lines, predicted, should lie on "
             "the dashed, true ones.",
-            "ribbons": "Phases over time: the predicted ones should change where the true ones do.",
         },
     ),
 )
