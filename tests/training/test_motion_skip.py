@@ -184,7 +184,6 @@ def test_online_it_is_fitted_to_the_same_features_up_to_rounding(runs, records, 
     means = mean_patches(online.model, records[0])
     likeness = [motion(means) @ motion(means).T for motion in (online.model.motion, runs[1].model.motion, other)]
     found, wanted, wrong = likeness  # of directions, which have no sign
-    print(abs(found - wanted).max(), abs(found - wrong).max())
     assert abs(found - wanted).max() < 0.02 < abs(found - wrong).max()  # the bank holds bfloat16
 
 

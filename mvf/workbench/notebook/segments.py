@@ -126,15 +126,8 @@ def find_clips(source: str | Path, videos: str | Path, table: str | Path | None,
         ValueError: if the table is not a `videos.csv` or labels no video, or the one file cannot be read.
     """
     given = Path(videos)
-    if table is not None and Path(table).is_dir():
-        raise ValueError(f"--labels {table} is a folder; name its table, {Path(table) / TABLE}")
-    if table is not None and Path(table).name != TABLE:
-        raise ValueError(f"--labels must be the {TABLE} in the folder of the labelled videos, got {table}")
-    if table is not None and not Path(table).exists():
-        raise ValueError(
-            f"{table} does not exist: label a clip in align.ipynb, or write a table with the columns "
-            "path,phases,phase_names"
-        )
+    if table is not None:
+        _check_labels(Path(table))
     given = given.parent.resolve() / given.name if given.is_file() else given.resolve()  # as the table's folder is, too
     root = Path(table).parent.resolve() if table is not None else given.parent if given.is_file() else given
     model, config = open_model(source, **{**data, "dataset": "folder", "data_root": root})
@@ -154,6 +147,18 @@ def find_clips(source: str | Path, videos: str | Path, table: str | Path | None,
         found = [replace(record, action=next(iter(actions))) for record in found]
     check_actions(source, model, [*known, *found])
     return FoundClips(model, config, known, found, left_out)
+
+
+def _check_labels(table: Path) -> None:
+    if table.is_dir():
+        raise ValueError(f"--labels {table} is a folder; name its table, {table / TABLE}")
+    if table.name != TABLE:
+        raise ValueError(f"--labels must be the {TABLE} in the folder of the labelled videos, got {table}")
+    if not table.exists():
+        raise ValueError(
+            f"{table} does not exist: label a clip in align.ipynb, or write a table with the columns "
+            "path,phases,phase_names"
+        )
 
 
 def _found(config: Config) -> tuple[list[VideoRecord], dict[str, str]]:

@@ -430,7 +430,7 @@ def read_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
     """
     _show_messages_first()
     declared = namespace["__annotations__"]
-    further = {f.name for f in fields(Config)} if "overrides" in declared else set()
+    further = [f.name for f in fields(Config)] if "overrides" in declared else []
     undeclared = [name for name in _passed_names(namespace.get("In", [])) if name not in declared]
     for name in undeclared:
         if name not in further:
